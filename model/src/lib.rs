@@ -1,0 +1,34 @@
+//! Identities and documents that every part of multiactive speaks in: plain data, no IO.
+//!
+//! An identity has one constructor, which checks it; after that its type is the proof. Documents
+//! are what travels between processes as JSON: through etcd (see the `topology` crate for their
+//! keys), through a mounted file ([`LinkConfig`]) or from a process's `/status` endpoint.
+
+mod coordination;
+mod identity;
+mod link;
+mod receipt;
+mod status;
+mod unit;
+
+pub use coordination::{
+    EpochRecord, FenceProof, Intent, IntentKind, IntentPhase, MemberRecord, PrimaryRecord,
+    SessionRecord, VacatedRecord,
+};
+pub use identity::{
+    Epoch, Generation, IdcName, InvalidIdentity, LinkKey, PositionText, ServerBoot, ServerIdentity,
+    UnitKey,
+};
+pub use link::{
+    ApplySettings, Compression, Consistency, DdlPolicy, LinkConfig, LinkEnd, Route, SnapshotMode,
+    SnapshotSettings, TableSelection,
+};
+pub use receipt::{Phase, Receipt, TransitionKind};
+pub use status::{
+    ArbiterStatus, Finding, Ledger, LinkPhase, MemberRole, MemberStatus, Severity,
+    SnapshotProgress, SyncerStatus, WriterStatus,
+};
+pub use unit::{
+    Credentials, Endpoint, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcDoc, IdcRole,
+    MemberDoc, TlsMode, TlsSettings, UnitDoc,
+};

@@ -1,0 +1,127 @@
+//! The settings of one link, as its syncer and writer read them from a mounted file.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Endpoint, IdcName, LinkKey, UnitKey};
+
+/// One link, `link.json`. The operator writes it, both ends of the link read the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkConfig {
+    /// The link.
+    pub link: LinkKey,
+    /// The Unit it belongs to.
+    pub unit: UnitKey,
+    /// Where changes come from.
+    pub source: LinkEnd,
+    /// Where they go.
+    pub target: LinkEnd,
+    /// Every IDC with a member, in the Unit's order: the origins a transaction can have.
+    pub origins: Vec<IdcName>,
+    /// The databases of the Unit.
+    pub databases: Vec<String>,
+    /// Which of their tables.
+    pub tables: TableSelection,
+    /// How existing rows get across.
+    pub snapshot: SnapshotSettings,
+    /// Compression of frames on the wire.
+    pub compression: Compression,
+    /// How changes are applied.
+    pub apply: ApplySettings,
+    /// What happens to DDL.
+    pub ddl: DdlPolicy,
+    /// Also send what came from other IDCs.
+    pub relay: bool,
+}
+
+/// One end of a link.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkEnd {
+    /// The IDC.
+    pub idc: IdcName,
+    /// Its database.
+    pub endpoint: Endpoint,
+}
+
+/// Which tables a link copies, as `database.table` patterns with `*` as wildcard.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TableSelection {
+    /// Copied if one matches; empty means every table of the Unit's databases.
+    pub include: Vec<String>,
+    /// Not copied if one matches, whatever `include` says.
+    pub exclude: Vec<String>,
+    /// Copied under another name. The first match counts.
+    pub routes: Vec<Route>,
+}
+
+/// Sends tables that match `from` to the table `to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Route {
+    /// A `database.table` pattern.
+    pub from: String,
+    /// A `database.table` name.
+    pub to: String,
+}
+
+/// How rows that exist before the stream get across.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotSettings {
+    /// Whether.
+    pub mode: SnapshotMode,
+    /// How many bytes of rows are read at a time, about.
+    pub chunk_bytes: u64,
+}
+
+/// Whether rows that exist before the stream are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SnapshotMode {
+    /// Those tables that are empty or missing at the target.
+    IfEmpty,
+    /// Every table.
+    Always,
+    /// None: the stream starts now.
+    Never,
+}
+
+/// Compression of frames on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Compression {
+    /// None.
+    None,
+    /// zstd, level 1.
+    Zstd,
+}
+
+/// How changes are applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplySettings {
+    /// What readers of the target may see.
+    pub consistency: Consistency,
+    /// At most so many rows in one target transaction, unless one source transaction has more.
+    pub max_rows: u32,
+    /// How long to wait for more source transactions before committing, in milliseconds.
+    pub linger_millis: u64,
+}
+
+/// What readers of the target may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Consistency {
+    /// Source transactions whole and in order.
+    Transactional,
+}
+
+/// What happens to DDL of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DdlPolicy {
+    /// Replayed at the target.
+    Apply,
+    /// Left out, and counted.
+    Ignore,
+    /// Stops the link with the statement shown.
+    Halt,
+}

@@ -1,0 +1,3 @@
+//! Both database engines: sessions, schema of our own, fencing, preflight.
+
+pub mod session;
