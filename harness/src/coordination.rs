@@ -1,0 +1,77 @@
+//! The coordination cluster: an etcd member in each data centre.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::network::{IDCS, Network};
+use crate::sandbox::{PartSpec, Sandbox};
+use crate::{paths, shell};
+
+/// The name of the part that is a data centre's etcd member.
+pub fn part(idc: &str) -> String {
+    format!("etcd-{idc}")
+}
+
+/// The URL at which the clients of a data centre's member reach it.
+pub fn endpoint(network: Network, idc: &str) -> Result<String> {
+    Ok(format!("http://{}:2379", network.idc(idc)?))
+}
+
+/// Starts the three members and returns, with their endpoints, when they have a leader.
+pub fn start(sandbox: &Sandbox, network: Network, run: &Path) -> Result<Vec<String>> {
+    let mut cluster = Vec::new();
+    for idc in IDCS {
+        cluster.push(format!("{idc}=http://{}:2380", network.idc(idc)?));
+    }
+    let cluster = cluster.join(",");
+    let mut endpoints = Vec::new();
+    for idc in IDCS {
+        let peer = format!("http://{}:2380", network.idc(idc)?);
+        let client = endpoint(network, idc)?;
+        let data = run.join("etcd").join(idc);
+        let spec = PartSpec::new([
+            paths::tool("etcd").display().to_string(),
+            format!("--name={idc}"),
+            format!("--data-dir={}", data.display()),
+            format!("--initial-cluster={cluster}"),
+            "--initial-cluster-token=multiactive".to_owned(),
+            format!("--initial-advertise-peer-urls={peer}"),
+            format!("--listen-peer-urls={peer}"),
+            format!("--advertise-client-urls={client}"),
+            format!("--listen-client-urls={client},http://127.0.0.1:2379"),
+            // The defaults, stated: what failover times are measured against.
+            "--heartbeat-interval=100".to_owned(),
+            "--election-timeout=1000".to_owned(),
+            "--logger=zap".to_owned(),
+            "--log-level=warn".to_owned(),
+        ]);
+        sandbox.spawn(&part(idc), spec.in_netns(idc))?;
+        endpoints.push(client);
+    }
+    wait(sandbox, &endpoints)?;
+    Ok(endpoints)
+}
+
+/// Returns when every endpoint answers a linearizable read, which needs a leader.
+pub fn wait(sandbox: &Sandbox, endpoints: &[String]) -> Result<()> {
+    shell::poll("etcd has a leader", Duration::from_secs(30), || {
+        for idc in IDCS {
+            sandbox.check_running(&part(idc))?;
+        }
+        let mut health = etcdctl(endpoints, &["endpoint", "health", "--command-timeout=2s"]);
+        let output = shell::text(&mut health)?;
+        if output.contains("unhealthy") {
+            bail!("{output}");
+        }
+        Ok(())
+    })
+}
+
+/// A command of etcd's own client, on the host.
+pub fn etcdctl(endpoints: &[String], arguments: &[&str]) -> std::process::Command {
+    let mut command = shell::command(paths::tool("etcdctl"), arguments);
+    command.arg(format!("--endpoints={}", endpoints.join(",")));
+    command
+}

@@ -1,0 +1,373 @@
+//! A world: a network with three data centres, and in it what a test or the demo asks for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use serde::{Deserialize, Serialize};
+
+use crate::database::{self, Database, DatabaseSpec, Engine};
+use crate::images::Image;
+use crate::load::{self, Load, LoadSpec};
+use crate::network::{self, IDCS, Network};
+use crate::sandbox::{self, Finished, PartSpec, Sandbox, Signal};
+use crate::{coordination, kubernetes, paths, report, tools};
+
+const FILE: &str = "world.json";
+/// How long a part may take to end when it is asked to.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// Which database servers there are.
+#[derive(Clone, Debug, Default)]
+pub struct Databases {
+    /// Each data centre with one, its software, and more options for it.
+    pub servers: Vec<(String, Engine, Vec<String>)>,
+}
+
+impl Databases {
+    /// None.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// One in `sh` and one in `bj`.
+    pub fn pair(sh: Engine, bj: Engine) -> Self {
+        let server = |idc: &str, engine| (idc.to_owned(), engine, Vec::new());
+        Self { servers: vec![server(IDCS[0], sh), server(IDCS[1], bj)] }
+    }
+
+    /// The same with more options for the server in one data centre.
+    #[must_use]
+    pub fn with_options(mut self, idc: &str, options: &[&str]) -> Self {
+        for (_, _, all) in self.servers.iter_mut().filter(|(name, _, _)| name == idc) {
+            all.extend(options.iter().map(|option| (*option).to_owned()));
+        }
+        self
+    }
+}
+
+/// What a world is to hold.
+#[derive(Clone, Debug)]
+pub struct WorldSpec {
+    /// Its name, and that of its directory under `target/run`.
+    pub name: String,
+    /// A Kubernetes cluster.
+    pub kubernetes: bool,
+    /// The coordination etcd of three members.
+    pub etcd: bool,
+    /// Database servers.
+    pub databases: Databases,
+}
+
+impl WorldSpec {
+    /// A world with nothing in it but its network.
+    pub fn empty(name: &str) -> Self {
+        let databases = Databases::none();
+        Self { name: name.to_owned(), kubernetes: false, etcd: false, databases }
+    }
+
+    /// A world with everything.
+    pub fn full(name: &str, databases: Databases) -> Self {
+        Self { name: name.to_owned(), kubernetes: true, etcd: true, databases }
+    }
+}
+
+/// What there is in a world and where, as `world.json` in its directory holds it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorldInfo {
+    /// The world's name.
+    pub name: String,
+    /// Its directory: logs are in `logs`.
+    pub directory: PathBuf,
+    /// Its addresses.
+    pub network: Network,
+    /// Its data centres.
+    pub idcs: Vec<String>,
+    /// The administrator's kubeconfig, if there is a cluster.
+    pub kubeconfig: Option<PathBuf>,
+    /// The coordination cluster's client URLs, in the order of `idcs`.
+    pub etcd: Vec<String>,
+    /// The database servers.
+    pub databases: Vec<Database>,
+}
+
+impl WorldInfo {
+    /// Reads what the world of this name holds.
+    pub fn read(name: &str) -> Result<Self> {
+        let path = paths::runs().join(name).join(FILE);
+        let text = fs::read(&path).with_context(|| {
+            format!("no world `{name}` ({}): `cargo xtask cluster up`", path.display())
+        })?;
+        Ok(serde_json::from_slice(&text)?)
+    }
+
+    /// The database server of a data centre.
+    pub fn database(&self, idc: &str) -> Result<&Database> {
+        self.databases
+            .iter()
+            .find(|database| database.idc == idc)
+            .with_context(|| format!("the world `{}` has no database in {idc}", self.name))
+    }
+
+    /// The address of a data centre: of its etcd member and of its database.
+    pub fn address(&self, idc: &str) -> Result<String> {
+        self.network.idc(idc)
+    }
+}
+
+/// A world that runs. It ends with this value, unless it is kept or only attached to.
+pub struct World {
+    info: WorldInfo,
+    sandbox: Sandbox,
+}
+
+impl World {
+    /// Installs the tools that are missing, and starts what `spec` says.
+    pub fn up(spec: &WorldSpec) -> Result<Self> {
+        tools::install()?;
+        let directory = paths::runs().join(&spec.name);
+        if sandbox::alive(&directory) {
+            bail!(
+                "the world `{}` is up already, in {}: end it with `cargo xtask cluster down`, or \
+                 use another name",
+                spec.name,
+                directory.display()
+            );
+        }
+        fs::create_dir_all(&directory)?;
+        sandbox::sweep_dead(&paths::runs());
+        clear_logs(&directory)?;
+        let (sandbox, network) = report::step("sandbox and network", || {
+            let sandbox = Sandbox::start(&directory)?;
+            sandbox.check_with_input(PartSpec::new(["sh", "-eu"]), &mounts(&directory))?;
+            let network = network::build(&sandbox)?;
+            // Read by whoever clears away after this world.
+            fs::write(directory.join("control-group"), network.name())?;
+            Ok((sandbox, network))
+        })?;
+        let info = WorldInfo {
+            name: spec.name.clone(),
+            directory,
+            network,
+            idcs: IDCS.map(str::to_owned).to_vec(),
+            kubeconfig: None,
+            etcd: Vec::new(),
+            databases: Vec::new(),
+        };
+        let mut world = Self { info, sandbox };
+        world.start_parts(spec)?;
+        let text = serde_json::to_string_pretty(&world.info)?;
+        fs::write(world.info.directory.join(FILE), text)?;
+        Ok(world)
+    }
+
+    fn start_parts(&mut self, spec: &WorldSpec) -> Result<()> {
+        let (sandbox, network, directory) =
+            (&self.sandbox, self.info.network, &self.info.directory);
+        // All at once: each waits for its own disk, clock or neighbours most of the time.
+        let (cluster, etcd, databases) = std::thread::scope(|scope| {
+            let cluster = scope.spawn(|| {
+                let start = || kubernetes::start(sandbox, network, directory);
+                spec.kubernetes.then(|| report::step("Kubernetes cluster", start)).transpose()
+            });
+            let etcd = scope.spawn(|| {
+                let start = || coordination::start(sandbox, network, directory);
+                spec.etcd.then(|| report::step("etcd, a member in each IDC", start)).transpose()
+            });
+            let databases: Vec<_> = server_specs(&spec.databases)
+                .into_iter()
+                .map(|server| {
+                    scope.spawn(move || {
+                        let what = format!("{} in {}", server.engine.name(), server.idc);
+                        let address = network.idc(&server.idc)?;
+                        let start = || database::start(sandbox, directory, &address, &server);
+                        report::step(&what, start)
+                    })
+                })
+                .collect();
+            let databases: Vec<_> = databases.into_iter().map(joined).collect();
+            (joined(cluster), joined(etcd), databases)
+        });
+        self.info.kubeconfig = cluster?.map(|cluster| cluster.kubeconfig);
+        self.info.etcd = etcd?.unwrap_or_default();
+        self.info.databases = databases.into_iter().collect::<Result<_>>()?;
+        Ok(())
+    }
+
+    /// Speaks to a world that another process has started and keeps.
+    pub fn attach(name: &str) -> Result<Self> {
+        let info = WorldInfo::read(name)?;
+        let sandbox = Sandbox::attach(&info.directory).with_context(|| {
+            format!("the world `{name}` is not running: `cargo xtask cluster up`")
+        })?;
+        Ok(Self { info, sandbox })
+    }
+
+    /// Lets it outlive this process; `World::end` ends it.
+    pub fn keep(&mut self) -> Result<()> {
+        self.sandbox.keep()
+    }
+
+    /// Ends a kept world. Returns false if there was none.
+    pub fn end(name: &str) -> Result<bool> {
+        tools::require_root()?;
+        sandbox::end_kept(&paths::runs().join(name))
+    }
+
+    /// What there is and where.
+    pub fn info(&self) -> &WorldInfo {
+        &self.info
+    }
+
+    /// The database server of a data centre.
+    pub fn database(&self, idc: &str) -> Result<&Database> {
+        self.info.database(idc)
+    }
+
+    /// The sandbox below, for parts that a test defines itself.
+    pub fn sandbox(&self) -> &Sandbox {
+        &self.sandbox
+    }
+
+    /// `kubectl` on the world's cluster, ready for more arguments.
+    pub fn kubectl(&self) -> Result<std::process::Command> {
+        self.with_kubeconfig("kubectl")
+    }
+
+    /// `helm` on the world's cluster, ready for more arguments.
+    pub fn helm(&self) -> Result<std::process::Command> {
+        self.with_kubeconfig("helm")
+    }
+
+    fn with_kubeconfig(&self, program: &str) -> Result<std::process::Command> {
+        let Some(kubeconfig) = &self.info.kubeconfig else {
+            bail!("the world `{}` has no Kubernetes cluster", self.info.name);
+        };
+        let mut command = std::process::Command::new(paths::tool(program));
+        command.env("KUBECONFIG", kubeconfig);
+        Ok(command)
+    }
+
+    /// Makes an image known to the cluster's node, under its own tag and as `dev`.
+    pub fn import(&self, image: &Image) -> Result<()> {
+        kubernetes::import(&self.sandbox, image)
+    }
+
+    /// Runs a command in the network of a data centre.
+    pub fn run_in(&self, idc: &str, argv: &[&str], limit: Duration) -> Result<Finished> {
+        self.info.network.idc(idc)?;
+        let spec = PartSpec::new(argv.iter().copied()).in_netns(idc);
+        self.sandbox.run(spec, "", limit)
+    }
+
+    /// Ends a part as a crash does.
+    pub fn kill(&self, part: &str) -> Result<()> {
+        self.sandbox.signal(part, Signal::Kill, GRACE)
+    }
+
+    /// Asks a part to end, and waits until it has.
+    pub fn stop(&self, part: &str) -> Result<()> {
+        self.sandbox.signal(part, Signal::Terminate, GRACE)
+    }
+
+    /// Freezes a part.
+    pub fn pause(&self, part: &str) -> Result<()> {
+        self.sandbox.signal(part, Signal::Stop, GRACE)
+    }
+
+    /// Thaws a part.
+    pub fn resume(&self, part: &str) -> Result<()> {
+        self.sandbox.signal(part, Signal::Continue, GRACE)
+    }
+
+    /// Starts a part again that has ended, as it was. Does not wait until it answers.
+    pub fn start(&self, part: &str) -> Result<()> {
+        self.sandbox.start_part(part)
+    }
+
+    /// Returns when a data centre's database answers, after it was started again.
+    pub fn wait_for_database(&self, idc: &str) -> Result<()> {
+        database::wait(&self.sandbox, self.database(idc)?)
+    }
+
+    /// Drops every packet between two data centres.
+    pub fn partition(&self, one: &str, other: &str) -> Result<()> {
+        network::partition(&self.sandbox, one, other)
+    }
+
+    /// Drops packets from one data centre to another only.
+    pub fn partition_one_way(&self, from: &str, to: &str) -> Result<()> {
+        network::one_way(&self.sandbox, from, to)
+    }
+
+    /// Cuts a data centre off from all others.
+    pub fn isolate(&self, idc: &str) -> Result<()> {
+        IDCS.iter().filter(|other| **other != idc).try_for_each(|other| self.partition(idc, other))
+    }
+
+    /// Lets two data centres reach each other again.
+    pub fn heal(&self, one: &str, other: &str) -> Result<()> {
+        network::heal(&self.sandbox, one, other)
+    }
+
+    /// Ends all partitions.
+    pub fn heal_all(&self) -> Result<()> {
+        network::heal_all(&self.sandbox)
+    }
+
+    /// Says which pod addresses belong to a data centre, so that partitions cut them too.
+    pub fn place_pods(&self, idc: &str, addresses: &[String]) -> Result<()> {
+        network::place_pods(&self.sandbox, self.info.network, idc, addresses)
+    }
+
+    /// Creates and fills sysbench's tables in a data centre's database, which must take writes.
+    pub fn prepare_load(&self, idc: &str, spec: LoadSpec) -> Result<()> {
+        load::prepare(&self.sandbox, &self.info.directory, self.database(idc)?, spec)
+    }
+
+    /// Starts sysbench in the network of `from` against the database of `at`.
+    pub fn start_load(&self, from: &str, at: &str, spec: LoadSpec) -> Result<Load<'_>> {
+        load::start(&self.sandbox, &self.info.directory, self.database(at)?, from, spec)
+    }
+}
+
+fn joined<T>(thread: std::thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    match thread.join() {
+        Ok(result) => result,
+        Err(_) => bail!("a part's start panicked; what it said is above"),
+    }
+}
+
+fn server_specs(databases: &Databases) -> Vec<DatabaseSpec> {
+    let numbered = (1_u32..).zip(&databases.servers);
+    numbered
+        .map(|(number, (idc, engine, options))| DatabaseSpec {
+            idc: idc.clone(),
+            engine: *engine,
+            number,
+            options: options.clone(),
+        })
+        .collect()
+}
+
+/// Logs of an earlier world of this name would be mistaken for this one's.
+fn clear_logs(directory: &Path) -> Result<()> {
+    let logs = directory.join("logs");
+    drop(fs::remove_dir_all(&logs));
+    drop(fs::remove_file(directory.join(FILE)));
+    fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))
+}
+
+/// A private `/run`, so that sockets and names of namespaces clash with nothing, and the world's
+/// directory inside MySQL's root directory.
+fn mounts(directory: &Path) -> String {
+    let root = tools::mysql_root();
+    format!(
+        "mount -t tmpfs tmpfs /run\n\
+         mount --bind '{}' '{root}/world'\n\
+         mount -t proc proc '{root}/proc'\n",
+        directory.display(),
+        root = root.display(),
+    )
+}

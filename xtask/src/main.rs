@@ -1,0 +1,71 @@
+//! Developer commands: `cargo xtask`.
+
+mod cluster;
+mod demo;
+mod suites;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+cargo xtask COMMAND
+
+  tools                install or build every tool that the rest needs, once (target/tools)
+  images               build the processes as static binaries and container images (target/images)
+  cluster up           start a local world: Kubernetes, etcd in three IDCs, databases in two
+      --engine E         mariadb (default), mysql, or mixed (MySQL in sh, MariaDB in bj)
+      --no-databases     without database servers
+      --no-kubernetes    without the Kubernetes cluster
+      --name NAME        a second world beside the first (default: local)
+  cluster down         end it; --name as above
+  cluster env          print the lines that set KUBECONFIG, ETCD and PATH for a shell
+  codegen [--check]    write the generated files, or fail if they are not up to date
+  test [SUITE]         unit, engines, cluster, or all (default)
+  demo                 the product at work, from nothing
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    if words.first() == Some(&harness::sandbox::SUBCOMMAND) {
+        return code(harness::sandbox::main(&arguments[1..]));
+    }
+    let started = Instant::now();
+    let result = run(&words);
+    if result.is_ok() && !words.is_empty() && words != ["cluster", "env"] {
+        harness::report::line(started.elapsed(), &format!("in all: cargo xtask {}", words.join(" ")));
+    }
+    code(result)
+}
+
+fn code(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    match words {
+        [] | ["help" | "--help" | "-h"] => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        ["tools"] => harness::tools::install(),
+        ["images"] => suites::images(),
+        ["cluster", "up", options @ ..] => cluster::up(options),
+        ["cluster", "down", options @ ..] => cluster::down(options),
+        ["cluster", "env", options @ ..] => cluster::environment(options),
+        ["codegen"] => suites::codegen(false),
+        ["codegen", "--check"] => suites::codegen(true),
+        ["test"] => suites::test("all"),
+        ["test", suite] => suites::test(suite),
+        ["demo", options @ ..] => demo::run(options),
+        _ => bail!("no such command: {}\n\n{USAGE}", words.join(" ")),
+    }
+}

@@ -1,0 +1,89 @@
+//! The suites of tests, and what they are run on.
+
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use harness::{images, paths, report, shell, tools};
+
+/// Builds the images.
+pub fn images() -> Result<()> {
+    tools::install()?;
+    for image in images::build()? {
+        println!("{} {}", image.reference(), image.archive.display());
+    }
+    Ok(())
+}
+
+/// Writes the generated files, or checks them.
+pub fn codegen(check: bool) -> Result<()> {
+    let what = if check { "generated files are up to date" } else { "generated files" };
+    report::step(what, || {
+        let mut generate =
+            cargo(&["run", "--quiet", "--package", "crds", "--bin", "crds-codegen", "--"]);
+        if check {
+            generate.arg("--check");
+        }
+        shell::run_visible(&mut generate)
+    })
+}
+
+/// Runs a suite.
+pub fn test(suite: &str) -> Result<()> {
+    match suite {
+        "unit" => unit(),
+        "engines" => real("engines"),
+        "cluster" => real("cluster"),
+        "all" => {
+            unit()?;
+            real("engines")?;
+            real("cluster")
+        }
+        _ => bail!("no suite `{suite}`; there are unit, engines, cluster, and all"),
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = shell::command(cargo, arguments);
+    command.current_dir(paths::workspace());
+    command
+}
+
+/// What needs no server, but the compilers and helm.
+fn unit() -> Result<()> {
+    report::step("formatting", || shell::run_visible(&mut cargo(&["fmt", "--all", "--check"])))?;
+    tools::install()?;
+    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    report::step("clippy", || shell::run_visible(&mut cargo(&clippy)))?;
+    codegen(true)?;
+    report::step("helm lint", helm_lint)?;
+    // The suites that need servers are targets of the package `tests`.
+    let test = ["test", "--workspace", "--exclude", "tests", "--lib", "--bins"];
+    report::step("unit tests", || shell::run_visible(&mut cargo(&test)))
+}
+
+fn helm_lint() -> Result<()> {
+    for entry in std::fs::read_dir(paths::workspace().join("charts"))? {
+        let chart = entry?.path();
+        if chart.join("Chart.yaml").is_file() {
+            let mut lint = shell::command(paths::tool("helm"), ["lint", "--strict", "--quiet"]);
+            shell::run(lint.arg(&chart))?;
+        }
+    }
+    Ok(())
+}
+
+/// A suite on real parts, with the static binaries that also go into the images.
+///
+/// It uses the cluster of `KUBECONFIG` if that is set, in place of a local one. That cluster must
+/// reach the addresses of this machine's world (the databases and etcd are still started here) and
+/// must be able to pull or already have the images, so in practice it is on this machine.
+fn real(suite: &str) -> Result<()> {
+    tools::install()?;
+    report::long_step("static binaries", "some minutes the first time", images::build_binaries)?;
+    let mut test = images::cargo_static("test");
+    test.args(["--package", "tests", "--test", suite]);
+    // Test binaries cannot become the guardian of their world; this one can.
+    test.env("MULTIACTIVE_XTASK", std::env::current_exe()?);
+    report::step(&format!("suite {suite}"), || shell::run_visible(&mut test))
+}
