@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Epoch, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
 
 /// `sessions/<idc>`: the active arbiter of an IDC. Bound to its lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionRecord {
     /// A random name of the process (a pod's name, or host and pid).
@@ -21,7 +21,7 @@ pub struct SessionRecord {
 }
 
 /// `units/<u>/epoch`: the epoch and whose it is. Only ever incremented.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EpochRecord {
     /// The epoch.
@@ -33,7 +33,7 @@ pub struct EpochRecord {
 }
 
 /// `units/<u>/primary`, bound to the holder's session: while it exists, somebody may be writable.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PrimaryRecord {
     /// The holder.
@@ -48,7 +48,7 @@ pub struct PrimaryRecord {
 }
 
 /// `units/<u>/vacated`: left by a release that was proved, so that the next one need not wait.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct VacatedRecord {
     /// The epoch that ended.
@@ -60,7 +60,7 @@ pub struct VacatedRecord {
 }
 
 /// Why a member is known to accept no writes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all_fields = "camelCase")]
 pub enum FenceProof {
     /// Sessions were cut, `read_only` was set and read back, no prepared XA transaction is left.
@@ -91,8 +91,12 @@ pub enum FenceProof {
 
 /// `units/<u>/members/<idc>`, bound to the session of that IDC's arbiter: what it last saw of its
 /// own member. Written when it changes; figures that move all the time are not in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts, each named"
+)]
 pub struct MemberRecord {
     /// The server, once known.
     pub identity: Option<ServerIdentity>,
@@ -107,6 +111,10 @@ pub struct MemberRecord {
     /// Whether the Unit's databases hold any table with a row: at the very first election the
     /// member with data goes first.
     pub has_data: bool,
+    /// The highest epoch in its `multiactive.epoch`: the next one is above it, also where etcd was
+    /// lost or the Unit was deleted and made anew.
+    #[serde(default)]
+    pub highest_epoch: Epoch,
 }
 
 /// `units/<u>/intent`: a switchover or failover that somebody asked for.
@@ -114,7 +122,7 @@ pub struct MemberRecord {
 /// It is created by whoever asks (the operator for a `Switchover`, `mactl` when the Kubernetes API
 /// is down) in a transaction that compares `primary` and `epoch`; each later phase is a
 /// compare-and-set on its own revision. A record in a final phase may be replaced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Intent {
     /// Names the request: the UID of the `Switchover`, or a random UUID.
@@ -136,7 +144,7 @@ pub struct Intent {
 }
 
 /// What was asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum IntentKind {
     /// Nothing may be lost; rolled back when it cannot be done.
     Planned,
@@ -145,7 +153,7 @@ pub enum IntentKind {
 }
 
 /// How far an [`Intent`] is. `Done`, `Refused` and `Cancelled` are final.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "phase", rename_all_fields = "camelCase")]
 pub enum IntentPhase {
     /// Asked for; the target's arbiter checks its side.

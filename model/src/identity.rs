@@ -146,7 +146,7 @@ namespaced_key! {
     UnitKey, "Unit name"
 }
 namespaced_key! {
-    /// A SyncLink, `namespace/name`.
+    /// A `SyncLink`, `namespace/name`.
     LinkKey, "SyncLink name"
 }
 

@@ -10,6 +10,7 @@ mod link;
 mod receipt;
 mod status;
 mod unit;
+mod unit_state;
 
 pub use coordination::{
     EpochRecord, FenceProof, Intent, IntentKind, IntentPhase, MemberRecord, PrimaryRecord,
@@ -32,3 +33,4 @@ pub use unit::{
     Credentials, Endpoint, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcDoc, IdcRole,
     MemberDoc, TlsMode, TlsSettings, UnitDoc,
 };
+pub use unit_state::{LeaseId, Revision, UnitState, Versioned};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Epoch, FenceProof, IdcName, PositionText};
 
 /// `units/<u>/history/<epoch>`: how the primary of that epoch came about.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Receipt {
     /// The epoch that began.
@@ -39,7 +39,7 @@ pub struct Receipt {
 }
 
 /// One step of a transition.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Phase {
     /// For example `Fence`, `CatchUp`, `HandOver`, `Promote`.
@@ -49,7 +49,7 @@ pub struct Phase {
 }
 
 /// Why an epoch began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum TransitionKind {
     /// The Unit's first primary.
     First,

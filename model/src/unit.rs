@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::IdcName;
 
 /// One IDC, at `topology/idcs/<idc>`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IdcDoc {
     /// Whether the IDC holds copies or only votes.
@@ -13,7 +13,7 @@ pub struct IdcDoc {
 }
 
 /// What an IDC is there for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum IdcRole {
     /// Holds copies and votes.
     Data,
@@ -22,7 +22,7 @@ pub enum IdcRole {
 }
 
 /// One Unit, at `topology/units/<namespace>/<name>`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnitDoc {
     /// The custom resource's UID, so that a Unit made anew under the same name is told apart.
@@ -50,7 +50,7 @@ impl UnitDoc {
 }
 
 /// One copy of a Unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MemberDoc {
     /// Where it is.
@@ -129,7 +129,7 @@ impl std::fmt::Debug for Credentials {
 }
 
 /// When and how a Unit's primary moves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverPolicy {
     /// Whether it moves without being asked.
@@ -146,7 +146,7 @@ pub struct FailoverPolicy {
 }
 
 /// Whether something happens by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FailoverMode {
     /// By itself.
     Automatic,
@@ -155,7 +155,7 @@ pub enum FailoverMode {
 }
 
 /// The SQL heartbeat of each member. Times in milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HeartbeatCheck {
     /// Time between two.

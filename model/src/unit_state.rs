@@ -1,0 +1,69 @@
+//! Everything etcd holds about one Unit, as of one revision.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    EpochRecord, IdcName, Intent, MemberRecord, PrimaryRecord, SessionRecord, UnitDoc,
+    VacatedRecord,
+};
+
+/// A revision of etcd: one more at each transaction that changed anything.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Revision(pub i64);
+
+impl Revision {
+    /// What a key that does not exist compares equal to.
+    pub const ABSENT: Revision = Revision(0);
+}
+
+impl std::fmt::Display for Revision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// An etcd lease. etcd writes it in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LeaseId(pub i64);
+
+impl std::fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+/// A document with the revision that last wrote it, which is what a compare-and-set compares.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Versioned<T> {
+    /// The document.
+    pub value: T,
+    /// The revision that last wrote the key.
+    pub revision: Revision,
+    /// The lease that the key is bound to.
+    pub lease: Option<LeaseId>,
+}
+
+/// What etcd holds about one Unit, all of it as of `revision`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UnitState {
+    /// The revision that this is the state at, or a later one at which nothing here had changed.
+    pub revision: Revision,
+    /// The Unit, as the operator published it; `None` once it is deleted.
+    pub unit: Option<Versioned<UnitDoc>>,
+    /// The epoch; `None` before the first primary.
+    pub epoch: Option<Versioned<EpochRecord>>,
+    /// The holder.
+    pub primary: Option<Versioned<PrimaryRecord>>,
+    /// The proof that the last holder left.
+    pub vacated: Option<Versioned<VacatedRecord>>,
+    /// Each member as its own arbiter sees it; absent where that arbiter has no session.
+    pub members: BTreeMap<IdcName, Versioned<MemberRecord>>,
+    /// What somebody asked for.
+    pub intent: Option<Versioned<Intent>>,
+    /// The arbiters that have a session: of every IDC, whether it has a member or not.
+    pub sessions: BTreeMap<IdcName, Versioned<SessionRecord>>,
+}

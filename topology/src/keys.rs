@@ -1,0 +1,245 @@
+//! The keys, all of them, spelled here and nowhere else. The table is in `docs/architecture.md`.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use model::{
+    Epoch, EpochRecord, Generation, IdcDoc, IdcName, Intent, MemberRecord, PrimaryRecord, Receipt,
+    SessionRecord, UnitDoc, UnitKey, VacatedRecord,
+};
+
+/// A key together with the type of document it holds.
+pub struct Key<T> {
+    text: String,
+    document: PhantomData<fn() -> T>,
+}
+
+impl<T> Key<T> {
+    fn new(text: String) -> Self {
+        Self {
+            text,
+            document: PhantomData,
+        }
+    }
+
+    /// The key as etcd knows it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl<T> Clone for Key<T> {
+    fn clone(&self) -> Self {
+        Self::new(self.text.clone())
+    }
+}
+
+impl<T> fmt::Debug for Key<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl<T> fmt::Display for Key<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What a key turned out to belong to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Located {
+    /// `topology/idcs/<idc>`
+    Idc(IdcName),
+    /// `topology/units/<namespace>/<name>`
+    Unit(UnitKey),
+    /// `sessions/<idc>`
+    Session(IdcName),
+    /// `units/<u>/epoch`
+    Epoch(UnitKey),
+    /// `units/<u>/primary`
+    Primary(UnitKey),
+    /// `units/<u>/vacated`
+    Vacated(UnitKey),
+    /// `units/<u>/members/<idc>`
+    Member(UnitKey, IdcName),
+    /// `units/<u>/intent`
+    Intent(UnitKey),
+    /// `units/<u>/history/<epoch>`
+    History(UnitKey, Epoch),
+}
+
+/// The keys of one installation: everything lies under its prefix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    prefix: String,
+}
+
+impl Keys {
+    /// Keys under a prefix. A `/` is put at its end if there is none, so that one installation's
+    /// prefix is never the beginning of another's.
+    pub fn new(prefix: &str) -> Self {
+        let slash = if prefix.ends_with('/') { "" } else { "/" };
+        Self {
+            prefix: format!("{prefix}{slash}"),
+        }
+    }
+
+    /// The prefix of everything.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    fn key<T>(&self, rest: impl fmt::Display) -> Key<T> {
+        Key::new(format!("{}{rest}", self.prefix))
+    }
+
+    /// An IDC as the operator publishes it.
+    pub fn idc(&self, idc: &IdcName) -> Key<IdcDoc> {
+        self.key(format_args!("topology/idcs/{idc}"))
+    }
+
+    /// What the keys of all IDCs begin with.
+    pub fn idcs(&self) -> String {
+        format!("{}topology/idcs/", self.prefix)
+    }
+
+    /// A Unit as the operator publishes it.
+    pub fn unit(&self, unit: &UnitKey) -> Key<UnitDoc> {
+        self.key(format_args!("topology/units/{unit}"))
+    }
+
+    /// What the keys of all Units' documents begin with.
+    pub fn units(&self) -> String {
+        format!("{}topology/units/", self.prefix)
+    }
+
+    /// The active arbiter of an IDC.
+    pub fn session(&self, idc: &IdcName) -> Key<SessionRecord> {
+        self.key(format_args!("sessions/{idc}"))
+    }
+
+    /// What the keys of all sessions begin with.
+    pub fn sessions(&self) -> String {
+        format!("{}sessions/", self.prefix)
+    }
+
+    /// The generation that an IDC's last session had. It outlives the session, so that the count
+    /// goes on.
+    pub fn generation(&self, idc: &IdcName) -> Key<Generation> {
+        self.key(format_args!("generations/{idc}"))
+    }
+
+    /// The epoch of a Unit.
+    pub fn epoch(&self, unit: &UnitKey) -> Key<EpochRecord> {
+        self.key(format_args!("units/{unit}/epoch"))
+    }
+
+    /// The holder of a Unit.
+    pub fn primary(&self, unit: &UnitKey) -> Key<PrimaryRecord> {
+        self.key(format_args!("units/{unit}/primary"))
+    }
+
+    /// The proof that a Unit's last holder left.
+    pub fn vacated(&self, unit: &UnitKey) -> Key<VacatedRecord> {
+        self.key(format_args!("units/{unit}/vacated"))
+    }
+
+    /// What an arbiter says of its own member.
+    pub fn member(&self, unit: &UnitKey, idc: &IdcName) -> Key<MemberRecord> {
+        self.key(format_args!("units/{unit}/members/{idc}"))
+    }
+
+    /// What the keys of all members of a Unit begin with.
+    pub fn members(&self, unit: &UnitKey) -> String {
+        format!("{}units/{unit}/members/", self.prefix)
+    }
+
+    /// What somebody asked for.
+    pub fn intent(&self, unit: &UnitKey) -> Key<Intent> {
+        self.key(format_args!("units/{unit}/intent"))
+    }
+
+    /// The receipt of one transition.
+    pub fn history(&self, unit: &UnitKey, epoch: Epoch) -> Key<Receipt> {
+        self.key(format_args!("units/{unit}/history/{:020}", epoch.0))
+    }
+
+    /// What the keys of all receipts of a Unit begin with, oldest first.
+    pub fn histories(&self, unit: &UnitKey) -> String {
+        format!("{}units/{unit}/history/", self.prefix)
+    }
+
+    /// What everything arbiters hold about one Unit begins with.
+    pub fn coordination(&self, unit: &UnitKey) -> String {
+        format!("{}units/{unit}/", self.prefix)
+    }
+
+    /// What a key belongs to; `None` for a key that is not ours to understand.
+    pub fn locate(&self, key: &str) -> Option<Located> {
+        let parts: Vec<&str> = key.strip_prefix(&self.prefix)?.split('/').collect();
+        let unit = |namespace: &str, name: &str| UnitKey::new(namespace, name).ok();
+        match parts.as_slice() {
+            ["topology", "idcs", idc] => Some(Located::Idc(idc.parse().ok()?)),
+            ["topology", "units", space, name] => Some(Located::Unit(unit(space, name)?)),
+            ["sessions", idc] => Some(Located::Session(idc.parse().ok()?)),
+            ["units", space, name, "epoch"] => Some(Located::Epoch(unit(space, name)?)),
+            ["units", space, name, "primary"] => Some(Located::Primary(unit(space, name)?)),
+            ["units", space, name, "vacated"] => Some(Located::Vacated(unit(space, name)?)),
+            ["units", space, name, "intent"] => Some(Located::Intent(unit(space, name)?)),
+            ["units", space, name, "members", idc] => {
+                Some(Located::Member(unit(space, name)?, idc.parse().ok()?))
+            }
+            ["units", space, name, "history", epoch] => Some(Located::History(
+                unit(space, name)?,
+                Epoch(epoch.parse().ok()?),
+            )),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_found_again() {
+        let keys = Keys::new("/multiactive");
+        let unit = UnitKey::new("shop", "orders").unwrap();
+        let idc = IdcName::new("sh").unwrap();
+        let epoch = Epoch(7);
+        let table = [
+            (keys.idc(&idc).text, Some(Located::Idc(idc.clone()))),
+            (keys.unit(&unit).text, Some(Located::Unit(unit.clone()))),
+            (keys.session(&idc).text, Some(Located::Session(idc.clone()))),
+            (keys.epoch(&unit).text, Some(Located::Epoch(unit.clone()))),
+            (
+                keys.primary(&unit).text,
+                Some(Located::Primary(unit.clone())),
+            ),
+            (
+                keys.vacated(&unit).text,
+                Some(Located::Vacated(unit.clone())),
+            ),
+            (keys.intent(&unit).text, Some(Located::Intent(unit.clone()))),
+            (
+                keys.member(&unit, &idc).text,
+                Some(Located::Member(unit.clone(), idc.clone())),
+            ),
+            (
+                keys.history(&unit, epoch).text,
+                Some(Located::History(unit.clone(), epoch)),
+            ),
+            (keys.generation(&idc).text, None),
+            ("/multiactive-2/sessions/sh".to_owned(), None),
+        ];
+        for (key, located) in table {
+            assert_eq!(keys.locate(&key), located, "{key}");
+        }
+        assert_eq!(
+            keys.history(&unit, epoch).as_str(),
+            "/multiactive/units/shop/orders/history/00000000000000000007"
+        );
+    }
+}

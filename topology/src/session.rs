@@ -1,0 +1,237 @@
+//! The session of an IDC: one lease, to which everything that its arbiter holds is bound.
+
+use std::time::Duration;
+
+use etcd_client::Client;
+use model::{Generation, IdcName, LeaseId, Revision, SessionRecord, Versioned};
+
+use crate::clock::boot_time_millis;
+use crate::{CommitError, Topology, TopologyError, Transaction};
+
+/// An endpoint that has not answered a keep-alive within this time is joined by the next one.
+const HEDGE_AFTER: Duration = Duration::from_millis(300);
+
+/// Who claims a session.
+#[derive(Debug, Clone)]
+pub struct SessionClaim {
+    /// The IDC.
+    pub idc: IdcName,
+    /// A random name of the process.
+    pub holder: String,
+    /// `host:port` of its HTTP endpoint.
+    pub address: String,
+    /// The version of the software.
+    pub version: String,
+    /// The lease time to ask for. The time that counts is the one etcd grants.
+    pub lease_time: Duration,
+}
+
+/// A session that was claimed. It ends when its lease does or when another process claims it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The IDC.
+    pub idc: IdcName,
+    /// The lease.
+    pub lease: LeaseId,
+    /// The revision of the session's key: every transaction of the holder compares it.
+    pub revision: Revision,
+    /// How many processes have held the IDC's session, this one included.
+    pub generation: Generation,
+}
+
+/// What a keep-alive showed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepAlive {
+    /// The lease lives, and the session's key was ours, both at `sent_at` or later.
+    Acknowledged {
+        /// [`boot_time_millis`] before the request was sent.
+        sent_at: u64,
+        /// The lease time that etcd granted with the answer, in milliseconds.
+        granted_millis: u64,
+    },
+    /// The lease is gone, and with it everything that was bound to it.
+    Expired,
+    /// Another process claimed the session. It goes on with the same lease.
+    Superseded,
+}
+
+enum Attempt {
+    Answer(KeepAlive),
+    Failed(usize, String),
+}
+
+impl Topology {
+    /// Claims an IDC's session: takes over the lease that its key names if that is alive, under
+    /// the next generation, else begins with a new lease. What an earlier process of this IDC
+    /// still tries to write comes to nothing from here on, as it compares the key's revision.
+    ///
+    /// # Errors
+    /// [`CommitError::Lost`] if another process claimed it at the same time;
+    /// [`CommitError::Unknown`] if no answer came. Both: try again after a while.
+    pub async fn claim_session(&self, claim: &SessionClaim) -> Result<Session, CommitError> {
+        let keys = self.keys();
+        let (session_key, count_key) = (keys.session(&claim.idc), keys.generation(&claim.idc));
+        let existing = self.get(&session_key, "session").await?;
+        let count: Option<Versioned<Generation>> = self.get(&count_key, "generation").await?;
+        let lease = match existing.as_ref().and_then(|session| session.lease) {
+            Some(lease) if self.is_alive(lease).await? => lease,
+            _ => self.grant(claim.lease_time).await?,
+        };
+        let before = count.as_ref().map_or(Generation(0), |count| count.value);
+        let generation = Generation(before.0 + 1);
+        let record = SessionRecord {
+            holder: claim.holder.clone(),
+            address: claim.address.clone(),
+            version: claim.version.clone(),
+            generation,
+        };
+        let transaction = Transaction::new(format!("claim the session of IDC {}", claim.idc))
+            .if_revision(
+                &session_key,
+                existing.map_or(Revision::ABSENT, |found| found.revision),
+            )
+            .if_revision(
+                &count_key,
+                count.map_or(Revision::ABSENT, |found| found.revision),
+            )
+            .put(&session_key, &record, Some(lease))
+            .put(&count_key, &generation, None);
+        let revision = self.commit(transaction).await?;
+        Ok(Session {
+            idc: claim.idc.clone(),
+            lease,
+            revision,
+            generation,
+        })
+    }
+
+    async fn is_alive(&self, lease: LeaseId) -> Result<bool, TopologyError> {
+        let doing = format!("keep lease {lease} alive");
+        let granted = self
+            .read(&doing, async |client| {
+                Box::pin(keep_alive_once(client, lease)).await
+            })
+            .await?;
+        Ok(granted.is_some())
+    }
+
+    async fn grant(&self, time: Duration) -> Result<LeaseId, TopologyError> {
+        let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).max(1);
+        let answer = self
+            .once("grant a lease", async |mut client| {
+                client.lease_grant(seconds, None).await
+            })
+            .await?;
+        Ok(LeaseId(answer.id()))
+    }
+
+    /// Keeps a session alive once. All endpoints are asked, each a little after the one before,
+    /// and the first answer counts, so that a lost etcd member does not cost the session.
+    ///
+    /// The answer says two things as of `sent_at`: the lease lives, and the session's key is still
+    /// the one that this process wrote. The second is what makes an older process stop within one
+    /// lease time of being superseded, though it shares the lease.
+    ///
+    /// # Errors
+    /// [`TopologyError::Unknown`] if nobody answered in time: nothing is known.
+    pub async fn keep_alive(&self, session: &Session) -> Result<KeepAlive, TopologyError> {
+        let first = self.current();
+        let mut attempts = tokio::task::JoinSet::new();
+        let mut started = 0;
+        let mut failures = Vec::new();
+        loop {
+            if started < self.endpoint_count() {
+                attempts.spawn(self.clone().attempt(session.clone(), first + started));
+                started += 1;
+            }
+            let all_started = started == self.endpoint_count();
+            let finished = tokio::select! {
+                finished = attempts.join_next() => finished,
+                () = tokio::time::sleep(HEDGE_AFTER), if !all_started => continue,
+            };
+            match finished {
+                Some(Ok((number, Attempt::Answer(answer)))) => {
+                    if number != first {
+                        self.prefer(number);
+                    }
+                    return Ok(answer);
+                }
+                Some(Ok((_, Attempt::Failed(number, cause)))) => {
+                    failures.push(format!("{}: {cause}", self.client(number).0));
+                }
+                Some(Err(error)) => failures.push(error.to_string()),
+                None => {}
+            }
+            if attempts.is_empty() && all_started {
+                return Err(TopologyError::Unknown {
+                    doing: format!("keep the session of IDC {} alive", session.idc),
+                    endpoint: "every endpoint".to_owned(),
+                    cause: failures.join("; "),
+                });
+            }
+        }
+    }
+
+    async fn attempt(self, session: Session, number: usize) -> (usize, Attempt) {
+        let (_, client) = self.client(number);
+        let key = self.keys().session(&session.idc).to_string();
+        let asking = Box::pin(async {
+            let sent_at = boot_time_millis();
+            let mut reader = client.clone();
+            // The read is linearizable and sent after `sent_at`, so what it shows held then or later.
+            let (granted, owner) = tokio::try_join!(
+                keep_alive_once(client, session.lease),
+                reader.get(key, None)
+            )?;
+            let ours = owner
+                .kvs()
+                .first()
+                .map(|pair| Revision(pair.mod_revision()));
+            Ok::<_, etcd_client::Error>(match (granted, ours) {
+                (None, _) | (_, None) => KeepAlive::Expired,
+                (_, Some(revision)) if revision != session.revision => KeepAlive::Superseded,
+                (Some(granted_millis), _) => KeepAlive::Acknowledged {
+                    sent_at,
+                    granted_millis,
+                },
+            })
+        };
+        let attempt = match tokio::time::timeout(self.request_timeout(), asking).await {
+            Ok(Ok(answer)) => Attempt::Answer(answer),
+            Ok(Err(error)) => Attempt::Failed(number, crate::client::describe(&error)),
+            Err(_) => Attempt::Failed(
+                number,
+                format!("no answer within {:?}", self.request_timeout()),
+            ),
+        };
+        (number, attempt)
+    }
+}
+
+/// Sends one keep-alive; answers with the granted lease time in milliseconds, `None` if the lease
+/// is gone (etcd says so with a lease time of 0).
+async fn keep_alive_once(
+    mut client: Client,
+    lease: LeaseId,
+) -> Result<Option<u64>, etcd_client::Error> {
+    // The client library sends a first keep-alive with the opening of the stream and hides the
+    // lease time in its answer, so a second one asks for that.
+    let (mut keeper, mut answers) = match client.lease_keep_alive(lease.0).await {
+        Ok(stream) => stream,
+        Err(etcd_client::Error::LeaseKeepAliveError(text)) if text.contains("not found") => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    keeper.keep_alive().await?;
+    match answers.message().await? {
+        Some(answer) => Ok(u64::try_from(answer.ttl())
+            .ok()
+            .filter(|ttl| *ttl > 0)
+            .map(|ttl| ttl * 1_000)),
+        // A stream that ends without an answer is no statement about the lease.
+        None => Err(etcd_client::Error::LeaseKeepAliveError(
+            "the stream ended".to_owned(),
+        )),
+    }
+}

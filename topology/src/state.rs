@@ -1,0 +1,135 @@
+//! The state of all Units at one revision, and how a change of a key changes it.
+
+use std::collections::BTreeMap;
+
+use etcd_client::KeyValue;
+use model::{IdcDoc, IdcName, LeaseId, Revision, SessionRecord, UnitKey, UnitState, Versioned};
+use serde::de::DeserializeOwned;
+
+use crate::keys::Located;
+use crate::{Keys, TopologyError};
+
+/// Everything but the receipts, as of one revision.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopologyState {
+    /// The revision.
+    pub revision: Revision,
+    /// The IDCs as published.
+    pub idcs: BTreeMap<IdcName, Versioned<IdcDoc>>,
+    /// The arbiters that have a session.
+    pub sessions: BTreeMap<IdcName, Versioned<SessionRecord>>,
+    /// The Units of which etcd holds anything, also those whose document is deleted. Their
+    /// `sessions` and `revision` are empty here: see [`TopologyState::unit`].
+    pub(crate) units: BTreeMap<UnitKey, UnitState>,
+}
+
+pub(crate) fn parse<T: DeserializeOwned>(
+    pair: &KeyValue,
+    what: &'static str,
+) -> Result<Versioned<T>, TopologyError> {
+    let value = serde_json::from_slice(pair.value()).map_err(|error| TopologyError::Document {
+        key: String::from_utf8_lossy(pair.key()).into_owned(),
+        what,
+        cause: error.to_string(),
+    })?;
+    let lease = (pair.lease() != 0).then_some(LeaseId(pair.lease()));
+    Ok(Versioned {
+        value,
+        revision: Revision(pair.mod_revision()),
+        lease,
+    })
+}
+
+impl TopologyState {
+    /// The names of all Units of which etcd holds anything.
+    pub fn unit_keys(&self) -> impl Iterator<Item = &UnitKey> {
+        self.units.keys()
+    }
+
+    /// One Unit, complete with sessions and revision. Empty for a Unit that etcd does not know.
+    pub fn unit(&self, unit: &UnitKey) -> UnitState {
+        let mut state = self.units.get(unit).cloned().unwrap_or_default();
+        state.sessions.clone_from(&self.sessions);
+        state.revision = self.revision;
+        state
+    }
+
+    /// Takes in a key that was put (`pair`'s value counts) or deleted. Answers what it belongs
+    /// to; `None` for a key of no interest.
+    pub(crate) fn take(
+        &mut self,
+        keys: &Keys,
+        pair: &KeyValue,
+        deleted: bool,
+    ) -> Result<Option<Located>, TopologyError> {
+        let Some(located) = std::str::from_utf8(pair.key())
+            .ok()
+            .and_then(|key| keys.locate(key))
+        else {
+            return Ok(None);
+        };
+        match &located {
+            Located::Idc(idc) => set(&mut self.idcs, idc, pair, deleted, "IDC document")?,
+            Located::Session(idc) => set(&mut self.sessions, idc, pair, deleted, "session")?,
+            Located::History(..) => return Ok(None),
+            Located::Unit(unit)
+            | Located::Epoch(unit)
+            | Located::Primary(unit)
+            | Located::Vacated(unit)
+            | Located::Intent(unit)
+            | Located::Member(unit, _) => {
+                let state = self.units.entry(unit.clone()).or_default();
+                take_unit(state, &located, pair, deleted)?;
+                if *state == UnitState::default() {
+                    self.units.remove(unit);
+                }
+            }
+        }
+        Ok(Some(located))
+    }
+}
+
+fn take_unit(
+    state: &mut UnitState,
+    located: &Located,
+    pair: &KeyValue,
+    deleted: bool,
+) -> Result<(), TopologyError> {
+    match located {
+        Located::Unit(_) => state.unit = value(pair, deleted, "Unit document")?,
+        Located::Epoch(_) => state.epoch = value(pair, deleted, "epoch")?,
+        Located::Primary(_) => state.primary = value(pair, deleted, "primary")?,
+        Located::Vacated(_) => state.vacated = value(pair, deleted, "vacated record")?,
+        Located::Intent(_) => state.intent = value(pair, deleted, "intent")?,
+        Located::Member(_, idc) => set(&mut state.members, idc, pair, deleted, "member record")?,
+        Located::Idc(_) | Located::Session(_) | Located::History(..) => {}
+    }
+    Ok(())
+}
+
+fn value<T: DeserializeOwned>(
+    pair: &KeyValue,
+    deleted: bool,
+    what: &'static str,
+) -> Result<Option<Versioned<T>>, TopologyError> {
+    if deleted {
+        Ok(None)
+    } else {
+        parse(pair, what).map(Some)
+    }
+}
+
+fn set<T: DeserializeOwned>(
+    map: &mut BTreeMap<IdcName, Versioned<T>>,
+    idc: &IdcName,
+    pair: &KeyValue,
+    deleted: bool,
+    what: &'static str,
+) -> Result<(), TopologyError> {
+    if deleted {
+        map.remove(idc);
+    } else {
+        map.insert(idc.clone(), parse(pair, what)?);
+    }
+    Ok(())
+}
