@@ -195,7 +195,7 @@ impl Topology {
                     granted_millis,
                 },
             })
-        };
+        });
         let attempt = match tokio::time::timeout(self.request_timeout(), asking).await {
             Ok(Ok(answer)) => Attempt::Answer(answer),
             Ok(Err(error)) => Attempt::Failed(number, crate::client::describe(&error)),
