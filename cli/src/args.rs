@@ -1,0 +1,414 @@
+//! The command tree: the one definition from which help, completions and `docs/mactl.md` come.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
+use model::IdcName;
+
+use crate::names::UnitArg;
+
+/// See and move the primaries of multiactive Units.
+#[derive(Debug, Parser)]
+#[command(
+    name = "mactl",
+    version,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    propagate_version = false,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    max_term_width = 100,
+    after_help = EXIT_CODES
+)]
+pub struct Cli {
+    /// How the Kubernetes API is reached.
+    #[command(flatten)]
+    pub kube: KubeArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command line is not valid
+  3  refused, because it would not be safe
+  4  timed out while still under way; the command that follows it up was printed";
+
+/// How the Kubernetes API is reached; the same flags as kubectl's.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Kubernetes")]
+pub struct KubeArgs {
+    /// The kubeconfig file; otherwise $KUBECONFIG, otherwise ~/.kube/config, otherwise the pod's
+    /// own service account.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The kubeconfig's context to use.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub context: Option<String>,
+    /// The namespace of Units that are given without one.
+    #[arg(short, long, global = true, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The user to act as.
+    #[arg(long = "as", global = true, value_name = "USER")]
+    pub impersonate: Option<String>,
+    /// How long one request to the Kubernetes API, etcd or an arbiter may take.
+    #[arg(long, global = true, value_name = "DURATION", default_value = "10s",
+          value_parser = positive_duration)]
+    pub request_timeout: SignedDuration,
+}
+
+/// Direct access to the coordination etcd, for when the Kubernetes API is down.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Without the Kubernetes API")]
+pub struct EtcdArgs {
+    /// Work directly against these etcd endpoints (comma-separated URLs), without the Kubernetes
+    /// API.
+    #[arg(long, value_name = "URL", value_delimiter = ',', env = "MULTIACTIVE_ETCD_ENDPOINTS",
+          hide_env_values = true)]
+    pub etcd_endpoints: Vec<String>,
+    /// The installation's prefix in etcd.
+    #[arg(long, value_name = "PREFIX", default_value = "/multiactive/",
+          env = "MULTIACTIVE_ETCD_PREFIX", hide_env_values = true)]
+    pub etcd_prefix: String,
+    /// The CA of etcd's certificates, PEM.
+    #[arg(long, value_name = "FILE", requires = "etcd_endpoints")]
+    pub etcd_ca: Option<PathBuf>,
+    /// The certificate to show to etcd, PEM.
+    #[arg(long, value_name = "FILE", requires = "etcd_key")]
+    pub etcd_cert: Option<PathBuf>,
+    /// The certificate's key, PEM.
+    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    pub etcd_key: Option<PathBuf>,
+}
+
+/// How something is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For people, with everything that is known.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+    /// Names only.
+    Name,
+}
+
+impl Output {
+    /// Whether programs read it: then nothing else goes to standard output.
+    pub fn is_for_programs(self) -> bool {
+        matches!(self, Self::Json | Self::Yaml | Self::Name)
+    }
+}
+
+/// The output flag.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct OutputArgs {
+    /// How the result is printed.
+    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT",
+          hide_possible_values = false)]
+    pub output: Output,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show IDCs, Units, primaries and lag, what is wrong, and what to do about it
+    Status(StatusArgs),
+    /// Move a Unit's primary to another IDC; nothing is lost, and it is rolled back if it cannot be
+    /// done
+    Switchover(SwitchoverArgs),
+    /// Give a Unit a new primary after its own was lost
+    Failover(FailoverArgs),
+    /// List how a Unit's primaries came about
+    History(HistoryArgs),
+    /// Show one transition in full: who decided, on what, how long each step took
+    Receipt(ReceiptArgs),
+    /// Hold the automation of one Unit, or of every Unit of the namespace
+    Pause(PauseArgs),
+    /// Let the automation of paused Units go on
+    Resume(PauseArgs),
+    /// Check Units against their real databases; changes nothing
+    Preflight(PreflightArgs),
+    /// Print a completion script for a shell
+    Completion(CompletionArgs),
+    /// Print the versions of client, operator and arbiters, and whether they go together
+    Version(VersionArgs),
+    /// Print this reference as Markdown.
+    #[command(name = "__reference", hide = true)]
+    Reference,
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// One Unit, as NAME or NAMESPACE/NAME; otherwise every Unit of the namespace.
+    pub unit: Option<UnitArg>,
+    /// Units of all namespaces.
+    #[arg(short = 'A', long, conflicts_with = "unit")]
+    pub all_namespaces: bool,
+    /// Output format.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Direct access to etcd.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+}
+
+/// Whether and how long a transition is followed.
+#[derive(Debug, Clone, Args)]
+pub struct FollowArgs {
+    /// Follow it until it has ended; with --wait=false only ask for it.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_value_t = true,
+          default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub wait: bool,
+    /// Stop following after this time (exit code 4); the transition itself goes on.
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_parser = positive_duration)]
+    pub timeout: SignedDuration,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+}
+
+/// `switchover`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+While it runs, ^C only stops following; the same command again takes up following it.
+
+Examples:
+  mactl switchover orders --to bj --dry-run
+  mactl switchover shop/orders --to bj --expected-primary sh --yes")]
+pub struct SwitchoverArgs {
+    /// The Unit, as NAME or NAMESPACE/NAME.
+    pub unit: UnitArg,
+    /// The IDC that takes over.
+    #[arg(long, value_name = "IDC")]
+    pub to: IdcName,
+    /// Refuse unless this IDC is primary now.
+    #[arg(long, value_name = "IDC")]
+    pub expected_primary: Option<IdcName>,
+    /// Only print the checks, and what would happen.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Following it.
+    #[command(flatten)]
+    pub follow: FollowArgs,
+    /// Output format.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Direct access to etcd.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+}
+
+/// `failover`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A failover never takes over from a primary that lives and cannot be fenced: it waits for the proof
+that nothing can be written there any more. While the primary is healthy, use switchover.
+
+Examples:
+  mactl failover orders --dry-run
+  mactl failover orders --to bj --expect-no-primary --yes")]
+pub struct FailoverArgs {
+    /// The Unit, as NAME or NAMESPACE/NAME.
+    pub unit: UnitArg,
+    /// The IDC that takes over; otherwise the rules choose: the most advanced, then the highest
+    /// priority.
+    #[arg(long, value_name = "IDC")]
+    pub to: Option<IdcName>,
+    /// Promote even if the new primary may lack writes that the old one had acknowledged.
+    #[arg(long)]
+    pub allow_data_loss: bool,
+    /// Refuse if the Unit has a primary.
+    #[arg(long)]
+    pub expect_no_primary: bool,
+    /// Only print the checks, and what would happen.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Following it.
+    #[command(flatten)]
+    pub follow: FollowArgs,
+    /// Output format.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Direct access to etcd.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// The Unit, as NAME or NAMESPACE/NAME.
+    pub unit: UnitArg,
+    /// Output format; `name` prints epochs.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Direct access to etcd.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+}
+
+/// `receipt`.
+#[derive(Debug, Args)]
+pub struct ReceiptArgs {
+    /// The Unit, as NAME or NAMESPACE/NAME.
+    pub unit: UnitArg,
+    /// The epoch that the transition began, as `history` lists it.
+    pub epoch: u64,
+    /// Output format.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Direct access to etcd.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
+}
+
+/// `pause` and `resume`.
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// One Unit, as NAME or NAMESPACE/NAME; otherwise every Unit of the namespace.
+    pub unit: Option<UnitArg>,
+    /// Units of all namespaces.
+    #[arg(short = 'A', long, conflicts_with = "unit")]
+    pub all_namespaces: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Output format.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `preflight`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The databases are reached from this machine, by the endpoints in the Units. Passwords come from the
+Secrets in the manifest, otherwise from those in the cluster.
+
+Exit code 1 if anything blocks.")]
+pub struct PreflightArgs {
+    /// One Unit, as NAME or NAMESPACE/NAME; otherwise every Unit of the namespace or the manifest.
+    pub unit: Option<UnitArg>,
+    /// Check the Units of this manifest instead of those in the cluster; `-` reads standard input.
+    #[arg(short, long = "filename", value_name = "FILE")]
+    pub filename: Vec<PathBuf>,
+    /// Units of all namespaces.
+    #[arg(short = 'A', long, conflicts_with_all = ["unit", "filename"])]
+    pub all_namespaces: bool,
+    /// Output format.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `completion`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  source <(mactl completion bash)
+  mactl completion zsh > \"${fpath[1]}/_mactl\"
+  mactl completion fish > ~/.config/fish/completions/mactl.fish")]
+pub struct CompletionArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// `version`.
+#[derive(Debug, Args)]
+pub struct VersionArgs {
+    /// The client's version only; nothing is asked of the cluster.
+    #[arg(long)]
+    pub client: bool,
+    /// Output format.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Reads `10s`, `500ms`, `2m`; refuses zero and less.
+fn positive_duration(text: &str) -> Result<SignedDuration, String> {
+    let duration: SignedDuration =
+        text.parse().map_err(|_| "write it with a unit, for example 500ms, 10s or 2m".to_owned())?;
+    if duration.is_positive() {
+        Ok(duration)
+    } else {
+        Err("it must be longer than zero".to_owned())
+    }
+}
+
+/// The command tree under the name it was called by: `mactl`, or `kubectl ma` when the file is
+/// called `kubectl-ma` (which is how kubectl finds its plugins).
+pub fn command(program: &str) -> clap::Command {
+    use clap::CommandFactory;
+    let rename = |text: &clap::builder::StyledStr| text.to_string().replace("mactl ", &format!("{program} "));
+    let mut root = Cli::command().bin_name(program.to_owned()).display_name(program.to_owned());
+    let names: Vec<String> =
+        root.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    for name in names {
+        root = root.mut_subcommand(name, |command| match command.get_after_help().map(rename) {
+            Some(text) => command.after_help(text),
+            None => command,
+        });
+    }
+    root
+}
+
+/// The name users call this program by, from `argv[0]`.
+pub fn program_name(argv0: Option<&std::ffi::OsStr>) -> &'static str {
+    let stem = argv0.map(std::path::Path::new).and_then(std::path::Path::file_stem);
+    if stem.is_some_and(|stem| stem == "kubectl-ma") { "kubectl ma" } else { "mactl" }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+
+    use super::*;
+
+    fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
+        use clap::FromArgMatches;
+        let words = std::iter::once("mactl").chain(words.iter().copied());
+        command("mactl").try_get_matches_from(words).and_then(|m| Cli::from_arg_matches(&m))
+    }
+
+    #[test]
+    fn the_tree_is_consistent() {
+        command("mactl").debug_assert();
+    }
+
+    #[test]
+    fn the_name_it_is_called_by_decides_what_it_calls_itself() {
+        assert_eq!(program_name(Some(OsStr::new("/usr/bin/kubectl-ma"))), "kubectl ma");
+        assert_eq!(program_name(Some(OsStr::new("./mactl"))), "mactl");
+        assert_eq!(program_name(None), "mactl");
+    }
+
+    #[test]
+    fn waiting_is_the_default_and_can_be_switched_off() {
+        let wait = |words: &[&str]| match parse(words).unwrap().command {
+            Command::Switchover(args) => args.follow.wait,
+            other => panic!("{other:?}"),
+        };
+        assert!(wait(&["switchover", "orders", "--to", "bj"]));
+        assert!(wait(&["switchover", "orders", "--to", "bj", "--wait"]));
+        assert!(!wait(&["switchover", "orders", "--to", "bj", "--wait=false"]));
+    }
+
+    #[test]
+    fn typing_mistakes_are_answered_with_suggestions() {
+        let message = |words: &[&str]| parse(words).unwrap_err().to_string();
+        assert!(message(&["swichover", "orders"]).contains("switchover"));
+        assert!(message(&["failover", "orders", "--alow-data-loss"]).contains("--allow-data-loss"));
+        assert!(message(&["switchover", "orders", "--to", "B_J"]).contains("lower-case"));
+        assert!(message(&["switchover", "orders"]).contains("--to <IDC>"));
+        assert!(message(&["status", "--request-timeout", "0s"]).contains("longer than zero"));
+        assert!(message(&["status", "--etcd-cert", "x"]).contains("--etcd-key"));
+    }
+}

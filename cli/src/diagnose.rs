@@ -1,0 +1,271 @@
+//! What is wrong with a topology, and what to do about it: pure functions.
+
+use model::{LinkPhase, Severity};
+
+use crate::invocation::Invocation;
+use crate::render::{ago, millis};
+use crate::view::{Gravity, IdcView, MemberView, Problem, StatusView, UnitPhase, UnitView};
+
+/// Everything that is wrong, worst first, otherwise in the order of the tree.
+pub fn problems(view: &StatusView, call: &Invocation) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for idc in &view.idcs {
+        found.extend(idc_problem(idc, view, call));
+    }
+    for unit in &view.units {
+        found.extend(unit_problems(unit, &view.idcs, call));
+    }
+    found.sort_by_key(|problem| problem.gravity);
+    found
+}
+
+fn idc_problem(idc: &IdcView, view: &StatusView, call: &Invocation) -> Option<Problem> {
+    let (what, gravity) = match idc.arbiter_alive {
+        Some(true) if idc.message.is_empty() => return None,
+        Some(true) => (idc.message.clone(), Gravity::Warning),
+        alive => {
+            let heard =
+                idc.last_heartbeat.map(|at| format!(", last heard of {}", ago(at, view.at)));
+            let state = if alive.is_some() { "is silent" } else { "has not reported yet" };
+            let primaries = match idc.primaries {
+                0 => ". Nothing can be moved there",
+                _ => ". The Units that it is primary for lose their primary when its lease ends",
+            };
+            let remark = if idc.message.is_empty() {
+                String::new()
+            } else {
+                format!(" It said last: {}", idc.message)
+            };
+            let gravity = if idc.primaries > 0 { Gravity::Critical } else { Gravity::Warning };
+            let what = format!(
+                "its arbiter {state}{}{primaries}.{remark}",
+                heard.unwrap_or_default()
+            );
+            (what, gravity)
+        }
+    };
+    let pods = format!("get pods -A -l app.kubernetes.io/component=arbiter -L multiactive.dev/idc");
+    Some(problem(gravity, format!("IDC {}", idc.name), what).next(call.kubectl(&pods)))
+}
+
+fn unit_problems(unit: &UnitView, idcs: &[IdcView], call: &Invocation) -> Vec<Problem> {
+    let mut found = Vec::new();
+    found.extend(writable_twice(unit, call));
+    found.extend(primary_problem(unit, call));
+    for member in &unit.members {
+        found.extend(member_problems(unit, member, idcs, call));
+    }
+    found.extend(link_problems(unit, call));
+    if unit.paused {
+        let what = "it is paused: its primary is not replaced when it is lost.";
+        found.push(
+            problem(Gravity::Warning, name(unit), what)
+                .next(call.own(&format!("resume {}", unit.unit))),
+        );
+    }
+    found.extend(complaints(unit, &found, call));
+    found
+}
+
+/// Two writable copies are what must never be; while a primary moves, two looks at different times
+/// can show it although it never was.
+fn writable_twice(unit: &UnitView, call: &Invocation) -> Option<Problem> {
+    let writable: Vec<&str> = unit
+        .members
+        .iter()
+        .filter(|member| member.writable == Some(true))
+        .map(|member| member.idc.as_str())
+        .collect();
+    if writable.len() < 2 || unit.under_way.is_some() {
+        return None;
+    }
+    let what = format!(
+        "the members in {} were both seen to accept writes. If a second look shows the same, stop the \
+         applications of this Unit: somebody has opened a database by hand.",
+        writable.join(" and ")
+    );
+    Some(
+        problem(Gravity::Critical, name(unit), what)
+            .next(call.own(&format!("status {}", unit.unit)))
+            .next(call.own(&format!("history {}", unit.unit))),
+    )
+}
+
+fn primary_problem(unit: &UnitView, call: &Invocation) -> Option<Problem> {
+    if unit.under_way.is_some() {
+        return None;
+    }
+    let own = |words: &str| call.own(&format!("{words} {}", unit.unit));
+    let Some(idc) = &unit.primary else {
+        let what = match unit.phase {
+            UnitPhase::Electing => "nothing accepts its writes; a primary is being found.",
+            UnitPhase::Unknown => "nothing was reported about it yet.",
+            _ => "it has no primary: nothing accepts its writes.",
+        };
+        let found = problem(Gravity::Critical, name(unit), what);
+        return Some(match unit.phase {
+            UnitPhase::Electing | UnitPhase::Unknown => found.next(own("status")),
+            _ if unit.paused => found.next(own("resume")),
+            _ => found.next(own("failover") + " --dry-run"),
+        });
+    };
+    let primary = unit.member(idc)?;
+    let remark = if primary.message.is_empty() {
+        String::new()
+    } else {
+        format!(" Its arbiter says: {}", primary.message)
+    };
+    if primary.reachable == Some(false) {
+        let what = format!(
+            "the database of its primary {idc} ({}) does not answer its arbiter.{remark}",
+            primary.endpoint
+        );
+        let found = problem(Gravity::Critical, name(unit), what);
+        return Some(found.next(own("failover") + " --dry-run"));
+    }
+    if primary.writable == Some(false) && unit.phase != UnitPhase::Electing {
+        let what = format!("its primary {idc} does not accept writes.{remark}");
+        return Some(problem(Gravity::Critical, name(unit), what).next(own("status") + " -o wide"));
+    }
+    None
+}
+
+fn member_problems(
+    unit: &UnitView,
+    member: &MemberView,
+    idcs: &[IdcView],
+    call: &Invocation,
+) -> Vec<Problem> {
+    let mut found = Vec::new();
+    let object = format!("{}, member {}", name(unit), member.idc);
+    for finding in &member.findings {
+        let gravity = match finding.severity {
+            Severity::Blocking => Gravity::Critical,
+            Severity::Warning => Gravity::Warning,
+        };
+        // A finding about the member itself names it already, with its address.
+        let mut one = if finding.object.starts_with("member ") {
+            let object = format!("{}, {}", name(unit), finding.object);
+            problem(gravity, object, finding.message.clone())
+        } else {
+            let what = format!("{}: {}", finding.object, finding.message);
+            problem(gravity, object.clone(), what)
+        };
+        if !finding.fix.is_empty() {
+            one = one.next(finding.fix.clone());
+        }
+        found.push(one);
+    }
+    if unit.primary.as_ref() == Some(&member.idc) {
+        return found;
+    }
+    let silent = idcs
+        .iter()
+        .any(|idc| idc.name == member.idc && idc.arbiter_alive != Some(true));
+    if member.reachable == Some(false) {
+        let remark = if member.message.is_empty() {
+            String::new()
+        } else {
+            format!(" It says: {}", member.message)
+        };
+        let what = format!(
+            "its database ({}) does not answer its arbiter, so nothing can be moved there.{remark}",
+            member.endpoint
+        );
+        found.push(
+            problem(Gravity::Warning, object, what)
+                .next(call.own(&format!("preflight {}", unit.unit))),
+        );
+    } else if !member.message.is_empty() && member.findings.is_empty() && !silent {
+        found.push(problem(Gravity::Warning, object, member.message.clone()));
+    } else if let Some(lag) = member.lag_millis.filter(|lag| *lag > unit.max_lag_millis) {
+        let what = format!(
+            "it is {} behind, more than maxLag {}: it would not be promoted.",
+            millis(lag),
+            millis(unit.max_lag_millis)
+        );
+        found.push(
+            problem(Gravity::Warning, object, what)
+                .next(call.kubectl(&format!("-n {} get synclinks", unit.unit.namespace()))),
+        );
+    }
+    if member.stranded > 0 {
+        let what = format!(
+            "it holds {} that no other copy has, left behind by a failover.",
+            crate::render::count(member.stranded, "transaction")
+        );
+        found.push(problem(Gravity::Warning, format!("{}, member {}", name(unit), member.idc), what));
+    }
+    found
+}
+
+fn link_problems(unit: &UnitView, call: &Invocation) -> Vec<Problem> {
+    let mut found = Vec::new();
+    for link in &unit.links {
+        let object = format!("{}, link {} → {}", name(unit), link.source, link.target);
+        let describe =
+            call.kubectl(&format!("-n {} describe synclink {}", unit.unit.namespace(), link.name));
+        let what = match link.phase {
+            Some(LinkPhase::Halted) if link.message.is_empty() => {
+                Some("it has halted without saying why.".to_owned())
+            }
+            Some(LinkPhase::Halted) => Some(format!("it has halted: {}", link.message)),
+            _ if link.suspended => Some("it is suspended by its spec.".to_owned()),
+            _ if !link.message.is_empty() => Some(link.message.clone()),
+            Some(LinkPhase::CatchingUp) => Some(match link.lag_millis {
+                Some(lag) => format!("it is catching up, {} behind.", millis(lag)),
+                None => "it is catching up.".to_owned(),
+            }),
+            _ => None,
+        };
+        let gravity = match link.phase {
+            Some(LinkPhase::Halted) => Gravity::Critical,
+            _ => Gravity::Warning,
+        };
+        found.extend(what.map(|what| problem(gravity, object.clone(), what).next(describe)));
+    }
+    found
+}
+
+/// The conditions that say something the rest has not said.
+fn complaints(unit: &UnitView, said: &[Problem], call: &Invocation) -> Vec<Problem> {
+    let summary = |condition: &str| matches!(condition, "Ready" | "Progressing" | "Degraded");
+    let mut found: Vec<Problem> = Vec::new();
+    for complaint in &unit.complaints {
+        // These sum up what the members and links say; alone, they are all there is.
+        if summary(&complaint.condition) && !(said.is_empty() && found.is_empty()) {
+            continue;
+        }
+        if complaint.condition == "FailoverReady" && unit.paused {
+            continue;
+        }
+        if said.iter().any(|problem| problem.message.contains(&complaint.message)) {
+            continue;
+        }
+        let text = if complaint.message.is_empty() { &complaint.reason } else { &complaint.message };
+        let what = format!("{} ({})", text, label(&complaint.condition, &complaint.reason));
+        let describe =
+            format!("-n {} describe unit {}", unit.unit.namespace(), unit.unit.name());
+        found.push(problem(Gravity::Warning, name(unit), what).next(call.kubectl(&describe)));
+    }
+    found
+}
+
+fn label(condition: &str, reason: &str) -> String {
+    if reason.is_empty() { condition.to_owned() } else { format!("{condition}: {reason}") }
+}
+
+fn name(unit: &UnitView) -> String {
+    format!("Unit {}", unit.unit)
+}
+
+fn problem(gravity: Gravity, object: impl Into<String>, message: impl Into<String>) -> Problem {
+    Problem { gravity, object: object.into(), message: message.into(), next: Vec::new() }
+}
+
+impl Problem {
+    fn next(mut self, step: impl Into<String>) -> Self {
+        self.next.push(step.into());
+        self
+    }
+}

@@ -1,0 +1,3 @@
+//! mactl, the command line of multiactive.
+
+fn main() {}
