@@ -49,13 +49,19 @@ pub fn cargo_static(subcommand: &str) -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = shell::command(cargo, [subcommand, "--release", "--target", MUSL_TARGET]);
     // C libraries are compiled against the same libc as the Rust code.
-    command.env("CC_x86_64_unknown_linux_musl", "musl-gcc").current_dir(paths::workspace());
+    command
+        .env("CC_x86_64_unknown_linux_musl", "musl-gcc")
+        .current_dir(paths::workspace());
     command
 }
 
 /// Builds the binaries and packs those that run in pods.
 pub fn build() -> Result<Vec<Image>> {
-    report::long_step("static binaries", "some minutes the first time", build_binaries)?;
+    report::long_step(
+        "static binaries",
+        "some minutes the first time",
+        build_binaries,
+    )?;
     PROCESSES
         .into_iter()
         .map(|name| report::step(&format!("image multiactive/{name}"), || process(name)))
@@ -64,27 +70,44 @@ pub fn build() -> Result<Vec<Image>> {
 
 /// Packs the processes whose binaries are built already.
 pub fn process(name: &str) -> Result<Image> {
-    pack(name, &paths::release(name), &paths::workspace().join("images").join("Containerfile"))
+    pack(
+        name,
+        &paths::release(name),
+        &paths::workspace().join("images").join("Containerfile"),
+    )
 }
 
 /// The image of the process that holds a pod's namespaces open.
 pub(crate) fn pause() -> Result<Image> {
-    let source = paths::workspace().join("images").join("pause").join("pause.rs");
+    let source = paths::workspace()
+        .join("images")
+        .join("pause")
+        .join("pause.rs");
     let binary = paths::tools().join("bin").join("pause");
     if !newer(&binary, &source) {
         fs::create_dir_all(paths::tools().join("bin"))?;
         let mut build = shell::command("rustc", ["--edition=2024", "-O", "-Cstrip=symbols"]);
-        build.args(["-Cpanic=abort", "--target", MUSL_TARGET, "-o"]).arg(&binary).arg(&source);
+        build
+            .args(["-Cpanic=abort", "--target", MUSL_TARGET, "-o"])
+            .arg(&binary)
+            .arg(&source);
         shell::run(build.current_dir(paths::workspace()))?;
     }
-    pack("pause", &binary, &paths::workspace().join("images").join("Containerfile"))
+    pack(
+        "pause",
+        &binary,
+        &paths::workspace().join("images").join("Containerfile"),
+    )
 }
 
 /// An image with a shell and the usual small programs, for pods of tests:
 /// `multiactive/toolbox:dev`.
 pub(crate) fn toolbox() -> Result<Image> {
     let binary = Path::new("/bin/busybox");
-    let file = paths::workspace().join("images").join("toolbox").join("Containerfile");
+    let file = paths::workspace()
+        .join("images")
+        .join("toolbox")
+        .join("Containerfile");
     pack("toolbox", binary, &file)
 }
 
@@ -98,7 +121,12 @@ fn pack(name: &str, binary: &Path, containerfile: &Path) -> Result<Image> {
     let tag = digest(binary, containerfile)?;
     let repository = format!("docker.io/multiactive/{name}");
     let archive = paths::images().join(format!("{name}-{tag}.tar"));
-    let image = Image { name: name.to_owned(), repository, tag, archive };
+    let image = Image {
+        name: name.to_owned(),
+        repository,
+        tag,
+        archive,
+    };
     fs::create_dir_all(paths::images())?;
     let lock = fs::File::create(paths::images().join("lock"))?;
     lock.lock()?;
@@ -112,7 +140,9 @@ fn pack(name: &str, binary: &Path, containerfile: &Path) -> Result<Image> {
         .with_context(|| format!("no binary {}: build it first", binary.display()))?;
     let own = image.reference();
     let mut bud = buildah(&["bud", "--isolation=chroot", "--quiet", "--layers=false"]);
-    bud.args(["--tag", &own, "--file"]).arg(containerfile).arg(&context);
+    bud.args(["--tag", &own, "--file"])
+        .arg(containerfile)
+        .arg(&context);
     shell::run(&mut bud)?;
     let part = paths::images().join(format!("{name}.part"));
     drop(fs::remove_file(&part));
@@ -128,7 +158,9 @@ fn pack(name: &str, binary: &Path, containerfile: &Path) -> Result<Image> {
 fn retire(name: &str) -> Result<()> {
     for entry in fs::read_dir(paths::images())?.flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
-        let tag = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('-'));
+        let tag = file
+            .strip_prefix(name)
+            .and_then(|rest| rest.strip_prefix('-'));
         if tag.is_some_and(|tag| tag.ends_with(".tar") && !tag.contains('-')) {
             fs::remove_file(entry.path())?;
         }
@@ -140,8 +172,10 @@ fn retire(name: &str) -> Result<()> {
 fn digest(binary: &Path, containerfile: &Path) -> Result<String> {
     let sums = shell::text(shell::command("sha256sum", [binary, containerfile]).env("LC_ALL", "C"))
         .with_context(|| format!("no binary {}: build it first", binary.display()))?;
-    let sums: Vec<&str> =
-        sums.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    let sums: Vec<&str> = sums
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     let both = shell::text_with_input(&mut Command::new("sha256sum"), &sums.join("\n"))?;
     Ok(both.chars().take(12).collect())
 }
@@ -151,7 +185,11 @@ fn buildah(arguments: &[&str]) -> Command {
     let storage = paths::tools().join("buildah");
     let mut command = Command::new("buildah");
     command.arg("--storage-driver=vfs");
-    command.arg("--root").arg(storage.join("root")).arg("--runroot").arg(storage.join("run"));
+    command
+        .arg("--root")
+        .arg(storage.join("root"))
+        .arg("--runroot")
+        .arg(storage.join("run"));
     command.args(arguments);
     command
 }

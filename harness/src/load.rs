@@ -26,7 +26,13 @@ pub struct LoadSpec {
 
 impl Default for LoadSpec {
     fn default() -> Self {
-        Self { tables: 2, rows: 1000, threads: 4, rate: 0, seconds: 3600 }
+        Self {
+            tables: 2,
+            rows: 1000,
+            threads: 4,
+            rate: 0,
+            seconds: 3600,
+        }
     }
 }
 
@@ -70,7 +76,11 @@ pub(crate) fn start<'a>(
     // Each load of this name has a log of its own, which is its report.
     drop(fs::remove_file(sandbox.log(&name)));
     sandbox.spawn(&name, part(at, spec, from, "run").in_directory(directory))?;
-    Ok(Load { sandbox, name, stopped: false })
+    Ok(Load {
+        sandbox,
+        name,
+        stopped: false,
+    })
 }
 
 /// MySQL's accounts need TLS, for which sysbench wants three files of fixed names where it runs.
@@ -79,9 +89,11 @@ fn keys(run: &Path, at: &Database) -> Result<std::path::PathBuf> {
     fs::create_dir_all(&directory)?;
     if at.engine == Engine::MySql {
         let data = run.join("database").join(&at.idc).join("data");
-        let files =
-            [("ca.pem", "cacert.pem"), ("client-cert.pem", "client-cert.pem"),
-             ("client-key.pem", "client-key.pem")];
+        let files = [
+            ("ca.pem", "cacert.pem"),
+            ("client-cert.pem", "client-cert.pem"),
+            ("client-key.pem", "client-key.pem"),
+        ];
         for (theirs, its) in files {
             fs::copy(data.join(theirs), directory.join(its))
                 .with_context(|| format!("{} has made no {theirs}", at.engine.name()))?;
@@ -128,7 +140,11 @@ impl Load<'_> {
         if report.seconds == 0
             && let Some(line) = text.lines().find(|line| line.starts_with("FATAL"))
         {
-            bail!("the load {} has failed: {line}; see {}", self.name, log.display());
+            bail!(
+                "the load {} has failed: {line}; see {}",
+                self.name,
+                log.display()
+            );
         }
         Ok(report)
     }
@@ -146,7 +162,8 @@ impl Load<'_> {
 
     fn end(&mut self) -> Result<()> {
         self.stopped = true;
-        self.sandbox.signal(&self.name, Signal::Kill, Duration::from_secs(10))
+        self.sandbox
+            .signal(&self.name, Signal::Kill, Duration::from_secs(10))
     }
 }
 
@@ -189,8 +206,12 @@ mod tests {
             err/s: 1.00 reconn/s: 0.00\n\
             [ 2s ] thds: 4 tps: 99.50 qps: 603.00 (r/w/o: 0.00/402.00/201.00) lat (ms,95%): 9.0 \
             err/s: 2.00 reconn/s: 3.00\n";
-        let expected =
-            LoadReport { seconds: 2, transactions: 200.0, errors: 3.0, reconnects: 3.0 };
+        let expected = LoadReport {
+            seconds: 2,
+            transactions: 200.0,
+            errors: 3.0,
+            reconnects: 3.0,
+        };
         assert_eq!(parse(log), expected);
     }
 }

@@ -108,11 +108,17 @@ pub fn build(sandbox: &Sandbox) -> Result<Network> {
     let init = sandbox.init_process()?.to_string();
     let name = network.name();
     let ip = |words: &str| shell::run(&mut shell::command("ip", words.split_whitespace()));
-    ip(&format!("link add {name} type veth peer name uplink netns {init}"))?;
+    ip(&format!(
+        "link add {name} type veth peer name uplink netns {init}"
+    ))?;
     ip(&format!("addr add {}/30 dev {name}", network.host()))?;
     ip(&format!("link set {name} up"))?;
     // The far end has to be up before the route is of use, but not before it can be added.
-    ip(&format!("route add {} via {}", network.range(), network.uplink()))?;
+    ip(&format!(
+        "route add {} via {}",
+        network.range(),
+        network.uplink()
+    ))?;
     drop(lock);
     sandbox.check_with_input(PartSpec::new(["sh", "-eu"]), &script(network)?)?;
     Ok(network)
@@ -126,16 +132,29 @@ fn script(network: Network) -> Result<String> {
          for f in all default; do echo 0 > /proc/sys/net/ipv4/conf/$f/rp_filter; done\n\
          mkdir -p /run/netns\n",
     );
-    writeln!(script, "ip addr add {}/30 dev uplink; ip link set uplink up", network.uplink())?;
+    writeln!(
+        script,
+        "ip addr add {}/30 dev uplink; ip link set uplink up",
+        network.uplink()
+    )?;
     // What is meant for the world outside is refused at once, rather than lost.
     writeln!(script, "ip route add unreachable default")?;
-    writeln!(script, "ip link add knode type bridge; ip link set knode up")?;
+    writeln!(
+        script,
+        "ip link add knode type bridge; ip link set knode up"
+    )?;
     writeln!(script, "ip addr add {}/24 dev knode", network.node())?;
     for idc in IDCS {
         let (address, gateway) = (network.idc(idc)?, network.gateway(idc)?);
         writeln!(script, "ip netns add {idc}")?;
-        writeln!(script, "ip link add idc-{idc} type veth peer name eth0 netns {idc}")?;
-        writeln!(script, "ip addr add {gateway}/24 dev idc-{idc}; ip link set idc-{idc} up")?;
+        writeln!(
+            script,
+            "ip link add idc-{idc} type veth peer name eth0 netns {idc}"
+        )?;
+        writeln!(
+            script,
+            "ip addr add {gateway}/24 dev idc-{idc}; ip link set idc-{idc} up"
+        )?;
         writeln!(script, "ip -n {idc} link set lo up")?;
         writeln!(script, "ip -n {idc} addr add {address}/24 dev eth0")?;
         writeln!(script, "ip -n {idc} link set eth0 up")?;
@@ -221,7 +240,10 @@ pub fn place_pods(sandbox: &Sandbox, network: Network, idc: &str, pods: &[String
 
 fn choose() -> Result<Network> {
     let used = used_octets()?;
-    let clash = |octet: &u8| used.iter().find(|(low, high, _)| (low..=high).contains(&octet));
+    let clash = |octet: &u8| {
+        used.iter()
+            .find(|(low, high, _)| (low..=high).contains(&octet))
+    };
     let mut clashes = Vec::new();
     for octet in CANDIDATES {
         match clash(&octet) {
@@ -239,21 +261,34 @@ fn choose() -> Result<Network> {
 /// What the host routes in 10.0.0.0/8: second octets from, to, and the name to show.
 fn used_octets() -> Result<Vec<(u8, u8, String)>> {
     let mut used = Vec::new();
-    let mut lines = shell::text(&mut shell::command("ip", ["-4", "route", "show", "table", "all"]))?;
+    let mut lines = shell::text(&mut shell::command(
+        "ip",
+        ["-4", "route", "show", "table", "all"],
+    ))?;
     lines.push('\n');
-    lines.push_str(&shell::text(&mut shell::command("ip", ["-4", "-o", "addr"]))?);
+    lines.push_str(&shell::text(&mut shell::command(
+        "ip",
+        ["-4", "-o", "addr"],
+    ))?);
     for line in lines.lines() {
         let words = line.split_whitespace();
         let Some(range) = words.into_iter().find(|word| word.starts_with("10.")) else {
             continue;
         };
         let (address, bits) = range.split_once('/').unwrap_or((range, "32"));
-        let Some(octet) = address.split('.').nth(1).and_then(|octet| octet.parse::<u8>().ok())
+        let Some(octet) = address
+            .split('.')
+            .nth(1)
+            .and_then(|octet| octet.parse::<u8>().ok())
         else {
             continue;
         };
         let bits: u32 = bits.parse().unwrap_or(32);
-        let spread = if bits >= 16 { 0 } else { (1_u16 << (16 - bits.max(8))) - 1 };
+        let spread = if bits >= 16 {
+            0
+        } else {
+            (1_u16 << (16 - bits.max(8))) - 1
+        };
         let high = u8::try_from(u16::from(octet) + spread).unwrap_or(u8::MAX);
         // A default route of 10.0.0.0/8 covers all of them; a longer one of ours still wins.
         if bits > 8 {

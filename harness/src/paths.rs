@@ -36,5 +36,8 @@ pub fn runs() -> PathBuf {
 
 /// The statically linked binaries that images and tests use.
 pub fn release(binary: &str) -> PathBuf {
-    target().join(crate::tools::MUSL_TARGET).join("release").join(binary)
+    target()
+        .join(crate::tools::MUSL_TARGET)
+        .join("release")
+        .join(binary)
 }

@@ -15,7 +15,11 @@ const TAIL_LINES: usize = 25;
 /// A command line as a person would type it.
 pub fn describe(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
+    words.extend(
+        command
+            .get_args()
+            .map(|word| word.to_string_lossy().into_owned()),
+    );
     words.join(" ")
 }
 
@@ -31,7 +35,9 @@ pub fn output(command: &mut Command) -> Result<Output> {
 /// Like [`output`], as text without the last newline.
 pub fn text(command: &mut Command) -> Result<String> {
     let output = output(command)?;
-    Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    Ok(String::from_utf8_lossy(&output.stdout)
+        .trim_end()
+        .to_owned())
 }
 
 /// Like [`output`], for its effect only.
@@ -103,12 +109,20 @@ pub fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
+/// An error that waiting cannot mend: [`poll`] gives up at once when it sees one.
+#[derive(Debug)]
+pub struct Final(pub String);
+
+impl std::fmt::Display for Final {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Final {}
+
 /// Calls `probe` until it succeeds or `limit` has passed; the error is the last one seen.
-pub fn poll<T>(
-    what: &str,
-    limit: Duration,
-    mut probe: impl FnMut() -> Result<T>,
-) -> Result<T> {
+pub fn poll<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + limit;
     let mut pause = Duration::from_millis(20);
     loop {
@@ -116,6 +130,9 @@ pub fn poll<T>(
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
+        if error.is::<Final>() {
+            return Err(error.context(format!("{what}: never")));
+        }
         if Instant::now() >= deadline {
             return Err(error.context(format!("{what}: not so after {} s", limit.as_secs())));
         }
@@ -148,7 +165,13 @@ fn check(command: &Command, result: Output) -> Result<Output> {
     }
     let mut said = String::from_utf8_lossy(&result.stderr).trim().to_owned();
     if said.is_empty() {
-        String::from_utf8_lossy(&result.stdout).trim().clone_into(&mut said);
+        String::from_utf8_lossy(&result.stdout)
+            .trim()
+            .clone_into(&mut said);
     }
-    bail!("`{}` ended with {}: {said}", describe(command), result.status);
+    bail!(
+        "`{}` ended with {}: {said}",
+        describe(command),
+        result.status
+    );
 }

@@ -34,7 +34,9 @@ impl Databases {
     /// One in `sh` and one in `bj`.
     pub fn pair(sh: Engine, bj: Engine) -> Self {
         let server = |idc: &str, engine| (idc.to_owned(), engine, Vec::new());
-        Self { servers: vec![server(IDCS[0], sh), server(IDCS[1], bj)] }
+        Self {
+            servers: vec![server(IDCS[0], sh), server(IDCS[1], bj)],
+        }
     }
 
     /// The same with more options for the server in one data centre.
@@ -64,12 +66,22 @@ impl WorldSpec {
     /// A world with nothing in it but its network.
     pub fn empty(name: &str) -> Self {
         let databases = Databases::none();
-        Self { name: name.to_owned(), kubernetes: false, etcd: false, databases }
+        Self {
+            name: name.to_owned(),
+            kubernetes: false,
+            etcd: false,
+            databases,
+        }
     }
 
     /// A world with everything.
     pub fn full(name: &str, databases: Databases) -> Self {
-        Self { name: name.to_owned(), kubernetes: true, etcd: true, databases }
+        Self {
+            name: name.to_owned(),
+            kubernetes: true,
+            etcd: true,
+            databases,
+        }
     }
 }
 
@@ -97,7 +109,10 @@ impl WorldInfo {
     pub fn read(name: &str) -> Result<Self> {
         let path = paths::runs().join(name).join(FILE);
         let text = fs::read(&path).with_context(|| {
-            format!("no world `{name}` ({}): `cargo xtask cluster up`", path.display())
+            format!(
+                "no world `{name}` ({}): `cargo xtask cluster up`",
+                path.display()
+            )
         })?;
         Ok(serde_json::from_slice(&text)?)
     }
@@ -169,11 +184,15 @@ impl World {
         let (cluster, etcd, databases) = std::thread::scope(|scope| {
             let cluster = scope.spawn(|| {
                 let start = || kubernetes::start(sandbox, network, directory);
-                spec.kubernetes.then(|| report::step("Kubernetes cluster", start)).transpose()
+                spec.kubernetes
+                    .then(|| report::step("Kubernetes cluster", start))
+                    .transpose()
             });
             let etcd = scope.spawn(|| {
                 let start = || coordination::start(sandbox, network, directory);
-                spec.etcd.then(|| report::step("etcd, a member in each IDC", start)).transpose()
+                spec.etcd
+                    .then(|| report::step("etcd, a member in each IDC", start))
+                    .transpose()
             });
             let databases: Vec<_> = server_specs(&spec.databases)
                 .into_iter()
@@ -303,7 +322,9 @@ impl World {
 
     /// Cuts a data centre off from all others.
     pub fn isolate(&self, idc: &str) -> Result<()> {
-        IDCS.iter().filter(|other| **other != idc).try_for_each(|other| self.partition(idc, other))
+        IDCS.iter()
+            .filter(|other| **other != idc)
+            .try_for_each(|other| self.partition(idc, other))
     }
 
     /// Lets two data centres reach each other again.
@@ -323,12 +344,23 @@ impl World {
 
     /// Creates and fills sysbench's tables in a data centre's database, which must take writes.
     pub fn prepare_load(&self, idc: &str, spec: LoadSpec) -> Result<()> {
-        load::prepare(&self.sandbox, &self.info.directory, self.database(idc)?, spec)
+        load::prepare(
+            &self.sandbox,
+            &self.info.directory,
+            self.database(idc)?,
+            spec,
+        )
     }
 
     /// Starts sysbench in the network of `from` against the database of `at`.
     pub fn start_load(&self, from: &str, at: &str, spec: LoadSpec) -> Result<Load<'_>> {
-        load::start(&self.sandbox, &self.info.directory, self.database(at)?, from, spec)
+        load::start(
+            &self.sandbox,
+            &self.info.directory,
+            self.database(at)?,
+            from,
+            spec,
+        )
     }
 }
 

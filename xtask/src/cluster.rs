@@ -81,9 +81,15 @@ fn exports(info: &WorldInfo) -> String {
         text.push_str(&format!("export KUBECONFIG={}\n", kubeconfig.display()));
     }
     if !info.etcd.is_empty() {
-        text.push_str(&format!("export ETCD={0} ETCDCTL_ENDPOINTS={0}\n", info.etcd.join(",")));
+        text.push_str(&format!(
+            "export ETCD={0} ETCDCTL_ENDPOINTS={0}\n",
+            info.etcd.join(",")
+        ));
     }
-    text.push_str(&format!("export PATH={}:$PATH\n", paths::tools().join("bin").display()));
+    text.push_str(&format!(
+        "export PATH={}:$PATH\n",
+        paths::tools().join("bin").display()
+    ));
     text
 }
 

@@ -35,7 +35,10 @@ fn main() -> ExitCode {
     let started = Instant::now();
     let result = run(&words);
     if result.is_ok() && !words.is_empty() && words != ["cluster", "env"] {
-        harness::report::line(started.elapsed(), &format!("in all: cargo xtask {}", words.join(" ")));
+        harness::report::line(
+            started.elapsed(),
+            &format!("in all: cargo xtask {}", words.join(" ")),
+        );
     }
     code(result)
 }

@@ -16,10 +16,21 @@ pub fn images() -> Result<()> {
 
 /// Writes the generated files, or checks them.
 pub fn codegen(check: bool) -> Result<()> {
-    let what = if check { "generated files are up to date" } else { "generated files" };
+    let what = if check {
+        "generated files are up to date"
+    } else {
+        "generated files"
+    };
     report::step(what, || {
-        let mut generate =
-            cargo(&["run", "--quiet", "--package", "crds", "--bin", "crds-codegen", "--"]);
+        let mut generate = cargo(&[
+            "run",
+            "--quiet",
+            "--package",
+            "crds",
+            "--bin",
+            "crds-codegen",
+            "--",
+        ]);
         if check {
             generate.arg("--check");
         }
@@ -51,14 +62,31 @@ fn cargo(arguments: &[&str]) -> Command {
 
 /// What needs no server, but the compilers and helm.
 fn unit() -> Result<()> {
-    report::step("formatting", || shell::run_visible(&mut cargo(&["fmt", "--all", "--check"])))?;
+    report::step("formatting", || {
+        shell::run_visible(&mut cargo(&["fmt", "--all", "--check"]))
+    })?;
     tools::install()?;
-    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    let clippy = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
     report::step("clippy", || shell::run_visible(&mut cargo(&clippy)))?;
     codegen(true)?;
     report::step("helm lint", helm_lint)?;
     // The suites that need servers are targets of the package `tests`.
-    let test = ["test", "--workspace", "--exclude", "tests", "--lib", "--bins"];
+    let test = [
+        "test",
+        "--workspace",
+        "--exclude",
+        "tests",
+        "--lib",
+        "--bins",
+    ];
     report::step("unit tests", || shell::run_visible(&mut cargo(&test)))
 }
 
@@ -80,7 +108,11 @@ fn helm_lint() -> Result<()> {
 /// must be able to pull or already have the images, so in practice it is on this machine.
 fn real(suite: &str) -> Result<()> {
     tools::install()?;
-    report::long_step("static binaries", "some minutes the first time", images::build_binaries)?;
+    report::long_step(
+        "static binaries",
+        "some minutes the first time",
+        images::build_binaries,
+    )?;
     let mut test = images::cargo_static("test");
     test.args(["--package", "tests", "--test", suite]);
     // Test binaries cannot become the guardian of their world; this one can.

@@ -140,7 +140,10 @@ fn command(run: &Path, address: &str, spec: &DatabaseSpec) -> Vec<String> {
         Engine::MariaDb => (vec!["mariadbd".to_owned()], run.display().to_string()),
         Engine::MySql => {
             let root = tools::mysql_root().display().to_string();
-            (vec!["chroot".to_owned(), root, "mysqld".to_owned()], "/world".to_owned())
+            (
+                vec!["chroot".to_owned(), root, "mysqld".to_owned()],
+                "/world".to_owned(),
+            )
         }
     };
     let home = format!("{root}/database/{}", spec.idc);

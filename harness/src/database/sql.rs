@@ -35,9 +35,16 @@ impl Database {
     /// Runs statements, separated by semicolons, and returns the rows of all their results.
     pub fn query(&self, account: Account, sql: &str) -> Result<Rows> {
         let output = shell::text_with_input(&mut self.client(account), sql).with_context(|| {
-            format!("SQL on {} in {} as {account:?}: {sql}", self.engine.name(), self.idc)
+            format!(
+                "SQL on {} in {} as {account:?}: {sql}",
+                self.engine.name(),
+                self.idc
+            )
         })?;
-        Ok(output.lines().map(|line| line.split('\t').map(unescape).collect()).collect())
+        Ok(output
+            .lines()
+            .map(|line| line.split('\t').map(unescape).collect())
+            .collect())
     }
 
     /// The first value of the first row.
@@ -63,7 +70,11 @@ impl Database {
              AND table_name = '{table}' ORDER BY ordinal_position"
         ))?;
         if columns.is_empty() {
-            bail!("no table {schema}.{table} on {} in {}", self.engine.name(), self.idc);
+            bail!(
+                "no table {schema}.{table} on {} in {}",
+                self.engine.name(),
+                self.idc
+            );
         }
         // CONCAT makes text of numbers, HEX makes one character set of all, and no hexadecimal
         // digit is an N.
@@ -79,26 +90,39 @@ impl Database {
         ))?;
         match rows.first().map(Vec::as_slice) {
             Some([count, digest]) => Ok((count.parse()?, digest.parse()?)),
-            _ => bail!("no checksum of {schema}.{table} on {} in {}", self.engine.name(), self.idc),
+            _ => bail!(
+                "no checksum of {schema}.{table} on {} in {}",
+                self.engine.name(),
+                self.idc
+            ),
         }
     }
 
     fn client(&self, account: Account) -> Command {
         let mut client = shell::command(
             "mariadb",
-            ["--no-defaults", "--batch", "--skip-column-names", "--default-character-set=utf8mb4"],
+            [
+                "--no-defaults",
+                "--batch",
+                "--skip-column-names",
+                "--default-character-set=utf8mb4",
+            ],
         );
         client.arg("--connect-timeout=5");
         let (user, password) = match account {
             Account::Root => {
-                client.args(["--user=root", "--protocol=socket", "--socket"]).arg(&self.socket);
+                client
+                    .args(["--user=root", "--protocol=socket", "--socket"])
+                    .arg(&self.socket);
                 return client;
             }
             Account::App => (&self.app_user, &self.app_password),
             Account::Product => (&self.user, &self.password),
         };
         client.args(["--protocol=tcp", "--host", &self.host]);
-        client.arg(format!("--port={}", self.port)).arg(format!("--user={user}"));
+        client
+            .arg(format!("--port={}", self.port))
+            .arg(format!("--user={user}"));
         // By the environment rather than the command line, where every process can read it.
         client.env("MYSQL_PWD", password);
         if self.engine == Engine::MySql {

@@ -46,19 +46,33 @@ fn template(engine: Engine) -> Result<PathBuf> {
     if fs::read_to_string(&stamp).is_ok_and(|content| content == made_from) {
         return Ok(home);
     }
-    report::step(&format!("{} data directory with its accounts", engine.name()), || {
-        drop(fs::remove_dir_all(&home));
-        fs::create_dir_all(&home)?;
-        fs::write(home.join("accounts.sql"), accounts(engine))?;
-        let log = paths::tools().join("logs").join(format!("template-{}.log", engine.name()));
-        // In namespaces of its own, so that no server and no mount stays behind.
-        let mut make = shell::command(
-            "unshare",
-            ["--net", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc"],
-        );
-        make.args(["sh", "-eu", "-c", SCRIPT, engine.name()]).arg(&home).arg(tools::mysql_root());
-        shell::run_logged(&mut make, &log)
-    })?;
+    report::step(
+        &format!("{} data directory with its accounts", engine.name()),
+        || {
+            drop(fs::remove_dir_all(&home));
+            fs::create_dir_all(&home)?;
+            fs::write(home.join("accounts.sql"), accounts(engine))?;
+            let log = paths::tools()
+                .join("logs")
+                .join(format!("template-{}.log", engine.name()));
+            // In namespaces of its own, so that no server and no mount stays behind.
+            let mut make = shell::command(
+                "unshare",
+                [
+                    "--net",
+                    "--pid",
+                    "--mount",
+                    "--fork",
+                    "--kill-child",
+                    "--mount-proc",
+                ],
+            );
+            make.args(["sh", "-eu", "-c", SCRIPT, engine.name()])
+                .arg(&home)
+                .arg(tools::mysql_root());
+            shell::run_logged(&mut make, &log)
+        },
+    )?;
     fs::write(&stamp, made_from)?;
     Ok(home)
 }

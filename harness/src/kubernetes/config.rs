@@ -21,7 +21,10 @@ pub(super) fn write(directory: &Path, run: &Path, network: Network, pki: &Pki) -
         ("kubelet.yaml", kubelet(network, pki)),
         ("kube-proxy.yaml", kube_proxy(network, pki)),
         ("Corefile", corefile(pki)),
-        ("resolv.conf", "# No name of the outside world can be resolved here.\n".to_owned()),
+        (
+            "resolv.conf",
+            "# No name of the outside world can be resolved here.\n".to_owned(),
+        ),
     ];
     for (name, content) in files {
         let path = directory.join(name);

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::images::{self, Image};
 use crate::network::{IDCS, Network};
 use crate::sandbox::{PartSpec, Sandbox};
-use crate::images::{self, Image};
 use crate::{paths, shell};
 
 pub use config::PAUSE_IMAGE;
@@ -64,7 +64,9 @@ fn mounts(sandbox: &Sandbox, run: &Path, directory: &Path) -> Result<()> {
         run = run.display(),
         directory = directory.display(),
     );
-    sandbox.check_with_input(PartSpec::new(["sh", "-eu"]), &script).map(drop)
+    sandbox
+        .check_with_input(PartSpec::new(["sh", "-eu"]), &script)
+        .map(drop)
 }
 
 fn tool(name: &str, arguments: impl IntoIterator<Item = String>) -> PartSpec {
@@ -78,7 +80,10 @@ fn control_plane(sandbox: &Sandbox, network: Network, run: &Path, pki: &Pki) -> 
     let peer = "http://127.0.0.1:12380";
     let etcd = [
         "--name=kubernetes".to_owned(),
-        format!("--data-dir={}", run.join("etcd").join("kubernetes").display()),
+        format!(
+            "--data-dir={}",
+            run.join("etcd").join("kubernetes").display()
+        ),
         format!("--initial-cluster=kubernetes={peer}"),
         format!("--initial-advertise-peer-urls={peer}"),
         format!("--listen-peer-urls={peer}"),
@@ -103,10 +108,22 @@ fn control_plane(sandbox: &Sandbox, network: Network, run: &Path, pki: &Pki) -> 
         "--enable-admission-plugins=NodeRestriction".to_owned(),
         "--allow-privileged=true".to_owned(),
         "--service-account-issuer=https://kubernetes.default.svc.cluster.local".to_owned(),
-        format!("--service-account-key-file={}", pki.path("service-accounts.key")),
-        format!("--service-account-signing-key-file={}", pki.path("service-accounts.key")),
-        format!("--kubelet-client-certificate={}", pki.path("apiserver-to-kubelet.crt")),
-        format!("--kubelet-client-key={}", pki.path("apiserver-to-kubelet.key")),
+        format!(
+            "--service-account-key-file={}",
+            pki.path("service-accounts.pub")
+        ),
+        format!(
+            "--service-account-signing-key-file={}",
+            pki.path("service-accounts.key")
+        ),
+        format!(
+            "--kubelet-client-certificate={}",
+            pki.path("apiserver-to-kubelet.crt")
+        ),
+        format!(
+            "--kubelet-client-key={}",
+            pki.path("apiserver-to-kubelet.key")
+        ),
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
     ];
     sandbox.spawn("kube-apiserver", tool("kube-apiserver", apiserver))?;
@@ -115,12 +132,18 @@ fn control_plane(sandbox: &Sandbox, network: Network, run: &Path, pki: &Pki) -> 
         "--leader-elect=false".to_owned(),
         "--bind-address=127.0.0.1".to_owned(),
         "--use-service-account-credentials=true".to_owned(),
-        format!("--service-account-private-key-file={}", pki.path("service-accounts.key")),
+        format!(
+            "--service-account-private-key-file={}",
+            pki.path("service-accounts.key")
+        ),
         format!("--root-ca-file={}", pki.path("ca.crt")),
         format!("--cluster-signing-cert-file={}", pki.path("ca.crt")),
         format!("--cluster-signing-key-file={}", pki.path("ca.key")),
     ];
-    sandbox.spawn("kube-controller-manager", tool("kube-controller-manager", controllers))?;
+    sandbox.spawn(
+        "kube-controller-manager",
+        tool("kube-controller-manager", controllers),
+    )?;
     let scheduler = [
         format!("--kubeconfig={}", pki.kubeconfig("scheduler")),
         "--leader-elect=false".to_owned(),
@@ -131,10 +154,15 @@ fn control_plane(sandbox: &Sandbox, network: Network, run: &Path, pki: &Pki) -> 
 
 fn node(sandbox: &Sandbox, network: Network, directory: &Path, pki: &Pki) -> Result<()> {
     let config = |file: &str| directory.join(file).display().to_string();
-    let containerd = ["containerd".to_owned(), format!("--config={}", config("containerd.toml"))];
+    let containerd = [
+        "containerd".to_owned(),
+        format!("--config={}", config("containerd.toml")),
+    ];
     sandbox.spawn("containerd", PartSpec::new(containerd))?;
     // One node stands for the nodes of all data centres.
-    let labels = IDCS.map(|idc| format!("multiactive.dev/idc-{idc}=true")).join(",");
+    let labels = IDCS
+        .map(|idc| format!("multiactive.dev/idc-{idc}=true"))
+        .join(",");
     let kubelet = [
         format!("--config={}", config("kubelet.yaml")),
         format!("--kubeconfig={}", pki.kubeconfig("kubelet")),
@@ -153,7 +181,11 @@ fn node(sandbox: &Sandbox, network: Network, directory: &Path, pki: &Pki) -> Res
 }
 
 fn ctr(arguments: &[&str]) -> PartSpec {
-    let words = ["ctr", "--address=/run/containerd/containerd.sock", "--namespace=k8s.io"];
+    let words = [
+        "ctr",
+        "--address=/run/containerd/containerd.sock",
+        "--namespace=k8s.io",
+    ];
     PartSpec::new(words.into_iter().chain(arguments.iter().copied()))
 }
 
@@ -162,7 +194,9 @@ pub fn import(sandbox: &Sandbox, image: &Image) -> Result<()> {
     let archive = image.archive.display().to_string();
     sandbox.check(ctr(&["images", "import", "--no-unpack", &archive]))?;
     let dev = format!("{}:dev", image.repository);
-    sandbox.check(ctr(&["images", "tag", "--force", &image.reference(), &dev])).map(drop)
+    sandbox
+        .check(ctr(&["images", "tag", "--force", &image.reference(), &dev]))
+        .map(drop)
 }
 
 impl Cluster {
@@ -186,6 +220,9 @@ impl Cluster {
             probe()
         })
         .map_err(|error| {
+            if error.is::<shell::Final>() {
+                return error;
+            }
             let logs: Vec<String> = parts
                 .iter()
                 .map(|part| sandbox.log(part))
@@ -214,7 +251,12 @@ impl Cluster {
     }
 
     fn wait_for_node(&self, sandbox: &Sandbox) -> Result<()> {
-        let parts = ["containerd", "kubelet", "kube-controller-manager", "kube-scheduler"];
+        let parts = [
+            "containerd",
+            "kubelet",
+            "kube-controller-manager",
+            "kube-scheduler",
+        ];
         self.wait(sandbox, "the node is ready", &parts, || {
             let path = "-o=jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
             let ready = self.kubectl(&["get", "node", NODE, path])?;
@@ -222,23 +264,29 @@ impl Cluster {
                 bail!("its condition Ready is `{ready}`");
             }
             // Pods are refused until their namespace has this account.
-            self.kubectl(&["get", "serviceaccount", "default", "--namespace=default"]).map(drop)
+            self.kubectl(&["get", "serviceaccount", "default", "--namespace=default"])
+                .map(drop)
         })
     }
 
     /// Resolves a name as a pod would: through the Service's address.
     fn wait_for_dns(&self, sandbox: &Sandbox, network: Network) -> Result<()> {
-        self.wait(sandbox, "cluster DNS answers", &["coredns", "kube-proxy"], || {
-            let name = "kubernetes.default.svc.cluster.local";
-            let server = network.service(10);
-            let spec = PartSpec::new(["busybox", "timeout", "2", "busybox", "nslookup", name]);
-            let mut spec = spec.in_netns(IDCS[0]);
-            spec.argv.push(server);
-            let answer = sandbox.check(spec)?;
-            if !answer.contains(&network.service(1)) {
-                bail!("{name} is not {}: {answer}", network.service(1));
-            }
-            Ok(())
-        })
+        self.wait(
+            sandbox,
+            "cluster DNS answers",
+            &["coredns", "kube-proxy"],
+            || {
+                let name = "kubernetes.default.svc.cluster.local";
+                let server = network.service(10);
+                let spec = PartSpec::new(["busybox", "timeout", "2", "busybox", "nslookup", name]);
+                let mut spec = spec.in_netns(IDCS[0]);
+                spec.argv.push(server);
+                let answer = sandbox.check(spec)?;
+                if !answer.contains(&network.service(1)) {
+                    bail!("{name} is not {}: {answer}", network.service(1));
+                }
+                Ok(())
+            },
+        )
     }
 }

@@ -39,13 +39,19 @@ impl Pki {
             network.node(),
             network.service(1)
         );
-        pki.certificate("apiserver", "/CN=kube-apiserver", &format!("subjectAltName={names}"))?;
+        pki.certificate(
+            "apiserver",
+            "/CN=kube-apiserver",
+            &format!("subjectAltName={names}"),
+        )?;
         pki.certificate(
             "apiserver-to-kubelet",
             "/O=system:masters/CN=kube-apiserver",
             "extendedKeyUsage=clientAuth",
         )?;
         pki.key("service-accounts.key")?;
+        let (private, public) = ("service-accounts.key", "service-accounts.pub");
+        pki.openssl(&["pkey", "-in", private, "-pubout", "-out", public])?;
         pki.tokens()?;
         Ok(pki)
     }
@@ -65,14 +71,31 @@ impl Pki {
 
     fn key(&self, file: &str) -> Result<()> {
         let curve = "ec_paramgen_curve:P-256";
-        self.openssl(&["genpkey", "-algorithm", "EC", "-pkeyopt", curve, "-out", file])
+        self.openssl(&[
+            "genpkey",
+            "-algorithm",
+            "EC",
+            "-pkeyopt",
+            curve,
+            "-out",
+            file,
+        ])
     }
 
     fn authority(&self) -> Result<()> {
         self.key("ca.key")?;
         self.openssl(&[
-            "req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=multiactive local cluster",
-            "-days", "3650", "-out", "ca.crt",
+            "req",
+            "-x509",
+            "-new",
+            "-key",
+            "ca.key",
+            "-subj",
+            "/CN=multiactive local cluster",
+            "-days",
+            "3650",
+            "-out",
+            "ca.crt",
         ])
     }
 
@@ -81,10 +104,25 @@ impl Pki {
         let (extensions, certificate) = (format!("{name}.ext"), format!("{name}.crt"));
         self.key(&key)?;
         fs::write(self.directory.join(&extensions), extension)?;
-        self.openssl(&["req", "-new", "-key", &key, "-subj", subject, "-out", &request])?;
         self.openssl(&[
-            "x509", "-req", "-in", &request, "-CA", "ca.crt", "-CAkey", "ca.key",
-            "-CAcreateserial", "-days", "3650", "-extfile", &extensions, "-out", &certificate,
+            "req", "-new", "-key", &key, "-subj", subject, "-out", &request,
+        ])?;
+        self.openssl(&[
+            "x509",
+            "-req",
+            "-in",
+            &request,
+            "-CA",
+            "ca.crt",
+            "-CAkey",
+            "ca.key",
+            "-CAcreateserial",
+            "-days",
+            "3650",
+            "-extfile",
+            &extensions,
+            "-out",
+            &certificate,
         ])
     }
 

@@ -57,7 +57,10 @@ fn answer(request: Request, parts: &Parts) -> Result<Reply> {
             if let Some(part) = parts.get_mut(&name)
                 && part.child.try_wait()?.is_none()
             {
-                bail!("part {name} is running already, as process {}", part.child.id());
+                bail!(
+                    "part {name} is running already, as process {}",
+                    part.child.id()
+                );
             }
             let child = spawn(&spec, &log).with_context(|| format!("cannot start part {name}"))?;
             parts.insert(name, Part { spec, log, child });
@@ -71,7 +74,11 @@ fn answer(request: Request, parts: &Parts) -> Result<Reply> {
             }
             Ok(Reply::Done)
         }
-        Request::Signal { name, signal, wait_ms } => {
+        Request::Signal {
+            name,
+            signal,
+            wait_ms,
+        } => {
             send(parts, &name, signal, Duration::from_millis(wait_ms))?;
             Ok(Reply::Done)
         }
@@ -80,13 +87,21 @@ fn answer(request: Request, parts: &Parts) -> Result<Reply> {
             let mut states = BTreeMap::new();
             for (name, part) in parts.iter_mut() {
                 let ended = part.child.try_wait()?.map(|status| status.to_string());
-                states.insert(name.clone(), PartState { pid: part.child.id(), ended });
+                states.insert(
+                    name.clone(),
+                    PartState {
+                        pid: part.child.id(),
+                        ended,
+                    },
+                );
             }
             Ok(Reply::States(states))
         }
-        Request::Run { spec, stdin, limit_ms } => {
-            run(&spec, &stdin, Duration::from_millis(limit_ms)).map(Reply::Finished)
-        }
+        Request::Run {
+            spec,
+            stdin,
+            limit_ms,
+        } => run(&spec, &stdin, Duration::from_millis(limit_ms)).map(Reply::Finished),
     }
 }
 
@@ -103,12 +118,17 @@ fn command(spec: &PartSpec) -> Result<Command> {
     let mut command = match &spec.netns {
         Some(netns) => {
             let mut command = Command::new("nsenter");
-            command.arg(format!("--net=/run/netns/{netns}")).arg("--").arg(program);
+            command
+                .arg(format!("--net=/run/netns/{netns}"))
+                .arg("--")
+                .arg(program);
             command
         }
         None => Command::new(program),
     };
-    command.args(arguments).envs(spec.env.iter().map(|(name, value)| (name, value)));
+    command
+        .args(arguments)
+        .envs(spec.env.iter().map(|(name, value)| (name, value)));
     if let Some(cwd) = &spec.cwd {
         command.current_dir(cwd);
     }
@@ -155,7 +175,10 @@ fn send(parts: &Parts, name: &str, signal: Signal, wait: Duration) -> Result<()>
             }
         }
         if Instant::now() >= deadline {
-            bail!("part {name} still runs {} ms after {signal:?}", wait.as_millis());
+            bail!(
+                "part {name} still runs {} ms after {signal:?}",
+                wait.as_millis()
+            );
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -191,7 +214,11 @@ fn run(spec: &PartSpec, stdin: &str, limit: Duration) -> Result<Finished> {
         if Instant::now() >= deadline {
             child.kill()?;
             child.wait()?;
-            bail!("`{}` was ended after {} s", spec.argv.join(" "), limit.as_secs());
+            bail!(
+                "`{}` was ended after {} s",
+                spec.argv.join(" "),
+                limit.as_secs()
+            );
         }
         std::thread::sleep(Duration::from_millis(3));
     };
@@ -202,12 +229,14 @@ fn run(spec: &PartSpec, stdin: &str, limit: Duration) -> Result<Finished> {
     if let Some(signal) = status.signal() {
         stderr.push_str(&format!("\n(ended by signal {signal})"));
     }
-    Ok(Finished { code: status.code(), stdout: text(stdout), stderr })
+    Ok(Finished {
+        code: status.code(),
+        stdout: text(stdout),
+        stderr,
+    })
 }
 
-fn collect(
-    pipe: Option<impl Read + Send + 'static>,
-) -> std::thread::JoinHandle<Vec<u8>> {
+fn collect(pipe: Option<impl Read + Send + 'static>) -> std::thread::JoinHandle<Vec<u8>> {
     std::thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {

@@ -41,7 +41,10 @@ impl Sandbox {
             .spawn()
             .context("cannot start the world's guardian")?;
         let pipe = guardian.stdin.take();
-        let mut sandbox = Self { run: run.to_path_buf(), owned: Some(Owned { guardian, pipe }) };
+        let mut sandbox = Self {
+            run: run.to_path_buf(),
+            owned: Some(Owned { guardian, pipe }),
+        };
         shell::poll("the world's agent answers", Duration::from_secs(15), || {
             let log = run.join("guardian.log");
             if let Some(owned) = &mut sandbox.owned
@@ -49,14 +52,20 @@ impl Sandbox {
             {
                 bail!("the guardian ended with {status}: {}", shell::tail(&log));
             }
-            sandbox.states().map(drop).with_context(|| shell::tail(&log))
+            sandbox
+                .states()
+                .map(drop)
+                .with_context(|| shell::tail(&log))
         })?;
         Ok(sandbox)
     }
 
     /// Speaks to a sandbox that another process has started.
     pub fn attach(run: &Path) -> Result<Self> {
-        let sandbox = Self { run: run.to_path_buf(), owned: None };
+        let sandbox = Self {
+            run: run.to_path_buf(),
+            owned: None,
+        };
         sandbox.states()?;
         Ok(sandbox)
     }
@@ -66,7 +75,8 @@ impl Sandbox {
         if let Some(mut owned) = self.owned.take()
             && let Some(pipe) = &mut owned.pipe
         {
-            pipe.write_all(guardian::KEEP).context("the world's guardian is gone")?;
+            pipe.write_all(guardian::KEEP)
+                .context("the world's guardian is gone")?;
         }
         Ok(())
     }
@@ -83,18 +93,28 @@ impl Sandbox {
 
     /// Defines a part and starts it in the background.
     pub fn spawn(&self, name: &str, spec: PartSpec) -> Result<()> {
-        self.done(Request::Spawn { name: name.to_owned(), spec, log: self.log(name) })
+        self.done(Request::Spawn {
+            name: name.to_owned(),
+            spec,
+            log: self.log(name),
+        })
     }
 
     /// Starts a part again; nothing happens if it runs.
     pub fn start_part(&self, name: &str) -> Result<()> {
-        self.done(Request::Start { name: name.to_owned() })
+        self.done(Request::Start {
+            name: name.to_owned(),
+        })
     }
 
     /// Signals a part. For those signals that end it, waits until it has ended.
     pub fn signal(&self, name: &str, signal: Signal, wait: Duration) -> Result<()> {
         let wait_ms = u64::try_from(wait.as_millis())?;
-        self.done(Request::Signal { name: name.to_owned(), signal, wait_ms })
+        self.done(Request::Signal {
+            name: name.to_owned(),
+            signal,
+            wait_ms,
+        })
     }
 
     /// How all parts are.
@@ -107,9 +127,15 @@ impl Sandbox {
 
     /// Fails, with the end of its log, if a part has ended.
     pub fn check_running(&self, name: &str) -> Result<()> {
-        if let Some(ended) = self.states()?.get(name).and_then(|state| state.ended.clone()) {
+        if let Some(ended) = self
+            .states()?
+            .get(name)
+            .and_then(|state| state.ended.clone())
+        {
             let log = self.log(name);
-            bail!("{name} has ended ({ended}); {}:\n{}", log.display(), shell::tail(&log));
+            let tail = shell::tail(&log);
+            let said = format!("{name} has ended ({ended}); {}:\n{tail}", log.display());
+            return Err(shell::Final(said).into());
         }
         Ok(())
     }
@@ -117,7 +143,11 @@ impl Sandbox {
     /// Runs a command to its end and returns whatever came of it.
     pub fn run(&self, spec: PartSpec, stdin: &str, limit: Duration) -> Result<Finished> {
         let limit_ms = u64::try_from(limit.as_millis())?;
-        let request = Request::Run { spec, stdin: stdin.to_owned(), limit_ms };
+        let request = Request::Run {
+            spec,
+            stdin: stdin.to_owned(),
+            limit_ms,
+        };
         match self.ask(&request)? {
             Reply::Finished(finished) => Ok(finished),
             other => bail!("an answer to another question: {other:?}"),
@@ -134,8 +164,14 @@ impl Sandbox {
         let line = spec.argv.join(" ");
         let finished = self.run(spec, stdin, RUN_LIMIT)?;
         if finished.code != Some(0) {
-            let code = finished.code.map_or("a signal".to_owned(), |code| format!("code {code}"));
-            bail!("`{line}` ended with {code}: {}{}", finished.stdout, finished.stderr.trim());
+            let code = finished
+                .code
+                .map_or("a signal".to_owned(), |code| format!("code {code}"));
+            bail!(
+                "`{line}` ended with {code}: {}{}",
+                finished.stdout,
+                finished.stderr.trim()
+            );
         }
         Ok(finished.stdout)
     }

@@ -18,7 +18,14 @@ use crate::shell;
 pub(super) const KEEP: &[u8] = b"k";
 const FILE: &str = "guardian.json";
 /// Subdirectories of a run that are worth nothing once its processes are gone.
-const BULK: [&str; 6] = ["containerd", "kubelet", "etcd", "database", "var-log", "certificates"];
+const BULK: [&str; 6] = [
+    "containerd",
+    "kubelet",
+    "etcd",
+    "database",
+    "var-log",
+    "certificates",
+];
 
 /// A process, told from a later one with the same id by the time it started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +59,10 @@ pub(super) fn main(run: &Path) -> Result<()> {
     // Out of the owner's session: ^C and a closing terminal are meant for the owner, whose end the
     // pipe tells.
     rustix::process::setsid().context("cannot leave the session of the owner")?;
-    let log = File::options().create(true).append(true).open(run.join("guardian.log"))?;
+    let log = File::options()
+        .create(true)
+        .append(true)
+        .open(run.join("guardian.log"))?;
     let mut sandbox = Command::new("unshare")
         .args(["--net", "--pid", "--mount", "--ipc", "--uts"])
         .args(["--fork", "--kill-child", "--mount-proc", "--"])
@@ -64,12 +74,19 @@ pub(super) fn main(run: &Path) -> Result<()> {
         .stderr(log)
         .spawn()
         .context("cannot start `unshare` (is util-linux installed, is this root?)")?;
-    let init = shell::poll("the sandbox's first process", Duration::from_secs(10), || {
-        if let Some(status) = sandbox.try_wait()? {
-            bail!("unshare ended with {status}: {}", shell::tail(&run.join("guardian.log")));
-        }
-        child_of(sandbox.id()).context("unshare has not forked yet")
-    })?;
+    let init = shell::poll(
+        "the sandbox's first process",
+        Duration::from_secs(10),
+        || {
+            if let Some(status) = sandbox.try_wait()? {
+                bail!(
+                    "unshare ended with {status}: {}",
+                    shell::tail(&run.join("guardian.log"))
+                );
+            }
+            child_of(sandbox.id()).context("unshare has not forked yet")
+        },
+    )?;
     record(run, sandbox.id(), init)?;
 
     let (send, receive) = mpsc::channel();
@@ -92,8 +109,20 @@ pub(super) fn main(run: &Path) -> Result<()> {
             }
         }
     }
+    unlink(run);
     sweep_run(run);
     Ok(())
+}
+
+/// Removes the host's link into a sandbox that has just ended. The kernel does it as well, when it
+/// gets round to freeing the namespace at the other end.
+fn unlink(run: &Path) {
+    if let Ok(name) = fs::read_to_string(run.join("control-group")) {
+        drop(shell::run(&mut shell::command(
+            "ip",
+            ["link", "del", name.trim()],
+        )));
+    }
 }
 
 enum Keep {
@@ -166,12 +195,21 @@ pub fn end_kept(run: &Path) -> Result<bool> {
                 .with_context(|| format!("cannot end process {}", process.pid))?;
         }
     }
-    shell::poll("all processes of the sandbox gone", Duration::from_secs(20), || {
-        if record.sandbox.alive() || record.init.alive() {
-            bail!("process {} or {} still runs", record.sandbox.pid, record.init.pid);
-        }
-        Ok(())
-    })?;
+    shell::poll(
+        "all processes of the sandbox gone",
+        Duration::from_secs(20),
+        || {
+            if record.sandbox.alive() || record.init.alive() {
+                bail!(
+                    "process {} or {} still runs",
+                    record.sandbox.pid,
+                    record.init.pid
+                );
+            }
+            Ok(())
+        },
+    )?;
+    unlink(run);
     sweep_run(run);
     Ok(lived)
 }
@@ -197,12 +235,24 @@ pub fn sweep_run(run: &Path) {
     let Ok(group) = fs::read_to_string(run.join("control-group")) else {
         return;
     };
+    drop(fs::remove_file(run.join("control-group")));
+    // By now another checkout's world may have the name.
+    let name = group.trim();
+    if Path::new("/sys/class/net").join(name).exists() {
+        return;
+    }
     let root = Path::new("/sys/fs/cgroup");
     let mut hierarchies = vec![root.to_path_buf()];
-    hierarchies.extend(fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path()));
+    hierarchies.extend(
+        fs::read_dir(root)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path()),
+    );
     let deadline = Instant::now() + Duration::from_secs(3);
     for hierarchy in hierarchies {
-        let top = hierarchy.join(group.trim());
+        let top = hierarchy.join(name);
         while top.is_dir() && !remove_groups(&top) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(20));
         }

@@ -22,7 +22,10 @@ pub struct PartSpec {
 impl PartSpec {
     /// A program with arguments, in the sandbox's own network namespace.
     pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
-        Self { argv: argv.into_iter().map(Into::into).collect(), ..Self::default() }
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            ..Self::default()
+        }
     }
 
     /// The same in the network namespace of a data centre.
@@ -83,15 +86,27 @@ pub struct Finished {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     /// Defines a part and starts it; its output is appended to `log`.
-    Spawn { name: String, spec: PartSpec, log: PathBuf },
+    Spawn {
+        name: String,
+        spec: PartSpec,
+        log: PathBuf,
+    },
     /// Starts a part again that has ended.
     Start { name: String },
     /// Sends a signal to a part and, for those that end it, waits until it has ended.
-    Signal { name: String, signal: Signal, wait_ms: u64 },
+    Signal {
+        name: String,
+        signal: Signal,
+        wait_ms: u64,
+    },
     /// Says how all parts are.
     States,
     /// Runs a command to its end.
-    Run { spec: PartSpec, stdin: String, limit_ms: u64 },
+    Run {
+        spec: PartSpec,
+        stdin: String,
+        limit_ms: u64,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -46,7 +46,9 @@ pub(super) fn install() -> Result<()> {
         return Ok(());
     }
     let what = format!("Debian packages: {}", missing.join(" "));
-    report::long_step(&what, "half a minute", || without_services(|| apt(&missing)))
+    report::long_step(&what, "half a minute", || {
+        without_services(|| apt(&missing))
+    })
 }
 
 fn apt(packages: &[&str]) -> Result<()> {
@@ -55,8 +57,13 @@ fn apt(packages: &[&str]) -> Result<()> {
     shell::run_logged(&mut update, &logs.join("apt-update.log")).context(
         "cannot read the package lists: this needs Debian 12 or a relative, and a mirror",
     )?;
-    let mut install = shell::command("apt-get", ["install", "-y", "-q", "--no-install-recommends"]);
-    install.args(packages).env("DEBIAN_FRONTEND", "noninteractive");
+    let mut install = shell::command(
+        "apt-get",
+        ["install", "-y", "-q", "--no-install-recommends"],
+    );
+    install
+        .args(packages)
+        .env("DEBIAN_FRONTEND", "noninteractive");
     shell::run_logged(&mut install, &logs.join("apt-install.log"))
 }
 

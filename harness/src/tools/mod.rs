@@ -56,7 +56,10 @@ struct Stamp {
 
 impl Stamp {
     fn new(tool: &str, content: String) -> Self {
-        Self { path: paths::tools().join("stamps").join(tool), content }
+        Self {
+            path: paths::tools().join("stamps").join(tool),
+            content,
+        }
     }
 
     fn fits(&self) -> bool {

@@ -9,7 +9,9 @@ pub(super) fn install() -> Result<()> {
     let sysroot = shell::text(
         shell::command("rustc", ["--print", "sysroot"]).current_dir(paths::workspace()),
     )?;
-    let target = std::path::Path::new(&sysroot).join("lib/rustlib").join(MUSL_TARGET);
+    let target = std::path::Path::new(&sysroot)
+        .join("lib/rustlib")
+        .join(MUSL_TARGET);
     if target.is_dir() {
         return Ok(());
     }

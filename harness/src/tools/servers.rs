@@ -24,15 +24,23 @@ pub(super) fn install() -> Result<()> {
     if stamp.fits() && root.join("usr/sbin/mysqld").is_file() {
         return Ok(());
     }
-    report::long_step("MySQL from Debian's unstable suite", "about a minute", || {
-        drop(fs::remove_dir_all(&root));
-        let mut make = shell::command("mmdebstrap", ["--variant=minbase", "--mode=root"]);
-        make.arg(format!("--aptopt={LATE_IS_FINE}")).arg(format!("--include={PACKAGES}"));
-        make.arg("sid").arg(&root);
-        shell::run_logged(&mut make, &paths::tools().join("logs").join("mmdebstrap.log"))?;
-        // Where a world's directory is mounted while a server runs.
-        fs::create_dir_all(root.join("world"))?;
-        Ok(())
-    })?;
+    report::long_step(
+        "MySQL from Debian's unstable suite",
+        "about a minute",
+        || {
+            drop(fs::remove_dir_all(&root));
+            let mut make = shell::command("mmdebstrap", ["--variant=minbase", "--mode=root"]);
+            make.arg(format!("--aptopt={LATE_IS_FINE}"))
+                .arg(format!("--include={PACKAGES}"));
+            make.arg("sid").arg(&root);
+            shell::run_logged(
+                &mut make,
+                &paths::tools().join("logs").join("mmdebstrap.log"),
+            )?;
+            // Where a world's directory is mounted while a server runs.
+            fs::create_dir_all(root.join("world"))?;
+            Ok(())
+        },
+    )?;
     stamp.set()
 }
