@@ -1,0 +1,47 @@
+//! The custom resources of multiactive.dev and the YAML generated from them.
+//!
+//! What can be judged from one object alone is refused by the API server itself: the schema holds
+//! bounds and CEL rules, each with a sentence that says what to change. What needs a look at other
+//! objects is the operator's to report as a condition.
+
+mod conditions;
+mod document;
+mod duration;
+pub mod generate;
+mod idc;
+mod link;
+pub mod names;
+mod repair;
+mod schema;
+mod size;
+mod switchover;
+mod unit;
+
+pub use conditions::{Verdict, condition, merge_conditions};
+pub use duration::{Duration, InvalidDuration};
+pub use idc::{ArbiterSummary, Idc, IdcRole, IdcSpec, IdcStatus, ReachedMember, Scheduling};
+pub use link::{
+    Apply, Batch, Class, Compression, ConflictDetection, ConflictResolution, Conflicts,
+    Consistency, DdlPolicy, KafkaTarget, KafkaTransport, LedgerStatus, LinkOptions, LinkPhase,
+    LinkSource, LinkTarget, PositionStatus, Route, Snapshot, SnapshotMode, SnapshotStatus,
+    SyncLink, SyncLinkSpec, SyncLinkStatus, Tables, Transport, TransportName,
+};
+pub use repair::{
+    DataRepair, DataRepairPhase, DataRepairSpec, DataRepairStatus, RepairMode, RepairStrategy,
+};
+pub use size::{ByteSize, InvalidSize};
+pub use switchover::{
+    PhaseDuration, ReceiptStatus, Switchover, SwitchoverKind, SwitchoverPhase, SwitchoverSpec,
+    SwitchoverStatus,
+};
+pub use unit::{
+    Automation, Endpoint, Failover, HealthChecks, Heartbeat, HttpCheck, LastTransition, LinkLayout,
+    Member, MemberRole, MemberSummary, ReplicationCheck, Routing, Tls, TlsMode, Unit, UnitPhase,
+    UnitSpec, UnitStatus,
+};
+
+/// The API group of all kinds.
+pub const GROUP: &str = "multiactive.dev";
+
+/// The version of all kinds.
+pub const VERSION: &str = "v1alpha1";

@@ -1,0 +1,491 @@
+//! `SyncLink`: copies one database server's changes to another.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use model::IdcName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::schema;
+use crate::{ByteSize, Duration, Endpoint};
+
+/// Copies the changes of one member to another.
+#[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "multiactive.dev",
+    version = "v1alpha1",
+    kind = "SyncLink",
+    namespaced,
+    status = "SyncLinkStatus",
+    derive = "PartialEq",
+    shortname = "sl",
+    category = "multiactive",
+    doc = "Copies the changes of one member to another.",
+    validation = Rule::new("size(self.metadata.name) <= 52 && !self.metadata.name.contains('.')").message(Message::Expression("\"SyncLink '\" + self.metadata.name + \"': choose a metadata.name of at most 52 characters without dots; its Services and Deployments are named after it\"".into())),
+    printcolumn(name = "Source", type_ = "string", json_path = ".spec.source.idc"),
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.target.idc"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Lag", type_ = "string", json_path = ".status.lag"),
+    printcolumn(name = "Rate", type_ = "string", json_path = ".status.rate"),
+    printcolumn(name = "Conflicts", type_ = "integer", json_path = ".status.ledger.conflicts"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.target.idc) || self.source.idc != self.target.idc").message(Message::Expression("\"spec.source.idc and spec.target.idc are both '\" + self.source.idc + \"': a link joins two different IDCs\"".into())),
+    validation = Rule::new("!has(self.unit) || (!has(self.source.endpoint) && !has(self.source.credentialsSecret) && !has(self.target.endpoint) && !has(self.target.credentialsSecret))").message("spec.unit is set, and endpoints and credentials come from the Unit: remove endpoint and credentialsSecret from spec.source and spec.target, or remove spec.unit"),
+    validation = Rule::new("has(self.unit) || (has(self.source.endpoint) && has(self.source.credentialsSecret))").message("spec.source names no database: set spec.unit, or give spec.source an endpoint and a credentialsSecret"),
+    validation = Rule::new("has(self.unit) || has(self.target.kafka) || (has(self.target.endpoint) && has(self.target.credentialsSecret))").message("spec.target names no database: set spec.unit, or give spec.target an endpoint and a credentialsSecret, or kafka"),
+    validation = Rule::new("has(self.target.kafka) || has(self.target.idc)").message("spec.target has neither idc nor kafka: say where the changes go"),
+    validation = Rule::new("!has(self.target.kafka) || (!has(self.target.idc) && !has(self.target.endpoint) && !has(self.target.credentialsSecret))").message("spec.target.kafka stands alone: remove idc, endpoint and credentialsSecret from spec.target, or remove kafka"),
+    validation = Rule::new("!has(self.source.endpoint) || !has(self.target.endpoint) || self.source.endpoint.host != self.target.endpoint.host || self.source.endpoint.port != self.target.endpoint.port").message("spec.source and spec.target are the same server: a link copies between two servers"),
+)]
+pub struct SyncLinkSpec {
+    /// The Unit in the same namespace from which endpoints and epochs come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::LabelName>")]
+    pub unit: Option<String>,
+    /// Where changes come from.
+    pub source: LinkSource,
+    /// Where they go.
+    pub target: LinkTarget,
+    /// Everything that a Unit's linkTemplate can set as well.
+    #[serde(flatten)]
+    pub options: LinkOptions,
+    /// True stops both ends; the checkpoint in the target stays.
+    #[serde(default)]
+    pub suspended: bool,
+}
+
+/// Where changes come from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkSource {
+    /// The IDC.
+    #[schemars(with = "schema::IdcName")]
+    pub idc: IdcName,
+    /// Without a unit: the database server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// Without a unit: a Secret with the keys `username` and `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::SecretName>")]
+    pub credentials_secret: Option<String>,
+}
+
+/// Where changes go: a database, or a Kafka topic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkTarget {
+    /// The IDC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::IdcName>")]
+    pub idc: Option<IdcName>,
+    /// Without a unit: the database server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// Without a unit: a Secret with the keys `username` and `password`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::SecretName>")]
+    pub credentials_secret: Option<String>,
+    /// A change feed for other consumers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaTarget>,
+}
+
+/// A change feed in Kafka.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KafkaTarget {
+    /// `host:port`, several separated by commas.
+    #[schemars(length(min = 1, max = 1024))]
+    pub bootstrap_servers: String,
+    /// The topic.
+    #[schemars(length(min = 1, max = 249))]
+    pub topic: String,
+    /// A Secret with what is needed to connect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::SecretName>")]
+    pub secret: Option<String>,
+}
+
+/// Kafka between syncer and writer.
+pub type KafkaTransport = KafkaTarget;
+
+/// What a SyncLink can be told, and a Unit's linkTemplate as well.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkOptions {
+    /// Which tables.
+    #[serde(default)]
+    pub tables: Tables,
+    /// How rows that exist before the stream get across.
+    #[serde(default)]
+    pub snapshot: Snapshot,
+    /// `Direct`, or Kafka.
+    #[serde(default)]
+    pub transport: Transport,
+    /// Compression on the way.
+    #[serde(default)]
+    pub compression: Compression,
+    /// How changes are applied.
+    #[serde(default)]
+    pub apply: Apply,
+    /// What happens where both sides changed a row. Absent under a Unit: by key, with the epoch
+    /// deciding, since a Unit has one writer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<Conflicts>,
+    /// What happens to DDL of the source.
+    #[serde(default)]
+    pub ddl: DdlPolicy,
+    /// Star topologies: also send what came from other IDCs.
+    #[serde(default)]
+    pub relay: bool,
+    /// Overrides for some tables, by data class.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub classes: Vec<Class>,
+}
+
+/// Which tables a link copies, by patterns `database.table` with `*`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Tables {
+    /// Copied if one matches. Empty: all tables of the Unit's databases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<schema::TablePattern>", length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub include: Vec<String>,
+    /// Not copied if one matches, whatever `include` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<schema::TablePattern>", length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub exclude: Vec<String>,
+    /// Copied under another name; the first match counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub routes: Vec<Route>,
+}
+
+/// Sends what matches `from` to the table `to`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!self.to.contains('*')").message(Message::Expression("\"routes: to is '\" + self.to + \"': name one table, without *\"".into())))]
+pub struct Route {
+    /// A pattern.
+    #[schemars(with = "schema::TablePattern")]
+    pub from: String,
+    /// One table.
+    #[schemars(with = "schema::TablePattern")]
+    pub to: String,
+}
+
+/// How rows that exist before the stream get across.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Snapshot {
+    /// Whether.
+    pub mode: SnapshotMode,
+    /// About how much is read at a time.
+    pub chunk_bytes: ByteSize,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self {
+            mode: SnapshotMode::IfEmpty,
+            chunk_bytes: ByteSize::from_mebibytes(4),
+        }
+    }
+}
+
+/// Whether rows that exist before the stream are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum SnapshotMode {
+    /// Of tables that are empty or missing at the target.
+    IfEmpty,
+    /// Of every table.
+    Always,
+    /// Of none.
+    Never,
+}
+
+/// How changes travel: the word `Direct`, or an object `kafka`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Transport {
+    /// The writer pulls from the syncer.
+    Named(TransportName),
+    /// Through Kafka.
+    Kafka {
+        /// The topic.
+        kafka: KafkaTransport,
+    },
+}
+
+/// The transport that is a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TransportName {
+    /// The writer pulls a gRPC stream from the syncer.
+    Direct,
+}
+
+impl Default for Transport {
+    fn default() -> Self {
+        Self::Named(TransportName::Direct)
+    }
+}
+
+impl JsonSchema for Transport {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Transport".into()
+    }
+
+    /// A structural schema has no union of a word and an object, so the field is open and a rule
+    /// closes it.
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "x-kubernetes-preserve-unknown-fields": true,
+            "x-kubernetes-validations": [{
+                "rule": "type(self) == string ? self == 'Direct' : (has(self.kafka) && has(self.kafka.bootstrapServers) && has(self.kafka.topic))",
+                "message": "transport is either the word Direct or an object {kafka: {bootstrapServers, topic, secret}}"
+            }]
+        })
+    }
+}
+
+/// Compression on the way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Compression {
+    /// None.
+    None,
+    /// LZ4.
+    Lz4,
+    /// Zstandard, level 1.
+    #[default]
+    Zstd,
+}
+
+/// How changes are applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Apply {
+    /// What readers of the target may see.
+    pub consistency: Consistency,
+    /// How many apply in parallel.
+    #[schemars(range(min = 1, max = 64))]
+    pub workers: u32,
+    /// How changes are put together.
+    pub batch: Batch,
+}
+
+impl Default for Apply {
+    fn default() -> Self {
+        Self {
+            consistency: Consistency::Transactional,
+            workers: 4,
+            batch: Batch::default(),
+        }
+    }
+}
+
+/// What readers of the target may see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Consistency {
+    /// Source transactions whole and in order.
+    Transactional,
+    /// Rows ordered per key, merged.
+    Eventual,
+}
+
+/// How changes are put together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Batch {
+    /// At most so many rows in one transaction at the target.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub max_rows: u32,
+    /// How long to wait for more.
+    #[schemars(with = "schema::Linger")]
+    pub linger: Duration,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self {
+            max_rows: 1000,
+            linger: Duration::from_millis(5),
+        }
+    }
+}
+
+/// What happens where both sides changed a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("self.resolve != 'LastWriteWins' || has(self.column)").message("conflicts.resolve LastWriteWins compares a column: set conflicts.column to the column that holds the time of the last write, for example updated_at"),
+    validation = Rule::new("self.resolve == 'LastWriteWins' || !has(self.column)").message("conflicts.column is only used by resolve LastWriteWins: remove it or choose LastWriteWins"),
+)]
+pub struct Conflicts {
+    /// How a conflict is noticed.
+    #[serde(default)]
+    pub detect: ConflictDetection,
+    /// Who wins.
+    #[serde(default)]
+    pub resolve: ConflictResolution,
+    /// The column that LastWriteWins compares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub column: Option<String>,
+}
+
+/// How a conflict is noticed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConflictDetection {
+    /// The key is missing or already there.
+    #[default]
+    Key,
+    /// The row differs from what the source had before its change.
+    BeforeImage,
+}
+
+/// Who wins a conflict.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConflictResolution {
+    /// The source.
+    SourceWins,
+    /// The target.
+    TargetWins,
+    /// The later one by a column, ties by the IDC's priority.
+    LastWriteWins,
+    /// The IDC of higher priority.
+    IdcPriority,
+    /// A person decides.
+    #[default]
+    Hold,
+}
+
+/// What happens to DDL of the source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DdlPolicy {
+    /// Replayed at the target.
+    #[default]
+    Apply,
+    /// Left out and counted.
+    Ignore,
+    /// Stops the link with the statement shown.
+    Halt,
+}
+
+/// Other settings for some tables.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Class {
+    /// Which tables.
+    #[schemars(with = "Vec<schema::TablePattern>", length(min = 1, max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub tables: Vec<String>,
+    /// How their changes are applied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apply: Option<Apply>,
+    /// What happens to their conflicts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicts: Option<Conflicts>,
+}
+
+/// What the operator sees of a link.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncLinkStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Where the link stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<LinkPhase>,
+    /// Progress of the snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<SnapshotStatus>,
+    /// How far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position: Option<PositionStatus>,
+    /// The age of the newest change that arrived.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub lag: Option<Duration>,
+    /// Changes a second, about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// Where each change went: `read = applied + filtered + conflicts + inFlight`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ledger: Option<LedgerStatus>,
+    /// Ready, Progressing, Degraded, PreflightPassed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// Where a link stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LinkPhase {
+    /// Not begun.
+    Pending,
+    /// Copying rows that exist.
+    Snapshotting,
+    /// Following closely.
+    Streaming,
+    /// Following from further behind.
+    CatchingUp,
+    /// Stopped by something a person has to decide.
+    Halted,
+    /// Stopped by `suspended: true`.
+    Suspended,
+}
+
+/// Progress of a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SnapshotStatus {
+    /// Tables to copy.
+    pub tables: u64,
+    /// Tables copied.
+    pub done: u64,
+    /// Rows copied.
+    pub rows: u64,
+}
+
+/// How far a link is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PositionStatus {
+    /// The newest position received from the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// The checkpoint at the target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied: Option<String>,
+}
+
+/// Where each change went.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LedgerStatus {
+    /// Read from the source.
+    pub read: u64,
+    /// Committed at the target.
+    pub applied: u64,
+    /// Left out on purpose.
+    pub filtered: u64,
+    /// Held as conflicts.
+    pub conflicts: u64,
+    /// None of these yet.
+    pub in_flight: u64,
+}

@@ -1,0 +1,56 @@
+//! Names of what the operator makes, derived from the names of what people made.
+
+use model::IdcName;
+use sha2::{Digest, Sha256};
+
+/// The longest name of a Unit: with `-rw` it must still be a Service name, and with two IDCs of
+/// usual length still a link's.
+pub const LONGEST_UNIT_NAME: usize = 40;
+
+/// The longest name of a SyncLink: `<link>-syncer` is a Service name and a label value.
+pub const LONGEST_LINK_NAME: usize = 52;
+
+/// The SyncLink of a Unit's mesh from one IDC to another: `<unit>-<source>-<target>`. Where that
+/// is longer than a link's name may be, its end gives way to a hash of the whole.
+pub fn mesh_link(unit: &str, source: &IdcName, target: &IdcName) -> String {
+    shortened(&format!("{unit}-{source}-{target}"), LONGEST_LINK_NAME)
+}
+
+/// The name as it is, or its beginning and eight hexadecimal digits of its SHA-256.
+fn shortened(name: &str, longest: usize) -> String {
+    if name.len() <= longest {
+        return name.to_owned();
+    }
+    let digest = Sha256::digest(name.as_bytes());
+    let tail: String = digest
+        .iter()
+        .take(4)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    // Names are ASCII (DNS labels), so every byte is a boundary.
+    let head = name[..longest - tail.len() - 1].trim_end_matches('-');
+    format!("{head}-{tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mesh_links_are_named_after_what_they_join() {
+        let (sh, bj) = (IdcName::new("sh").unwrap(), IdcName::new("bj").unwrap());
+        assert_eq!(mesh_link("orders", &sh, &bj), "orders-sh-bj");
+    }
+
+    #[test]
+    fn long_names_stay_different_and_short_enough() {
+        let (a, b) = (
+            IdcName::new("a".repeat(32)).unwrap(),
+            IdcName::new("b".repeat(32)).unwrap(),
+        );
+        let unit = "u".repeat(LONGEST_UNIT_NAME);
+        let (there, back) = (mesh_link(&unit, &a, &b), mesh_link(&unit, &b, &a));
+        assert!(there.len() <= LONGEST_LINK_NAME && back.len() <= LONGEST_LINK_NAME);
+        assert_ne!(there, back);
+    }
+}
