@@ -7,6 +7,8 @@
 //! - [`sandbox`] is a process tree in its own network, process and mount namespaces, ruled over a
 //!   socket. It knows nothing of what runs in it.
 //! - [`network`], [`kubernetes`], [`coordination`] and [`database`] put the parts into it.
+//! - [`product`] handles the product as its users do; [`load`] and [`probe`] write as applications
+//!   do.
 //! - [`world`] ties them together: `World::up`, `World::attach`.
 //!
 //! Invariants:
@@ -22,12 +24,14 @@ pub mod kubernetes;
 pub mod load;
 pub mod network;
 pub mod paths;
+pub mod probe;
+pub mod product;
 pub mod report;
 pub mod sandbox;
 pub mod shell;
 pub mod tools;
 pub mod world;
 
-pub use database::{Engine, Rows};
+pub use database::{Account, Engine, Rows};
 pub use load::{Load, LoadReport};
 pub use world::{Databases, World, WorldInfo, WorldSpec};

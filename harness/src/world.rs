@@ -280,6 +280,17 @@ impl World {
         self.sandbox.run(spec, "", limit)
     }
 
+    /// True if a TCP connection from the network of a data centre is accepted within a second.
+    pub fn reaches(&self, from: &str, host: &str, port: u16) -> Result<bool> {
+        let probe = format!(": < /dev/tcp/{host}/{port}");
+        let finished = self.run_in(
+            from,
+            &["timeout", "1", "bash", "-c", &probe],
+            Duration::from_secs(10),
+        )?;
+        Ok(finished.code == Some(0))
+    }
+
     /// Ends a part as a crash does.
     pub fn kill(&self, part: &str) -> Result<()> {
         self.sandbox.signal(part, Signal::Kill, GRACE)

@@ -98,7 +98,8 @@ impl Database {
         }
     }
 
-    fn client(&self, account: Account) -> Command {
+    /// The servers' own client for an account, ready for statements on standard input.
+    pub fn client(&self, account: Account) -> Command {
         let mut client = shell::command(
             "mariadb",
             [

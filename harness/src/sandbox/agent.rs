@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use rustix::process::{Pid, kill_process};
+use rustix::process::{Pid, kill_process_group};
 
 use super::protocol::{Finished, PartSpec, PartState, Reply, Request, Signal};
 use super::socket;
@@ -141,6 +141,8 @@ fn spawn(spec: &PartSpec, log: &Path) -> Result<Child> {
     }
     let file = OpenOptions::new().create(true).append(true).open(log)?;
     command(spec)?
+        // A part may be a script: a signal is for all of it.
+        .process_group(0)
         .stdin(Stdio::null())
         .stdout(file.try_clone()?)
         .stderr(file)
@@ -161,7 +163,8 @@ fn send(parts: &Parts, name: &str, signal: Signal, wait: Duration) -> Result<()>
         // The child has not been waited for, so its id cannot have gone to another process.
         let pid = i32::try_from(part.child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.with_context(|| format!("part {name} has no process id"))?;
-        kill_process(pid, number(signal)).with_context(|| format!("cannot signal part {name}"))?;
+        kill_process_group(pid, number(signal))
+            .with_context(|| format!("cannot signal part {name}"))?;
     }
     if matches!(signal, Signal::Stop | Signal::Continue) {
         return Ok(());
