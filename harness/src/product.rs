@@ -219,11 +219,6 @@ pub fn unit(world: &World) -> String {
             idc = database.idc,
             host = database.host,
             port = database.port,
-            tls = if database.engine == crate::Engine::MySql {
-                ", tls: {mode: Required}"
-            } else {
-                ""
-            },
             priority = 100 - 10 * place,
         ));
     }

@@ -24,6 +24,8 @@ cargo xtask COMMAND
   codegen [--check]    write the generated files, or fail if they are not up to date
   test [SUITE]         unit, engines, cluster, or all (default)
   demo                 the product at work, from nothing
+      --engine E         mariadb (default), mysql, or mixed (MySQL in sh, MariaDB in bj)
+      --keep             leave it running
 ";
 
 fn main() -> ExitCode {
