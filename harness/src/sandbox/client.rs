@@ -52,6 +52,8 @@ impl Sandbox {
             {
                 bail!("the guardian ended with {status}: {}", shell::tail(&log));
             }
+            // The agent may be quicker than the guardian's note of who is first.
+            sandbox.init_process()?;
             sandbox
                 .states()
                 .map(drop)
