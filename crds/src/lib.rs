@@ -24,7 +24,7 @@ pub use link::{
     Apply, Batch, Class, Compression, ConflictDetection, ConflictResolution, Conflicts,
     Consistency, DdlPolicy, KafkaTarget, KafkaTransport, LedgerStatus, LinkOptions, LinkPhase,
     LinkSource, LinkTarget, PositionStatus, Route, Snapshot, SnapshotMode, SnapshotStatus,
-    SyncLink, SyncLinkSpec, SyncLinkStatus, Tables, Transport, TransportName,
+    SyncLink, SyncLinkSpec, SyncLinkStatus, Tables, Transport,
 };
 pub use repair::{
     DataRepair, DataRepairPhase, DataRepairSpec, DataRepairStatus, RepairMode, RepairStrategy,

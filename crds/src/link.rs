@@ -117,6 +117,7 @@ pub type KafkaTransport = KafkaTarget;
 /// What a SyncLink can be told, and a Unit's linkTemplate as well.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.transport == 'Kafka') == has(self.kafka)").message("transport and kafka go together: set kafka with bootstrapServers and topic for transport: Kafka, and remove it for transport: Direct"))]
 pub struct LinkOptions {
     /// Which tables.
     #[serde(default)]
@@ -124,9 +125,12 @@ pub struct LinkOptions {
     /// How rows that exist before the stream get across.
     #[serde(default)]
     pub snapshot: Snapshot,
-    /// `Direct`, or Kafka.
+    /// How changes travel.
     #[serde(default)]
     pub transport: Transport,
+    /// The topic of `transport: Kafka`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kafka: Option<KafkaTransport>,
     /// Compression on the way.
     #[serde(default)]
     pub compression: Compression,
@@ -214,52 +218,14 @@ pub enum SnapshotMode {
     Never,
 }
 
-/// How changes travel: the word `Direct`, or an object `kafka`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+/// How changes travel.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Transport {
-    /// The writer pulls from the syncer.
-    Named(TransportName),
-    /// Through Kafka.
-    Kafka {
-        /// The topic.
-        kafka: KafkaTransport,
-    },
-}
-
-/// The transport that is a word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum TransportName {
     /// The writer pulls a gRPC stream from the syncer.
+    #[default]
     Direct,
-}
-
-impl Default for Transport {
-    fn default() -> Self {
-        Self::Named(TransportName::Direct)
-    }
-}
-
-impl JsonSchema for Transport {
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Transport".into()
-    }
-
-    /// A structural schema has no union of a word and an object, so the field is open and a rule
-    /// closes it.
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({
-            "x-kubernetes-preserve-unknown-fields": true,
-            "x-kubernetes-validations": [{
-                "rule": "type(self) == string ? self == 'Direct' : (has(self.kafka) && has(self.kafka.bootstrapServers) && has(self.kafka.topic))",
-                "message": "transport is either the word Direct or an object {kafka: {bootstrapServers, topic, secret}}"
-            }]
-        })
-    }
+    /// Through a Kafka topic.
+    Kafka,
 }
 
 /// Compression on the way.

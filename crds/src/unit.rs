@@ -35,7 +35,7 @@ use crate::{Duration, LinkOptions};
 #[x_kube(
     validation = Rule::new("size(self.databases) >= 1").message("spec.databases is empty: name at least one database to copy"),
     validation = Rule::new("self.databases.all(d, self.databases.exists_one(e, e == d))").message("spec.databases names a database twice: remove the duplicate"),
-    validation = Rule::new("size(self.members) >= 2").message(Message::Expression("'spec.members has ' + string(size(self.members)) + ': a Unit needs at least two members, since with fewer there is nowhere to switch to; add a member in another IDC'".into())),
+    validation = Rule::new("size(self.members) >= 2").message("spec.members has fewer than two members: with one there is nowhere to switch to; add a member in another IDC"),
     validation = Rule::new("self.members.all(m, self.members.exists_one(n, n.idc == m.idc))").message("spec.members has two members in one IDC: keep one of them, or give the other an IDC of its own"),
     validation = Rule::new("self.members.all(m, self.members.exists_one(n, n.endpoint.host == m.endpoint.host && n.endpoint.port == m.endpoint.port))").message("spec.members has two members with the same endpoint: each member is a database server of its own"),
 )]
