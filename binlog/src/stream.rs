@@ -1,0 +1,175 @@
+//! The connection: asks a server for everything behind a position, and reads it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use change::{GtidSet, Position};
+use futures::StreamExt;
+use mysql::session::SessionOptions;
+use mysql_async::prelude::Queryable;
+use mysql_async::{
+    BinlogStream, BinlogStreamRequest, Conn, Error as DriverError, GnoInterval, Sid,
+};
+
+use crate::assemble::{Assembler, Filter, Output};
+use crate::decode::Decoder;
+use crate::error::BinlogError;
+
+/// `ER_MASTER_FATAL_ERROR_READING_BINLOG`: mostly, that events are gone.
+const FATAL_READING_BINLOG: u16 = 1236;
+
+/// How to read.
+pub struct ReadOptions {
+    /// The server and the account.
+    pub session: SessionOptions,
+    /// The number this reader has among the server's replicas; a second reader with the same one
+    /// ends the first.
+    pub server_id: u32,
+    /// How often the server says that it is there while it has nothing to say.
+    pub heartbeat: Duration,
+    /// A server that says nothing for so long is taken for dead.
+    pub deadline: Duration,
+    /// Transactions are cut into parts of about so many bytes.
+    pub part_bytes: usize,
+}
+
+/// A binlog that is being read.
+pub struct Reader {
+    stream: BinlogStream,
+    decoder: Decoder,
+    assembler: Assembler,
+    deadline: Duration,
+    endpoint: String,
+}
+
+impl Reader {
+    /// Asks for everything behind `position`. `epoch` is the server's epoch there.
+    pub async fn open(
+        options: &ReadOptions,
+        position: Position,
+        epoch: u64,
+        filter: Box<dyn Filter>,
+    ) -> Result<Self, BinlogError> {
+        let endpoint = options.session.endpoint().to_string();
+        let session = options.session.connect().await?;
+        let driver = |source| BinlogError::Driver {
+            endpoint: endpoint.clone(),
+            source,
+        };
+        let mut conn = session.conn;
+        prepare(&mut conn, options, &position)
+            .await
+            .map_err(driver)?;
+        let request = BinlogStreamRequest::new(options.server_id);
+        let request = match &position {
+            Position::MySql(set) => request.with_gtid().with_gtid_set(sids(set)),
+            Position::MariaDb(_) => request,
+        };
+        let stream = conn.get_binlog_stream(request).await.map_err(driver)?;
+        Ok(Self {
+            stream,
+            decoder: Decoder::new(position.flavor()),
+            assembler: Assembler::new(filter, position, epoch, options.part_bytes),
+            deadline: options.deadline,
+            endpoint,
+        })
+    }
+
+    /// The position after the last whole transaction that came out of [`Self::next`].
+    pub fn position(&self) -> &Position {
+        self.assembler.position()
+    }
+
+    /// The server's epoch at that position.
+    pub fn epoch(&self) -> u64 {
+        self.assembler.epoch()
+    }
+
+    /// The next thing. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Result<Output, BinlogError> {
+        loop {
+            if let Some(output) = self.assembler.pop() {
+                return Ok(output);
+            }
+            let event = tokio::time::timeout(self.deadline, self.stream.next()).await;
+            let event = match event {
+                Ok(Some(Ok(event))) => event,
+                Ok(Some(Err(source))) => return Err(self.failed(source)),
+                Ok(None) => {
+                    return Err(BinlogError::Ended {
+                        endpoint: self.endpoint.clone(),
+                    });
+                }
+                Err(_) => {
+                    return Err(BinlogError::Silent {
+                        endpoint: self.endpoint.clone(),
+                        seconds: self.deadline.as_secs(),
+                    });
+                }
+            };
+            let Self {
+                decoder, assembler, ..
+            } = self;
+            let decoded = decoder.decode(&event, &mut |database, table| {
+                assembler.wants(database, table)
+            })?;
+            self.assembler.take(decoded, &mut self.decoder)?;
+        }
+    }
+
+    fn failed(&self, source: DriverError) -> BinlogError {
+        let endpoint = self.endpoint.clone();
+        match source {
+            DriverError::Server(error) if error.code == FATAL_READING_BINLOG => {
+                BinlogError::Purged {
+                    endpoint,
+                    answer: error.message,
+                }
+            }
+            source => BinlogError::Driver { endpoint, source },
+        }
+    }
+}
+
+/// Session variables that the server's dump thread looks at. The names with `master` and `slave`
+/// are known to both engines; MySQL 8.4 and later also look for `source` and `replica`.
+async fn prepare(
+    conn: &mut Conn,
+    options: &ReadOptions,
+    position: &Position,
+) -> Result<(), DriverError> {
+    let nanos = options.heartbeat.as_nanos();
+    conn.query_drop(format!(
+        "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}"
+    ))
+    .await?;
+    if let Position::MariaDb(list) = position {
+        // 4: knows GTIDs. A domain that is left out of the state streams from its beginning, so
+        // the state must be the whole position.
+        conn.query_drop("SET @mariadb_slave_capability = 4, @slave_gtid_strict_mode = 1")
+            .await?;
+        conn.query_drop(format!("SET @slave_connect_state = '{list}'"))
+            .await?;
+        conn.query_drop("SET @slave_gtid_ignore_duplicates = 0")
+            .await?;
+    }
+    Ok(())
+}
+
+/// The set as the dump command wants it: an entry for each server and tag, ends excluded.
+fn sids(set: &GtidSet) -> Vec<Sid<'static>> {
+    set.iter()
+        .map(|(uuid, tag, intervals)| {
+            let intervals = intervals
+                .iter()
+                .map(|&(first, last)| GnoInterval::new(first, last + 1))
+                .collect();
+            let sid = Sid::new(uuid.0).with_intervals(intervals);
+            match mysql_common::packets::Tag::new(Cow::Owned::<str>(tag.to_owned())) {
+                Ok(tag) => sid.with_tag(tag),
+                // The empty tag, which is none; others were checked when the set was read.
+                Err(_) => sid,
+            }
+        })
+        .collect()
+}
