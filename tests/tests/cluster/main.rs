@@ -1,0 +1,3 @@
+//! The product on a real cluster, handled as its users do.
+
+mod whole_way;
