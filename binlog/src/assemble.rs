@@ -38,6 +38,8 @@ pub enum TableUse {
     Send,
     /// They are sent, and begin epochs: `multiactive.epoch`.
     Epoch,
+    /// They are sent, and keep links moving while nothing else does: `multiactive.heartbeat`.
+    Heartbeat,
     /// They are for the snapshot: `multiactive.watermark`.
     Watermark,
     /// They are not sent, and moving on for their sake alone is not worth a word: tables in which
@@ -380,7 +382,11 @@ impl Assembler {
             return self.open(decoder).map(|_| ());
         };
         let local = open.birth.local;
-        let sent = local && matches!(purpose, TableUse::Send | TableUse::Epoch);
+        let sent = local
+            && matches!(
+                purpose,
+                TableUse::Send | TableUse::Epoch | TableUse::Heartbeat
+            );
         let looked_at = sent || matches!(purpose, TableUse::Epoch | TableUse::Watermark);
         if looked_at {
             if !rows.is_complete() {
@@ -426,7 +432,7 @@ impl Assembler {
         };
         if let Some(open) = &mut self.open {
             open.filtered += count;
-            open.bookkeeping &= matches!(purpose, TableUse::Bookkeeping | TableUse::Watermark);
+            open.bookkeeping &= !matches!(purpose, TableUse::Send | TableUse::Skip);
         }
         Ok(())
     }

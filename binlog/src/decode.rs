@@ -88,11 +88,6 @@ impl Decoder {
         }
     }
 
-    /// Where reading is.
-    pub fn place(&self) -> &Place {
-        &self.place
-    }
-
     /// Tells the decoder which transaction is open, for messages.
     pub fn set_transaction(&mut self, gtid: Option<Gtid>) {
         self.place.gtid = gtid;
