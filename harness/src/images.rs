@@ -158,10 +158,12 @@ fn pack(name: &str, binary: &Path, containerfile: &Path) -> Result<Image> {
 fn retire(name: &str) -> Result<()> {
     for entry in fs::read_dir(paths::images())?.flatten() {
         let file = entry.file_name().to_string_lossy().into_owned();
-        let tag = file
+        let rest = file
             .strip_prefix(name)
             .and_then(|rest| rest.strip_prefix('-'));
-        if tag.is_some_and(|tag| tag.ends_with(".tar") && !tag.contains('-')) {
+        // A tag has no hyphen: what has one belongs to an image with a longer name.
+        let tag = rest.and_then(|rest| rest.strip_suffix(".tar"));
+        if tag.is_some_and(|tag| !tag.contains('-')) {
             fs::remove_file(entry.path())?;
         }
     }

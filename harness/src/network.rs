@@ -79,7 +79,7 @@ impl Network {
         Ok(format!("10.{}.{}.1", self.octet, index(idc)?))
     }
 
-    /// The name of the host's end of the link, and of the world's control group.
+    /// The name of the host's end of the link.
     pub fn name(self) -> String {
         format!("multiactive-{}", self.octet)
     }
@@ -192,7 +192,8 @@ pub fn partition(sandbox: &Sandbox, one: &str, other: &str) -> Result<()> {
 
 /// Drops packets from one data centre to another, and lets those of the other direction pass.
 pub fn one_way(sandbox: &Sandbox, from: &str, to: &str) -> Result<()> {
-    (index(from)?, index(to)?);
+    index(from)?;
+    index(to)?;
     nft(
         sandbox,
         &format!(
@@ -205,7 +206,8 @@ pub fn one_way(sandbox: &Sandbox, from: &str, to: &str) -> Result<()> {
 
 /// Lets packets between two data centres pass again, both ways.
 pub fn heal(sandbox: &Sandbox, one: &str, other: &str) -> Result<()> {
-    (index(one)?, index(other)?);
+    index(one)?;
+    index(other)?;
     let rules = nft(sandbox, "list chain ip multiactive cut\n")?;
     let mut deletions = String::new();
     for rule in rules.lines() {

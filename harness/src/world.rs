@@ -158,7 +158,7 @@ impl World {
             sandbox.check_with_input(PartSpec::new(["sh", "-eu"]), &mounts(&directory))?;
             let network = network::build(&sandbox)?;
             // Read by whoever clears away after this world.
-            fs::write(directory.join("control-group"), network.name())?;
+            fs::write(directory.join(sandbox::LINK), network.name())?;
             Ok((sandbox, network))
         })?;
         let info = WorldInfo {

@@ -1,5 +1,7 @@
 //! The harness itself, tried for real: needs root, and some minutes the first time.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,65 +20,14 @@ fn databases_boot_fenced_take_a_load_and_come_back_after_a_crash() {
     let mut spec = WorldSpec::empty("harness-databases");
     spec.databases = databases;
     let world = World::up(&spec).unwrap();
+    let limit = "SELECT @@max_connections";
     assert_eq!(
-        world
-            .database("bj")
-            .unwrap()
-            .root("SELECT @@max_connections")
-            .unwrap()[0][0],
-        "123"
+        world.database("bj").unwrap().root(limit).unwrap(),
+        [["123"]]
     );
     for idc in ["sh", "bj"] {
-        let server = world.database(idc).unwrap();
-        assert!(
-            server
-                .app("CREATE TABLE orders.a (id INT PRIMARY KEY)")
-                .is_err(),
-            "boots fenced"
-        );
-        server.open().unwrap();
-        server
-            .app(
-                "CREATE TABLE orders.a (id INT PRIMARY KEY, t TEXT, d DECIMAL(10,3), b VARBINARY(9));
-                 INSERT INTO orders.a VALUES (2, 'tab\\tend', 1.5, x'00ff'), (1, NULL, 0, NULL)",
-            )
-            .unwrap();
-        let rows = server
-            .app("SELECT id, t FROM orders.a ORDER BY id")
-            .unwrap();
-        assert_eq!(rows, [["1", "NULL"], ["2", "tab\tend"]]);
-
-        let load = LoadSpec {
-            threads: 2,
-            rate: 50,
-            ..LoadSpec::default()
-        };
-        world.prepare_load(idc, load).unwrap();
-        let running = world.start_load("witness", idc, load).unwrap();
-        shell::poll("the load has done something", seconds(20), || {
-            running.check_running()?;
-            anyhow::ensure!(running.report()?.transactions > 0.0, "no transaction yet");
-            Ok(())
-        })
-        .unwrap();
-        world.kill(&database::part(idc)).unwrap();
-        world.start(&database::part(idc)).unwrap();
-        world.wait_for_database(idc).unwrap();
-        assert_eq!(
-            server.root("SELECT @@read_only").unwrap(),
-            [["1"]],
-            "boots fenced again"
-        );
-        server.open().unwrap();
-        let before = running.report().unwrap().transactions;
-        shell::poll("the load goes on after the crash", seconds(20), || {
-            running.check_running()?;
-            anyhow::ensure!(running.report()?.transactions > before, "nothing new");
-            Ok(())
-        })
-        .unwrap();
-        assert!(running.stop().unwrap().restarts >= 1);
-        server.app("DROP TABLE orders.sbtest1").unwrap();
+        opens_only_when_told(&world, idc);
+        load_survives_a_crash(&world, idc);
     }
     let sum = |idc: &str| {
         world
@@ -85,17 +36,56 @@ fn databases_boot_fenced_take_a_load_and_come_back_after_a_crash() {
             .checksum("orders", "a")
             .unwrap()
     };
-    assert_eq!(
-        sum("sh"),
-        sum("bj"),
-        "equal data has equal sums on both engines"
-    );
-    world
-        .database("bj")
-        .unwrap()
-        .root("UPDATE orders.a SET d = 0.001 WHERE id = 1")
-        .unwrap();
+    let equal = "equal data has equal sums on both engines";
+    assert_eq!(sum("sh"), sum("bj"), "{equal}");
+    let change = "UPDATE orders.a SET d = 0.001 WHERE id = 1";
+    world.database("bj").unwrap().root(change).unwrap();
     assert_ne!(sum("sh"), sum("bj"));
+}
+
+fn opens_only_when_told(world: &World, idc: &str) {
+    let server = world.database(idc).unwrap();
+    let create = "CREATE TABLE orders.a (id INT PRIMARY KEY, t TEXT, d DECIMAL(10,3), \
+                  b VARBINARY(9))";
+    assert!(server.app(create).is_err(), "boots fenced");
+    server.open().unwrap();
+    server.app(create).unwrap();
+    server
+        .app("INSERT INTO orders.a VALUES (2, 'tab\\tend', 1.5, x'00ff'), (1, NULL, 0, NULL)")
+        .unwrap();
+    let rows = server
+        .app("SELECT id, t FROM orders.a ORDER BY id")
+        .unwrap();
+    assert_eq!(rows, [["1", "NULL"], ["2", "tab\tend"]]);
+}
+
+fn load_survives_a_crash(world: &World, idc: &str) {
+    let server = world.database(idc).unwrap();
+    let load = LoadSpec {
+        threads: 2,
+        rate: 50,
+        ..LoadSpec::default()
+    };
+    world.prepare_load(idc, load).unwrap();
+    let running = world.start_load("witness", idc, load).unwrap();
+    let more_than = |seen: f64| {
+        shell::poll("the load does something", seconds(20), || {
+            running.check_running()?;
+            anyhow::ensure!(running.report()?.transactions > seen, "nothing new");
+            Ok(())
+        })
+        .unwrap();
+    };
+    more_than(0.0);
+    world.kill(&database::part(idc)).unwrap();
+    world.start(&database::part(idc)).unwrap();
+    world.wait_for_database(idc).unwrap();
+    let fenced = server.root("SELECT @@read_only").unwrap();
+    assert_eq!(fenced, [["1"]], "boots fenced again");
+    server.open().unwrap();
+    more_than(running.report().unwrap().transactions);
+    assert!(running.stop().unwrap().restarts >= 1);
+    server.app("DROP TABLE orders.sbtest1").unwrap();
 }
 
 /// Cuts and heals, and sees etcd lose and regain its quorum.

@@ -125,9 +125,8 @@ pub fn start(
 pub fn wait(sandbox: &Sandbox, database: &Database) -> Result<()> {
     let name = part(&database.idc);
     shell::poll(&format!("{name} answers"), Duration::from_secs(60), || {
-        let error = match database.root("SELECT 1") {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
+        let Err(error) = database.root("SELECT 1") else {
+            return Ok(());
         };
         sandbox.check_running(&name)?;
         let log = sandbox.log(&name);

@@ -102,7 +102,7 @@ fn cni(network: Network) -> String {
 }
 
 fn kubelet(network: Network, pki: &Pki) -> String {
-    let (authority, dns, group) = (pki.path("ca.crt"), network.service(10), network.name());
+    let (authority, dns) = (pki.path("ca.crt"), network.service(10));
     format!(
         "apiVersion: kubelet.config.k8s.io/v1beta1\n\
          kind: KubeletConfiguration\n\
@@ -118,7 +118,6 @@ fn kubelet(network: Network, pki: &Pki) -> String {
          failCgroupV1: false\n\
          cgroupDriver: cgroupfs\n\
          cgroupsPerQOS: false\n\
-         cgroupRoot: /{group}\n\
          enforceNodeAllocatable: []\n\
          failSwapOn: false\n\
          oomScoreAdj: 0\n\

@@ -46,7 +46,7 @@ pub fn start(sandbox: &Sandbox, network: Network, run: &Path) -> Result<Cluster>
     cluster.wait_for_api(sandbox)?;
     cluster.install(sandbox, network, &directory)?;
     cluster.wait_for_node(sandbox)?;
-    cluster.wait_for_dns(sandbox, network)?;
+    wait_for_dns(sandbox, network)?;
     Ok(cluster)
 }
 
@@ -75,30 +75,57 @@ fn tool(name: &str, arguments: impl IntoIterator<Item = String>) -> PartSpec {
     PartSpec::new(argv)
 }
 
+/// Where the API server's etcd listens.
+const CLIENT: &str = "http://127.0.0.1:12379";
+const PEER: &str = "http://127.0.0.1:12380";
+
 fn control_plane(sandbox: &Sandbox, network: Network, run: &Path, pki: &Pki) -> Result<()> {
-    let client = "http://127.0.0.1:12379";
-    let peer = "http://127.0.0.1:12380";
+    let data = run.join("etcd").join("kubernetes");
     let etcd = [
         "--name=kubernetes".to_owned(),
-        format!(
-            "--data-dir={}",
-            run.join("etcd").join("kubernetes").display()
-        ),
-        format!("--initial-cluster=kubernetes={peer}"),
-        format!("--initial-advertise-peer-urls={peer}"),
-        format!("--listen-peer-urls={peer}"),
-        format!("--advertise-client-urls={client}"),
-        format!("--listen-client-urls={client}"),
+        format!("--data-dir={}", data.display()),
+        format!("--initial-cluster=kubernetes={PEER}"),
+        format!("--initial-advertise-peer-urls={PEER}"),
+        format!("--listen-peer-urls={PEER}"),
+        format!("--advertise-client-urls={CLIENT}"),
+        format!("--listen-client-urls={CLIENT}"),
         // The cluster does not outlive a crash of the machine, so nothing has to reach the disk.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
     ];
     sandbox.spawn("kubernetes-etcd", tool("etcd", etcd))?;
-    let apiserver = [
+    sandbox.spawn("kube-apiserver", apiserver(network, pki))?;
+    let controllers = [
+        format!("--kubeconfig={}", pki.kubeconfig("controller-manager")),
+        "--leader-elect=false".to_owned(),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--use-service-account-credentials=true".to_owned(),
+        format!(
+            "--service-account-private-key-file={}",
+            pki.path("service-accounts.key")
+        ),
+        format!("--root-ca-file={}", pki.path("ca.crt")),
+        format!("--cluster-signing-cert-file={}", pki.path("ca.crt")),
+        format!("--cluster-signing-key-file={}", pki.path("ca.key")),
+    ];
+    sandbox.spawn(
+        "kube-controller-manager",
+        tool("kube-controller-manager", controllers),
+    )?;
+    let scheduler = [
+        format!("--kubeconfig={}", pki.kubeconfig("scheduler")),
+        "--leader-elect=false".to_owned(),
+        "--bind-address=127.0.0.1".to_owned(),
+    ];
+    sandbox.spawn("kube-scheduler", tool("kube-scheduler", scheduler))
+}
+
+fn apiserver(network: Network, pki: &Pki) -> PartSpec {
+    let arguments = [
         "--bind-address=0.0.0.0".to_owned(),
         format!("--advertise-address={}", network.node()),
         "--secure-port=6443".to_owned(),
-        format!("--etcd-servers={client}"),
+        format!("--etcd-servers={CLIENT}"),
         format!("--service-cluster-ip-range={}", network.services()),
         format!("--client-ca-file={}", pki.path("ca.crt")),
         format!("--tls-cert-file={}", pki.path("apiserver.crt")),
@@ -126,30 +153,7 @@ fn control_plane(sandbox: &Sandbox, network: Network, run: &Path, pki: &Pki) -> 
         ),
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
     ];
-    sandbox.spawn("kube-apiserver", tool("kube-apiserver", apiserver))?;
-    let controllers = [
-        format!("--kubeconfig={}", pki.kubeconfig("controller-manager")),
-        "--leader-elect=false".to_owned(),
-        "--bind-address=127.0.0.1".to_owned(),
-        "--use-service-account-credentials=true".to_owned(),
-        format!(
-            "--service-account-private-key-file={}",
-            pki.path("service-accounts.key")
-        ),
-        format!("--root-ca-file={}", pki.path("ca.crt")),
-        format!("--cluster-signing-cert-file={}", pki.path("ca.crt")),
-        format!("--cluster-signing-key-file={}", pki.path("ca.key")),
-    ];
-    sandbox.spawn(
-        "kube-controller-manager",
-        tool("kube-controller-manager", controllers),
-    )?;
-    let scheduler = [
-        format!("--kubeconfig={}", pki.kubeconfig("scheduler")),
-        "--leader-elect=false".to_owned(),
-        "--bind-address=127.0.0.1".to_owned(),
-    ];
-    sandbox.spawn("kube-scheduler", tool("kube-scheduler", scheduler))
+    tool("kube-apiserver", arguments)
 }
 
 fn node(sandbox: &Sandbox, network: Network, directory: &Path, pki: &Pki) -> Result<()> {
@@ -199,6 +203,32 @@ pub fn import(sandbox: &Sandbox, image: &Image) -> Result<()> {
         .map(drop)
 }
 
+/// Waits for something that these parts bring about; fails at once when one of them has ended.
+fn wait_for(
+    sandbox: &Sandbox,
+    what: &str,
+    parts: &[&str],
+    probe: impl Fn() -> Result<()>,
+) -> Result<()> {
+    shell::poll(what, READY, || {
+        for part in parts {
+            sandbox.check_running(part)?;
+        }
+        probe()
+    })
+    .map_err(|error| {
+        if error.is::<shell::Final>() {
+            return error;
+        }
+        let logs: Vec<String> = parts
+            .iter()
+            .map(|part| sandbox.log(part))
+            .map(|log| format!("{}:\n{}", log.display(), shell::tail(&log)))
+            .collect();
+        error.context(logs.join("\n"))
+    })
+}
+
 impl Cluster {
     fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = shell::command(paths::tool("kubectl"), arguments);
@@ -206,35 +236,9 @@ impl Cluster {
         shell::text(command.arg("--request-timeout=10s"))
     }
 
-    fn wait(
-        &self,
-        sandbox: &Sandbox,
-        what: &str,
-        parts: &[&str],
-        probe: impl Fn() -> Result<()>,
-    ) -> Result<()> {
-        shell::poll(what, READY, || {
-            for part in parts {
-                sandbox.check_running(part)?;
-            }
-            probe()
-        })
-        .map_err(|error| {
-            if error.is::<shell::Final>() {
-                return error;
-            }
-            let logs: Vec<String> = parts
-                .iter()
-                .map(|part| sandbox.log(part))
-                .map(|log| format!("{}:\n{}", log.display(), shell::tail(&log)))
-                .collect();
-            error.context(logs.join("\n"))
-        })
-    }
-
     fn wait_for_api(&self, sandbox: &Sandbox) -> Result<()> {
         let parts = ["kubernetes-etcd", "kube-apiserver"];
-        self.wait(sandbox, "the API server is ready", &parts, || {
+        wait_for(sandbox, "the API server is ready", &parts, || {
             self.kubectl(&["get", "--raw=/readyz"]).map(drop)
         })
     }
@@ -257,7 +261,7 @@ impl Cluster {
             "kube-controller-manager",
             "kube-scheduler",
         ];
-        self.wait(sandbox, "the node is ready", &parts, || {
+        wait_for(sandbox, "the node is ready", &parts, || {
             let path = "-o=jsonpath={.status.conditions[?(@.type==\"Ready\")].status}";
             let ready = self.kubectl(&["get", "node", NODE, path])?;
             if ready != "True" {
@@ -268,25 +272,25 @@ impl Cluster {
                 .map(drop)
         })
     }
+}
 
-    /// Resolves a name as a pod would: through the Service's address.
-    fn wait_for_dns(&self, sandbox: &Sandbox, network: Network) -> Result<()> {
-        self.wait(
-            sandbox,
-            "cluster DNS answers",
-            &["coredns", "kube-proxy"],
-            || {
-                let name = "kubernetes.default.svc.cluster.local";
-                let server = network.service(10);
-                let spec = PartSpec::new(["busybox", "timeout", "2", "busybox", "nslookup", name]);
-                let mut spec = spec.in_netns(IDCS[0]);
-                spec.argv.push(server);
-                let answer = sandbox.check(spec)?;
-                if !answer.contains(&network.service(1)) {
-                    bail!("{name} is not {}: {answer}", network.service(1));
-                }
-                Ok(())
-            },
-        )
-    }
+/// Resolves a name as a pod would: through the Service's address.
+fn wait_for_dns(sandbox: &Sandbox, network: Network) -> Result<()> {
+    wait_for(
+        sandbox,
+        "cluster DNS answers",
+        &["coredns", "kube-proxy"],
+        || {
+            let name = "kubernetes.default.svc.cluster.local";
+            let server = network.service(10);
+            let spec = PartSpec::new(["busybox", "timeout", "2", "busybox", "nslookup", name]);
+            let mut spec = spec.in_netns(IDCS[0]);
+            spec.argv.push(server);
+            let answer = sandbox.check(spec)?;
+            if !answer.contains(&network.service(1)) {
+                bail!("{name} is not {}: {answer}", network.service(1));
+            }
+            Ok(())
+        },
+    )
 }

@@ -95,7 +95,7 @@ impl Sandbox {
 
     /// Defines a part and starts it in the background.
     pub fn spawn(&self, name: &str, spec: PartSpec) -> Result<()> {
-        self.done(Request::Spawn {
+        self.done(&Request::Spawn {
             name: name.to_owned(),
             spec,
             log: self.log(name),
@@ -104,7 +104,7 @@ impl Sandbox {
 
     /// Starts a part again; nothing happens if it runs.
     pub fn start_part(&self, name: &str) -> Result<()> {
-        self.done(Request::Start {
+        self.done(&Request::Start {
             name: name.to_owned(),
         })
     }
@@ -112,7 +112,7 @@ impl Sandbox {
     /// Signals a part. For those signals that end it, waits until it has ended.
     pub fn signal(&self, name: &str, signal: Signal, wait: Duration) -> Result<()> {
         let wait_ms = u64::try_from(wait.as_millis())?;
-        self.done(Request::Signal {
+        self.done(&Request::Signal {
             name: name.to_owned(),
             signal,
             wait_ms,
@@ -178,8 +178,8 @@ impl Sandbox {
         Ok(finished.stdout)
     }
 
-    fn done(&self, request: Request) -> Result<()> {
-        match self.ask(&request)? {
+    fn done(&self, request: &Request) -> Result<()> {
+        match self.ask(request)? {
             Reply::Done => Ok(()),
             other => bail!("an answer to another question: {other:?}"),
         }

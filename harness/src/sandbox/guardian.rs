@@ -17,6 +17,8 @@ use crate::shell;
 /// What the owner writes to make the sandbox outlive it.
 pub(super) const KEEP: &[u8] = b"k";
 const FILE: &str = "guardian.json";
+/// Holds the name of the host's link into the sandbox.
+pub const LINK: &str = "link";
 /// Subdirectories of a run that are worth nothing once its processes are gone.
 const BULK: [&str; 6] = [
     "containerd",
@@ -117,7 +119,7 @@ pub(super) fn main(run: &Path) -> Result<()> {
 /// Removes the host's link into a sandbox that has just ended. The kernel does it as well, when it
 /// gets round to freeing the namespace at the other end.
 fn unlink(run: &Path) {
-    if let Ok(name) = fs::read_to_string(run.join("control-group")) {
+    if let Ok(name) = fs::read_to_string(run.join(LINK)) {
         drop(shell::run(&mut shell::command(
             "ip",
             ["link", "del", name.trim()],
@@ -227,20 +229,33 @@ pub fn sweep_dead(runs: &Path) {
 /// Clears away the files and control groups of one run whose processes are gone.
 pub fn sweep_run(run: &Path) {
     // What cannot be removed now is removed by the next start: this is tidiness, not safety.
+    remove_groups(run);
     for directory in BULK {
         drop(fs::remove_dir_all(run.join(directory)));
     }
-    drop(fs::remove_file(run.join(FILE)));
-    drop(fs::remove_file(run.join("control.sock")));
-    let Ok(group) = fs::read_to_string(run.join("control-group")) else {
-        return;
-    };
-    drop(fs::remove_file(run.join("control-group")));
-    // By now another checkout's world may have the name.
-    let name = group.trim();
-    if Path::new("/sys/class/net").join(name).exists() {
+    for file in [FILE, LINK, "control.sock"] {
+        drop(fs::remove_file(run.join(file)));
+    }
+}
+
+/// Removes the control groups of the run's containers. containerd puts them all in one directory
+/// named for its namespace, each under the container's id, whichever world it is of.
+fn remove_groups(run: &Path) {
+    let state = run.join("containerd").join("io.containerd.grpc.v1.cri");
+    let ids: Vec<_> = ["sandboxes", "containers"]
+        .iter()
+        .flat_map(|kind| {
+            fs::read_dir(state.join(kind))
+                .into_iter()
+                .flatten()
+                .flatten()
+        })
+        .map(|entry| entry.file_name())
+        .collect();
+    if ids.is_empty() {
         return;
     }
+    // Version 2 has one hierarchy, version 1 one a controller.
     let root = Path::new("/sys/fs/cgroup");
     let mut hierarchies = vec![root.to_path_buf()];
     hierarchies.extend(
@@ -250,23 +265,24 @@ pub fn sweep_run(run: &Path) {
             .flatten()
             .map(|e| e.path()),
     );
-    let deadline = Instant::now() + Duration::from_secs(3);
     for hierarchy in hierarchies {
-        let top = hierarchy.join(name);
-        while top.is_dir() && !remove_groups(&top) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(20));
+        let all = hierarchy.join("k8s.io");
+        for id in &ids {
+            remove_group(&all.join(id));
         }
+        // Succeeds only if no other world has a container.
+        drop(fs::remove_dir(&all));
     }
 }
 
 /// A control group's files vanish with it, and cannot be removed one by one.
-fn remove_groups(top: &Path) -> bool {
+fn remove_group(top: &Path) {
     for entry in fs::read_dir(top).into_iter().flatten().flatten() {
         if entry.path().is_dir() {
-            remove_groups(&entry.path());
+            remove_group(&entry.path());
         }
     }
-    fs::remove_dir(top).is_ok()
+    drop(fs::remove_dir(top));
 }
 
 fn child_of(parent: u32) -> Option<u32> {

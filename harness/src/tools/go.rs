@@ -1,4 +1,4 @@
-//! Programs that are built from Go modules: Kubernetes, etcd, CoreDNS, helm. `tools/go` pins them.
+//! Programs that are built from Go modules: Kubernetes, etcd, `CoreDNS`, helm. `tools/go` pins them.
 //!
 //! One module for all of them: what they have in common, which is most of it, is compiled once.
 
