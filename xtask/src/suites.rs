@@ -42,14 +42,16 @@ pub fn codegen(check: bool) -> Result<()> {
 pub fn test(suite: &str) -> Result<()> {
     match suite {
         "unit" => unit(),
+        "harness" => harness_itself(),
         "engines" => real("engines"),
         "cluster" => real("cluster"),
         "all" => {
             unit()?;
+            harness_itself()?;
             real("engines")?;
             real("cluster")
         }
-        _ => bail!("no suite `{suite}`; there are unit, engines, cluster, and all"),
+        _ => bail!("no suite `{suite}`; there are unit, harness, engines, cluster, and all"),
     }
 }
 
@@ -90,15 +92,40 @@ fn unit() -> Result<()> {
     report::step("unit tests", || shell::run_visible(&mut cargo(&test)))
 }
 
+/// A chart with values that its user must give has examples of them in its folder `ci`, as
+/// chart-testing has it. Without such a folder it must do as it is.
 fn helm_lint() -> Result<()> {
-    for entry in std::fs::read_dir(paths::workspace().join("charts"))? {
-        let chart = entry?.path();
-        if chart.join("Chart.yaml").is_file() {
+    for chart in std::fs::read_dir(paths::workspace().join("charts"))? {
+        let chart = chart?.path();
+        if !chart.join("Chart.yaml").is_file() {
+            continue;
+        }
+        let lint = || {
             let mut lint = shell::command(paths::tool("helm"), ["lint", "--strict", "--quiet"]);
-            shell::run(lint.arg(&chart))?;
+            lint.arg(&chart);
+            lint
+        };
+        let examples: Vec<_> = std::fs::read_dir(chart.join("ci"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .collect();
+        for example in &examples {
+            shell::run(lint().arg("--values").arg(example.path()))?;
+        }
+        if examples.is_empty() {
+            shell::run(&mut lint())?;
         }
     }
     Ok(())
+}
+
+/// The harness tried by itself: if this fails, no failure of a later suite means anything.
+fn harness_itself() -> Result<()> {
+    tools::install()?;
+    let mut test = cargo(&["test", "--package", "harness", "--test", "world"]);
+    test.env("MULTIACTIVE_XTASK", std::env::current_exe()?);
+    report::step("suite harness", || shell::run_visible(&mut test))
 }
 
 /// A suite on real parts, with the static binaries that also go into the images.
