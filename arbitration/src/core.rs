@@ -1,0 +1,531 @@
+//! The state of one Unit's arbitration at one arbiter, and how events change it. What follows
+//! from the state is decided in `hold`, `elect`, `request` and `announce`, by pure functions.
+
+use model::{
+    Epoch, FenceProof, IdcName, Intent, IntentPhase, MemberDoc, Revision, ServerIdentity, UnitDoc,
+    UnitState, Versioned,
+};
+
+use crate::announce::Transition;
+use crate::event::{
+    Command, Compare, DatabaseCommand, DatabaseResult, Event, HeldSession, Observation, Outcome,
+    Purpose, Slot, Transaction, Write,
+};
+use crate::{Moment, Now, Rules, Settings};
+
+/// Whether the member can be written to, as far as this process can be sure.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Exposure {
+    /// Never looked at.
+    Unseen,
+    /// Seen to accept writes, and this process did not open it.
+    Writable,
+    /// This process opened it, and its guard was seen running.
+    Open,
+    /// A command to open or to fence had no clear end: it may be open or become so.
+    Uncertain,
+    /// Seen to refuse writes, and nothing is under way that could change that. With the proof if
+    /// a fence was carried out on this boot.
+    Closed(Option<FenceProof>),
+}
+
+/// What is known of the member in this IDC.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Member {
+    pub seen: Option<(Moment, Observation)>,
+    pub reachable: bool,
+    pub preflight: bool,
+    pub exposure: Exposure,
+    /// Deadline of the last guard of ours seen running.
+    pub guard_until: Option<Moment>,
+    /// Until then, guards that earlier processes of this IDC started may still run.
+    pub guards_before: Option<Moment>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct LeaseClock {
+    pub since: Moment,
+    pub granted: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Pending {
+    pub id: u64,
+    pub purpose: Purpose,
+    pub transition: Option<Transition>,
+}
+
+/// When the intent came into the phase that it is in, on this arbiter's clock.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Stage {
+    pub revision: Revision,
+    pub since: Moment,
+}
+
+/// A transaction that is wished for, before it has its number.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Plan {
+    pub purpose: Purpose,
+    pub compares: Vec<Compare>,
+    pub writes: Vec<Write>,
+    pub transition: Option<Transition>,
+}
+
+/// The core: one Unit, seen by the arbiter of one IDC. Equal states behave equally from then on,
+/// so it can be explored.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Core {
+    pub(crate) me: IdcName,
+    pub(crate) settings: Settings,
+    pub(crate) rules: Rules,
+    pub(crate) session: Option<HeldSession>,
+    pub(crate) lease: Option<LeaseClock>,
+    pub(crate) state: Option<UnitState>,
+    /// Decisions wait for a state at least this new.
+    pub(crate) needs: Revision,
+    pub(crate) member: Member,
+    pub(crate) numbers: u64,
+    pub(crate) transaction: Option<Pending>,
+    pub(crate) transaction_retry: Moment,
+    pub(crate) database: Option<(u64, DatabaseCommand)>,
+    pub(crate) database_retry: Moment,
+    /// Why the last database command failed, for people; empty after one that did not.
+    pub(crate) database_failure: String,
+    /// A transaction that would give `primary` up is unaccounted for: another one must succeed
+    /// before the member opens.
+    pub(crate) barrier: bool,
+    pub(crate) stage: Option<Stage>,
+    /// The last fence was for an intent, and not yet undone.
+    pub(crate) fenced_for_intent: bool,
+    /// When that fence was begun, for people.
+    pub(crate) stopped_at: Option<jiff::Timestamp>,
+    pub(crate) promoted: Option<Epoch>,
+    pub(crate) caught_up: Option<model::PositionText>,
+    pub(crate) transition: Option<Transition>,
+    /// The receipt of this epoch is known to exist.
+    pub(crate) receipt_of: Option<Epoch>,
+    /// When the holder elsewhere was last known to live.
+    pub(crate) evidence: Option<Moment>,
+    /// The Unit was deleted, and the member was let be.
+    pub(crate) left: bool,
+}
+
+impl Core {
+    /// A core that knows nothing yet.
+    pub fn new(me: IdcName, settings: Settings, rules: Rules) -> Self {
+        Self {
+            me,
+            settings,
+            rules,
+            session: None,
+            lease: None,
+            state: None,
+            needs: Revision::ABSENT,
+            member: Member {
+                seen: None,
+                reachable: false,
+                preflight: false,
+                exposure: Exposure::Unseen,
+                guard_until: None,
+                guards_before: None,
+            },
+            numbers: 0,
+            transaction: None,
+            transaction_retry: Moment(0),
+            database: None,
+            database_retry: Moment(0),
+            database_failure: String::new(),
+            barrier: false,
+            stage: None,
+            fenced_for_intent: false,
+            stopped_at: None,
+            promoted: None,
+            caught_up: None,
+            transition: None,
+            receipt_of: None,
+            evidence: None,
+            left: false,
+        }
+    }
+
+    /// Takes an event in and says what to do.
+    pub fn step(&mut self, now: Now, event: Event) -> Vec<Command> {
+        self.take(now, event);
+        self.note_stage(now);
+        let mut commands = Vec::new();
+        if let Some(command) = self.database_wish(now) {
+            self.start_database(now, command, &mut commands);
+        }
+        if let Some(plan) = self.etcd_wish(now) {
+            self.start_transaction(plan, &mut commands);
+        }
+        commands
+    }
+
+    fn take(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Tick => {}
+            Event::SessionClaimed(session) => {
+                self.session = Some(session);
+                self.lease = None;
+                self.member.guards_before = None;
+                self.needs = self.needs.max(session.revision);
+                // What an earlier session sent compares that session's revision.
+                self.transaction = None;
+            }
+            Event::KeepAlive {
+                sent_at,
+                granted_millis,
+            } => {
+                self.take_keep_alive(now, sent_at, granted_millis);
+            }
+            Event::SessionLost => {
+                self.session = None;
+                self.lease = None;
+                self.transaction = None;
+            }
+            Event::State(state) => self.take_state(*state),
+            Event::Committed { id, outcome } => self.take_outcome(now, id, outcome),
+            Event::Observed(observation) => self.take_observation(now, observation),
+            Event::Unreachable => self.member.reachable = false,
+            Event::Preflight(passed) => self.member.preflight = passed,
+            Event::Database { id, result } => self.take_result(now, id, result),
+        }
+    }
+
+    fn take_keep_alive(&mut self, now: Now, sent_at: Moment, granted: u64) {
+        if self.session.is_none() {
+            return;
+        }
+        let sent_at = if self.rules.deadline_from_sending {
+            sent_at
+        } else {
+            now.at
+        };
+        let since = self
+            .lease
+            .as_ref()
+            .map_or(sent_at, |lease| lease.since.max(sent_at));
+        self.lease = Some(LeaseClock { since, granted });
+        if self.member.guards_before.is_none() {
+            self.member.guards_before = Some(now.at.plus(granted));
+        }
+        if self.holder_elsewhere_lives() {
+            self.evidence = Some(sent_at);
+        }
+    }
+
+    fn take_state(&mut self, state: UnitState) {
+        if self
+            .state
+            .as_ref()
+            .is_some_and(|known| known.revision > state.revision)
+        {
+            return;
+        }
+        if state.unit.is_some() {
+            self.left = false;
+        }
+        self.state = Some(state);
+    }
+
+    fn take_outcome(&mut self, now: Now, id: u64, outcome: Outcome) {
+        let Some(pending) = self.transaction.take_if(|pending| pending.id == id) else {
+            return;
+        };
+        match outcome {
+            Outcome::Done(revision) => {
+                self.needs = self.needs.max(revision);
+                if pending.purpose == Purpose::AnnounceClosed {
+                    self.barrier = false;
+                }
+                if pending.purpose == Purpose::AnnounceOpen {
+                    self.receipt_of = self.epoch();
+                    self.transition = None;
+                }
+                if let Some(transition) = pending.transition {
+                    self.transition = Some(transition);
+                }
+            }
+            Outcome::Lost => {
+                // Something we compared is newer than the state we know.
+                let known = self.state.as_ref().map_or(0, |state| state.revision.0);
+                self.needs = self.needs.max(Revision(known + 1));
+                if pending.purpose == Purpose::AnnounceOpen {
+                    // Perhaps only the receipt was there already.
+                    self.receipt_of = self.epoch();
+                    self.needs = Revision(known);
+                }
+                self.transaction_retry = now.at.plus(self.settings.retry_pause);
+            }
+            Outcome::Unknown => {
+                if matches!(pending.purpose, Purpose::Release | Purpose::HolderFenced) {
+                    self.barrier = self.rules.barrier;
+                }
+                // If it took effect after all, this is what its receipt says.
+                if let Some(transition) = pending.transition {
+                    self.transition = Some(transition);
+                }
+                self.transaction_retry = now.at.plus(self.settings.retry_pause);
+            }
+        }
+    }
+
+    fn take_observation(&mut self, now: Now, observation: Observation) {
+        let before = self.member.seen.as_ref().map(|(_, before)| before.clone());
+        let same_server = before
+            .as_ref()
+            .is_none_or(|before| before.identity == observation.identity);
+        let same_boot = same_server
+            && before
+                .as_ref()
+                .is_none_or(|before| before.boot == observation.boot);
+        if !same_server {
+            self.member.preflight = false;
+        }
+        if !same_boot {
+            self.promoted = None;
+            self.caught_up = None;
+        }
+        self.member.reachable = true;
+        if self.database.is_none() {
+            self.member.exposure = self.exposure_after(&observation, same_boot);
+        }
+        self.member.seen = Some((now.at, observation));
+    }
+
+    fn exposure_after(&self, observation: &Observation, same_boot: bool) -> Exposure {
+        let closed = observation.read_only;
+        match &self.member.exposure {
+            Exposure::Unseen | Exposure::Writable if closed => Exposure::Closed(None),
+            Exposure::Unseen | Exposure::Writable => Exposure::Writable,
+            Exposure::Uncertain => Exposure::Uncertain,
+            Exposure::Closed(_) if !closed => Exposure::Writable,
+            Exposure::Closed(proof) => Exposure::Closed(proof.clone().filter(|_| same_boot)),
+            Exposure::Open if closed => Exposure::Closed(None),
+            Exposure::Open if !same_boot => Exposure::Uncertain,
+            Exposure::Open if !observation.guard_running && self.rules.guard => Exposure::Uncertain,
+            Exposure::Open => Exposure::Open,
+        }
+    }
+
+    fn take_result(&mut self, now: Now, id: u64, result: DatabaseResult) {
+        let Some((_, command)) = self.database.take_if(|(number, _)| *number == id) else {
+            return;
+        };
+        self.database_failure.clear();
+        match (command, result) {
+            (DatabaseCommand::Fence { .. }, DatabaseResult::Fenced(proof)) => {
+                self.member.exposure = Exposure::Closed(Some(proof));
+                self.member.guard_until = None;
+            }
+            (DatabaseCommand::Promote { epoch, .. }, DatabaseResult::Promoted { applied }) => {
+                self.promoted = Some(epoch);
+                if let Some(transition) = &mut self.transition {
+                    transition.promoted(now, applied);
+                }
+            }
+            (DatabaseCommand::StartGuard { deadline }, DatabaseResult::GuardRuns) => {
+                self.member.guard_until = self.member.guard_until.max(Some(deadline));
+                if self.member.exposure == Exposure::Writable {
+                    self.member.exposure = Exposure::Open;
+                }
+            }
+            (DatabaseCommand::Open { .. }, DatabaseResult::Opened) => {
+                self.member.exposure = Exposure::Open;
+                self.fenced_for_intent = false;
+                self.stopped_at = None;
+                if let Some(transition) = &mut self.transition {
+                    transition.opened(now);
+                }
+            }
+            (
+                DatabaseCommand::CheckApplied { position, .. },
+                DatabaseResult::Applied(contained),
+            ) => {
+                self.caught_up = contained.then_some(position);
+            }
+            (DatabaseCommand::Leave, DatabaseResult::Left) => {
+                self.left = true;
+                self.member.exposure = Exposure::Unseen;
+                self.member.guard_until = None;
+            }
+            (command, DatabaseResult::Failed { reason }) => {
+                self.take_failure(now, &command, reason)
+            }
+            (command, _) => {
+                self.take_failure(
+                    now,
+                    &command,
+                    "the answer is not one to the command".to_owned(),
+                );
+            }
+        }
+    }
+
+    fn take_failure(&mut self, now: Now, command: &DatabaseCommand, reason: String) {
+        self.database_failure = reason;
+        self.database_retry = now.at.plus(self.settings.retry_pause);
+        // An open or a fence without a clear end may have happened in part, or may yet. A guard
+        // that may not be there is no guard.
+        match command {
+            DatabaseCommand::Open { .. } | DatabaseCommand::Fence { .. } => {
+                self.member.exposure = Exposure::Uncertain;
+            }
+            DatabaseCommand::StartGuard { .. } if self.member.exposure != Exposure::Open => {
+                self.member.guard_until = None;
+            }
+            _ => {}
+        }
+    }
+
+    fn note_stage(&mut self, now: Now) {
+        let revision = self.intent().map(|intent| intent.revision);
+        if self.stage.as_ref().map(|stage| stage.revision) != revision {
+            self.stage = revision.map(|revision| Stage {
+                revision,
+                since: now.at,
+            });
+            self.caught_up = None;
+        }
+    }
+
+    fn start_database(&mut self, now: Now, command: DatabaseCommand, out: &mut Vec<Command>) {
+        self.numbers += 1;
+        let id = self.numbers;
+        match &command {
+            DatabaseCommand::Fence { .. } => {
+                if self.intent_wants_fence(now) && !self.fenced_for_intent {
+                    self.fenced_for_intent = true;
+                    self.stopped_at = Some(now.wall);
+                }
+                // Until it is proved, nothing is known: part of it may have happened.
+                self.member.exposure = Exposure::Uncertain;
+            }
+            DatabaseCommand::Open { .. } => {
+                debug_assert!(self.holds(now.at), "opened without holding");
+                debug_assert!(!self.rules.guard || self.member.guard_until > Some(now.at));
+                self.member.exposure = Exposure::Uncertain;
+            }
+            _ => {}
+        }
+        self.database = Some((id, command.clone()));
+        out.push(Command::Database { id, command });
+    }
+
+    fn start_transaction(&mut self, plan: Plan, out: &mut Vec<Command>) {
+        self.numbers += 1;
+        let id = self.numbers;
+        let Plan {
+            purpose,
+            compares,
+            writes,
+            transition,
+        } = plan;
+        self.transaction = Some(Pending {
+            id,
+            purpose,
+            transition,
+        });
+        out.push(Command::Commit(Transaction {
+            id,
+            purpose,
+            compares,
+            writes,
+        }));
+    }
+
+    // What follows are facts read off the state, used by all the deciding modules.
+
+    pub(crate) fn doc(&self) -> Option<&Versioned<UnitDoc>> {
+        self.state.as_ref()?.unit.as_ref()
+    }
+
+    pub(crate) fn my_doc(&self) -> Option<&MemberDoc> {
+        self.doc()?.value.member(&self.me)
+    }
+
+    pub(crate) fn epoch(&self) -> Option<Epoch> {
+        Some(self.state.as_ref()?.epoch.as_ref()?.value.epoch)
+    }
+
+    pub(crate) fn intent(&self) -> Option<&Versioned<Intent>> {
+        self.state
+            .as_ref()?
+            .intent
+            .as_ref()
+            .filter(|intent| !intent.value.phase.is_final())
+    }
+
+    pub(crate) fn identity(&self) -> Option<&ServerIdentity> {
+        self.member.seen.as_ref().map(|(_, seen)| &seen.identity)
+    }
+
+    /// The state, if it is new enough to decide on.
+    pub(crate) fn confirmed(&self) -> Option<&UnitState> {
+        self.state
+            .as_ref()
+            .filter(|state| self.session.is_some() && state.revision >= self.needs)
+    }
+
+    /// Milliseconds since the intent came into its phase.
+    pub(crate) fn stage_age(&self, now: Now) -> u64 {
+        self.stage
+            .as_ref()
+            .map_or(0, |stage| now.at.since(stage.since))
+    }
+
+    fn holder_elsewhere_lives(&self) -> bool {
+        let Some(state) = &self.state else {
+            return false;
+        };
+        let Some(primary) = &state.primary else {
+            return false;
+        };
+        primary.value.idc != self.me
+            && state
+                .members
+                .get(&primary.value.idc)
+                .is_some_and(|member| member.value.reachable)
+    }
+
+    pub(crate) fn phase(&self) -> Option<&IntentPhase> {
+        self.intent().map(|intent| &intent.value.phase)
+    }
+
+    pub(crate) fn plan(&self, purpose: Purpose) -> Plan {
+        let mut compares = Vec::new();
+        if let Some(session) = self.session.filter(|_| self.rules.compare_session) {
+            compares.push(Compare::Revision(
+                Slot::Session(self.me.clone()),
+                session.revision,
+            ));
+        }
+        Plan {
+            purpose,
+            compares,
+            writes: Vec::new(),
+            transition: None,
+        }
+    }
+}
+
+impl Plan {
+    pub(crate) fn compare(mut self, slot: Slot, revision: Revision) -> Self {
+        self.compares.push(Compare::Revision(slot, revision));
+        self
+    }
+
+    pub(crate) fn compare_if(self, condition: bool, slot: Slot, revision: Revision) -> Self {
+        if condition {
+            self.compare(slot, revision)
+        } else {
+            self
+        }
+    }
+
+    pub(crate) fn write(mut self, write: Write) -> Self {
+        self.writes.push(write);
+        self
+    }
+}

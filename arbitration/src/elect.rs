@@ -1,0 +1,412 @@
+//! Rule 7 without votes: who may take `primary`, and what its transaction compares.
+
+use model::{
+    Epoch, EpochRecord, FenceProof, IdcName, Intent, IntentKind, IntentPhase, PositionText,
+    PrimaryRecord, Revision, TransitionKind, UnitState, Versioned,
+};
+
+use crate::Now;
+use crate::announce::Transition;
+use crate::core::{Core, Exposure, Plan};
+use crate::event::{Compare, DatabaseCommand, Purpose, Slot, Write};
+
+impl Core {
+    /// Whether every member is reached by its arbiter and has passed preflight, and, where asked,
+    /// is fenced: what the first election waits for.
+    pub(crate) fn all_ready_for_first(&self, fenced: bool) -> bool {
+        let Some(state) = self.confirmed() else {
+            return false;
+        };
+        let Some(doc) = self.doc().filter(|doc| !doc.value.paused) else {
+            return false;
+        };
+        self.my_doc().is_some()
+            && doc.value.members.len() >= 2
+            && doc.value.members.iter().all(|member| {
+                state.members.get(&member.idc).is_some_and(|record| {
+                    let record = &record.value;
+                    record.reachable && record.preflight_passed && (record.fenced || !fenced)
+                })
+            })
+            && self.identities_differ(state)
+    }
+
+    /// No two members answer as the same server: a server that is its own copy is no copy.
+    pub(crate) fn identities_differ(&self, state: &UnitState) -> bool {
+        let mut identities: Vec<_> = state
+            .members
+            .values()
+            .filter_map(|record| record.value.identity.as_ref())
+            .collect();
+        identities.sort();
+        identities.windows(2).all(|pair| pair[0] != pair[1])
+    }
+
+    /// The member that goes first: data before none, then the higher priority, then the name.
+    fn first_ranked(&self, state: &UnitState) -> Option<IdcName> {
+        let doc = self.doc()?;
+        let rank = |idc: &IdcName| {
+            let has_data = state
+                .members
+                .get(idc)
+                .is_some_and(|record| record.value.has_data);
+            let priority = doc.value.member(idc).map_or(0, |member| member.priority);
+            (
+                std::cmp::Reverse(has_data),
+                std::cmp::Reverse(priority),
+                idc.clone(),
+            )
+        };
+        doc.value
+            .members
+            .iter()
+            .map(|member| rank(&member.idc))
+            .min()
+            .map(|(_, _, idc)| idc)
+    }
+
+    /// Whether this member could be opened, were it elected now.
+    pub(crate) fn can_take(&self, now: Now) -> bool {
+        let closed = matches!(self.member.exposure, Exposure::Closed(_));
+        let lives = self.hold_until().is_some_and(|until| now.at < until);
+        closed
+            && lives
+            && self.member.reachable
+            && self.member.preflight
+            && self.identity().is_some()
+            && self.my_doc().is_some()
+    }
+
+    /// The epoch after every one that anybody has seen.
+    fn next_epoch(&self, state: &UnitState) -> Epoch {
+        let elected = state
+            .epoch
+            .as_ref()
+            .map_or(Epoch::NONE, |epoch| epoch.value.epoch);
+        let recorded = state
+            .members
+            .values()
+            .map(|record| record.value.highest_epoch)
+            .max();
+        let here = self
+            .member
+            .seen
+            .as_ref()
+            .map(|(_, seen)| seen.highest_epoch);
+        elected
+            .max(recorded.unwrap_or_default())
+            .max(here.unwrap_or_default())
+            .next()
+    }
+
+    /// Takes `primary`, if it is free and this member's to take.
+    pub(crate) fn campaign(&self, now: Now) -> Option<Plan> {
+        let state = self.confirmed()?;
+        let doc = self.doc()?;
+        if state.primary.is_some() && self.rules.compare_primary {
+            return None;
+        }
+        if doc.value.paused || !self.can_take(now) || self.barrier {
+            return None;
+        }
+        match &state.epoch {
+            None => self.take_first(now, state),
+            Some(_) => self
+                .take_forced(now, state)
+                .or_else(|| self.retake(now, state)),
+        }
+    }
+
+    fn take_first(&self, now: Now, state: &UnitState) -> Option<Plan> {
+        let fenced = self.rules.compare_members;
+        if state.primary.is_some()
+            || !self.all_ready_for_first(fenced)
+            || self.first_ranked(state)? != self.me
+        {
+            return None;
+        }
+        let mut plan = self.takeover(now, state, Purpose::TakeFirst, TransitionKind::First)?;
+        if self.rules.compare_members {
+            for (idc, record) in &state.members {
+                plan = plan.compare(Slot::Member(idc.clone()), record.revision);
+            }
+        }
+        Some(plan)
+    }
+
+    /// The former holder's IDC takes up again what nobody else was elected for since.
+    fn retake(&self, now: Now, state: &UnitState) -> Option<Plan> {
+        let epoch = &state.epoch.as_ref()?.value;
+        let mine = epoch.idc == self.me && Some(&epoch.identity) == self.identity();
+        if state.primary.is_some() || !mine || self.promised_elsewhere() {
+            return None;
+        }
+        let plan = self.takeover(now, state, Purpose::Retake, TransitionKind::Retake)?;
+        Some(plan.compare_if(
+            self.rules.respect_intent,
+            Slot::Intent,
+            intent_revision(state),
+        ))
+    }
+
+    /// Whether an unfinished intent stands to another IDC.
+    fn promised_elsewhere(&self) -> bool {
+        self.rules.respect_intent
+            && self.intent().is_some_and(|intent| match &intent.value.to {
+                Some(to) => *to != self.me,
+                None => true,
+            })
+    }
+
+    fn take_forced(&self, now: Now, state: &UnitState) -> Option<Plan> {
+        let intent = self.intent()?;
+        if state.primary.is_some() && !self.forced_mutation() {
+            return None;
+        }
+        let proven = matches!(intent.value.phase, IntentPhase::Fenced { .. });
+        if !self.is_target(state, intent) || !(intent.value.kind == IntentKind::Forced || proven) {
+            return None;
+        }
+        match self.catch_up_position() {
+            Some((_, position)) if self.caught_up.as_ref() == Some(&position) => {}
+            // A fenced holder that is gone left a position to reach: a planned move loses nothing.
+            Some(_) if proven => return None,
+            Some(_) if self.stage_age(now) < self.settings.catch_up_timeout => return None,
+            _ => {
+                self.forced_lag(now, state, intent).ok()?;
+            }
+        }
+        let kind = if proven {
+            TransitionKind::Switchover
+        } else {
+            TransitionKind::Failover
+        };
+        let purpose = if proven {
+            Purpose::HandOver
+        } else {
+            Purpose::TakeForced
+        };
+        let plan = self.takeover(now, state, purpose, kind)?;
+        Some(self.carry_intent(plan, state, intent))
+    }
+
+    fn forced_mutation(&self) -> bool {
+        !self.rules.compare_primary
+    }
+
+    /// Whether this member is where an intent goes, for the epoch that is current.
+    pub(crate) fn is_target(&self, state: &UnitState, intent: &Versioned<Intent>) -> bool {
+        let epoch = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+        Some(intent.value.expected_epoch) == epoch
+            && self.target(state, intent).as_ref() == Some(&self.me)
+    }
+
+    /// Where an intent goes. A forced one without a target goes to the member with the highest
+    /// priority that its arbiter calls healthy, the old holder left out; names decide a tie.
+    pub(crate) fn target(&self, state: &UnitState, intent: &Versioned<Intent>) -> Option<IdcName> {
+        if let Some(to) = &intent.value.to {
+            return Some(to.clone());
+        }
+        let holder = state.epoch.as_ref().map(|epoch| &epoch.value.idc);
+        let doc = self.doc()?;
+        doc.value
+            .members
+            .iter()
+            .filter(|member| Some(&member.idc) != holder)
+            .filter(|member| {
+                state.members.get(&member.idc).is_some_and(|record| {
+                    record.value.reachable && record.value.preflight_passed && record.value.fenced
+                })
+            })
+            .map(|member| (std::cmp::Reverse(member.priority), member.idc.clone()))
+            .min()
+            .map(|(_, idc)| idc)
+    }
+
+    /// The position that the fenced holder ended at, if it could be asked, and whose it is.
+    pub(crate) fn catch_up_position(&self) -> Option<(IdcName, PositionText)> {
+        let state = self.confirmed()?;
+        let intent = self.intent()?;
+        if !self.is_target(state, intent) {
+            return None;
+        }
+        let epoch = &state.epoch.as_ref()?.value;
+        let proof = match (&intent.value.phase, &state.vacated) {
+            (IntentPhase::Fenced { proof, .. }, _) => proof,
+            (_, Some(vacated)) if vacated.value.epoch == epoch.epoch => &vacated.value.proof,
+            _ => return None,
+        };
+        match proof {
+            FenceProof::Fenced { position, .. } if epoch.idc != self.me => {
+                Some((epoch.idc.clone(), position.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Asks the database whether it has caught up, while that is what a transition waits for.
+    pub(crate) fn check_applied(&self) -> Option<DatabaseCommand> {
+        let (source, position) = self.catch_up_position()?;
+        (self.caught_up.as_ref() != Some(&position))
+            .then_some(DatabaseCommand::CheckApplied { source, position })
+    }
+
+    /// How far this member was behind when the primary was last known to live, if that is allowed;
+    /// else why not, with the figures.
+    pub(crate) fn forced_lag(
+        &self,
+        now: Now,
+        state: &UnitState,
+        intent: &Versioned<Intent>,
+    ) -> Result<u64, String> {
+        let doc = self
+            .doc()
+            .ok_or_else(|| "the unit was deleted".to_owned())?;
+        let epoch = state.epoch.as_ref().map(|epoch| &epoch.value);
+        let holder = epoch.map_or("the primary".to_owned(), |epoch| epoch.idc.to_string());
+        let own = epoch.is_some_and(|epoch| epoch.idc == self.me);
+        let lag = if own {
+            Some(0)
+        } else {
+            self.lag_at_last_evidence(now, state)
+        };
+        if intent.value.allow_data_loss {
+            return Ok(lag.unwrap_or_default());
+        }
+        let bound = doc.value.failover.max_lag_millis;
+        let way_out = "Repair the link or bring the old primary back; to promote all the same and \
+             accept the loss: mactl failover --allow-data-loss";
+        match lag {
+            Some(lag) if lag <= bound => Ok(lag),
+            Some(lag) => Err(format!(
+                "{} was {lag} ms behind {holder} when that was last known to live, more than \
+                 failover.maxLag of {bound} ms. {way_out}",
+                self.me
+            )),
+            None => Err(format!(
+                "{} has never received a heartbeat of {holder}, so nobody knows what it lacks. \
+                 {way_out}",
+                self.me
+            )),
+        }
+    }
+
+    /// The age that the newest heartbeat of the old primary had here when that primary was last
+    /// known to live. An arbiter that saw no sign of life itself counts up to now, which is never
+    /// less.
+    fn lag_at_last_evidence(&self, now: Now, state: &UnitState) -> Option<u64> {
+        let (seen_at, seen) = self.member.seen.as_ref()?;
+        let heartbeat = seen_at.minus(seen.lag_millis?);
+        let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
+        let reachable = holder
+            .and_then(|holder| state.members.get(holder))
+            .is_some_and(|record| record.value.reachable);
+        let check = self.doc().map(|doc| &doc.value.heartbeat);
+        let noticed_after = if holder.is_none() && state.vacated.is_none() {
+            // The key went with its lease: the last keep-alive came a lease time before.
+            self.lease.as_ref().map_or(0, |lease| lease.granted)
+        } else {
+            check.map_or(0, |check| {
+                check.interval_millis * u64::from(check.failures) + check.timeout_millis
+            })
+        };
+        let last_sign = match self.evidence {
+            Some(evidence) if !reachable => evidence.minus(noticed_after),
+            _ => now.at,
+        };
+        Some(last_sign.since(heartbeat))
+    }
+
+    /// The hand-over of a planned switchover: `primary` moves from the fenced holder's lease to
+    /// this one's, in one transaction that excludes a cancel.
+    pub(crate) fn hand_over(&self, now: Now) -> Option<Plan> {
+        let state = self.confirmed()?;
+        let intent = self.intent()?;
+        let primary = state.primary.as_ref()?;
+        let fenced = matches!(intent.value.phase, IntentPhase::Fenced { .. });
+        if !fenced || !self.is_target(state, intent) || !self.can_take(now) {
+            return None;
+        }
+        let (_, position) = self.catch_up_position()?;
+        if self.rules.await_catch_up && self.caught_up.as_ref() != Some(&position) {
+            return None;
+        }
+        let mut plan = self.takeover(now, state, Purpose::HandOver, TransitionKind::Switchover)?;
+        if let Some(lease) = primary.lease {
+            plan.compares.push(Compare::Lease(Slot::Primary, lease));
+        }
+        Some(self.carry_intent(plan, state, intent))
+    }
+
+    fn carry_intent(&self, plan: Plan, state: &UnitState, intent: &Versioned<Intent>) -> Plan {
+        let stopped_at = match &intent.value.phase {
+            IntentPhase::Fenced { stopped_at, .. } => Some(*stopped_at),
+            _ => None,
+        };
+        let phase = IntentPhase::HandedOver {
+            stopped_at,
+            epoch: self.next_epoch(state),
+        };
+        let to = Some(self.me.clone());
+        let carried = Intent {
+            phase,
+            to,
+            ..intent.value.clone()
+        };
+        plan.compare_if(self.rules.compare_intent, Slot::Intent, intent.revision)
+            .write(Write::Intent(carried))
+    }
+
+    /// What every takeover compares and writes.
+    fn takeover(
+        &self,
+        now: Now,
+        state: &UnitState,
+        purpose: Purpose,
+        kind: TransitionKind,
+    ) -> Option<Plan> {
+        let session = self.session?;
+        let identity = self.identity()?.clone();
+        let epoch = self.next_epoch(state);
+        let doc = self.doc()?;
+        let revision = |revision: Option<Revision>| revision.unwrap_or(Revision::ABSENT);
+        let primary_revision = revision(state.primary.as_ref().map(|primary| primary.revision));
+        let epoch_revision = revision(state.epoch.as_ref().map(|epoch| epoch.revision));
+        let elected = EpochRecord {
+            epoch,
+            idc: self.me.clone(),
+            identity: identity.clone(),
+        };
+        let primary = PrimaryRecord {
+            idc: self.me.clone(),
+            epoch,
+            identity,
+            open: false,
+        };
+        let mut plan = self
+            .plan(purpose)
+            .compare_if(self.rules.compare_primary, Slot::Primary, primary_revision)
+            .compare_if(self.rules.compare_epoch, Slot::Epoch, epoch_revision)
+            .compare(Slot::Unit, doc.revision)
+            .write(Write::Epoch(elected))
+            .write(Write::Primary(primary, session.lease));
+        if let Some(vacated) = &state.vacated {
+            plan = plan
+                .compare(Slot::Vacated, vacated.revision)
+                .write(Write::DeleteVacated);
+        }
+        plan.transition = Some(Transition::begin(self, now, state, epoch, kind));
+        debug_assert!(
+            Some(epoch) > self.epoch(),
+            "an epoch is only ever incremented"
+        );
+        Some(plan)
+    }
+}
+
+fn intent_revision(state: &UnitState) -> Revision {
+    state
+        .intent
+        .as_ref()
+        .map_or(Revision::ABSENT, |intent| intent.revision)
+}

@@ -1,0 +1,294 @@
+//! What the core is told, and what it asks for.
+
+use model::{
+    Epoch, EpochRecord, FenceProof, Generation, IdcName, Intent, LeaseId, MemberRecord,
+    PositionText, PrimaryRecord, Receipt, Revision, ServerBoot, ServerIdentity, UnitState,
+    VacatedRecord,
+};
+
+use crate::Moment;
+
+/// The session of this arbiter's IDC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct HeldSession {
+    /// Its lease, to which everything that is held is bound.
+    pub lease: LeaseId,
+    /// The revision of its key.
+    pub revision: Revision,
+    /// Its generation.
+    pub generation: Generation,
+}
+
+/// What a look at the member's database showed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Observation {
+    /// The server.
+    pub identity: ServerIdentity,
+    /// Its boot.
+    pub boot: ServerBoot,
+    /// Whether it refuses writes.
+    pub read_only: bool,
+    /// Whether a guard of ours runs in it.
+    pub guard_running: bool,
+    /// How old the newest heartbeat of the last epoch's holder is here, in milliseconds; `None`
+    /// where none has arrived.
+    pub lag_millis: Option<u64>,
+    /// Whether the Unit's databases hold any table with a row.
+    pub has_data: bool,
+    /// The highest epoch in the database.
+    pub highest_epoch: Epoch,
+}
+
+/// Something that happened.
+///
+/// Results of database commands carry the command's number; those of an older command are
+/// ignored. Observations are made one after the other with the commands, and told in that order.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// Time went by.
+    Tick,
+    /// The IDC's session was claimed.
+    SessionClaimed(HeldSession),
+    /// A keep-alive was acknowledged: the lease lived at `sent_at` or later, and the session was
+    /// still this process's.
+    KeepAlive {
+        /// When it was sent.
+        sent_at: Moment,
+        /// The lease time granted with the answer, in milliseconds.
+        granted_millis: u64,
+    },
+    /// The session ended: its lease expired, or another process claimed it.
+    SessionLost,
+    /// What etcd holds about the Unit, as of one revision.
+    State(Box<UnitState>),
+    /// What became of a transaction.
+    Committed {
+        /// Its number.
+        id: u64,
+        /// What became of it.
+        outcome: Outcome,
+    },
+    /// A look at the database succeeded.
+    Observed(Observation),
+    /// The database does not answer.
+    Unreachable,
+    /// Preflight was run; whether every check that blocks passed.
+    Preflight(bool),
+    /// A database command ended.
+    Database {
+        /// Its number.
+        id: u64,
+        /// How.
+        result: DatabaseResult,
+    },
+}
+
+/// What became of a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// It took effect, at this revision.
+    Done(Revision),
+    /// A comparison failed; nothing changed.
+    Lost,
+    /// No answer: it may have taken effect, or may yet.
+    Unknown,
+}
+
+/// How a database command ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum DatabaseResult {
+    /// [`DatabaseCommand::Fence`]: done, with proof.
+    Fenced(FenceProof),
+    /// [`DatabaseCommand::Promote`]: done; what of the old primary had been applied.
+    Promoted {
+        /// The position, where there was an old primary.
+        applied: Option<PositionText>,
+    },
+    /// [`DatabaseCommand::StartGuard`]: the guard was seen running.
+    GuardRuns,
+    /// [`DatabaseCommand::Open`]: done; the member accepts writes.
+    Opened,
+    /// [`DatabaseCommand::CheckApplied`]: whether the position is contained in what was applied.
+    Applied(bool),
+    /// [`DatabaseCommand::Leave`]: the guard ended and the member is as it was.
+    Left,
+    /// It failed, or nobody knows: whatever it was to change may have changed or may yet.
+    Failed {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// Something to do.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Send a transaction to etcd and report what became of it.
+    Commit(Transaction),
+    /// Do something to the member's database and report the result. One at a time: a new command
+    /// takes the place of one that still runs, whose result no longer counts.
+    Database {
+        /// Its number.
+        id: u64,
+        /// What.
+        command: DatabaseCommand,
+    },
+}
+
+/// Something to do to the member's database.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum DatabaseCommand {
+    /// Make it refuse writes, cut whoever could write, and prove it (rule 5).
+    Fence {
+        /// How long open transactions have to end, in milliseconds.
+        grace_millis: u64,
+    },
+    /// Make it the origin of the epoch's writes (rule 8). It stays fenced. Doing it again for the
+    /// same epoch changes nothing.
+    Promote {
+        /// The epoch.
+        epoch: Epoch,
+        /// Whose epoch ended, if there was one.
+        from: Option<IdcName>,
+    },
+    /// Start a guard that fences at this moment, see it run, then end older ones (rule 2).
+    StartGuard {
+        /// When it fences.
+        deadline: Moment,
+    },
+    /// Make it accept writes (rule 3), checked in the server when it runs.
+    Open {
+        /// The epoch.
+        epoch: Epoch,
+        /// Nothing is opened after this.
+        deadline: Moment,
+        /// The server it must be.
+        identity: ServerIdentity,
+        /// The boot it must be.
+        boot: ServerBoot,
+    },
+    /// Say whether everything up to a position of another member's has been applied here. May
+    /// wait a little for it.
+    CheckApplied {
+        /// The other member.
+        source: IdcName,
+        /// Its position.
+        position: PositionText,
+    },
+    /// End the guard and leave the member as it is: the Unit was deleted.
+    Leave,
+}
+
+/// A key of the Unit in etcd.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Slot {
+    /// The Unit's document.
+    Unit,
+    /// The session of an IDC.
+    Session(IdcName),
+    /// `epoch`
+    Epoch,
+    /// `primary`
+    Primary,
+    /// `vacated`
+    Vacated,
+    /// `intent`
+    Intent,
+    /// A member's record.
+    Member(IdcName),
+    /// The receipt of an epoch.
+    History(Epoch),
+}
+
+/// Something that must be so for a transaction to take effect.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Compare {
+    /// The key was last written at this revision ([`Revision::ABSENT`]: does not exist).
+    Revision(Slot, Revision),
+    /// The key is bound to this lease.
+    Lease(Slot, LeaseId),
+}
+
+/// Something a transaction writes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Write {
+    /// The epoch.
+    Epoch(EpochRecord),
+    /// The holder, bound to a lease.
+    Primary(PrimaryRecord, LeaseId),
+    /// Removes the holder.
+    DeletePrimary,
+    /// The proof of a release.
+    Vacated(VacatedRecord),
+    /// Removes the proof of a release that is in the past now.
+    DeleteVacated,
+    /// The intent.
+    Intent(Intent),
+    /// This arbiter's view of its own member, bound to its lease.
+    Member(MemberRecord, LeaseId),
+    /// A receipt.
+    History(Receipt),
+    /// Removes an old receipt.
+    DeleteHistory(Epoch),
+}
+
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Purpose {
+    /// Publish the member's record.
+    PublishMember,
+    /// Become the Unit's first primary.
+    TakeFirst,
+    /// Take `primary` again after the session was lost.
+    Retake,
+    /// Take `primary` as a forced failover asks.
+    TakeForced,
+    /// Take `primary` over from a fenced holder.
+    HandOver,
+    /// Give `primary` up, with proof.
+    Release,
+    /// Say that the member is not open (any more), and bring earlier transactions to nothing.
+    AnnounceClosed,
+    /// Say that the member is open, with the receipt of the transition.
+    AnnounceOpen,
+    /// Say that the target is ready.
+    TargetReady,
+    /// Say that the holder is fenced, with proof.
+    HolderFenced,
+    /// End an intent that was not begun.
+    Refuse,
+    /// End an intent that was begun.
+    Cancel,
+}
+
+impl Purpose {
+    /// As words, for logs and errors.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PublishMember => "publish the member's record",
+            Self::TakeFirst => "become the first primary",
+            Self::Retake => "take the primary again",
+            Self::TakeForced => "take the primary, as the failover asks",
+            Self::HandOver => "take the primary over",
+            Self::Release => "release the primary",
+            Self::AnnounceClosed => "announce that the member is closed",
+            Self::AnnounceOpen => "announce that the member is open",
+            Self::TargetReady => "answer that the target is ready",
+            Self::HolderFenced => "answer that the primary is fenced",
+            Self::Refuse => "refuse the request",
+            Self::Cancel => "cancel the request",
+        }
+    }
+}
+
+/// A transaction: all of its writes at one revision if all comparisons hold, else nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Transaction {
+    /// Its number.
+    pub id: u64,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// What must be so.
+    pub compares: Vec<Compare>,
+    /// What it writes.
+    pub writes: Vec<Write>,
+}

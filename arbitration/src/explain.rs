@@ -1,0 +1,215 @@
+//! What people are told: the member's role and what is waited for.
+
+use model::{Epoch, IntentPhase, MemberRole};
+
+use crate::core::{Core, Exposure};
+use crate::event::DatabaseCommand;
+use crate::{Moment, Now};
+
+/// What an arbiter says of its own member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// What the member is.
+    pub role: MemberRole,
+    /// Whether it accepts writes, as last known.
+    pub writable: bool,
+    /// Whether the last look succeeded.
+    pub reachable: bool,
+    /// The epoch.
+    pub epoch: Epoch,
+    /// What is being done or waited for; empty in steady state.
+    pub message: String,
+}
+
+impl Core {
+    /// What to say of the member now.
+    pub fn report(&self, now: Now) -> Report {
+        let role = if self.held().is_some() {
+            MemberRole::Primary
+        } else if self.member.preflight && self.member.seen.is_some() {
+            MemberRole::Replica
+        } else {
+            MemberRole::Unknown
+        };
+        let writable = match self.member.exposure {
+            Exposure::Open | Exposure::Writable => true,
+            Exposure::Uncertain => self
+                .member
+                .seen
+                .as_ref()
+                .is_some_and(|(_, seen)| !seen.read_only),
+            Exposure::Unseen | Exposure::Closed(_) => false,
+        };
+        Report {
+            role,
+            writable,
+            reachable: self.member.reachable,
+            epoch: self.epoch().unwrap_or_default(),
+            message: self.message(now),
+        }
+    }
+
+    /// Whose heartbeats tell how far this member is behind: the last epoch's holder, unless that
+    /// is this IDC.
+    pub fn followed(&self) -> Option<&model::IdcName> {
+        let epoch = self.state.as_ref()?.epoch.as_ref()?;
+        (epoch.value.idc != self.me).then_some(&epoch.value.idc)
+    }
+
+    /// The epoch and whether this member is open in it, for its heartbeats.
+    pub fn heartbeat(&self) -> (Epoch, bool) {
+        (
+            self.epoch().unwrap_or_default(),
+            self.member.exposure == Exposure::Open,
+        )
+    }
+
+    /// Whether the Unit was deleted and the member has been let be: nothing is left to do.
+    pub fn has_left(&self) -> bool {
+        let untouched = self.member.exposure == Exposure::Unseen;
+        self.deleted() && (self.left || untouched) && self.database.is_none()
+    }
+
+    /// When to step next if nothing happens before.
+    pub fn wake_at(&self, now: Now) -> Moment {
+        let stage = self.stage.as_ref().map(|stage| stage.since);
+        let settings = &self.settings;
+        let patience = [
+            settings.fence_timeout,
+            settings.catch_up_timeout,
+            settings.ready_timeout,
+            settings.answer_timeout,
+        ];
+        let stages = patience
+            .iter()
+            .filter_map(|millis| Some(stage?.plus(*millis)));
+        [
+            self.hold_until(),
+            self.member.guard_until,
+            self.guards_end(),
+        ]
+        .into_iter()
+        .flatten()
+        .chain([self.database_retry, self.transaction_retry])
+        .chain(stages)
+        .filter(|moment| *moment > now.at)
+        .min()
+        .map_or(now.at.plus(1_000), |moment| moment.min(now.at.plus(1_000)))
+    }
+
+    fn message(&self, now: Now) -> String {
+        let me = &self.me;
+        if self.session.is_none() || self.lease.is_none() {
+            return "waiting for a session in etcd".to_owned();
+        }
+        if self.confirmed().is_none() {
+            return "waiting for etcd to tell the state of the unit".to_owned();
+        }
+        if self.deleted() {
+            return "the unit was deleted: the member is let be".to_owned();
+        }
+        if self.held().is_some() && !self.holds(now.at) {
+            return "etcd does not acknowledge keep-alives: the member is fenced until it does"
+                .to_owned();
+        }
+        if self.is_another_server() {
+            return format!(
+                "the endpoint of {me} answers as another server than the one that was elected: it \
+                 is not opened. To promote one of the members: mactl failover"
+            );
+        }
+        if !self.member.reachable {
+            return format!("the database of {me} cannot be reached");
+        }
+        if self.member.exposure == Exposure::Uncertain {
+            return self.with_failure("fencing");
+        }
+        match self.phase() {
+            Some(IntentPhase::Requested) => return "a request waits for the target".to_owned(),
+            Some(IntentPhase::TargetReady { .. }) => {
+                return self.with_failure("a request waits for the primary to be fenced");
+            }
+            Some(IntentPhase::Fenced { .. }) => {
+                return "the target catches up with the fenced primary".to_owned();
+            }
+            _ => {}
+        }
+        if self.held().is_some() {
+            return self.message_of_holder();
+        }
+        self.message_of_follower()
+    }
+
+    fn message_of_holder(&self) -> String {
+        match self.member.exposure {
+            Exposure::Open => String::new(),
+            _ if !self.member.preflight => {
+                "holds the primary, but preflight does not pass: not opened".to_owned()
+            }
+            _ if self.doc().is_some_and(|doc| doc.value.paused) => {
+                "holds the primary, but the unit is paused: not opened. mactl resume".to_owned()
+            }
+            _ => match self.database.as_ref().map(|(_, command)| command) {
+                Some(DatabaseCommand::Promote { .. }) => "promoting".to_owned(),
+                _ => self.with_failure("opening"),
+            },
+        }
+    }
+
+    fn message_of_follower(&self) -> String {
+        let Some(state) = &self.state else {
+            return String::new();
+        };
+        let paused = self.doc().is_some_and(|doc| doc.value.paused);
+        match (&state.epoch, &state.primary) {
+            (_, Some(_)) => String::new(),
+            _ if paused => "the unit is paused: no election".to_owned(),
+            (None, None) if !self.identities_differ(state) => {
+                "two members answer as one and the same server: give each member a server of its \
+                 own"
+                .to_owned()
+            }
+            (None, None) if !self.all_ready_for_first(false) => {
+                let waiting: Vec<_> = self.not_ready().collect();
+                format!(
+                    "the first election waits until every member is reachable and passes \
+                     preflight; not yet: {}",
+                    waiting.join(", ")
+                )
+            }
+            (None, None) => "the first election is under way".to_owned(),
+            (Some(epoch), None) if epoch.value.idc == self.me => {
+                "nobody holds the primary; taking it up again".to_owned()
+            }
+            (Some(epoch), None) => format!(
+                "nobody holds the primary since {} lost it. If it does not come back: mactl \
+                 failover",
+                epoch.value.idc
+            ),
+        }
+    }
+
+    fn not_ready(&self) -> impl Iterator<Item = &str> {
+        let state = self.state.as_ref();
+        let members = self
+            .doc()
+            .map(|doc| doc.value.members.as_slice())
+            .unwrap_or_default();
+        members
+            .iter()
+            .filter(move |member| {
+                let record = state.and_then(|state| state.members.get(&member.idc));
+                !record
+                    .is_some_and(|record| record.value.reachable && record.value.preflight_passed)
+            })
+            .map(|member| member.idc.as_str())
+    }
+
+    fn with_failure(&self, doing: &str) -> String {
+        if self.database_failure.is_empty() {
+            doing.to_owned()
+        } else {
+            format!("{doing}; the last try failed: {}", self.database_failure)
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Time as the core knows it: given with each step, never read.
+
+use jiff::Timestamp;
+
+/// An instant on the arbiter's own monotonic clock, in milliseconds. The shell reads it from
+/// `CLOCK_BOOTTIME`, which goes on while the machine is suspended, as a lease in etcd does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// This many milliseconds later.
+    #[must_use]
+    pub fn plus(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// This many milliseconds earlier.
+    #[must_use]
+    pub fn minus(self, millis: u64) -> Self {
+        Self(self.0.saturating_sub(millis))
+    }
+
+    /// Milliseconds from an earlier moment to this one; 0 if it is not earlier.
+    pub fn since(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The two clocks at the instant of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Now {
+    /// What every decision is made by.
+    pub at: Moment,
+    /// What is written into documents for people, and decides nothing.
+    pub wall: Timestamp,
+}
+
+/// The time limits of an arbiter, in milliseconds. None of them is a fact about the world: making
+/// one longer or shorter costs availability; safety needs only that the two budgets suffice for a
+/// fence.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Settings {
+    /// How long before the lease may end a fence must begin.
+    pub fence_budget: u64,
+    /// How long before the lease may end the guard in the server must begin its fence; the guard
+    /// needs no network, so it is less.
+    pub guard_budget: u64,
+    /// How long open transactions have to end before a planned fence cuts them.
+    pub fence_grace: u64,
+    /// How long a planned fence may take before the switchover is cancelled.
+    pub fence_timeout: u64,
+    /// How long the target may take to catch up with a fenced primary.
+    pub catch_up_timeout: u64,
+    /// How long an arbiter that ought to act on an intent may stay silent.
+    pub answer_timeout: u64,
+    /// How long the target waits for its lag to become small.
+    pub ready_timeout: u64,
+    /// A target's lag must be below the heartbeat's interval plus this.
+    pub ready_lag: u64,
+    /// The pause after something failed.
+    pub retry_pause: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            fence_budget: 1_500,
+            guard_budget: 1_000,
+            fence_grace: 50,
+            fence_timeout: 5_000,
+            catch_up_timeout: 10_000,
+            answer_timeout: 15_000,
+            ready_timeout: 10_000,
+            ready_lag: 1_000,
+            retry_pause: 300,
+        }
+    }
+}
+
+impl Settings {
+    /// The margin for clocks that run at different rates, given a lease time: 1 % and 200 ms.
+    pub fn drift(lease_millis: u64) -> u64 {
+        lease_millis / 100 + 200
+    }
+
+    /// The shortest lease time under which a member can be held open: the margins, and two
+    /// seconds in which a keep-alive must get through.
+    pub fn shortest_lease(&self) -> u64 {
+        (self.fence_budget.max(self.guard_budget) + 200 + 2_000) * 100 / 99 + 1
+    }
+}

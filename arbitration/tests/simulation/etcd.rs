@@ -1,0 +1,212 @@
+//! etcd, as far as the core can tell: one linear history of revisions, compares, and leases.
+
+use std::collections::BTreeMap;
+
+use arbitration::{Compare, HeldSession, Slot, Transaction, Write};
+use model::{
+    Epoch, Generation, IdcName, LeaseId, Receipt, Revision, SessionRecord, UnitState, Versioned,
+};
+
+#[derive(Debug, Default)]
+pub struct Etcd {
+    pub state: UnitState,
+    pub history: BTreeMap<Epoch, Versioned<Receipt>>,
+    /// Lease, with its lease time and its end, in true time.
+    leases: BTreeMap<LeaseId, (u64, u64)>,
+    generations: BTreeMap<IdcName, Generation>,
+}
+
+/// What etcd answers a keep-alive.
+pub enum Renewal {
+    Granted(u64),
+    Expired,
+    Superseded,
+}
+
+impl Etcd {
+    fn next_revision(&mut self) -> Revision {
+        self.state.revision = Revision(self.state.revision.0 + 1);
+        self.state.revision
+    }
+
+    /// Drops what is bound to leases that have ended. True if anything changed.
+    pub fn expire(&mut self, now: u64) -> bool {
+        let ended: Vec<_> = self
+            .leases
+            .iter()
+            .filter(|(_, (_, end))| *end <= now)
+            .map(|(id, _)| *id)
+            .collect();
+        for lease in &ended {
+            self.leases.remove(lease);
+            self.next_revision();
+            let bound = Some(*lease);
+            self.state.primary.take_if(|primary| primary.lease == bound);
+            self.state.members.retain(|_, member| member.lease != bound);
+            self.state
+                .sessions
+                .retain(|_, session| session.lease != bound);
+        }
+        !ended.is_empty()
+    }
+
+    pub fn claim(&mut self, now: u64, idc: &IdcName, ttl: u64) -> HeldSession {
+        let alive = self
+            .state
+            .sessions
+            .get(idc)
+            .and_then(|session| session.lease);
+        let lease = alive.unwrap_or(LeaseId(1_000 + self.state.revision.0));
+        self.leases.insert(lease, (ttl, now + ttl));
+        let count = self.generations.entry(idc.clone()).or_default();
+        *count = Generation(count.0 + 1);
+        let generation = *count;
+        let revision = self.next_revision();
+        let value = SessionRecord {
+            holder: format!("{idc}-{}", generation.0),
+            address: String::new(),
+            version: String::new(),
+            generation,
+        };
+        let record = Versioned {
+            value,
+            revision,
+            lease: Some(lease),
+        };
+        self.state.sessions.insert(idc.clone(), record);
+        HeldSession {
+            lease,
+            revision,
+            generation,
+        }
+    }
+
+    pub fn keep_alive(&mut self, now: u64, idc: &IdcName, session: HeldSession) -> Renewal {
+        let Some((ttl, end)) = self.leases.get_mut(&session.lease) else {
+            return Renewal::Expired;
+        };
+        *end = now + *ttl;
+        let granted = *ttl;
+        match self.state.sessions.get(idc) {
+            None => Renewal::Expired,
+            Some(found) if found.revision != session.revision => Renewal::Superseded,
+            Some(_) => Renewal::Granted(granted),
+        }
+    }
+
+    fn revision_of(&self, slot: &Slot) -> Revision {
+        let state = &self.state;
+        let found = match slot {
+            Slot::Unit => state.unit.as_ref().map(|found| found.revision),
+            Slot::Session(idc) => state.sessions.get(idc).map(|found| found.revision),
+            Slot::Epoch => state.epoch.as_ref().map(|found| found.revision),
+            Slot::Primary => state.primary.as_ref().map(|found| found.revision),
+            Slot::Vacated => state.vacated.as_ref().map(|found| found.revision),
+            Slot::Intent => state.intent.as_ref().map(|found| found.revision),
+            Slot::Member(idc) => state.members.get(idc).map(|found| found.revision),
+            Slot::History(epoch) => self.history.get(epoch).map(|found| found.revision),
+        };
+        found.unwrap_or(Revision::ABSENT)
+    }
+
+    fn holds(&self, compare: &Compare) -> bool {
+        match compare {
+            Compare::Revision(slot, revision) => self.revision_of(slot) == *revision,
+            Compare::Lease(Slot::Primary, lease) => {
+                self.state
+                    .primary
+                    .as_ref()
+                    .and_then(|primary| primary.lease)
+                    == Some(*lease)
+            }
+            Compare::Lease(slot, _) => panic!("the core compares no lease of {slot:?}"),
+        }
+    }
+
+    /// The revision it made; `None` if a comparison failed.
+    pub fn commit(&mut self, me: &IdcName, transaction: &Transaction) -> Option<Revision> {
+        if !transaction
+            .compares
+            .iter()
+            .all(|compare| self.holds(compare))
+        {
+            return None;
+        }
+        // As etcd: a put bound to a lease that does not exist fails the whole transaction.
+        let lease_missing = transaction.writes.iter().any(|write| match write {
+            Write::Primary(_, lease) | Write::Member(_, lease) => !self.leases.contains_key(lease),
+            _ => false,
+        });
+        if lease_missing {
+            return None;
+        }
+        let revision = self.next_revision();
+        for write in transaction.writes.iter().cloned() {
+            self.write(me, revision, write);
+        }
+        Some(revision)
+    }
+
+    fn write(&mut self, me: &IdcName, revision: Revision, write: Write) {
+        let state = &mut self.state;
+        match write {
+            Write::Epoch(value) => {
+                let before = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+                assert!(
+                    Some(value.epoch) > before,
+                    "epoch {before:?} became {}",
+                    value.epoch
+                );
+                state.epoch = Some(Versioned {
+                    value,
+                    revision,
+                    lease: None,
+                });
+            }
+            Write::Primary(value, lease) => {
+                state.primary = Some(Versioned {
+                    value,
+                    revision,
+                    lease: Some(lease),
+                });
+            }
+            Write::DeletePrimary => state.primary = None,
+            Write::Vacated(value) => {
+                state.vacated = Some(Versioned {
+                    value,
+                    revision,
+                    lease: None,
+                });
+            }
+            Write::DeleteVacated => state.vacated = None,
+            Write::Intent(value) => {
+                state.intent = Some(Versioned {
+                    value,
+                    revision,
+                    lease: None,
+                });
+            }
+            Write::Member(value, lease) => {
+                let record = Versioned {
+                    value,
+                    revision,
+                    lease: Some(lease),
+                };
+                state.members.insert(me.clone(), record);
+            }
+            Write::History(value) => {
+                self.history.insert(
+                    value.epoch,
+                    Versioned {
+                        value,
+                        revision,
+                        lease: None,
+                    },
+                );
+            }
+            Write::DeleteHistory(epoch) => {
+                self.history.remove(&epoch);
+            }
+        }
+    }
+}

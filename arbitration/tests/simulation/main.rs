@@ -1,0 +1,161 @@
+//! A seeded simulation of three IDCs: two with data, one witness. The real core is stepped in each
+//! arbiter process; etcd, the databases, the network and the clocks are simulated, with everything
+//! that goes wrong with them. After every event: at most one member is writable, a member that was
+//! opened holds `primary`, epochs only grow, a planned switchover loses nothing. After the faults
+//! end: a member is writable again.
+//!
+//! `SEED=123 cargo test -p arbitration --test simulation one_seed -- --ignored --nocapture` replays a seed
+//! with its log; `SEEDS=100000` runs more of them.
+
+mod chaos;
+mod database;
+mod etcd;
+mod rng;
+mod world;
+
+use arbitration::Rules;
+
+use crate::world::{Counts, Happening, World};
+
+/// How long faults are drawn, and how long the world has to recover, in milliseconds.
+const ROUGH: u64 = 60_000;
+const RECOVERY: u64 = 70_000;
+
+fn run(seed: u64, rules: Rules, verbose: bool) -> World {
+    let mut world = World::new(seed, rules, verbose);
+    world.publish(false);
+    // Some runs are rough from the beginning, so that the first election is too.
+    let calm = if world.rng.percent(70) { 4_000 } else { 0 };
+    world.run_until(calm);
+    world.rough = true;
+    let mut at = calm;
+    while at < ROUGH {
+        at += world.rng.range(200, 4_000);
+        let fault = world.draw_fault();
+        world.later(at.saturating_sub(world.now), Happening::Fault(fault));
+        world.run_until(at);
+    }
+    world.heal_all();
+    // A fault that was drawn last may still begin or heal.
+    world.run_until(ROUGH + 25_000);
+    world.heal_all();
+    world.run_until(ROUGH + 25_000 + RECOVERY);
+    if world.violation.is_none() && !world.databases.values().any(database::Database::writable) {
+        let intent = world
+            .etcd
+            .state
+            .intent
+            .as_ref()
+            .map(|intent| format!("{:?}", intent.value));
+        let text = format!("nothing is writable {RECOVERY} ms after the last fault; {intent:?}");
+        world.violate(text);
+    }
+    world
+}
+
+fn seeds(default: u64) -> std::ops::Range<u64> {
+    let count = std::env::var("SEEDS")
+        .ok()
+        .and_then(|count| count.parse().ok());
+    0..count.unwrap_or(default)
+}
+
+#[test]
+fn every_seed_is_safe() {
+    let mut total = Counts::default();
+    let range = seeds(2_000);
+    let wanted = range.end;
+    for seed in range {
+        let world = run(seed, Rules::ALL, false);
+        if let Some(violation) = world.violation {
+            panic!(
+                "seed {seed}: {violation}\nreplay: SEED={seed} cargo test -p arbitration --test \
+                 simulation one_seed -- --ignored --nocapture"
+            );
+        }
+        let counts = world.counts;
+        total.first += counts.first;
+        total.retakes += counts.retakes;
+        total.failovers += counts.failovers;
+        total.switchovers += counts.switchovers;
+        total.cancels += counts.cancels;
+        total.refusals += counts.refusals;
+        total.releases += counts.releases;
+    }
+    println!("{wanted} seeds: {total:?}");
+    // The runs went where things can go wrong.
+    let happened = [
+        total.first,
+        total.retakes,
+        total.failovers,
+        total.switchovers,
+        total.cancels,
+        total.refusals,
+        total.releases,
+    ];
+    assert!(
+        happened.iter().all(|count| *count > wanted / 50),
+        "too little happened: {total:?}"
+    );
+}
+
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [3, 77, 1_234] {
+        let (first, second) = (run(seed, Rules::ALL, true), run(seed, Rules::ALL, true));
+        assert_eq!(
+            first.log, second.log,
+            "seed {seed} ran differently the second time"
+        );
+    }
+}
+
+#[test]
+#[ignore = "replays the seed in SEED"]
+fn one_seed() {
+    let seed = std::env::var("SEED").unwrap().parse().unwrap();
+    let world = run(seed, Rules::ALL, true);
+    for line in &world.log {
+        println!("{line}");
+    }
+    assert_eq!(world.violation, None);
+}
+
+/// Takes one rule out and looks for a seed that shows what it was there for.
+fn is_found_without(name: &str, rules: Rules) {
+    let found = seeds(3_000).find_map(|seed| Some((seed, run(seed, rules, false).violation?)));
+    match found {
+        Some((seed, violation)) => println!("without {name}: seed {seed}: {violation}"),
+        None => panic!("the simulator does not notice that the rule {name} is missing"),
+    }
+}
+
+macro_rules! each_rule_is_needed {
+    ($($rule:ident)*) => {
+        mod without {
+            use arbitration::Rules;
+            $(
+                #[test]
+                fn $rule() {
+                    super::is_found_without(stringify!($rule), Rules { $rule: false, ..Rules::ALL });
+                }
+            )*
+        }
+    };
+}
+
+each_rule_is_needed! {
+    fence_before_lease_ends
+    deadline_from_sending
+    guard
+    release_with_proof
+    compare_primary
+    compare_epoch
+    compare_members
+    compare_session
+    compare_intent
+    await_cancel
+    await_catch_up
+    barrier
+    respect_intent
+}
