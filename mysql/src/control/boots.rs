@@ -1,0 +1,107 @@
+//! Whether the server comes up fenced (rule 4), made sure of before anything sets `read_only`.
+
+use super::procedures::boot;
+use super::row::Answer;
+use super::{ControlError, ControlSession};
+use crate::session::Engine;
+
+const DOING: &str = "see to it that the server boots fenced";
+
+/// What is known about the next boot of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BootsFenced {
+    /// It boots with `read_only`: MySQL has it persisted, MariaDB's configuration had it at the
+    /// start of this boot.
+    Yes,
+    /// MariaDB's configuration let this boot come up writable.
+    No,
+    /// MariaDB: somebody has set `read_only` in this boot before we looked, so its configuration
+    /// cannot be told until the server starts again.
+    NotKnown,
+}
+
+impl ControlSession {
+    /// Makes the server boot fenced where that can be done by SQL, and says whether it does.
+    /// **To be called before the first fence or opening of each boot**, after `install`; the
+    /// answer is remembered in the server for the rest of that boot.
+    pub async fn boots_fenced(&mut self) -> Result<BootsFenced, ControlError> {
+        match self.engine {
+            Engine::MySql => self.persist_read_only().await,
+            Engine::MariaDb => self.look_at_origin().await,
+        }
+    }
+
+    /// MySQL: `read_only` in `mysqld-auto.cnf`, which is read after every other option and stays
+    /// when the variable is set for the running server only.
+    async fn persist_read_only(&mut self) -> Result<BootsFenced, ControlError> {
+        let look = "SELECT (SELECT MAX(variable_value) FROM performance_schema.persisted_variables \
+             WHERE variable_name = 'read_only'), @@GLOBAL.persisted_globals_load";
+        let mut sets = self.query(DOING, look).await?;
+        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let mut row = answer.row(&mut sets, 0)?;
+        let persisted: Option<String> = answer.value(&mut row, 0, "persisted read_only")?;
+        let loaded: u8 = answer.value(&mut row, 1, "persisted_globals_load")?;
+        let is_on = |text: &str| text.eq_ignore_ascii_case("ON") || text == "1";
+        if !persisted.as_deref().is_some_and(is_on) {
+            self.execute(DOING, "SET PERSIST_ONLY read_only = ON").await?;
+        }
+        Ok(if loaded == 1 { BootsFenced::Yes } else { BootsFenced::No })
+    }
+
+    /// MariaDB: where the present value came from, which the first `SET` of a boot wipes out.
+    async fn look_at_origin(&mut self) -> Result<BootsFenced, ControlError> {
+        let look = format!(
+            "SELECT {}, control.boot, control.boot_read_only, v.global_value_origin, \
+             v.global_value FROM information_schema.system_variables AS v, \
+             multiactive.control AS control WHERE v.variable_name = 'READ_ONLY'",
+            boot(self.engine)
+        );
+        let mut sets = self.query(DOING, &look).await?;
+        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let mut row = answer.row(&mut sets, 0)?;
+        let boot: i64 = answer.value(&mut row, 0, "boot")?;
+        let seen_boot: i64 = answer.value(&mut row, 1, "boot")?;
+        let seen_fenced: u8 = answer.value(&mut row, 2, "read_only")?;
+        let origin: String = answer.value(&mut row, 3, "origin of read_only")?;
+        let value: String = answer.value(&mut row, 4, "read_only")?;
+        if boot == seen_boot {
+            return Ok(if seen_fenced == 1 { BootsFenced::Yes } else { BootsFenced::No });
+        }
+        let fenced = match judge(&origin, &value) {
+            BootsFenced::NotKnown => return Ok(BootsFenced::NotKnown),
+            known => known,
+        };
+        let remember = format!(
+            "UPDATE multiactive.control SET boot = {boot}, boot_read_only = {} WHERE id = 1",
+            u8::from(fenced == BootsFenced::Yes)
+        );
+        self.unlogged(&remember).await?;
+        Ok(fenced)
+    }
+}
+
+/// `SQL` means that somebody has set it; every other origin is the configuration's or the default.
+fn judge(origin: &str, value: &str) -> BootsFenced {
+    if origin.eq_ignore_ascii_case("SQL") {
+        return BootsFenced::NotKnown;
+    }
+    // From MariaDB 12 on the variable has words for values, of which only OFF lets writes in.
+    if value.eq_ignore_ascii_case("OFF") || value == "0" {
+        BootsFenced::No
+    } else {
+        BootsFenced::Yes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_origin_decides_whether_the_value_tells_anything() {
+        assert_eq!(judge("CONFIG", "ON"), BootsFenced::Yes);
+        assert_eq!(judge("COMPILE-TIME", "OFF"), BootsFenced::No);
+        assert_eq!(judge("SQL", "ON"), BootsFenced::NotKnown);
+        assert_eq!(judge("SQL", "OFF"), BootsFenced::NotKnown);
+    }
+}

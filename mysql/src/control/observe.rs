@@ -1,0 +1,158 @@
+//! One look at a server, in one round trip.
+
+use model::{Epoch, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
+
+use super::processes::{guards_of, guards_statement};
+use super::procedures::{CLOCK, boot};
+use super::row::Answer;
+use super::{ControlError, ControlSession, RunningGuard, identifier, literal};
+use crate::session::Engine;
+
+const DOING: &str = "look at the server";
+
+/// What one look at a server showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Which server it is.
+    pub identity: ServerIdentity,
+    /// Which start of it.
+    pub boot: ServerBoot,
+    /// Whether accounts without a bypass are refused: the fence proper.
+    pub read_only: bool,
+    /// MySQL's `super_read_only`: then our own account is refused too, and nothing works.
+    pub super_read_only: bool,
+    /// MySQL's `offline_mode`: ordinary sessions are refused altogether. A guard or a fence that
+    /// could not end left it on; the next fence lifts it.
+    pub offline: bool,
+    /// What the server has in its binlog or could have: everything that was committed here, born
+    /// here or applied. See [`position_expression`] for the choice.
+    pub position: PositionText,
+    /// Age of the primary's newest heartbeat here, in milliseconds, by this server's clock against
+    /// the primary's; never below 0. `None` where no primary was named or none of its has arrived.
+    pub lag_millis: Option<u64>,
+    /// The highest epoch that a promotion, here or elsewhere, has written; 0 where none has.
+    pub highest_epoch: Epoch,
+    /// The highest generation of an arbiter that has acted here.
+    pub generation: Generation,
+    /// The server's clock, in UTC microseconds since 1970.
+    pub clock_micros: i64,
+    /// The guards that run.
+    pub guards: Vec<RunningGuard>,
+}
+
+/// The server's position as SQL.
+///
+/// MySQL: `gtid_executed`, tags included. MariaDB: `gtid_binlog_pos`, the last GTID of each domain
+/// in this server's binlog. What is born here and what a writer applies (an ordinary session to the
+/// server) both go there, and it is what a syncer can stream from; `gtid_current_pos` would add
+/// domains of an earlier life as a native replica that no binlog here contains.
+pub(super) fn position_expression(engine: Engine) -> &'static str {
+    match engine {
+        // The server prints a line break after each comma.
+        Engine::MySql => "REPLACE(@@GLOBAL.gtid_executed, '\\n', '')",
+        Engine::MariaDb => "@@GLOBAL.gtid_binlog_pos",
+    }
+}
+
+impl ControlSession {
+    /// Looks at the server. `primary` is whose heartbeat the lag is read from.
+    pub async fn observe(
+        &mut self,
+        primary: Option<&IdcName>,
+    ) -> Result<Observation, ControlError> {
+        let statements = self.observe_statements(primary);
+        let mut sets = self.query(DOING, &statements).await?;
+        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let mut row = answer.row(&mut sets, 0)?;
+        let row = &mut row;
+        let lag_micros: Option<i64> = answer.value(row, 6, "lag")?;
+        let mut observation = Observation {
+            identity: ServerIdentity(answer.value(row, 0, "identity")?),
+            boot: ServerBoot(answer.value(row, 1, "boot")?),
+            read_only: answer.value::<u8>(row, 2, "read_only")? != 0,
+            super_read_only: answer.value::<u8>(row, 3, "super_read_only")? != 0,
+            offline: answer.value::<u8>(row, 4, "offline_mode")? != 0,
+            position: PositionText(answer.value(row, 5, "position")?),
+            lag_millis: lag_micros.map(|micros| u64::try_from(micros / 1000).unwrap_or(0)),
+            highest_epoch: Epoch(answer.value(row, 7, "epoch")?),
+            generation: Generation(answer.value(row, 8, "generation")?),
+            clock_micros: answer.value(row, 9, "clock")?,
+            guards: sets.into_iter().nth(1).map(guards_of).unwrap_or_default(),
+        };
+        if observation.guards.is_empty() && !observation.read_only {
+            // It may have been between two sleeps; a writable member without a guard is worth a
+            // second look before it is fenced for it.
+            observation.guards = self.guards_running().await?;
+        }
+        Ok(observation)
+    }
+
+    fn observe_statements(&self, primary: Option<&IdcName>) -> String {
+        let more = match self.engine {
+            Engine::MySql => "@@GLOBAL.super_read_only, @@GLOBAL.offline_mode",
+            Engine::MariaDb => "0, 0",
+        };
+        let lag = match primary {
+            Some(idc) => format!(
+                "(SELECT TIMESTAMPDIFF(MICROSECOND, at, SYSDATE(6)) FROM multiactive.heartbeat \
+                 WHERE idc = {})",
+                literal(idc.as_str())
+            ),
+            None => "NULL".to_owned(),
+        };
+        format!(
+            "SELECT (SELECT MAX(uuid) FROM multiactive.identity), {boot}, @@GLOBAL.read_only, \
+             {more}, {position}, {lag}, \
+             (SELECT COALESCE(MAX(epoch), 0) FROM multiactive.epoch), \
+             (SELECT COALESCE(MAX(generation), 0) FROM multiactive.control), {CLOCK}; {guards}",
+            boot = boot(self.engine),
+            position = position_expression(self.engine),
+            guards = guards_statement(self.engine),
+        )
+    }
+
+    /// Whether any table of these databases holds a row. Exact, and it stops at the first row;
+    /// the figures in `information_schema` are estimates that can be 0 for a table with rows.
+    pub async fn has_data(&mut self, databases: &[String]) -> Result<bool, ControlError> {
+        const DOING: &str = "look for rows";
+        if databases.is_empty() {
+            return Ok(false);
+        }
+        let names: Vec<String> = databases.iter().map(|name| literal(name)).collect();
+        let list = format!(
+            "SELECT table_schema, table_name FROM information_schema.tables \
+             WHERE table_type = 'BASE TABLE' AND table_schema IN ({})",
+            names.join(", ")
+        );
+        let mut sets = self.query(DOING, &list).await?;
+        let rows = if sets.is_empty() { Vec::new() } else { sets.swap_remove(0) };
+        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let mut tables = Vec::with_capacity(rows.len());
+        for mut row in rows {
+            let database: String = answer.value(&mut row, 0, "database")?;
+            let table: String = answer.value(&mut row, 1, "table")?;
+            tables.push(format!("{}.{}", identifier(&database), identifier(&table)));
+        }
+        for some in tables.chunks(50) {
+            let checks: Vec<String> =
+                some.iter().map(|table| format!("EXISTS (SELECT 1 FROM {table})")).collect();
+            let mut sets = self.query(DOING, &format!("SELECT {}", checks.join(" OR "))).await?;
+            let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+            let mut row = answer.row(&mut sets, 0)?;
+            if answer.value::<u8>(&mut row, 0, "answer")? != 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// The server's clock, in UTC microseconds since 1970. A deadline `V` of the caller's own
+    /// clock, which read `r` just after this returned, is `n + (V - r)` in the server's (rule 2).
+    pub async fn clock_micros(&mut self) -> Result<i64, ControlError> {
+        const DOING: &str = "read the server's clock";
+        let mut sets = self.query(DOING, &format!("SELECT {CLOCK}")).await?;
+        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let mut row = answer.row(&mut sets, 0)?;
+        answer.value(&mut row, 0, "clock")
+    }
+}

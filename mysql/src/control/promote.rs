@@ -1,0 +1,218 @@
+//! Promotion (rule 8): the transaction that ends one epoch and begins the next.
+//!
+//! A writer's transaction first changes its link's row in `applied`, then locks the newest row of
+//! `epoch` in share mode. Promotion locks the same rows in the same order, exclusively: so the
+//! position that it reads contains every transaction that was applied, and none is applied later.
+
+use change::{Flavor, Position};
+use model::{Epoch, IdcName, PositionText};
+
+use super::row::Answer;
+use super::{ControlError, ControlSession, literal};
+
+const DOING: &str = "promote";
+
+/// Which epoch to begin.
+#[derive(Debug, Clone)]
+pub struct PromotionOrder {
+    /// The new epoch.
+    pub epoch: Epoch,
+    /// The IDC of this server.
+    pub idc: IdcName,
+    /// Whose epoch ends, if there was a holder.
+    pub from: Option<IdcName>,
+}
+
+/// An epoch that began here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Promotion {
+    /// How far the previous holder's transactions had been applied here, in its own positions;
+    /// `None` where there was none, it was this member itself, or nothing had been applied.
+    pub applied: Option<PositionText>,
+    /// Whether this call wrote the epoch; false if an earlier call already had.
+    pub written: bool,
+}
+
+/// One link's row in `applied`.
+struct Checkpoint {
+    link: String,
+    position: Position,
+}
+
+impl ControlSession {
+    /// Begins an epoch in the database, which stays as fenced as it is. Doing it again for the same
+    /// epoch and IDC changes nothing and returns the same position.
+    ///
+    /// # Errors
+    /// [`ControlError::EpochPassed`] if the database has seen this epoch under another IDC, or a
+    /// higher one. Any error leaves nothing behind, other than a time-out, after which it is not
+    /// known; call it again.
+    pub async fn promote(&mut self, order: &PromotionOrder) -> Result<Promotion, ControlError> {
+        // A transaction of ours must not stay open behind an error.
+        let outcome = self.promote_in_transaction(order).await;
+        if outcome.is_err() {
+            self.session = None;
+        }
+        outcome
+    }
+
+    async fn promote_in_transaction(
+        &mut self,
+        order: &PromotionOrder,
+    ) -> Result<Promotion, ControlError> {
+        // The read of the newest epoch that follows the locks sees what the locks waited for.
+        // The locking read orders by the key and takes the gap above the newest row, so that a
+        // writer's share lock on "the newest row" and this one exclude each other.
+        self.execute(
+            DOING,
+            "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION",
+        )
+        .await?;
+        let mut sets = self
+            .query(
+                DOING,
+                "SELECT link, source, position FROM multiactive.applied ORDER BY link FOR UPDATE; \
+                 SELECT epoch, idc, ended FROM multiactive.epoch \
+                 ORDER BY epoch DESC LIMIT 1 FOR UPDATE",
+            )
+            .await?;
+        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        if let Some(newest) = sets.get_mut(1).and_then(Vec::pop) {
+            let mut newest = newest;
+            let epoch: u64 = answer.value(&mut newest, 0, "epoch")?;
+            let idc: String = answer.value(&mut newest, 1, "IDC")?;
+            let ended: Option<String> = answer.value(&mut newest, 2, "position")?;
+            if epoch == order.epoch.0 && idc == order.idc.as_str() {
+                self.execute(DOING, "ROLLBACK").await?;
+                return Ok(Promotion { applied: ended.map(PositionText), written: false });
+            }
+            if epoch >= order.epoch.0 {
+                let endpoint = self.endpoint.clone();
+                let asked = order.epoch.0;
+                return Err(ControlError::EpochPassed { endpoint, epoch: asked, newest: epoch });
+            }
+        }
+        let applied = match order.from.as_ref().filter(|from| **from != order.idc) {
+            Some(from) => {
+                let rows = if sets.is_empty() { Vec::new() } else { sets.swap_remove(0) };
+                let checkpoints = self.checkpoints(rows, from)?;
+                self.applied_of(checkpoints, from)?
+            }
+            None => None,
+        };
+        let ended = applied.as_ref().map_or("NULL".to_owned(), |text| literal(&text.0));
+        let insert = format!(
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) \
+             VALUES ({}, {}, {ended}, SYSDATE(6)); COMMIT",
+            order.epoch,
+            literal(order.idc.as_str())
+        );
+        self.execute(DOING, &insert).await?;
+        Ok(Promotion { applied, written: true })
+    }
+
+    /// Whether everything up to a position of another member has been applied here, by every link
+    /// that comes from it. False where no link does.
+    pub async fn applied_through(
+        &mut self,
+        source: &IdcName,
+        position: &PositionText,
+    ) -> Result<bool, ControlError> {
+        const DOING: &str = "read what was applied";
+        let statement = "SELECT link, source, position FROM multiactive.applied ORDER BY link";
+        let mut sets = self.query(DOING, statement).await?;
+        let rows = if sets.is_empty() { Vec::new() } else { sets.swap_remove(0) };
+        let checkpoints = self.checkpoints(rows, source)?;
+        let Some(wanted) = self.parse(&position.0)? else {
+            // Nothing was ever committed there.
+            return Ok(true);
+        };
+        let through = checkpoints.iter().all(|checkpoint| checkpoint.position.contains(&wanted));
+        Ok(through && !checkpoints.is_empty())
+    }
+
+    fn checkpoints(
+        &self,
+        rows: Vec<mysql_async::Row>,
+        source: &IdcName,
+    ) -> Result<Vec<Checkpoint>, ControlError> {
+        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let mut checkpoints = Vec::new();
+        for mut row in rows {
+            let link: String = answer.value(&mut row, 0, "link")?;
+            let of: String = answer.value(&mut row, 1, "source")?;
+            let text: Option<String> = answer.value(&mut row, 2, "position")?;
+            if of != source.as_str() {
+                continue;
+            }
+            // A link that has applied nothing counts with the empty position of either engine.
+            let position = self
+                .parse(text.as_deref().unwrap_or_default())?
+                .unwrap_or_else(|| Position::empty(Flavor::MySql));
+            checkpoints.push(Checkpoint { link, position });
+        }
+        Ok(checkpoints)
+    }
+
+    fn parse(&self, text: &str) -> Result<Option<Position>, ControlError> {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        text.parse().map(Some).map_err(|source| ControlError::Position {
+            endpoint: self.endpoint.clone(),
+            source,
+        })
+    }
+
+    fn applied_of(
+        &self,
+        checkpoints: Vec<Checkpoint>,
+        source: &IdcName,
+    ) -> Result<Option<PositionText>, ControlError> {
+        match least(&checkpoints) {
+            Some(position) if position.is_empty() => Ok(None),
+            Some(position) => Ok(Some(PositionText(position.to_string()))),
+            None if checkpoints.is_empty() => Ok(None),
+            None => Err(ControlError::CheckpointsDiverge {
+                endpoint: self.endpoint.clone(),
+                source_idc: source.to_string(),
+                links: checkpoints.iter().map(|c| c.link.as_str()).collect::<Vec<_>>().join(", "),
+            }),
+        }
+    }
+}
+
+/// What every one of several links from one source has applied, if that is one of their positions.
+fn least(checkpoints: &[Checkpoint]) -> Option<&Position> {
+    checkpoints
+        .iter()
+        .map(|checkpoint| &checkpoint.position)
+        .find(|position| checkpoints.iter().all(|other| other.position.contains(position)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn checkpoints(texts: &[&str]) -> Vec<Checkpoint> {
+        let one = |text: &&str| Checkpoint {
+            link: "a/b".to_owned(),
+            position: if text.is_empty() {
+                Position::empty(Flavor::MySql)
+            } else {
+                text.parse().unwrap()
+            },
+        };
+        texts.iter().map(one).collect()
+    }
+
+    #[test]
+    fn the_least_of_several_links_counts() {
+        let of = |texts: &[&str]| least(&checkpoints(texts)).map(ToString::to_string);
+        assert_eq!(of(&["0-1-5"]).as_deref(), Some("0-1-5"));
+        assert_eq!(of(&["0-1-5", "0-1-3"]).as_deref(), Some("0-1-3"));
+        assert_eq!(of(&["0-1-5", ""]).as_deref(), Some(""));
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&["0-1-5,1-1-1", "0-1-3,1-1-2"]), None);
+    }
+}

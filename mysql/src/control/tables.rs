@@ -1,0 +1,62 @@
+//! The schema `multiactive` as SQL. `docs/architecture.md` says which table is for whom.
+
+/// Version of the tables and procedures below; raised by one whenever they change, with the
+/// statements that bring an older version up to date.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Every table, in the order in which they are made.
+pub(super) const TABLES: [(&str, &str); 7] = [
+    (
+        "identity",
+        // One row: which server this is. It belongs to one data directory, so it must never
+        // replicate, and a copy of the directory is told by having the same value twice.
+        "id TINYINT NOT NULL DEFAULT 1 PRIMARY KEY, uuid CHAR(36) CHARACTER SET ascii \
+         COLLATE ascii_bin NOT NULL",
+    ),
+    (
+        "control",
+        // One row, never logged: what only this server's arbiter needs to find again. `boot` is
+        // the last boot that was looked at before anybody set `read_only` in it, and
+        // `boot_read_only` what its configuration had made of it.
+        "id TINYINT NOT NULL DEFAULT 1 PRIMARY KEY, schema_version INT UNSIGNED NOT NULL, \
+         generation BIGINT UNSIGNED NOT NULL DEFAULT 0, boot BIGINT NOT NULL DEFAULT 0, \
+         boot_read_only TINYINT(1) NOT NULL DEFAULT 0",
+    ),
+    (
+        "heartbeat",
+        "idc VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+         epoch BIGINT UNSIGNED NOT NULL, writable TINYINT(1) NOT NULL, \
+         seq BIGINT UNSIGNED NOT NULL, at DATETIME(6) NOT NULL",
+    ),
+    (
+        "epoch",
+        "epoch BIGINT UNSIGNED NOT NULL PRIMARY KEY, \
+         idc VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         ended MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NULL, at DATETIME(6) NOT NULL",
+    ),
+    (
+        "applied",
+        "link VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+         source VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         position MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NULL, \
+         snapshot JSON NULL, ledger JSON NULL, at DATETIME(6) NOT NULL",
+    ),
+    (
+        "watermark",
+        "link VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+         low VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT '', \
+         high VARCHAR(64) CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT ''",
+    ),
+    (
+        "ddl",
+        "gtid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+         statement MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         `before` VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         at DATETIME(6) NOT NULL",
+    ),
+];
+
+/// The statement that makes a table unless it is there.
+pub(super) fn create(name: &str, columns: &str) -> String {
+    format!("CREATE TABLE IF NOT EXISTS multiactive.`{name}` ({columns}) ENGINE = InnoDB")
+}

@@ -1,0 +1,78 @@
+//! What has to be so before anything is started, and what somebody should know: each finding names
+//! the object, the value seen there and the fix.
+//!
+//! [`member`] looks at one server; [`across`] compares what the members' servers told of
+//! themselves. Tables can be made at any time: what these checks say of tables is true when they
+//! run, and links look again at each table they meet.
+
+mod access;
+mod facts;
+
+use std::fmt;
+
+use model::{Endpoint, Finding, IdcName, Severity};
+
+use crate::session::SessionOptions;
+
+pub use facts::MemberFacts;
+
+/// Which member is looked at, and what for.
+#[derive(Debug, Clone)]
+pub struct Subject {
+    /// Its IDC.
+    pub idc: IdcName,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// The Unit's databases.
+    pub databases: Vec<String>,
+    /// How many members the Unit has.
+    pub members: usize,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "member {} ({})", self.idc, self.endpoint)
+    }
+}
+
+/// What a look at one member came to.
+#[derive(Debug, Clone, Default)]
+pub struct MemberReport {
+    /// What was found, the blocking findings first.
+    pub findings: Vec<Finding>,
+    /// What the server says of itself; `None` if no session came about.
+    pub facts: Option<MemberFacts>,
+}
+
+impl MemberReport {
+    /// Whether nothing blocks.
+    pub fn passed(&self) -> bool {
+        self.facts.is_some()
+            && self.findings.iter().all(|finding| finding.severity != Severity::Blocking)
+    }
+}
+
+/// Looks at one member. It never fails: what keeps it from looking is a finding too.
+pub async fn member(options: &SessionOptions, subject: &Subject) -> MemberReport {
+    let mut session = match options.connect().await {
+        Ok(session) => session,
+        Err(error) => {
+            return MemberReport { findings: vec![access::finding(subject, &error)], facts: None };
+        }
+    };
+    let mut report = MemberReport::default();
+    match facts::read(&mut session).await {
+        Ok(facts) => report.facts = Some(facts),
+        Err(error) => report.findings.push(access::interrupted(subject, &error)),
+    }
+    if let Err(error) = session.close().await {
+        tracing::debug!(%error, "a preflight session did not end in good order");
+    }
+    report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    report
+}
+
+/// Compares the members' servers with each other.
+pub fn across(members: &[(Subject, MemberFacts)]) -> Vec<Finding> {
+    facts::compare(members)
+}
