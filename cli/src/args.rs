@@ -67,21 +67,31 @@ pub struct KubeArgs {
 pub struct EtcdArgs {
     /// Work directly against these etcd endpoints (comma-separated URLs), without the Kubernetes
     /// API.
-    #[arg(long, value_name = "URL", value_delimiter = ',', env = "MULTIACTIVE_ETCD_ENDPOINTS",
-          hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "URL",
+        value_delimiter = ',',
+        env = "MULTIACTIVE_ETCD_ENDPOINTS",
+        hide_env_values = true
+    )]
     pub etcd_endpoints: Vec<String>,
     /// The installation's prefix in etcd.
-    #[arg(long, value_name = "PREFIX", default_value = "/multiactive/",
-          env = "MULTIACTIVE_ETCD_PREFIX", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        default_value = "/multiactive/",
+        env = "MULTIACTIVE_ETCD_PREFIX",
+        hide_env_values = true
+    )]
     pub etcd_prefix: String,
     /// The CA of etcd's certificates, PEM.
-    #[arg(long, value_name = "FILE", requires = "etcd_endpoints")]
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_cert", "etcd_key"])]
     pub etcd_ca: Option<PathBuf>,
     /// The certificate to show to etcd, PEM.
-    #[arg(long, value_name = "FILE", requires = "etcd_key")]
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_ca", "etcd_key"])]
     pub etcd_cert: Option<PathBuf>,
     /// The certificate's key, PEM.
-    #[arg(long, value_name = "FILE", requires = "etcd_cert")]
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_ca", "etcd_cert"])]
     pub etcd_key: Option<PathBuf>,
 }
 
@@ -112,8 +122,14 @@ impl Output {
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct OutputArgs {
     /// How the result is printed.
-    #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT",
-          hide_possible_values = false)]
+    #[arg(
+        short,
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_possible_values = false
+    )]
     pub output: Output,
 }
 
@@ -334,8 +350,9 @@ pub struct VersionArgs {
 
 /// Reads `10s`, `500ms`, `2m`; refuses zero and less.
 fn positive_duration(text: &str) -> Result<SignedDuration, String> {
-    let duration: SignedDuration =
-        text.parse().map_err(|_| "write it with a unit, for example 500ms, 10s or 2m".to_owned())?;
+    let duration: SignedDuration = text
+        .parse()
+        .map_err(|_| "write it with a unit, for example 500ms, 10s or 2m".to_owned())?;
     if duration.is_positive() {
         Ok(duration)
     } else {
@@ -347,10 +364,16 @@ fn positive_duration(text: &str) -> Result<SignedDuration, String> {
 /// called `kubectl-ma` (which is how kubectl finds its plugins).
 pub fn command(program: &str) -> clap::Command {
     use clap::CommandFactory;
-    let rename = |text: &clap::builder::StyledStr| text.to_string().replace("mactl ", &format!("{program} "));
-    let mut root = Cli::command().bin_name(program.to_owned()).display_name(program.to_owned());
-    let names: Vec<String> =
-        root.get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    let rename = |text: &clap::builder::StyledStr| {
+        text.to_string().replace("mactl ", &format!("{program} "))
+    };
+    let mut root = Cli::command()
+        .bin_name(program.to_owned())
+        .display_name(program.to_owned());
+    let names: Vec<String> = root
+        .get_subcommands()
+        .map(|command| command.get_name().to_owned())
+        .collect();
     for name in names {
         root = root.mut_subcommand(name, |command| match command.get_after_help().map(rename) {
             Some(text) => command.after_help(text),
@@ -362,8 +385,14 @@ pub fn command(program: &str) -> clap::Command {
 
 /// The name users call this program by, from `argv[0]`.
 pub fn program_name(argv0: Option<&std::ffi::OsStr>) -> &'static str {
-    let stem = argv0.map(std::path::Path::new).and_then(std::path::Path::file_stem);
-    if stem.is_some_and(|stem| stem == "kubectl-ma") { "kubectl ma" } else { "mactl" }
+    let stem = argv0
+        .map(std::path::Path::new)
+        .and_then(std::path::Path::file_stem);
+    if stem.is_some_and(|stem| stem == "kubectl-ma") {
+        "kubectl ma"
+    } else {
+        "mactl"
+    }
 }
 
 #[cfg(test)]
@@ -375,7 +404,9 @@ mod tests {
     fn parse(words: &[&str]) -> Result<Cli, clap::Error> {
         use clap::FromArgMatches;
         let words = std::iter::once("mactl").chain(words.iter().copied());
-        command("mactl").try_get_matches_from(words).and_then(|m| Cli::from_arg_matches(&m))
+        command("mactl")
+            .try_get_matches_from(words)
+            .and_then(|m| Cli::from_arg_matches(&m))
     }
 
     #[test]
@@ -385,7 +416,10 @@ mod tests {
 
     #[test]
     fn the_name_it_is_called_by_decides_what_it_calls_itself() {
-        assert_eq!(program_name(Some(OsStr::new("/usr/bin/kubectl-ma"))), "kubectl ma");
+        assert_eq!(
+            program_name(Some(OsStr::new("/usr/bin/kubectl-ma"))),
+            "kubectl ma"
+        );
         assert_eq!(program_name(Some(OsStr::new("./mactl"))), "mactl");
         assert_eq!(program_name(None), "mactl");
     }
@@ -398,7 +432,13 @@ mod tests {
         };
         assert!(wait(&["switchover", "orders", "--to", "bj"]));
         assert!(wait(&["switchover", "orders", "--to", "bj", "--wait"]));
-        assert!(!wait(&["switchover", "orders", "--to", "bj", "--wait=false"]));
+        assert!(!wait(&[
+            "switchover",
+            "orders",
+            "--to",
+            "bj",
+            "--wait=false"
+        ]));
     }
 
     #[test]

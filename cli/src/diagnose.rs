@@ -1,6 +1,6 @@
 //! What is wrong with a topology, and what to do about it: pure functions.
 
-use model::{LinkPhase, Severity};
+use model::{Epoch, IdcRole, LinkPhase, Severity};
 
 use crate::invocation::Invocation;
 use crate::render::{ago, millis};
@@ -9,8 +9,14 @@ use crate::view::{Gravity, IdcView, MemberView, Problem, StatusView, UnitPhase, 
 /// Everything that is wrong, worst first, otherwise in the order of the tree.
 pub fn problems(view: &StatusView, call: &Invocation) -> Vec<Problem> {
     let mut found = Vec::new();
-    for idc in &view.idcs {
-        found.extend(idc_problem(idc, view, call));
+    if !view.idcs.is_empty() && view.idcs.iter().all(|idc| idc.arbiter_alive.is_none()) {
+        found.push(no_operator(call));
+    } else {
+        found.extend(
+            view.idcs
+                .iter()
+                .filter_map(|idc| idc_problem(idc, view, call)),
+        );
     }
     for unit in &view.units {
         found.extend(unit_problems(unit, &view.idcs, call));
@@ -19,16 +25,29 @@ pub fn problems(view: &StatusView, call: &Invocation) -> Vec<Problem> {
     found
 }
 
+/// Without an operator, nothing is reported at all: one cause, told once.
+fn no_operator(call: &Invocation) -> Problem {
+    let what = "no operator has reported on any IDC: it does not run, or cannot write statuses.";
+    problem(Gravity::Critical, "The operator", what)
+        .next(call.kubectl("get deployments -A -l app.kubernetes.io/name=multiactive"))
+}
+
 fn idc_problem(idc: &IdcView, view: &StatusView, call: &Invocation) -> Option<Problem> {
     let (what, gravity) = match idc.arbiter_alive {
         Some(true) if idc.message.is_empty() => return None,
         Some(true) => (idc.message.clone(), Gravity::Warning),
         alive => {
-            let heard =
-                idc.last_heartbeat.map(|at| format!(", last heard of {}", ago(at, view.at)));
-            let state = if alive.is_some() { "is silent" } else { "has not reported yet" };
-            let primaries = match idc.primaries {
-                0 => ". Nothing can be moved there",
+            let heard = idc
+                .last_heartbeat
+                .map(|at| format!(", last heard of {}", ago(at, view.at)));
+            let state = if alive.is_some() {
+                "is silent"
+            } else {
+                "has not reported yet"
+            };
+            let primaries = match (idc.primaries, idc.role) {
+                (0, IdcRole::Data) => ". Nothing can be moved there",
+                (0, IdcRole::Witness) => ". It cannot vote",
                 _ => ". The Units that it is primary for lose their primary when its lease ends",
             };
             let remark = if idc.message.is_empty() {
@@ -36,7 +55,11 @@ fn idc_problem(idc: &IdcView, view: &StatusView, call: &Invocation) -> Option<Pr
             } else {
                 format!(" It said last: {}", idc.message)
             };
-            let gravity = if idc.primaries > 0 { Gravity::Critical } else { Gravity::Warning };
+            let gravity = if idc.primaries > 0 {
+                Gravity::Critical
+            } else {
+                Gravity::Warning
+            };
             let what = format!(
                 "its arbiter {state}{}{primaries}.{remark}",
                 heard.unwrap_or_default()
@@ -44,13 +67,13 @@ fn idc_problem(idc: &IdcView, view: &StatusView, call: &Invocation) -> Option<Pr
             (what, gravity)
         }
     };
-    let pods = format!("get pods -A -l app.kubernetes.io/component=arbiter -L multiactive.dev/idc");
-    Some(problem(gravity, format!("IDC {}", idc.name), what).next(call.kubectl(&pods)))
+    let pods = "get pods -A -l app.kubernetes.io/component=arbiter -L multiactive.dev/idc";
+    Some(problem(gravity, format!("IDC {}", idc.name), what).next(call.kubectl(pods)))
 }
 
 fn unit_problems(unit: &UnitView, idcs: &[IdcView], call: &Invocation) -> Vec<Problem> {
     let mut found = Vec::new();
-    found.extend(writable_twice(unit, call));
+    found.extend(writable_elsewhere(unit, call));
     found.extend(primary_problem(unit, call));
     for member in &unit.members {
         found.extend(member_problems(unit, member, idcs, call));
@@ -67,22 +90,28 @@ fn unit_problems(unit: &UnitView, idcs: &[IdcView], call: &Invocation) -> Vec<Pr
     found
 }
 
-/// Two writable copies are what must never be; while a primary moves, two looks at different times
-/// can show it although it never was.
-fn writable_twice(unit: &UnitView, call: &Invocation) -> Option<Problem> {
-    let writable: Vec<&str> = unit
+/// A second writable copy is what must never be; while a primary moves, two looks at different
+/// times can show it although it never was.
+fn writable_elsewhere(unit: &UnitView, call: &Invocation) -> Option<Problem> {
+    let elsewhere: Vec<&str> = unit
         .members
         .iter()
-        .filter(|member| member.writable == Some(true))
+        .filter(|member| {
+            member.writable == Some(true) && unit.primary.as_ref() != Some(&member.idc)
+        })
         .map(|member| member.idc.as_str())
         .collect();
-    if writable.len() < 2 || unit.under_way.is_some() {
+    if elsewhere.is_empty() || unit.under_way.is_some() {
         return None;
     }
+    let primary = match &unit.primary {
+        Some(primary) => format!("the primary is {primary}"),
+        None => "the Unit has no primary".to_owned(),
+    };
     let what = format!(
-        "the members in {} were both seen to accept writes. If a second look shows the same, stop the \
-         applications of this Unit: somebody has opened a database by hand.",
-        writable.join(" and ")
+        "{} was seen to accept writes, but {primary}. If a second look shows the same, somebody has \
+         opened that database by hand: close it with SET GLOBAL read_only = 1.",
+        elsewhere.join(" and ")
     );
     Some(
         problem(Gravity::Critical, name(unit), what)
@@ -97,13 +126,19 @@ fn primary_problem(unit: &UnitView, call: &Invocation) -> Option<Problem> {
     }
     let own = |words: &str| call.own(&format!("{words} {}", unit.unit));
     let Some(idc) = &unit.primary else {
+        let preflight = unit.complaint("PreflightPassed").is_some();
         let what = match unit.phase {
+            _ if unit.epoch == Epoch::NONE => {
+                "it has not had a primary yet: nothing accepts its writes."
+            }
             UnitPhase::Electing => "nothing accepts its writes; a primary is being found.",
             UnitPhase::Unknown => "nothing was reported about it yet.",
             _ => "it has no primary: nothing accepts its writes.",
         };
         let found = problem(Gravity::Critical, name(unit), what);
         return Some(match unit.phase {
+            _ if preflight => found.next(own("preflight")),
+            _ if unit.epoch == Epoch::NONE => found.next(own("preflight")),
             UnitPhase::Electing | UnitPhase::Unknown => found.next(own("status")),
             _ if unit.paused => found.next(own("resume")),
             _ => found.next(own("failover") + " --dry-run"),
@@ -189,12 +224,16 @@ fn member_problems(
                 .next(call.kubectl(&format!("-n {} get synclinks", unit.unit.namespace()))),
         );
     }
-    if member.stranded > 0 {
+    if let Some(number) = member.stranded.filter(|number| *number > 0) {
         let what = format!(
             "it holds {} that no other copy has, left behind by a failover.",
-            crate::render::count(member.stranded, "transaction")
+            crate::render::count(number, "transaction")
         );
-        found.push(problem(Gravity::Warning, format!("{}, member {}", name(unit), member.idc), what));
+        found.push(problem(
+            Gravity::Warning,
+            format!("{}, member {}", name(unit), member.idc),
+            what,
+        ));
     }
     found
 }
@@ -203,8 +242,11 @@ fn link_problems(unit: &UnitView, call: &Invocation) -> Vec<Problem> {
     let mut found = Vec::new();
     for link in &unit.links {
         let object = format!("{}, link {} → {}", name(unit), link.source, link.target);
-        let describe =
-            call.kubectl(&format!("-n {} describe synclink {}", unit.unit.namespace(), link.name));
+        let describe = call.kubectl(&format!(
+            "-n {} describe synclink {}",
+            unit.unit.namespace(),
+            link.name
+        ));
         let what = match link.phase {
             Some(LinkPhase::Halted) if link.message.is_empty() => {
                 Some("it has halted without saying why.".to_owned())
@@ -239,20 +281,46 @@ fn complaints(unit: &UnitView, said: &[Problem], call: &Invocation) -> Vec<Probl
         if complaint.condition == "FailoverReady" && unit.paused {
             continue;
         }
-        if said.iter().any(|problem| problem.message.contains(&complaint.message)) {
+        if said
+            .iter()
+            .any(|problem| problem.message.contains(&complaint.message))
+        {
             continue;
         }
-        let text = if complaint.message.is_empty() { &complaint.reason } else { &complaint.message };
-        let what = format!("{} ({})", text, label(&complaint.condition, &complaint.reason));
-        let describe =
-            format!("-n {} describe unit {}", unit.unit.namespace(), unit.unit.name());
-        found.push(problem(Gravity::Warning, name(unit), what).next(call.kubectl(&describe)));
+        let text = if complaint.message.is_empty() {
+            &complaint.reason
+        } else {
+            &complaint.message
+        };
+        let what = format!(
+            "{} ({})",
+            text,
+            label(&complaint.condition, &complaint.reason)
+        );
+        let describe = format!(
+            "-n {} describe unit {}",
+            unit.unit.namespace(),
+            unit.unit.name()
+        );
+        let gravity = match complaint.condition.as_str() {
+            "Ready" | "PreflightPassed" => Gravity::Critical,
+            _ => Gravity::Warning,
+        };
+        let step = match complaint.condition.as_str() {
+            "PreflightPassed" => call.own(&format!("preflight {}", unit.unit)),
+            _ => call.kubectl(&describe),
+        };
+        found.push(problem(gravity, name(unit), what).next(step));
     }
     found
 }
 
 fn label(condition: &str, reason: &str) -> String {
-    if reason.is_empty() { condition.to_owned() } else { format!("{condition}: {reason}") }
+    if reason.is_empty() {
+        condition.to_owned()
+    } else {
+        format!("{condition}: {reason}")
+    }
 }
 
 fn name(unit: &UnitView) -> String {
@@ -260,7 +328,12 @@ fn name(unit: &UnitView) -> String {
 }
 
 fn problem(gravity: Gravity, object: impl Into<String>, message: impl Into<String>) -> Problem {
-    Problem { gravity, object: object.into(), message: message.into(), next: Vec::new() }
+    Problem {
+        gravity,
+        object: object.into(),
+        message: message.into(),
+        next: Vec::new(),
+    }
 }
 
 impl Problem {

@@ -68,7 +68,12 @@ impl Failure {
     }
 
     fn new(exit: Exit, tried: impl Into<String>, returned: impl Into<String>) -> Self {
-        Self { exit, tried: tried.into(), returned: returned.into(), next: Vec::new() }
+        Self {
+            exit,
+            tried: tried.into(),
+            returned: returned.into(),
+            next: Vec::new(),
+        }
     }
 
     /// Adds a next step.

@@ -2,15 +2,13 @@
 
 use jiff::Timestamp;
 use model::{
-    Epoch, Finding, IdcName, IdcRole, LinkPhase, MemberRole, Phase, PositionText, Receipt, Severity,
-    TransitionKind,
+    Epoch, Finding, IdcName, IdcRole, LinkPhase, MemberRole, Phase, PositionText, Receipt,
+    Severity, TransitionKind,
 };
 
 use crate::args::KubeArgs;
 use crate::invocation::Invocation;
-use crate::view::{
-    IdcView, LinkView, MemberView, StatusView, TransitionView, UnitPhase, UnitView,
-};
+use crate::view::{IdcView, LinkView, MemberView, ReceiptView, StatusView, UnitPhase, UnitView};
 
 pub fn now() -> Timestamp {
     "2026-03-04T05:06:07Z".parse().unwrap()
@@ -35,7 +33,8 @@ pub fn member(name: &str, role: MemberRole) -> MemberView {
         reachable: Some(true),
         lag_millis: (!primary).then_some(40),
         position: Some(PositionText("0-1-4711".to_owned())),
-        stranded: 0,
+        stranded: Some(0),
+        preflight_passed: None,
         findings: Vec::new(),
         message: String::new(),
     }
@@ -63,28 +62,35 @@ pub fn unit() -> UnitView {
         paused: false,
         max_lag_millis: 5_000,
         automatic_failover: true,
-        members: vec![member("sh", MemberRole::Primary), member("bj", MemberRole::Replica)],
+        members: vec![
+            member("sh", MemberRole::Primary),
+            member("bj", MemberRole::Replica),
+        ],
         links: vec![link("sh", "bj"), link("bj", "sh")],
         under_way: None,
-        last_transition: Some(TransitionView::from(&receipt(7))),
+        last_transition: Some(receipt(7)),
         complaints: Vec::new(),
     }
 }
 
 pub fn idcs() -> Vec<IdcView> {
-    [("sh", IdcRole::Data, 1), ("bj", IdcRole::Data, 0), ("wt", IdcRole::Witness, 0)]
-        .into_iter()
-        .map(|(name, role, primaries)| IdcView {
-            name: idc(name),
-            role,
-            arbiter_alive: Some(true),
-            last_heartbeat: Some("2026-03-04T05:06:05Z".parse().unwrap()),
-            version: Some("0.1.0".to_owned()),
-            holder: Some(format!("arbiter-{name}-0")),
-            message: String::new(),
-            primaries,
-        })
-        .collect()
+    [
+        ("sh", IdcRole::Data, 1),
+        ("bj", IdcRole::Data, 0),
+        ("wt", IdcRole::Witness, 0),
+    ]
+    .into_iter()
+    .map(|(name, role, primaries)| IdcView {
+        name: idc(name),
+        role,
+        arbiter_alive: Some(true),
+        last_heartbeat: Some("2026-03-04T05:06:05Z".parse().unwrap()),
+        version: Some("0.1.0".to_owned()),
+        holder: Some(format!("arbiter-{name}-0")),
+        message: String::new(),
+        primaries,
+    })
+    .collect()
 }
 
 pub fn status() -> StatusView {
@@ -97,8 +103,15 @@ pub fn status() -> StatusView {
     }
 }
 
-pub fn receipt(epoch: u64) -> Receipt {
-    let phase = |name: &str, millis| Phase { name: name.to_owned(), millis };
+pub fn receipt(epoch: u64) -> ReceiptView {
+    ReceiptView::from(&document(epoch))
+}
+
+pub fn document(epoch: u64) -> Receipt {
+    let phase = |name: &str, millis| Phase {
+        name: name.to_owned(),
+        millis,
+    };
     Receipt {
         epoch: Epoch(epoch),
         kind: TransitionKind::Switchover,
@@ -111,7 +124,12 @@ pub fn receipt(epoch: u64) -> Receipt {
         write_pause_millis: Some(312),
         proof: None,
         applied: Some(PositionText("0-1-4700".to_owned())),
-        phases: vec![phase("Fence", 42), phase("CatchUp", 150), phase("HandOver", 20), phase("Promote", 100)],
+        phases: vec![
+            phase("Fence", 42),
+            phase("CatchUp", 150),
+            phase("HandOver", 20),
+            phase("Promote", 100),
+        ],
     }
 }
 

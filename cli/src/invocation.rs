@@ -15,7 +15,11 @@ impl Invocation {
     pub fn new(program: &str, kube: &KubeArgs, etcd: Option<&EtcdArgs>) -> Self {
         let mut kubectl_flags = Vec::new();
         if let Some(file) = &kube.kubeconfig {
-            flag(&mut kubectl_flags, "--kubeconfig", &file.display().to_string());
+            flag(
+                &mut kubectl_flags,
+                "--kubeconfig",
+                &file.display().to_string(),
+            );
         }
         if let Some(context) = &kube.context {
             flag(&mut kubectl_flags, "--context", context);
@@ -27,7 +31,11 @@ impl Invocation {
             Some(etcd) if !etcd.etcd_endpoints.is_empty() => etcd_flags(etcd),
             _ => kubectl_flags.clone(),
         };
-        Self { program: program.to_owned(), kubectl_flags, own_flags }
+        Self {
+            program: program.to_owned(),
+            kubectl_flags,
+            own_flags,
+        }
     }
 
     /// The name users call this program by.
@@ -42,7 +50,10 @@ impl Invocation {
 
     /// A command of ours that works against etcd whatever this one did.
     pub fn own_by_etcd(&self, words: &str) -> String {
-        format!("{} {words} --etcd-endpoints https://ETCD:2379", self.program)
+        format!(
+            "{} {words} --etcd-endpoints https://ETCD:2379",
+            self.program
+        )
     }
 
     /// A command of kubectl's.
@@ -53,12 +64,19 @@ impl Invocation {
 
 fn etcd_flags(etcd: &EtcdArgs) -> Vec<String> {
     let mut flags = Vec::new();
-    flag(&mut flags, "--etcd-endpoints", &etcd.etcd_endpoints.join(","));
+    flag(
+        &mut flags,
+        "--etcd-endpoints",
+        &etcd.etcd_endpoints.join(","),
+    );
     if etcd.etcd_prefix != "/multiactive/" {
         flag(&mut flags, "--etcd-prefix", &etcd.etcd_prefix);
     }
-    let files =
-        [("--etcd-ca", &etcd.etcd_ca), ("--etcd-cert", &etcd.etcd_cert), ("--etcd-key", &etcd.etcd_key)];
+    let files = [
+        ("--etcd-ca", &etcd.etcd_ca),
+        ("--etcd-cert", &etcd.etcd_cert),
+        ("--etcd-key", &etcd.etcd_key),
+    ];
     for (name, file) in files {
         if let Some(file) = file {
             flag(&mut flags, name, &file.display().to_string());

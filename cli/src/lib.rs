@@ -5,15 +5,22 @@
 //! (`render`) are pure functions of views. Reading and asking is elsewhere.
 
 pub mod args;
+pub mod backend;
+mod commands;
+pub mod confirm;
 pub mod diagnose;
 pub mod failure;
 pub mod invocation;
+pub mod kubeconfig;
 pub mod names;
 pub mod plan;
+pub mod preflight;
 pub mod reference;
 pub mod render;
 pub mod terminal;
 pub mod view;
+
+pub use commands::main;
 
 #[cfg(test)]
 mod fixtures;

@@ -1,3 +1,5 @@
 //! mactl, the command line of multiactive.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cli::main(std::env::args_os())
+}

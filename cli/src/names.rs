@@ -14,7 +14,10 @@ pub struct UnitArg {
 impl UnitArg {
     /// The Unit meant, in `default_namespace` where none was typed.
     pub fn key(&self, default_namespace: &str) -> Result<UnitKey, InvalidIdentity> {
-        UnitKey::new(self.namespace.as_deref().unwrap_or(default_namespace), self.name.clone())
+        UnitKey::new(
+            self.namespace.as_deref().unwrap_or(default_namespace),
+            self.name.clone(),
+        )
     }
 }
 
@@ -31,7 +34,10 @@ impl FromStr for UnitArg {
         // Checked here with a stand-in namespace so that a bad name is a usage error.
         UnitKey::new(namespace.as_deref().unwrap_or("default"), name)
             .map_err(|error| error.to_string())?;
-        Ok(Self { namespace, name: name.to_owned() })
+        Ok(Self {
+            namespace,
+            name: name.to_owned(),
+        })
     }
 }
 
@@ -53,8 +59,10 @@ pub fn similar_units<'a>(wanted: &UnitKey, known: &'a [UnitKey]) -> Vec<&'a Unit
 
 /// The words of `known` that are like `wanted`, best first, at most three.
 pub fn similar_words<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut found: Vec<(usize, &str)> =
-        known.into_iter().filter_map(|word| Some((similarity(wanted, word)?, word))).collect();
+    let mut found: Vec<(usize, &str)> = known
+        .into_iter()
+        .filter_map(|word| Some((similarity(wanted, word)?, word)))
+        .collect();
     found.sort_unstable();
     found.into_iter().take(3).map(|(_, word)| word).collect()
 }
@@ -64,8 +72,8 @@ pub fn similar_words<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>)
 fn similarity(wanted: &str, known: &str) -> Option<usize> {
     let distance = edit_distance(wanted.as_bytes(), known.as_bytes());
     let near = distance <= wanted.len().max(known.len()).div_ceil(3);
-    let contained = wanted.len() >= 3 && known.contains(wanted)
-        || known.len() >= 3 && wanted.contains(known);
+    let contained =
+        wanted.len() >= 3 && known.contains(wanted) || known.len() >= 3 && wanted.contains(known);
     (near || contained).then_some(distance)
 }
 
@@ -97,7 +105,13 @@ mod tests {
 
     #[test]
     fn a_unit_may_come_with_or_without_its_namespace() {
-        let key_of = |text: &str| text.parse::<UnitArg>().unwrap().key("shop").unwrap().to_string();
+        let key_of = |text: &str| {
+            text.parse::<UnitArg>()
+                .unwrap()
+                .key("shop")
+                .unwrap()
+                .to_string()
+        };
         assert_eq!(key_of("orders"), "shop/orders");
         assert_eq!(key_of("bank/orders"), "bank/orders");
         assert_eq!(key_of("unit.multiactive.dev/orders"), "shop/orders");
@@ -113,16 +127,26 @@ mod tests {
 
     #[test]
     fn similar_names_are_suggested_and_strange_ones_are_not() {
-        let known = [key("shop/orders"), key("shop/order-items"), key("bank/ledger")];
+        let known = [
+            key("shop/orders"),
+            key("shop/order-items"),
+            key("bank/ledger"),
+        ];
         assert_eq!(similar_units(&key("shop/oders"), &known), [&known[0]]);
         assert_eq!(similar_units(&key("default/orders"), &known), [&known[0]]);
-        assert_eq!(similar_units(&key("shop/zzz"), &known), Vec::<&UnitKey>::new());
+        assert_eq!(
+            similar_units(&key("shop/zzz"), &known),
+            Vec::<&UnitKey>::new()
+        );
         assert_eq!(similar_words("hs", ["sh", "bj"]), ["sh"]);
     }
 
     #[test]
     fn the_same_name_elsewhere_comes_first() {
         let known = [key("shop/order"), key("bank/orders")];
-        assert_eq!(similar_units(&key("shop/orders"), &known), [&known[1], &known[0]]);
+        assert_eq!(
+            similar_units(&key("shop/orders"), &known),
+            [&known[1], &known[0]]
+        );
     }
 }

@@ -18,7 +18,10 @@ pub fn markdown() -> String {
         "The binary is also a plugin of kubectl: called `kubectl-ma` and on the PATH, it is `kubectl ma`.\n\n",
     );
     section(&mut text, &root);
-    for command in root.get_subcommands().filter(|command| !command.is_hide_set()) {
+    for command in root
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+    {
         let _infallible = write!(text, "## mactl {}\n\n", command.get_name());
         paragraph(&mut text, command.get_long_about().or(command.get_about()));
         section(&mut text, command);
@@ -42,12 +45,22 @@ fn section(text: &mut String, command: &Command) {
         .get_subcommands()
         .filter(|command| !command.is_hide_set())
         .map(|command| {
-            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-            format!("| [`{name}`](#mactl-{name}) | {about} |", name = command.get_name())
+            let about = command
+                .get_about()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            format!(
+                "| [`{name}`](#mactl-{name}) | {about} |",
+                name = command.get_name()
+            )
         })
         .collect();
     if !commands.is_empty() {
-        let _infallible = write!(text, "| command | |\n|---|---|\n{}\n\n", commands.join("\n"));
+        let _infallible = write!(
+            text,
+            "| command | |\n|---|---|\n{}\n\n",
+            commands.join("\n")
+        );
     }
     if let Some(after) = command.get_after_help() {
         let _infallible = write!(text, "```\n{}\n```\n\n", after.to_string().trim());
@@ -61,9 +74,16 @@ fn listed(command: &Command, arg: &Arg) -> bool {
 }
 
 fn row(arg: &Arg) -> String {
-    let value = arg.get_value_names().and_then(|names| names.first()).map(ToString::to_string);
+    let value = arg
+        .get_value_names()
+        .and_then(|names| names.first())
+        .map(ToString::to_string);
     let takes_value = arg.get_action().takes_values();
-    let name = match (arg.get_short(), arg.get_long(), value.filter(|_| takes_value)) {
+    let name = match (
+        arg.get_short(),
+        arg.get_long(),
+        value.filter(|_| takes_value),
+    ) {
         (None, None, Some(value)) if arg.is_required_set() => value,
         (None, None, Some(value)) => format!("[{value}]"),
         (short, long, value) => {
@@ -100,7 +120,10 @@ fn row(arg: &Arg) -> String {
     if let Some(variable) = arg.get_env() {
         let _infallible = write!(help, " Environment `{}`.", variable.to_string_lossy());
     }
-    format!("| `{name}` | {} |", help.replace('\n', " ").replace('|', "\\|"))
+    format!(
+        "| `{name}` | {} |",
+        help.replace('\n', " ").replace('|', "\\|")
+    )
 }
 
 fn paragraph(text: &mut String, about: Option<&clap::builder::StyledStr>) {
@@ -124,7 +147,10 @@ mod tests {
             std::fs::write(path, &current).unwrap();
         }
         let written = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(written, current, "docs/mactl.md is stale: `cargo xtask codegen` writes it");
+        assert_eq!(
+            written, current,
+            "docs/mactl.md is stale: `cargo xtask codegen` writes it"
+        );
     }
 
     #[test]
@@ -132,7 +158,10 @@ mod tests {
         let mut root = args::command("mactl").term_width(100);
         root.build();
         let mut text = root.render_help().to_string();
-        for command in root.get_subcommands_mut().filter(|command| !command.is_hide_set()) {
+        for command in root
+            .get_subcommands_mut()
+            .filter(|command| !command.is_hide_set())
+        {
             text.push_str(&format!("\n==== {}\n", command.get_name()));
             let mut command = command.clone().term_width(100);
             text.push_str(&command.render_help().to_string());

@@ -16,7 +16,9 @@ impl Paint {
     /// (<https://no-color.org>).
     pub fn decide(is_terminal: bool, no_color: Option<&str>, term: Option<&str>) -> Self {
         let unwanted = no_color.is_some_and(|value| !value.is_empty()) || term == Some("dumb");
-        Self { enabled: is_terminal && !unwanted }
+        Self {
+            enabled: is_terminal && !unwanted,
+        }
     }
 
     /// Colours for standard output.
@@ -86,7 +88,10 @@ mod tests {
     fn colours_need_a_terminal_that_wants_them() {
         let colours = |terminal, no_color, term| Paint::decide(terminal, no_color, term).enabled;
         assert!(colours(true, None, Some("xterm")));
-        assert!(colours(true, Some(""), None), "an empty NO_COLOR counts as unset");
+        assert!(
+            colours(true, Some(""), None),
+            "an empty NO_COLOR counts as unset"
+        );
         assert!(!colours(true, Some("1"), Some("xterm")));
         assert!(!colours(true, None, Some("dumb")));
         assert!(!colours(false, None, Some("xterm")));

@@ -4,8 +4,8 @@
 
 use jiff::Timestamp;
 use model::{
-    Epoch, Finding, IdcName, IdcRole, LinkPhase, MemberRole, PositionText, Receipt, TransitionKind,
-    UnitKey,
+    Epoch, FenceProof, Finding, IdcName, IdcRole, LinkPhase, MemberRole, Phase, PositionText,
+    Receipt, TransitionKind, UnitKey,
 };
 use serde::Serialize;
 
@@ -95,7 +95,7 @@ pub struct UnitView {
     /// A switchover or failover that is under way.
     pub under_way: Option<RequestView>,
     /// How the present epoch began.
-    pub last_transition: Option<TransitionView>,
+    pub last_transition: Option<ReceiptView>,
     /// The conditions that say something is wrong.
     pub complaints: Vec<Complaint>,
 }
@@ -106,6 +106,13 @@ impl UnitView {
         self.members.iter().find(|member| member.idc == *idc)
     }
 
+    /// The condition of this type, if it says that something is wrong.
+    pub fn complaint(&self, condition: &str) -> Option<&Complaint> {
+        self.complaints
+            .iter()
+            .find(|complaint| complaint.condition == condition)
+    }
+
     /// The IDCs it has members in.
     pub fn idcs(&self) -> impl Iterator<Item = &IdcName> {
         self.members.iter().map(|member| &member.idc)
@@ -113,7 +120,9 @@ impl UnitView {
 
     /// The link from one IDC to another.
     pub fn link(&self, source: &IdcName, target: &IdcName) -> Option<&LinkView> {
-        self.links.iter().find(|link| link.source == *source && link.target == *target)
+        self.links
+            .iter()
+            .find(|link| link.source == *source && link.target == *target)
     }
 }
 
@@ -168,8 +177,12 @@ pub struct MemberView {
     pub lag_millis: Option<u64>,
     /// Its position.
     pub position: Option<PositionText>,
-    /// Transactions that only this copy has, since a failover left them behind.
-    pub stranded: u64,
+    /// Transactions that only this copy has, since a failover left them behind; `None` where
+    /// nobody has looked.
+    pub stranded: Option<u64>,
+    /// Whether every blocking check of preflight passed; `None` where that is not known for the
+    /// single member.
+    pub preflight_passed: Option<bool>,
     /// What preflight found.
     pub findings: Vec<Finding>,
     /// What its arbiter is doing or waiting for, as a sentence.
@@ -218,7 +231,9 @@ pub struct RequestView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "phase", rename_all_fields = "camelCase")]
 pub enum Progress {
-    /// Asked for.
+    /// Written down; the operator has not passed it on yet.
+    Pending,
+    /// Asked of the arbiters.
     Requested,
     /// The target says that it can take over.
     TargetReady {
@@ -252,41 +267,98 @@ pub enum Progress {
 impl Progress {
     /// Whether nothing further will happen.
     pub fn is_final(&self) -> bool {
-        matches!(self, Self::Done { .. } | Self::Refused { .. } | Self::Cancelled { .. })
+        matches!(
+            self,
+            Self::Done { .. } | Self::Refused { .. } | Self::Cancelled { .. }
+        )
     }
 }
 
-/// How an epoch began, in short.
+/// How an epoch began.
+///
+/// etcd holds all of it; the Kubernetes API holds all of it for what was asked for by a
+/// `Switchover`, and the outline of the last transition of any kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct TransitionView {
-    /// What it was.
-    pub kind: TransitionKind,
+pub struct ReceiptView {
+    /// The epoch that began.
+    pub epoch: Epoch,
+    /// `First`, `Switchover`, `Failover` or `Retake`.
+    pub kind: String,
     /// The primary before.
     pub from: Option<IdcName>,
     /// The primary since.
-    pub to: IdcName,
-    /// The epoch that began.
-    pub epoch: Epoch,
+    pub to: Option<IdcName>,
     /// One CamelCase word.
     pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// When the transition began.
+    pub started_at: Option<Timestamp>,
     /// When the new primary was open.
-    pub at: Option<Timestamp>,
-    /// How long nothing was writable, in milliseconds, where that is known.
+    pub opened_at: Timestamp,
+    /// How long nothing was writable, in milliseconds; `None` where the beginning is not known.
     pub write_pause_millis: Option<u64>,
+    /// How the old primary is known to be closed, as a sentence; `None` where that is not known
+    /// here.
+    pub proof: Option<String>,
+    /// What the new primary had applied of the old one.
+    pub applied: Option<String>,
+    /// The steps in order.
+    pub phases: Vec<Phase>,
 }
 
-impl From<&Receipt> for TransitionView {
+impl From<&Receipt> for ReceiptView {
     fn from(receipt: &Receipt) -> Self {
         Self {
-            kind: receipt.kind,
-            from: receipt.from.clone(),
-            to: receipt.to.clone(),
             epoch: receipt.epoch,
+            kind: match receipt.kind {
+                TransitionKind::First => "First",
+                TransitionKind::Switchover => "Switchover",
+                TransitionKind::Failover => "Failover",
+                TransitionKind::Retake => "Retake",
+            }
+            .to_owned(),
+            from: receipt.from.clone(),
+            to: Some(receipt.to.clone()),
             reason: receipt.reason.clone(),
-            at: Some(receipt.opened_at),
+            message: receipt.message.clone(),
+            started_at: Some(receipt.started_at),
+            opened_at: receipt.opened_at,
             write_pause_millis: receipt.write_pause_millis,
+            proof: Some(proof(receipt)),
+            applied: receipt.applied.as_ref().map(ToString::to_string),
+            phases: receipt.phases.clone(),
         }
+    }
+}
+
+/// How the old primary is known to be closed.
+fn proof(receipt: &Receipt) -> String {
+    match (&receipt.proof, &receipt.from) {
+        (
+            Some(FenceProof::Fenced {
+                identity,
+                position,
+                at,
+                ..
+            }),
+            _,
+        ) => {
+            format!(
+                "server {} was fenced at {at:.0}, at position {position}",
+                identity.0
+            )
+        }
+        (Some(FenceProof::GuardExpired { identity, at }), _) => format!(
+            "server {} was out of reach; its guard's last deadline had passed at {at:.0}",
+            identity.0
+        ),
+        (Some(FenceProof::NeverOpened { at }), _) => {
+            format!("it was never opened in that epoch (seen at {at:.0})")
+        }
+        (None, Some(from)) => format!("the lease of {from} had run out"),
+        (None, None) => "none needed: the Unit had no primary before".to_owned(),
     }
 }
 

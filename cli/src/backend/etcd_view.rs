@@ -48,7 +48,9 @@ pub fn unit(key: &UnitKey, state: &UnitState, reports: &Reports) -> Option<UnitV
         if let Some(status) = report(&doc.idc) {
             view.writable = Some(status.writable);
             view.reachable = Some(status.reachable);
-            view.lag_millis = status.lag_millis.filter(|_| view.role != MemberRole::Primary);
+            view.lag_millis = status
+                .lag_millis
+                .filter(|_| view.role != MemberRole::Primary);
             view.position.clone_from(&status.position);
             view.findings.clone_from(&status.findings);
             view.message.clone_from(&status.message);
@@ -58,8 +60,14 @@ pub fn unit(key: &UnitKey, state: &UnitState, reports: &Reports) -> Option<UnitV
     Some(UnitView {
         unit: key.clone(),
         phase: phase(doc, state),
-        primary: state.primary.as_ref().map(|primary| primary.value.idc.clone()),
-        epoch: state.epoch.as_ref().map_or(Epoch::NONE, |epoch| epoch.value.epoch),
+        primary: state
+            .primary
+            .as_ref()
+            .map(|primary| primary.value.idc.clone()),
+        epoch: state
+            .epoch
+            .as_ref()
+            .map_or(Epoch::NONE, |epoch| epoch.value.epoch),
         paused: doc.paused,
         max_lag_millis: doc.failover.max_lag_millis,
         automatic_failover: doc.failover.mode == FailoverMode::Automatic,
@@ -77,7 +85,10 @@ pub fn unit(key: &UnitKey, state: &UnitState, reports: &Reports) -> Option<UnitV
 
 fn member(doc: &MemberDoc, state: &UnitState) -> MemberView {
     let record = state.members.get(&doc.idc).map(|record| &record.value);
-    let primary = state.primary.as_ref().is_some_and(|primary| primary.value.idc == doc.idc);
+    let primary = state
+        .primary
+        .as_ref()
+        .is_some_and(|primary| primary.value.idc == doc.idc);
     let role = match record {
         _ if primary => MemberRole::Primary,
         Some(record) if record.preflight_passed => MemberRole::Replica,
@@ -88,11 +99,16 @@ fn member(doc: &MemberDoc, state: &UnitState) -> MemberView {
         endpoint: doc.endpoint.to_string(),
         priority: doc.priority,
         role,
-        writable: record.filter(|record| record.reachable).map(|record| !record.fenced),
+        writable: record
+            .filter(|record| record.reachable)
+            .map(|record| !record.fenced),
         reachable: record.map(|record| record.reachable),
         lag_millis: None,
         position: None,
-        stranded: 0,
+        stranded: None,
+        preflight_passed: record
+            .filter(|record| record.reachable)
+            .map(|record| record.preflight_passed),
         findings: Vec::new(),
         message: message(doc, record, state),
     }
@@ -112,9 +128,14 @@ fn message(doc: &MemberDoc, record: Option<&MemberRecord>, state: &UnitState) ->
 }
 
 fn phase(doc: &UnitDoc, state: &UnitState) -> UnitPhase {
-    let requested = state.intent.as_ref().is_some_and(|intent| !intent.value.phase.is_final());
-    let candidate =
-        state.members.values().any(|record| record.value.reachable && record.value.preflight_passed);
+    let requested = state
+        .intent
+        .as_ref()
+        .is_some_and(|intent| !intent.value.phase.is_final());
+    let candidate = state
+        .members
+        .values()
+        .any(|record| record.value.reachable && record.value.preflight_passed);
     match &state.primary {
         _ if requested => UnitPhase::SwitchingOver,
         _ if doc.paused => UnitPhase::Paused,
@@ -140,13 +161,21 @@ pub fn request(intent: &Intent) -> RequestView {
 pub fn progress(phase: &IntentPhase) -> Progress {
     match phase {
         IntentPhase::Requested => Progress::Requested,
-        IntentPhase::TargetReady { lag_millis } => {
-            Progress::TargetReady { lag_millis: Some(*lag_millis) }
-        }
+        IntentPhase::TargetReady { lag_millis } => Progress::TargetReady {
+            lag_millis: Some(*lag_millis),
+        },
         IntentPhase::Fenced { .. } => Progress::Fenced,
-        IntentPhase::HandedOver { epoch, .. } => Progress::HandedOver { epoch: Some(*epoch) },
-        IntentPhase::Done { epoch } => Progress::Done { epoch: Some(*epoch) },
-        IntentPhase::Refused { reason } => Progress::Refused { reason: reason.clone() },
-        IntentPhase::Cancelled { reason } => Progress::Cancelled { reason: reason.clone() },
+        IntentPhase::HandedOver { epoch, .. } => Progress::HandedOver {
+            epoch: Some(*epoch),
+        },
+        IntentPhase::Done { epoch } => Progress::Done {
+            epoch: Some(*epoch),
+        },
+        IntentPhase::Refused { reason } => Progress::Refused {
+            reason: reason.clone(),
+        },
+        IntentPhase::Cancelled { reason } => Progress::Cancelled {
+            reason: reason.clone(),
+        },
     }
 }

@@ -29,11 +29,17 @@ pub fn failover(
     request: FailoverRequest<'_>,
     call: &Invocation,
 ) -> Result<Decision, Failure> {
-    let target = request.to.map(|to| member(unit, to, false, call)).transpose()?;
+    let target = request
+        .to
+        .map(|to| member(unit, to, false, call))
+        .transpose()?;
     if let (true, Some(primary)) = (request.expect_no_primary, &unit.primary) {
         return Err(Failure::refused(
             not_begun(&unit.unit, false, request.to),
-            format!("it was expected to have no primary, but {primary} is it (epoch {})", unit.epoch),
+            format!(
+                "it was expected to have no primary, but {primary} is it (epoch {})",
+                unit.epoch
+            ),
         )
         .next(call.own(&format!("status {}", unit.unit))));
     }
@@ -63,15 +69,31 @@ fn plan(
 ) -> Plan {
     let candidates: Vec<&MemberView> = match target {
         Some(target) => vec![target],
-        None => unit.members.iter().filter(|member| !is_primary(unit, member)).collect(),
+        None => unit
+            .members
+            .iter()
+            .filter(|member| !is_primary(unit, member))
+            .collect(),
     };
     let mut checks = vec![old_primary_check(unit, call)];
     checks.extend(unit.under_way.iter().map(replaced_check));
+    // The lost primary alone makes it fail, so it is only told.
+    checks.extend(unit.complaint("PreflightPassed").map(|complaint| {
+        Check::unknown(format!(
+            "preflight of the Unit has not passed: {}",
+            complaint.message
+        ))
+    }));
     if let Some(target) = target {
         checks.extend(candidate_checks(unit, target, call));
         checks.push(lag_check(unit, target, request.allow_data_loss, call));
     } else {
-        checks.push(any_candidate_check(unit, &candidates, request.allow_data_loss, call));
+        checks.push(any_candidate_check(
+            unit,
+            &candidates,
+            request.allow_data_loss,
+            call,
+        ));
     }
     Plan {
         unit: unit.unit.clone(),
@@ -103,7 +125,10 @@ fn sentences(unit: &UnitView, target: Option<&MemberView>) -> Vec<String> {
         ),
         None => "The Unit has no primary, so nothing has to be fenced.".to_owned(),
     };
-    vec![first, format!("{new} then takes writes under epoch {}.", unit.epoch.next())]
+    vec![
+        first,
+        format!("{new} then takes writes under epoch {}.", unit.epoch.next()),
+    ]
 }
 
 /// A primary that is well should be switched over instead; that is a warning, not a refusal, since
@@ -113,11 +138,13 @@ fn old_primary_check(unit: &UnitView, call: &Invocation) -> Check {
         return Check::passed("the Unit has no primary");
     };
     let member = unit.member(primary);
-    let well = member.is_some_and(|member| {
-        member.writable == Some(true) && member.reachable != Some(false)
-    });
+    let well = member
+        .is_some_and(|member| member.writable == Some(true) && member.reachable != Some(false));
     if well {
-        let to = unit.idcs().find(|idc| *idc != primary).map_or("IDC", IdcName::as_str);
+        let to = unit
+            .idcs()
+            .find(|idc| *idc != primary)
+            .map_or("IDC", IdcName::as_str);
         return Check::new(
             Verdict::Unknown,
             format!("the primary {primary} looks healthy; a switchover would lose nothing"),
@@ -129,8 +156,16 @@ fn old_primary_check(unit: &UnitView, call: &Invocation) -> Check {
 
 /// A request that this one takes the place of.
 fn replaced_check(request: &RequestView) -> Check {
-    let what = if request.planned { "switchover" } else { "failover" };
-    let to = request.to.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
+    let what = if request.planned {
+        "switchover"
+    } else {
+        "failover"
+    };
+    let to = request
+        .to
+        .as_ref()
+        .map(|to| format!(" to {to}"))
+        .unwrap_or_default();
     Check::unknown(format!(
         "a {what}{to} is under way ({}); this failover takes its place",
         request.id
@@ -140,9 +175,11 @@ fn replaced_check(request: &RequestView) -> Check {
 fn lag_check(unit: &UnitView, target: &MemberView, loss_allowed: bool, call: &Invocation) -> Check {
     let (idc, bound) = (&target.idc, unit.max_lag_millis);
     match target.lag_millis {
-        Some(lag) if lag <= bound => {
-            Check::passed(format!("{idc} is {} behind (maxLag {})", millis(lag), millis(bound)))
-        }
+        Some(lag) if lag <= bound => Check::passed(format!(
+            "{idc} is {} behind (maxLag {})",
+            millis(lag),
+            millis(bound)
+        )),
         Some(lag) if loss_allowed => Check::unknown(format!(
             "{idc} is {} behind, more than maxLag {}; that is allowed by --allow-data-loss",
             millis(lag),
@@ -153,7 +190,10 @@ fn lag_check(unit: &UnitView, target: &MemberView, loss_allowed: bool, call: &In
             millis(lag),
             millis(bound)
         ))
-        .next(call.own(&format!("failover {} --to {idc} --allow-data-loss --dry-run", unit.unit))),
+        .next(call.own(&format!(
+            "failover {} --to {idc} --allow-data-loss --dry-run",
+            unit.unit
+        ))),
         None => Check::unknown(format!(
             "how far {idc} is behind is not known here; its arbiter judges it"
         )),
@@ -164,7 +204,11 @@ fn eligible(unit: &UnitView, member: &MemberView, loss_allowed: bool) -> Result<
     if member.reachable == Some(false) {
         return Err(format!("{} does not answer", member.idc));
     }
-    if member.findings.iter().any(|finding| finding.severity == Severity::Blocking) {
+    let blocked = member
+        .findings
+        .iter()
+        .any(|finding| finding.severity == Severity::Blocking);
+    if blocked || member.preflight_passed == Some(false) {
         return Err(format!("{} does not pass preflight", member.idc));
     }
     match member.lag_millis {
@@ -198,14 +242,17 @@ fn any_candidate_check(
 
 /// What may be lost, in plain words.
 fn loss(unit: &UnitView, candidates: &[&MemberView], allowed: bool) -> String {
-    let old = unit.primary.as_ref().map_or_else(
-        || "the last primary".to_owned(),
-        ToString::to_string,
-    );
-    let worst = candidates.iter().map(|member| member.lag_millis).max_by_key(|lag| {
-        // Not knowing is worse than any lag.
-        lag.map_or(u64::MAX, |lag| lag)
-    });
+    let old = unit
+        .primary
+        .as_ref()
+        .map_or_else(|| "the last primary".to_owned(), ToString::to_string);
+    let worst = candidates
+        .iter()
+        .map(|member| member.lag_millis)
+        .max_by_key(|lag| {
+            // Not knowing is worse than any lag.
+            lag.map_or(u64::MAX, |lag| lag)
+        });
     let how_much = match worst.flatten() {
         Some(lag) => format!(
             "Writes that {old} acknowledged in about its last {} may be missing",
@@ -218,7 +265,10 @@ fn loss(unit: &UnitView, candidates: &[&MemberView], allowed: bool) -> String {
     let limit = if allowed {
         "--allow-data-loss: the new primary is promoted however far it is behind".to_owned()
     } else {
-        format!("a copy more than {} behind is not promoted", millis(unit.max_lag_millis))
+        format!(
+            "a copy more than {} behind is not promoted",
+            millis(unit.max_lag_millis)
+        )
     };
     format!(
         "{how_much}; {limit}. What is missing stays in the database of {old} and is not merged by \

@@ -9,12 +9,12 @@ mod switchover;
 pub use failover::{FailoverRequest, failover};
 pub use switchover::{SwitchoverRequest, switchover};
 
-use model::{Epoch, IdcName, Receipt, Severity, TransitionKind, UnitKey};
+use model::{Epoch, IdcName, Severity, UnitKey};
 
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::names;
-use crate::view::{MemberView, RequestView, UnitView};
+use crate::view::{MemberView, ReceiptView, RequestView, UnitView};
 
 /// What to do about a request.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,7 +28,8 @@ pub enum Decision {
 }
 
 /// A request that can be made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Plan {
     /// The Unit.
     pub unit: UnitKey,
@@ -55,8 +56,11 @@ pub struct Plan {
 impl Plan {
     /// The failed checks as a refusal, if there are any.
     pub fn refusal(&self) -> Option<Failure> {
-        let failed: Vec<&Check> =
-            self.checks.iter().filter(|check| check.verdict == Verdict::Failed).collect();
+        let failed: Vec<&Check> = self
+            .checks
+            .iter()
+            .filter(|check| check.verdict == Verdict::Failed)
+            .collect();
         if failed.is_empty() {
             return None;
         }
@@ -81,9 +85,21 @@ impl Plan {
 
     /// The command that asks for the same again, or takes up following it.
     pub fn command(&self) -> String {
-        let what = if self.planned { "switchover" } else { "failover" };
-        let to = self.to.as_ref().map(|to| format!(" --to {to}")).unwrap_or_default();
-        let loss = if self.allow_data_loss { " --allow-data-loss" } else { "" };
+        let what = if self.planned {
+            "switchover"
+        } else {
+            "failover"
+        };
+        let to = self
+            .to
+            .as_ref()
+            .map(|to| format!(" --to {to}"))
+            .unwrap_or_default();
+        let loss = if self.allow_data_loss {
+            " --allow-data-loss"
+        } else {
+            ""
+        };
         format!("{what} {}{to}{loss}", self.unit)
     }
 }
@@ -102,7 +118,11 @@ pub struct Check {
 
 impl Check {
     fn new(verdict: Verdict, message: impl Into<String>) -> Self {
-        Self { verdict, message: message.into(), next: Vec::new() }
+        Self {
+            verdict,
+            message: message.into(),
+            next: Vec::new(),
+        }
     }
 
     fn passed(message: impl Into<String>) -> Self {
@@ -150,10 +170,10 @@ const SWITCHOVER_LIMIT_MILLIS: u64 = 500;
 
 /// Predicts the write pause of a planned switchover: by the earlier ones of this Unit, otherwise by
 /// the target's lag and the limit of everything else.
-fn predicted_pause(lag_millis: Option<u64>, receipts: &[Receipt]) -> Option<Prediction> {
+fn predicted_pause(lag_millis: Option<u64>, receipts: &[ReceiptView]) -> Option<Prediction> {
     let mut earlier: Vec<u64> = receipts
         .iter()
-        .filter(|receipt| receipt.kind == TransitionKind::Switchover)
+        .filter(|receipt| receipt.kind == "Switchover")
         .filter_map(|receipt| receipt.write_pause_millis)
         .take(5)
         .collect();
@@ -163,7 +183,10 @@ fn predicted_pause(lag_millis: Option<u64>, receipts: &[Receipt]) -> Option<Pred
             1 => "as measured at the last switchover of this Unit".to_owned(),
             number => format!("the median of this Unit's last {number} switchovers"),
         };
-        return Some(Prediction { millis: *median, basis });
+        return Some(Prediction {
+            millis: *median,
+            basis,
+        });
     }
     // The target is nearly level before the fence begins, so its lag now is an upper bound of what
     // is left to apply.
@@ -178,7 +201,11 @@ fn predicted_pause(lag_millis: Option<u64>, receipts: &[Receipt]) -> Option<Pred
 }
 
 fn not_begun(unit: &UnitKey, planned: bool, to: Option<&IdcName>) -> String {
-    let what = if planned { "switched over" } else { "failed over" };
+    let what = if planned {
+        "switched over"
+    } else {
+        "failed over"
+    };
     let to = to.map(|to| format!(" to {to}")).unwrap_or_default();
     format!("Unit {unit} was not {what}{to}")
 }
@@ -196,19 +223,28 @@ fn member<'a>(
     let known: Vec<&str> = unit.idcs().map(IdcName::as_str).collect();
     let failure = Failure::failed(
         not_begun(&unit.unit, planned, Some(to)),
-        format!("it has no member in IDC {to}; its members are in {}", known.join(", ")),
+        format!(
+            "it has no member in IDC {to}; its members are in {}",
+            known.join(", ")
+        ),
     );
     let what = if planned { "switchover" } else { "failover" };
     let similar = names::similar_words(to.as_str(), known.iter().copied());
     let replicas: Vec<&str> = match similar.as_slice() {
         [] => known
             .into_iter()
-            .filter(|idc| unit.primary.as_ref().is_none_or(|primary| primary.as_str() != *idc))
+            .filter(|idc| {
+                unit.primary
+                    .as_ref()
+                    .is_none_or(|primary| primary.as_str() != *idc)
+            })
             .collect(),
         similar => similar.to_vec(),
     };
     Err(failure.next_all(
-        replicas.iter().map(|idc| call.own(&format!("{what} {} --to {idc}", unit.unit))),
+        replicas
+            .iter()
+            .map(|idc| call.own(&format!("{what} {} --to {idc}", unit.unit))),
     ))
 }
 
@@ -221,7 +257,10 @@ fn under_way(
     to: Option<&IdcName>,
     call: &Invocation,
 ) -> Result<Option<RequestView>, Failure> {
-    let Some(request) = unit.under_way.as_ref().filter(|request| !request.progress.is_final())
+    let Some(request) = unit
+        .under_way
+        .as_ref()
+        .filter(|request| !request.progress.is_final())
     else {
         return Ok(None);
     };
@@ -231,8 +270,16 @@ fn under_way(
     if !planned {
         return Ok(None);
     }
-    let what = if request.planned { "switchover" } else { "failover" };
-    let target = request.to.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
+    let what = if request.planned {
+        "switchover"
+    } else {
+        "failover"
+    };
+    let target = request
+        .to
+        .as_ref()
+        .map(|to| format!(" to {to}"))
+        .unwrap_or_default();
     Err(Failure::refused(
         not_begun(&unit.unit, planned, to),
         format!("a {what}{target} is under way ({})", request.id),
@@ -263,15 +310,23 @@ fn candidate_checks(unit: &UnitView, member: &MemberView, call: &Invocation) -> 
         .filter(|finding| finding.severity == Severity::Blocking)
         .map(ToString::to_string)
         .collect();
-    checks.push(if blocking.is_empty() {
-        Check::passed(format!("no finding of preflight stands against {idc}"))
-    } else {
-        Check::failed(format!("preflight of {idc}: {}", blocking.join("; ")))
-            .next(call.own(&format!("preflight {}", unit.unit)))
+    let preflight = call.own(&format!("preflight {}", unit.unit));
+    checks.push(match (blocking.is_empty(), member.preflight_passed) {
+        (false, _) => {
+            Check::failed(format!("preflight of {idc}: {}", blocking.join("; "))).next(preflight)
+        }
+        (true, Some(false)) => {
+            Check::failed(format!("preflight of {idc} has not passed")).next(preflight)
+        }
+        (true, _) => Check::passed(format!("no finding of preflight stands against {idc}")),
     });
     checks
 }
 
 fn remark(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(" ({message})") }
+    if message.is_empty() {
+        String::new()
+    } else {
+        format!(" ({message})")
+    }
 }

@@ -1,12 +1,14 @@
 //! Planned: nothing may be lost.
 
-use model::{IdcName, LinkPhase, Receipt};
+use model::{IdcName, LinkPhase};
 
-use super::{Check, Decision, Plan, candidate_checks, member, not_begun, predicted_pause, under_way};
+use super::{
+    Check, Decision, Plan, candidate_checks, member, not_begun, predicted_pause, under_way,
+};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::render::millis;
-use crate::view::{IdcView, MemberView, UnitView};
+use crate::view::{IdcView, MemberView, ReceiptView, UnitView};
 
 /// What was asked for.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +27,7 @@ pub struct SwitchoverRequest<'a> {
 pub fn switchover(
     unit: &UnitView,
     idcs: &[IdcView],
-    receipts: &[Receipt],
+    receipts: &[ReceiptView],
     request: SwitchoverRequest<'_>,
     call: &Invocation,
 ) -> Result<Decision, Failure> {
@@ -34,10 +36,16 @@ pub fn switchover(
     if let Some(expected) = request.expected_primary
         && unit.primary.as_ref() != Some(expected)
     {
-        let seen = unit.primary.as_ref().map_or("it has none".to_owned(), |idc| format!("it is {idc}"));
+        let seen = unit
+            .primary
+            .as_ref()
+            .map_or("it has none".to_owned(), |idc| format!("it is {idc}"));
         return Err(Failure::refused(
             not_begun(&unit.unit, true, Some(to)),
-            format!("its primary was expected to be {expected}, but {seen} (epoch {})", unit.epoch),
+            format!(
+                "its primary was expected to be {expected}, but {seen} (epoch {})",
+                unit.epoch
+            ),
         )
         .next(call.own(&format!("status {}", unit.unit))));
     }
@@ -65,19 +73,31 @@ pub fn switchover(
 fn plan(
     unit: &UnitView,
     idcs: &[IdcView],
-    receipts: &[Receipt],
+    receipts: &[ReceiptView],
     target: &MemberView,
     call: &Invocation,
 ) -> Plan {
     let to = &target.idc;
     let from = unit.primary.clone();
-    let old = from.as_ref().map_or_else(|| "the primary".to_owned(), ToString::to_string);
+    let old = from
+        .as_ref()
+        .map_or_else(|| "the primary".to_owned(), ToString::to_string);
     let mut checks = Vec::new();
-    checks.extend(from.iter().chain([to]).map(|idc| arbiter_check(idcs, idc, call)));
-    checks.extend(unit.primary.as_ref().and_then(|idc| unit.member(idc)).map(primary_check));
+    checks.extend(
+        from.iter()
+            .chain([to])
+            .map(|idc| arbiter_check(idcs, idc, call)),
+    );
+    checks.extend(
+        unit.primary
+            .as_ref()
+            .and_then(|idc| unit.member(idc))
+            .map(primary_check),
+    );
     checks.extend(candidate_checks(unit, target, call));
     checks.push(lag_check(unit, target, call));
-    checks.push(stranded_check(target));
+    checks.extend(preflight_check(unit, call));
+    checks.extend(target.stranded.map(|number| stranded_check(to, number)));
     if let Some(from) = &from {
         // Both ways: one carries what is left, the other goes on from the hand-over.
         checks.push(link_check(unit, from, to, call));
@@ -93,7 +113,10 @@ fn plan(
         sentences: vec![
             format!("{to} catches up while {old} still takes writes."),
             format!("{old} is fenced: sessions that write there are cut, further writes refused."),
-            format!("{to} applies the rest and takes writes under epoch {}.", unit.epoch.next()),
+            format!(
+                "{to} applies the rest and takes writes under epoch {}.",
+                unit.epoch.next()
+            ),
             format!("If {to} cannot catch up in time, {old} takes writes again. Nothing is lost."),
         ],
         loss: None,
@@ -103,12 +126,18 @@ fn plan(
 }
 
 fn arbiter_check(idcs: &[IdcView], idc: &IdcName, call: &Invocation) -> Check {
-    let alive = idcs.iter().find(|view| view.name == *idc).and_then(|view| view.arbiter_alive);
+    let alive = idcs
+        .iter()
+        .find(|view| view.name == *idc)
+        .and_then(|view| view.arbiter_alive);
     match alive {
         Some(true) => Check::passed(format!("the arbiter of {idc} is alive")),
-        Some(false) => Check::failed(format!("the arbiter of {idc} is silent"))
-            .next(call.own("status")),
-        None => Check::unknown(format!("whether the arbiter of {idc} is alive is not known")),
+        Some(false) => {
+            Check::failed(format!("the arbiter of {idc} is silent")).next(call.own("status"))
+        }
+        None => Check::unknown(format!(
+            "whether the arbiter of {idc} is alive is not known"
+        )),
     }
 }
 
@@ -121,16 +150,20 @@ fn primary_check(primary: &MemberView) -> Check {
         )),
         (_, Some(true)) => Check::passed(format!("the primary {idc} takes writes")),
         (_, Some(false)) => Check::failed(format!("the primary {idc} takes no writes now")),
-        (_, None) => Check::unknown(format!("whether the primary {idc} takes writes is not known")),
+        (_, None) => Check::unknown(format!(
+            "whether the primary {idc} takes writes is not known"
+        )),
     }
 }
 
 fn lag_check(unit: &UnitView, target: &MemberView, call: &Invocation) -> Check {
     let (idc, bound) = (&target.idc, unit.max_lag_millis);
     match target.lag_millis {
-        Some(lag) if lag <= bound => {
-            Check::passed(format!("{idc} is {} behind (bound {})", millis(lag), millis(bound)))
-        }
+        Some(lag) if lag <= bound => Check::passed(format!(
+            "{idc} is {} behind (bound {})",
+            millis(lag),
+            millis(bound)
+        )),
         Some(lag) => Check::failed(format!(
             "{idc} is {} behind, more than the Unit's maxLag of {}",
             millis(lag),
@@ -143,9 +176,20 @@ fn lag_check(unit: &UnitView, target: &MemberView, call: &Invocation) -> Check {
     }
 }
 
-fn stranded_check(target: &MemberView) -> Check {
-    let idc = &target.idc;
-    match target.stranded {
+/// The condition of the whole Unit: a planned move can wait until it is mended.
+fn preflight_check(unit: &UnitView, call: &Invocation) -> Option<Check> {
+    let complaint = unit.complaint("PreflightPassed")?;
+    Some(
+        Check::failed(format!(
+            "preflight of the Unit has not passed: {}",
+            complaint.message
+        ))
+        .next(call.own(&format!("preflight {}", unit.unit))),
+    )
+}
+
+fn stranded_check(idc: &IdcName, number: u64) -> Check {
+    match number {
         0 => Check::passed(format!("{idc} holds no stranded transactions")),
         number => Check::failed(format!(
             "{idc} holds {} that no other copy has",
@@ -159,17 +203,21 @@ fn link_check(unit: &UnitView, source: &IdcName, target: &IdcName, call: &Invoca
     let Some(link) = unit.link(source, target) else {
         return Check::unknown(format!("how the {name} does is not known here"));
     };
-    let describe =
-        call.kubectl(&format!("-n {} describe synclink {}", unit.unit.namespace(), link.name));
+    let describe = call.kubectl(&format!(
+        "-n {} describe synclink {}",
+        unit.unit.namespace(),
+        link.name
+    ));
     match link.phase {
         _ if link.suspended => Check::failed(format!("the {name} is suspended")).next(describe),
         Some(LinkPhase::Streaming | LinkPhase::CatchingUp) if link.message.is_empty() => {
             Check::passed(format!("the {name} is streaming"))
         }
-        Some(phase) => {
-            Check::failed(format!("the {name} is {phase:?}{}", super::remark(&link.message)))
-                .next(describe)
-        }
+        Some(phase) => Check::failed(format!(
+            "the {name} is {phase:?}{}",
+            super::remark(&link.message)
+        ))
+        .next(describe),
         None => Check::failed(format!("the {name} has reported nothing yet")).next(describe),
     }
 }

@@ -1,14 +1,23 @@
 //! Transitions that were made.
 
 use jiff::Timestamp;
-use model::{FenceProof, Receipt, TransitionKind, UnitKey};
+use model::UnitKey;
 
 use super::{Table, ago, instant, millis};
 use crate::terminal::Paint;
+use crate::view::ReceiptView;
 
 /// The transitions of a Unit, the newest first.
-pub fn history(receipts: &[Receipt], wide: bool, now: Timestamp) -> String {
-    let mut heading = vec!["epoch", "kind", "from", "to", "when", "write pause", "reason"];
+pub fn history(receipts: &[ReceiptView], wide: bool, now: Timestamp) -> String {
+    let mut heading = vec![
+        "epoch",
+        "kind",
+        "from",
+        "to",
+        "when",
+        "write pause",
+        "reason",
+    ];
     if wide {
         heading.extend(["opened at", "steps"]);
     }
@@ -16,9 +25,15 @@ pub fn history(receipts: &[Receipt], wide: bool, now: Timestamp) -> String {
     for receipt in receipts {
         let mut cells = vec![
             receipt.epoch.to_string(),
-            kind(receipt.kind).to_owned(),
-            receipt.from.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string),
-            receipt.to.to_string(),
+            receipt.kind.clone(),
+            receipt
+                .from
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), ToString::to_string),
+            receipt
+                .to
+                .as_ref()
+                .map_or_else(|| "-".to_owned(), ToString::to_string),
             ago(receipt.opened_at, now),
             pause(receipt.write_pause_millis),
             receipt.reason.clone(),
@@ -33,49 +48,40 @@ pub fn history(receipts: &[Receipt], wide: bool, now: Timestamp) -> String {
 }
 
 /// One transition in full.
-pub fn receipt(unit: &UnitKey, receipt: &Receipt, paint: Paint) -> String {
-    let from = receipt.from.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+pub fn receipt(unit: &UnitKey, receipt: &ReceiptView, paint: Paint) -> String {
+    let from = receipt
+        .from
+        .as_ref()
+        .map_or_else(|| "none".to_owned(), ToString::to_string);
     let mut table = Table::default();
     let mut line = |name: &str, value: String| table.row([paint.dim(name), value]);
-    line("kind", kind(receipt.kind).to_owned());
+    line("kind", receipt.kind.clone());
     line("from", from);
-    line("to", receipt.to.to_string());
+    line(
+        "to",
+        receipt
+            .to
+            .as_ref()
+            .map_or_else(|| "-".to_owned(), ToString::to_string),
+    );
     line("reason", format!("{}: {}", receipt.reason, receipt.message));
-    line("began", instant(receipt.started_at));
+    line("began", receipt.started_at.map_or_else(unknown, instant));
     line("opened", instant(receipt.opened_at));
     line("write pause", pause(receipt.write_pause_millis));
-    line("proof", proof(receipt));
-    let applied = receipt.applied.as_ref().map_or_else(|| "-".to_owned(), ToString::to_string);
-    line("applied", applied);
+    line("proof", receipt.proof.clone().unwrap_or_else(unknown));
+    line("applied", receipt.applied.clone().unwrap_or_else(unknown));
     for (index, phase) in receipt.phases.iter().enumerate() {
         let name = if index == 0 { "steps" } else { "" };
         line(name, format!("{} {}", phase.name, millis(phase.millis)));
     }
-    format!("{}\n{}", paint.strong(&format!("Unit {unit}, epoch {}", receipt.epoch)), table.text())
+    format!(
+        "{}\n{}",
+        paint.strong(&format!("Unit {unit}, epoch {}", receipt.epoch)),
+        table.text()
+    )
 }
 
-/// How the old primary is known to be closed.
-fn proof(receipt: &Receipt) -> String {
-    match (&receipt.proof, &receipt.from) {
-        (Some(FenceProof::Fenced { identity, position, at, .. }), _) => format!(
-            "server {} was fenced at {}, at position {position}",
-            identity.0,
-            instant(*at)
-        ),
-        (Some(FenceProof::GuardExpired { identity, at }), _) => format!(
-            "server {} was out of reach; its guard's last deadline had passed at {}",
-            identity.0,
-            instant(*at)
-        ),
-        (Some(FenceProof::NeverOpened { at }), _) => {
-            format!("it was never opened in that epoch (seen at {})", instant(*at))
-        }
-        (None, Some(from)) => format!("the lease of {from} had run out"),
-        (None, None) => "none needed: the Unit had no primary before".to_owned(),
-    }
-}
-
-pub(super) fn steps(receipt: &Receipt) -> String {
+pub(super) fn steps(receipt: &ReceiptView) -> String {
     let steps: Vec<String> = receipt
         .phases
         .iter()
@@ -85,15 +91,9 @@ pub(super) fn steps(receipt: &Receipt) -> String {
 }
 
 fn pause(pause: Option<u64>) -> String {
-    pause.map_or_else(|| "not known".to_owned(), millis)
+    pause.map_or_else(unknown, millis)
 }
 
-/// The kind as it is shown.
-pub(super) fn kind(kind: TransitionKind) -> &'static str {
-    match kind {
-        TransitionKind::First => "First",
-        TransitionKind::Switchover => "Switchover",
-        TransitionKind::Failover => "Failover",
-        TransitionKind::Retake => "Retake",
-    }
+fn unknown() -> String {
+    "not known".to_owned()
 }

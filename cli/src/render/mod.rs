@@ -10,7 +10,7 @@ mod transition;
 mod snapshots;
 
 pub use history::{history, receipt};
-pub use status::{problems, status, unit};
+pub use status::{next_step, problems, status, unit};
 pub use table::Table;
 pub use transition::{announcement, checks, dry_run, progress, receipt_summary, topology};
 
@@ -29,7 +29,13 @@ pub fn json<T: Serialize>(document: &T) -> Result<String, Failure> {
 /// The document as YAML.
 pub fn yaml<T: Serialize>(document: &T) -> Result<String, Failure> {
     serde_saphyr::to_string(document)
-        .map(|text| if text.ends_with('\n') { text } else { text + "\n" })
+        .map(|text| {
+            if text.ends_with('\n') {
+                text
+            } else {
+                text + "\n"
+            }
+        })
         .map_err(|error| Failure::failed("the result was not written as YAML", error.to_string()))
 }
 
@@ -70,7 +76,11 @@ pub fn instant(at: Timestamp) -> String {
 
 /// Counts things: `1 Unit`, `2 Units`.
 pub fn count(number: u64, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,9 @@ use model::{LinkPhase, MemberRole};
 
 use super::{Table, ago, count, instant, millis};
 use crate::terminal::Paint;
-use crate::view::{Gravity, IdcView, LinkView, MemberView, Problem, StatusView, UnitPhase, UnitView};
+use crate::view::{
+    Gravity, IdcView, LinkView, MemberView, Problem, StatusView, UnitPhase, UnitView,
+};
 
 /// The whole topology; `wide` adds positions, processes and links that are as they should be.
 pub fn status(view: &StatusView, wide: bool, paint: Paint) -> String {
@@ -20,7 +22,13 @@ pub fn status(view: &StatusView, wide: bool, paint: Paint) -> String {
     }
     let mut table = Table::default();
     for (index, idc) in view.idcs.iter().enumerate() {
-        table.row(idc_cells(idc, branch(index, view.idcs.len()), wide, view.at, paint));
+        table.row(idc_cells(
+            idc,
+            branch(index, view.idcs.len()),
+            wide,
+            view.at,
+            paint,
+        ));
     }
     text.push_str(&table.text());
     text.push('\n');
@@ -33,7 +41,11 @@ pub fn status(view: &StatusView, wide: bool, paint: Paint) -> String {
         text.push_str(&unit(one, wide, view.at, paint));
     }
     if wide {
-        text.push_str(&paint.dim(&format!("\nread from {} at {}", view.source, instant(view.at))));
+        text.push_str(&paint.dim(&format!(
+            "\nread from {} at {}",
+            view.source,
+            instant(view.at)
+        )));
         text.push('\n');
     }
     text
@@ -54,7 +66,10 @@ pub fn problems(problems: &[Problem], paint: Paint) -> String {
         };
         let mut lines = problem.message.lines();
         let first = lines.next().unwrap_or_default();
-        text.push_str(&format!("{mark} {}: {first}\n", paint.strong(&problem.object)));
+        text.push_str(&format!(
+            "{mark} {}: {first}\n",
+            paint.strong(&problem.object)
+        ));
         for line in lines {
             text.push_str(&format!("    {line}\n"));
         }
@@ -66,7 +81,7 @@ pub fn problems(problems: &[Problem], paint: Paint) -> String {
 }
 
 /// A next step, its further lines under its first.
-fn next_step(step: &str, indent: &str, paint: Paint) -> String {
+pub fn next_step(step: &str, indent: &str, paint: Paint) -> String {
     let mut text = String::new();
     for (index, line) in step.lines().enumerate() {
         let lead = if index == 0 { "next: " } else { "      " };
@@ -76,16 +91,14 @@ fn next_step(step: &str, indent: &str, paint: Paint) -> String {
 }
 
 fn branch(index: usize, of: usize) -> &'static str {
-    if index + 1 == of { "└─ " } else { "├─ " }
+    if index + 1 == of {
+        "└─ "
+    } else {
+        "├─ "
+    }
 }
 
-fn idc_cells(
-    idc: &IdcView,
-    branch: &str,
-    wide: bool,
-    now: Timestamp,
-    paint: Paint,
-) -> Vec<String> {
+fn idc_cells(idc: &IdcView, branch: &str, wide: bool, now: Timestamp, paint: Paint) -> Vec<String> {
     let heard = idc.last_heartbeat.map(|at| ago(at, now));
     let arbiter = match (idc.arbiter_alive, heard) {
         (Some(true), _) => paint.good("arbiter alive"),
@@ -97,8 +110,10 @@ fn idc_cells(
         0 => String::new(),
         number => format!("primary of {}", count(number, "Unit")),
     };
-    let mut cells =
-        vec![format!("{branch}{}", paint.strong(idc.name.as_str())), format!("{:?}", idc.role)];
+    let mut cells = vec![
+        format!("{branch}{}", paint.strong(idc.name.as_str())),
+        format!("{:?}", idc.role),
+    ];
     cells.extend([arbiter, primaries]);
     if wide {
         cells.push(idc.version.clone().unwrap_or_default());
@@ -126,7 +141,11 @@ pub fn unit(unit: &UnitView, wide: bool, now: Timestamp, paint: Paint) -> String
     );
     let mut remarks = Vec::new();
     remarks.extend(unit.under_way.as_ref().map(super::transition::under_way));
-    remarks.extend(unit.links.iter().filter_map(|link| link_line(link, wide, paint)));
+    remarks.extend(
+        unit.links
+            .iter()
+            .filter_map(|link| link_line(link, wide, paint)),
+    );
     if let (true, Some(last)) = (wide, &unit.last_transition) {
         remarks.push(super::transition::last_transition(last, now));
     }
@@ -168,7 +187,13 @@ fn member_cells(member: &MemberView, branch: &str, wide: bool, paint: Paint) -> 
     cells.extend([role.to_owned(), access, lag, member.endpoint.clone()]);
     if wide {
         cells.push(format!("priority {}", member.priority));
-        cells.push(member.position.as_ref().map(ToString::to_string).unwrap_or_default());
+        cells.push(
+            member
+                .position
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+        );
     }
     cells
 }
@@ -186,10 +211,16 @@ fn link_line(link: &LinkView, wide: bool, paint: Paint) -> Option<String> {
         (false, Some(LinkPhase::Streaming)) => "Streaming".to_owned(),
         (false, Some(phase)) => paint.warn(&format!("{phase:?}")),
     };
-    let lag = link.lag_millis.map(|lag| format!("  lag {}", millis(lag))).unwrap_or_default();
+    let lag = link
+        .lag_millis
+        .map(|lag| format!("  lag {}", millis(lag)))
+        .unwrap_or_default();
     let conflicts = match link.conflicts {
         0 => String::new(),
         number => format!("  {} held as conflicts", count(number, "change")),
     };
-    Some(format!("link {} → {}  {phase}{lag}{conflicts}", link.source, link.target))
+    Some(format!(
+        "link {} → {}  {phase}{lag}{conflicts}",
+        link.source, link.target
+    ))
 }

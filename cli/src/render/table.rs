@@ -9,7 +9,9 @@ pub struct Table {
 impl Table {
     /// A table with a heading, in capitals as kubectl writes it.
     pub fn with_heading(heading: &[&str]) -> Self {
-        Self { rows: vec![heading.iter().map(|cell| cell.to_uppercase()).collect()] }
+        Self {
+            rows: vec![heading.iter().map(|cell| cell.to_uppercase()).collect()],
+        }
     }
 
     /// Adds a row.
@@ -21,9 +23,15 @@ impl Table {
     pub fn lines(&self) -> Vec<String> {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| shown_width(cell)).max()
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| shown_width(cell))
+                .max()
         };
-        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| width(column).unwrap_or(0))
+            .collect();
         self.rows.iter().map(|row| padded(row, &widths)).collect()
     }
 
@@ -65,7 +73,11 @@ mod tests {
     #[test]
     fn columns_line_up_whatever_the_colours() {
         let mut table = Table::with_heading(&["idc", "state"]);
-        table.row(["sh".to_owned(), "\x1b[32mok\x1b[0m".to_owned(), "x".to_owned()]);
+        table.row([
+            "sh".to_owned(),
+            "\x1b[32mok\x1b[0m".to_owned(),
+            "x".to_owned(),
+        ]);
         table.row(["beijing".to_owned(), "silent".to_owned(), "y".to_owned()]);
         let text = table.text();
         assert_eq!(

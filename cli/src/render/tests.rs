@@ -6,9 +6,7 @@ use crate::fixtures::{self, call, idc, now};
 use crate::plan::{self, Decision, FailoverRequest, Plan, SwitchoverRequest};
 use crate::snapshot::assert_snapshot;
 use crate::terminal::Paint;
-use crate::view::{
-    Complaint, Progress, RequestView, StatusView, UnitPhase,
-};
+use crate::view::{Complaint, Progress, RequestView, StatusView, UnitPhase};
 
 const PLAIN: Paint = Paint::PLAIN;
 
@@ -29,7 +27,11 @@ fn all_is_well() {
 
 #[test]
 fn nothing_there() {
-    let view = StatusView { idcs: Vec::new(), units: Vec::new(), ..fixtures::status() };
+    let view = StatusView {
+        idcs: Vec::new(),
+        units: Vec::new(),
+        ..fixtures::status()
+    };
     assert_snapshot("status-empty", &status(&diagnosed(view), false, PLAIN));
 }
 
@@ -45,7 +47,9 @@ fn broken() -> StatusView {
     unit.members[0].lag_millis = None;
     unit.members[0].message = "connect to mysql.sh.example:3306: connection refused".to_owned();
     unit.members[1].lag_millis = Some(7_300);
-    unit.members[1].findings.push(fixtures::finding(Severity::Blocking));
+    unit.members[1]
+        .findings
+        .push(fixtures::finding(Severity::Blocking));
     unit.links[0].phase = Some(LinkPhase::Halted);
     unit.links[0].message = "table orders.log has no key. Add one.".to_owned();
     unit.links[1].suspended = true;
@@ -79,10 +83,13 @@ fn a_primary_that_is_out_of_reach_or_closed() {
     let mut twice = fixtures::unit();
     twice.unit = "shop/users".parse().unwrap();
     twice.members[1].writable = Some(true);
-    twice.members[1].stranded = 3;
+    twice.members[1].stranded = Some(3);
     view.units.extend([closed, twice]);
     view.idcs[0].arbiter_alive = Some(false);
-    assert_snapshot("status-primary-lost", &status(&diagnosed(view), false, PLAIN));
+    assert_snapshot(
+        "status-primary-lost",
+        &status(&diagnosed(view), false, PLAIN),
+    );
 }
 
 #[test]
@@ -117,20 +124,49 @@ fn begun(decision: Decision) -> Plan {
 #[test]
 fn before_during_and_after_a_switchover() {
     let to = idc("bj");
-    let request = SwitchoverRequest { to: &to, expected_primary: None };
+    let request = SwitchoverRequest {
+        to: &to,
+        expected_primary: None,
+    };
     let unit = fixtures::unit();
     let plan = begun(plan::switchover(&unit, &fixtures::idcs(), &[], request, &call()).unwrap());
     let mut text = topology("Before", &unit, now(), PLAIN);
     text.push_str(&checks(&plan.checks, PLAIN));
     text.push_str(&announcement(&plan, PLAIN));
     let steps = [
-        (0, Progress::Requested),
-        (120, Progress::TargetReady { lag_millis: Some(12) }),
+        (0, Progress::Pending),
+        (15, Progress::Requested),
+        (
+            120,
+            Progress::TargetReady {
+                lag_millis: Some(12),
+            },
+        ),
         (340, Progress::Fenced),
-        (510, Progress::HandedOver { epoch: Some(model::Epoch(8)) }),
-        (640, Progress::Done { epoch: Some(model::Epoch(8)) }),
-        (640, Progress::Refused { reason: "bj is 12 s behind.".to_owned() }),
-        (9_100, Progress::Cancelled { reason: "bj did not catch up within 5 s.".to_owned() }),
+        (
+            510,
+            Progress::HandedOver {
+                epoch: Some(model::Epoch(8)),
+            },
+        ),
+        (
+            640,
+            Progress::Done {
+                epoch: Some(model::Epoch(8)),
+            },
+        ),
+        (
+            640,
+            Progress::Refused {
+                reason: "bj is 12 s behind.".to_owned(),
+            },
+        ),
+        (
+            9_100,
+            Progress::Cancelled {
+                reason: "bj did not catch up within 5 s.".to_owned(),
+            },
+        ),
     ];
     for (elapsed, step) in steps {
         text.push_str(&progress(&plan, &step, elapsed, PLAIN));
@@ -148,7 +184,11 @@ fn before_a_failover() {
         (None, broken(), false),
         (Some(&to), broken(), true),
     ] {
-        let request = FailoverRequest { to, allow_data_loss, expect_no_primary: false };
+        let request = FailoverRequest {
+            to,
+            allow_data_loss,
+            expect_no_primary: false,
+        };
         let plan = begun(plan::failover(&view.units[0], request, &call()).unwrap());
         text.push_str(&checks(&plan.checks, PLAIN));
         text.push_str(&announcement(&plan, PLAIN));
@@ -160,16 +200,16 @@ fn before_a_failover() {
 
 #[test]
 fn transitions_that_were_made() {
-    let mut lost = fixtures::receipt(8);
+    let mut lost = fixtures::document(8);
     lost.kind = model::TransitionKind::Failover;
     lost.from = Some(idc("sh"));
     lost.to = idc("bj");
     lost.reason = "SessionLost".to_owned();
     lost.write_pause_millis = None;
-    let mut first = fixtures::receipt(1);
+    let mut first = fixtures::document(1);
     first.kind = model::TransitionKind::First;
     first.from = None;
-    let receipts = [lost, fixtures::receipt(7), first];
+    let receipts = [(&lost).into(), fixtures::receipt(7), (&first).into()];
     let mut text = history(&receipts, false, now());
     text.push_str(&history(&receipts, true, now()));
     for one in &receipts {

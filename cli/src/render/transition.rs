@@ -1,16 +1,20 @@
 //! What is said before, during and after a switchover or failover.
 
 use jiff::Timestamp;
-use model::{Epoch, Receipt, UnitKey};
+use model::{Epoch, UnitKey};
 
 use super::{ago, history, millis};
 use crate::plan::{Check, Plan, Verdict};
 use crate::terminal::Paint;
-use crate::view::{Progress, RequestView, TransitionView, UnitView};
+use crate::view::{Progress, ReceiptView, RequestView, UnitView};
 
 /// The Unit under a heading, for example `Before` and `After`.
 pub fn topology(heading: &str, unit: &UnitView, now: Timestamp, paint: Paint) -> String {
-    format!("{}\n{}", paint.strong(heading), super::unit(unit, false, now, paint))
+    format!(
+        "{}\n{}",
+        paint.strong(heading),
+        super::unit(unit, false, now, paint)
+    )
 }
 
 /// The checks, one a line; those that did not pass with what to do.
@@ -25,7 +29,7 @@ pub fn checks(checks: &[Check], paint: Paint) -> String {
         text.push_str(&format!("{mark} {}\n", check.message));
         if check.verdict != Verdict::Passed {
             for step in &check.next {
-                text.push_str(&format!("    next: {}\n", paint.command(step)));
+                text.push_str(&super::next_step(step, "    ", paint));
             }
         }
     }
@@ -53,26 +57,38 @@ pub fn announcement(plan: &Plan, paint: Paint) -> String {
 
 /// One line for one phase, with the time since it was asked for.
 pub fn progress(plan: &Plan, progress: &Progress, elapsed_millis: u64, paint: Paint) -> String {
-    let to = plan.to.as_ref().map_or_else(|| "the new primary".to_owned(), ToString::to_string);
-    let from = plan.from.as_ref().map_or_else(|| "the old primary".to_owned(), ToString::to_string);
+    let to = plan
+        .to
+        .as_ref()
+        .map_or_else(|| "the new primary".to_owned(), ToString::to_string);
+    let from = plan
+        .from
+        .as_ref()
+        .map_or_else(|| "the old primary".to_owned(), ToString::to_string);
     let under = |epoch: &Option<Epoch>| {
-        epoch.map(|epoch| format!(" under epoch {epoch}")).unwrap_or_default()
+        epoch
+            .map(|epoch| format!(" under epoch {epoch}"))
+            .unwrap_or_default()
     };
     let sentence = match progress {
+        Progress::Pending => "written down; the operator passes it on to the arbiters".to_owned(),
         Progress::Requested => format!("asked for: {}", plan.waits_for()),
-        Progress::TargetReady { lag_millis: Some(lag) } => {
-            format!("{to} is ready to take over, {} behind; {from} still takes writes", millis(*lag))
+        Progress::TargetReady {
+            lag_millis: Some(lag),
+        } => {
+            format!(
+                "{to} is ready to take over, {} behind; {from} still takes writes",
+                millis(*lag)
+            )
         }
         Progress::TargetReady { lag_millis: None } => format!("{to} is ready to take over"),
-        Progress::Fenced => {
-            paint.warn(&format!("{from} is fenced: no writes now; {to} applies what is left"))
-        }
+        Progress::Fenced => paint.warn(&format!(
+            "{from} is fenced: no writes now; {to} applies what is left"
+        )),
         Progress::HandedOver { epoch } => {
             format!("{to} holds the primary{}; it is being opened", under(epoch))
         }
-        Progress::Done { epoch } => {
-            paint.good(&format!("done: {to} takes writes{}", under(epoch)))
-        }
+        Progress::Done { epoch } => paint.good(&format!("done: {to} takes writes{}", under(epoch))),
         Progress::Refused { reason } => {
             paint.bad(&format!("refused, nothing has changed: {reason}"))
         }
@@ -82,7 +98,7 @@ pub fn progress(plan: &Plan, progress: &Progress, elapsed_millis: u64, paint: Pa
 }
 
 /// The figures of a transition that is done.
-pub fn receipt_summary(plan: &Plan, receipt: &Receipt, paint: Paint) -> String {
+pub fn receipt_summary(plan: &Plan, receipt: &ReceiptView, paint: Paint) -> String {
     let predicted = plan
         .predicted_pause
         .as_ref()
@@ -101,9 +117,18 @@ pub fn receipt_summary(plan: &Plan, receipt: &Receipt, paint: Paint) -> String {
 
 /// A request that is under way, in one line.
 pub(super) fn under_way(request: &RequestView) -> String {
-    let what = if request.planned { "switchover" } else { "failover" };
-    let to = request.to.as_ref().map(|to| format!(" to {to}")).unwrap_or_default();
+    let what = if request.planned {
+        "switchover"
+    } else {
+        "failover"
+    };
+    let to = request
+        .to
+        .as_ref()
+        .map(|to| format!(" to {to}"))
+        .unwrap_or_default();
     let phase = match &request.progress {
+        Progress::Pending => "written down",
         Progress::Requested => "asked for",
         Progress::TargetReady { .. } => "the target is ready",
         Progress::Fenced => "the old primary is fenced",
@@ -116,22 +141,37 @@ pub(super) fn under_way(request: &RequestView) -> String {
 }
 
 /// How the present epoch began, in one line.
-pub(super) fn last_transition(last: &TransitionView, now: Timestamp) -> String {
-    let from = last.from.as_ref().map(|from| format!(" from {from}")).unwrap_or_default();
-    let when = last.at.map(|at| format!(", {}", ago(at, now))).unwrap_or_default();
+pub(super) fn last_transition(last: &ReceiptView, now: Timestamp) -> String {
+    let from = last
+        .from
+        .as_ref()
+        .map(|from| format!(" from {from}"))
+        .unwrap_or_default();
+    let to = last
+        .to
+        .as_ref()
+        .map(|to| format!(" to {to}"))
+        .unwrap_or_default();
+    let when = ago(last.opened_at, now);
     let pause = last
         .write_pause_millis
         .map(|pause| format!(", writes paused {}", millis(pause)))
         .unwrap_or_default();
-    let kind = history::kind(last.kind);
-    format!("epoch {}: {kind}{from} to {}, {}{when}{pause}", last.epoch, last.to, last.reason)
+    format!(
+        "epoch {}: {}{from}{to}, {}, {when}{pause}",
+        last.epoch, last.kind, last.reason
+    )
 }
 
 /// The heading of a dry run's result.
 pub fn dry_run(unit: &UnitKey, would: bool, paint: Paint) -> String {
     if would {
-        paint.good(&format!("Unit {unit}: nothing stands against it. Nothing was changed.")) + "\n"
+        paint.good(&format!(
+            "Unit {unit}: nothing stands against it. Nothing was changed."
+        )) + "\n"
     } else {
-        paint.bad(&format!("Unit {unit}: it would be refused. Nothing was changed.")) + "\n"
+        paint.bad(&format!(
+            "Unit {unit}: it would be refused. Nothing was changed."
+        )) + "\n"
     }
 }

@@ -1,0 +1,336 @@
+//! Directly against etcd: for when the Kubernetes API is down.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use futures::future::join_all;
+use futures::stream::{self, LocalBoxStream, StreamExt};
+use jiff::Timestamp;
+use model::{ArbiterStatus, Epoch, IdcName, Intent, IntentKind, IntentPhase, UnitKey};
+use topology::{EtcdOptions, IntentRefused, Topology, TopologyError, TopologyState};
+
+use super::etcd_view::{self, Reports};
+use super::{Scope, Snapshot, unknown_unit};
+use crate::args::EtcdArgs;
+use crate::failure::Failure;
+use crate::invocation::Invocation;
+use crate::plan::Plan;
+use crate::view::{Progress, ReceiptView};
+
+/// Between two looks at an intent that is followed. Its phases last some tens of milliseconds.
+const LOOK_INTERVAL: Duration = Duration::from_millis(40);
+
+/// How long an arbiter may take to say what it sees. etcd may be reached from where the arbiters'
+/// addresses cannot, so this is tried once and not waited for.
+const ARBITER_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// As many receipts as are kept.
+const ALL_RECEIPTS: u32 = 100;
+
+/// etcd as a source of views and a taker of requests.
+#[derive(Debug)]
+pub struct EtcdBackend {
+    topology: Topology,
+    endpoints: String,
+    prefix: String,
+}
+
+impl EtcdBackend {
+    /// Prepares the connection; the first request notices an etcd that is down.
+    pub async fn connect(args: &EtcdArgs, timeout: Duration) -> Result<Self, Failure> {
+        let endpoints = args.etcd_endpoints.join(",");
+        let certificates = CertificateFolder::of(args)?;
+        let mut options = EtcdOptions::new(
+            args.etcd_endpoints.clone(),
+            &args.etcd_prefix,
+            certificates.as_ref().map(|folder| folder.path.clone()),
+        );
+        // Every endpoint is tried before a read fails, so each gets its share of the time.
+        let share = timeout / u32::try_from(args.etcd_endpoints.len().max(1)).unwrap_or(1);
+        options.request_timeout = share.max(Duration::from_millis(500));
+        let topology = Topology::connect(&options)
+            .await
+            .map_err(|error| failure(&format!("etcd at {endpoints} was not used"), &error))?;
+        Ok(Self {
+            topology,
+            endpoints,
+            prefix: args.etcd_prefix.clone(),
+        })
+    }
+
+    /// Where views come from, for people.
+    pub fn source(&self) -> String {
+        format!("etcd at {} (prefix {})", self.endpoints, self.prefix)
+    }
+
+    async fn state(&self) -> Result<TopologyState, Failure> {
+        let tried = format!("the topology was not read from {}", self.source());
+        let state = self
+            .topology
+            .state()
+            .await
+            .map_err(|error| failure(&tried, &error))?;
+        if state.idcs.is_empty() && state.unit_keys().next().is_none() {
+            return Err(Failure::failed(
+                tried,
+                format!("etcd answers, but holds nothing under {}", self.prefix),
+            )
+            .next("give the installation's prefix with --etcd-prefix")
+            .next("check that this is the coordination etcd, not that of the Kubernetes API"));
+        }
+        Ok(state)
+    }
+
+    /// The IDCs, and the Units in scope.
+    pub async fn snapshot(&self, scope: &Scope, call: &Invocation) -> Result<Snapshot, Failure> {
+        let state = self.state().await?;
+        let reports = self.reports(&state).await;
+        let known: Vec<UnitKey> = state
+            .unit_keys()
+            .filter(|key| state.unit(key).unit.is_some())
+            .cloned()
+            .collect();
+        let mut units: Vec<_> = known
+            .iter()
+            .filter(|key| scope.contains(key))
+            .filter_map(|key| etcd_view::unit(key, &state.unit(key), &reports))
+            .collect();
+        if let Scope::Unit(wanted) = scope {
+            let Some(unit) = units.first_mut() else {
+                return Err(unknown_unit(wanted, &known, &self.source(), call));
+            };
+            let newest = self.history(wanted, 1).await?;
+            unit.last_transition = newest.into_iter().next();
+        }
+        let hidden = known.len() - units.len();
+        let idcs = etcd_view::idcs(&state, &reports);
+        Ok(Snapshot {
+            idcs,
+            units,
+            hidden,
+            notes: Vec::new(),
+        })
+    }
+
+    /// Asks each arbiter for what is not in etcd: lag, positions, findings. Those that cannot be
+    /// reached from here are left out; the views then say that these are not known.
+    async fn reports(&self, state: &TopologyState) -> Reports {
+        let asked = state.sessions.iter().map(|(idc, session)| async {
+            let address = session.value.address.clone();
+            let answer = tokio::time::timeout(ARBITER_TIMEOUT, arbiter_status(&address)).await;
+            Some((idc.clone(), answer.ok()??))
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// The receipts of a Unit, the newest first.
+    pub async fn receipts(
+        &self,
+        unit: &UnitKey,
+        call: &Invocation,
+    ) -> Result<Vec<ReceiptView>, Failure> {
+        let receipts = self.history(unit, ALL_RECEIPTS).await?;
+        if receipts.is_empty() {
+            // Tells a Unit that never had a primary from one that does not exist.
+            self.snapshot(&Scope::Unit(unit.clone()), call).await?;
+        }
+        Ok(receipts)
+    }
+
+    async fn history(&self, unit: &UnitKey, at_most: u32) -> Result<Vec<ReceiptView>, Failure> {
+        let tried = format!(
+            "the history of Unit {unit} was not read from {}",
+            self.source()
+        );
+        let found = self
+            .topology
+            .history(unit, at_most)
+            .await
+            .map_err(|error| failure(&tried, &error))?;
+        Ok(found.iter().map(Into::into).collect())
+    }
+
+    /// Asks for what the plan says. Answers with the request's name.
+    pub async fn begin(&self, plan: &Plan, call: &Invocation) -> Result<String, Failure> {
+        let id = random_id(plan);
+        let intent = Intent {
+            id: id.clone(),
+            kind: if plan.planned {
+                IntentKind::Planned
+            } else {
+                IntentKind::Forced
+            },
+            to: plan.to.clone(),
+            expected_primary: plan.from.clone(),
+            expected_epoch: plan.epoch,
+            allow_data_loss: plan.allow_data_loss,
+            requested_at: Timestamp::now(),
+            phase: IntentPhase::Requested,
+        };
+        match self.topology.create_intent(&plan.unit, &intent).await {
+            Ok(_) => Ok(id),
+            // No answer may also mean that it was created: the same id again is no second request.
+            Err(IntentRefused::Etcd(TopologyError::Unknown { .. })) => self
+                .topology
+                .create_intent(&plan.unit, &intent)
+                .await
+                .map(|_| id)
+                .map_err(|refused| intent_failure(plan, refused, call)),
+            Err(refused) => Err(intent_failure(plan, refused, call)),
+        }
+    }
+
+    /// The phases of a request from now on. Ends after a final one.
+    pub fn follow(
+        &self,
+        unit: UnitKey,
+        id: String,
+    ) -> LocalBoxStream<'_, Result<Progress, Failure>> {
+        let looks = stream::unfold(None, move |last: Option<Progress>| {
+            let (unit, id) = (unit.clone(), id.clone());
+            async move {
+                if last.as_ref().is_some_and(Progress::is_final) {
+                    return None;
+                }
+                loop {
+                    match self.progress(&unit, &id).await {
+                        Ok(progress) if last.as_ref() == Some(&progress) => {
+                            tokio::time::sleep(LOOK_INTERVAL).await;
+                        }
+                        Ok(progress) => return Some((Ok(progress.clone()), Some(progress))),
+                        Err(failure) => return Some((Err(failure), last)),
+                    }
+                }
+            }
+        });
+        looks.boxed_local()
+    }
+
+    async fn progress(&self, unit: &UnitKey, id: &str) -> Result<Progress, Failure> {
+        let tried = format!("request {id} of Unit {unit} was not followed");
+        let key = self.topology.keys().intent(unit);
+        let found = self
+            .topology
+            .get(&key, "intent")
+            .await
+            .map_err(|error| Failure::under_way(tried.clone(), error.to_string()))?;
+        match found {
+            Some(intent) if intent.value.id == id => Ok(etcd_view::progress(&intent.value.phase)),
+            Some(other) => Err(Failure::failed(
+                tried,
+                format!("another request has taken its place ({})", other.value.id),
+            )),
+            None => Err(Failure::failed(
+                tried,
+                format!("etcd no longer holds {key}"),
+            )),
+        }
+    }
+
+    /// The receipt of an epoch.
+    pub async fn receipt(
+        &self,
+        unit: &UnitKey,
+        epoch: Epoch,
+    ) -> Result<Option<ReceiptView>, Failure> {
+        let tried = format!("the receipt of Unit {unit}, epoch {epoch} was not read");
+        let found = self
+            .topology
+            .receipt(unit, epoch)
+            .await
+            .map_err(|error| failure(&tried, &error))?;
+        Ok(found.as_ref().map(Into::into))
+    }
+}
+
+/// What the arbiter at this address says of itself.
+async fn arbiter_status(address: &str) -> Option<ArbiterStatus> {
+    let url = format!("http://{address}").parse().ok()?;
+    let mut config = kube::Config::new(url);
+    config.default_retry = false;
+    let client = kube::Client::try_from(config).ok()?;
+    let request = kube::core::Request::new("")
+        .get("status", &kube::core::params::GetParams::default())
+        .ok()?;
+    client.request(request).await.ok()
+}
+
+fn failure(tried: &str, error: &TopologyError) -> Failure {
+    let failure = Failure::failed(tried, error.to_string());
+    match error {
+        TopologyError::Options { option: "tls", .. } => {
+            failure.next("check --etcd-ca, --etcd-cert and --etcd-key")
+        }
+        TopologyError::Options { .. } => failure.next(
+            "give URLs with --etcd-endpoints: https:// together with --etcd-ca, --etcd-cert and \
+             --etcd-key, otherwise http://",
+        ),
+        TopologyError::Unknown { .. } => {
+            failure.next("give the other members too: --etcd-endpoints URL,URL,URL")
+        }
+        TopologyError::Document { .. } => failure,
+    }
+}
+
+fn intent_failure(plan: &Plan, refused: IntentRefused, call: &Invocation) -> Failure {
+    let look = call.own(&format!("status {}", plan.unit));
+    match refused {
+        IntentRefused::Etcd(error) => failure(&plan.not_begun(), &error)
+            .next(format!("see whether it began all the same: {look}")),
+        refused => Failure::refused(plan.not_begun(), refused.to_string()).next(look),
+    }
+}
+
+/// A name for a request that nobody else gives: the Unit's target, the time, and the process.
+fn random_id(plan: &Plan) -> String {
+    let to = plan.to.as_ref().map_or("auto", IdcName::as_str);
+    format!("mactl-{}-{to}-{:016x}", plan.unit.name(), random())
+}
+
+/// A number that nobody else has: the standard library's hasher is seeded by the operating system.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+/// The `topology` crate takes its certificates from one folder with fixed names; this one holds
+/// links to the files that were given, and is removed when the connection has been prepared.
+#[derive(Debug)]
+struct CertificateFolder {
+    path: PathBuf,
+}
+
+impl CertificateFolder {
+    fn of(args: &EtcdArgs) -> Result<Option<Self>, Failure> {
+        let (Some(ca), Some(cert), Some(key)) = (&args.etcd_ca, &args.etcd_cert, &args.etcd_key)
+        else {
+            return Ok(None);
+        };
+        let name = format!("mactl-etcd-{:016x}", random());
+        let folder = Self {
+            path: std::env::temp_dir().join(name),
+        };
+        let tried = |what: &str| format!("the etcd certificates were not used: {what}");
+        std::fs::create_dir(&folder.path).map_err(|error| {
+            Failure::failed(
+                tried(&format!("folder {}", folder.path.display())),
+                error.to_string(),
+            )
+        })?;
+        for (file, link) in [(ca, "ca.crt"), (cert, "tls.crt"), (key, "tls.key")] {
+            let linked = std::path::absolute(file)
+                .and_then(|file| std::os::unix::fs::symlink(file, folder.path.join(link)));
+            linked.map_err(|error| {
+                Failure::failed(tried(&file.display().to_string()), error.to_string())
+            })?;
+        }
+        Ok(Some(folder))
+    }
+}
+
+impl Drop for CertificateFolder {
+    fn drop(&mut self) {
+        // Only links are in it. If it stays, the next process makes one of another name.
+        let _removed = std::fs::remove_dir_all(&self.path);
+    }
+}
