@@ -1,0 +1,472 @@
+//! Applying: rows, checkpoint and epoch check in one transaction of the target.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use change::{Body, Position, TableChange, Transaction};
+use model::LinkConfig;
+use mysql::session::SessionOptions;
+
+use crate::bookkeeping;
+use crate::checkpoint::{self, Checkpoint};
+use crate::epoch::{self, Verdict};
+use crate::error::{Class, WriterError};
+use crate::explain;
+use crate::failpoint::{self, Point};
+use crate::lag;
+use crate::sql::plan::{Expect, Plan, Request, Subject};
+use crate::status::{Done, Status};
+use crate::target::lookup::Mappings;
+use crate::target::session::{Cause, Failure, Target};
+
+/// A collision with another transaction is tried again so often before everything starts anew.
+const COLLISIONS: u32 = 6;
+
+/// Locks the newest epoch, then reads it; see [`epoch`] for why twice.
+pub(crate) const LOCK_EPOCH: &[u8] =
+    b"SELECT epoch FROM multiactive.epoch ORDER BY epoch DESC LIMIT 1 LOCK IN SHARE MODE";
+pub(crate) const READ_EPOCH: &[u8] =
+    b"SELECT epoch FROM multiactive.epoch ORDER BY epoch DESC LIMIT 1";
+
+/// Applies what comes, over the one session that holds the link's lock.
+pub(crate) struct Applier {
+    pub target: Target,
+    pub mappings: Mappings,
+    pub options: SessionOptions,
+    pub config: Arc<LinkConfig>,
+    pub status: Status,
+    /// The row in `multiactive.applied`.
+    pub stored: Checkpoint,
+    /// What has been settled; ahead of `stored` by what had nothing to apply.
+    pub settled: Checkpoint,
+    /// One row a statement, one source transaction a target transaction: slow, and every error
+    /// names its row.
+    pub careful: bool,
+    /// The open transaction of a source transaction that comes in parts.
+    open: Option<OpenTransaction>,
+}
+
+struct OpenTransaction {
+    gtid: String,
+    next_part: u32,
+    changes: u64,
+    plan: Plan,
+}
+
+/// How an attempt failed.
+enum Attempt {
+    /// Said already as well as can be.
+    Known(WriterError),
+    /// Something did not fit; going through it row by row tells what.
+    Suspect(WriterError),
+}
+
+impl From<WriterError> for Attempt {
+    fn from(error: WriterError) -> Self {
+        Self::Known(error)
+    }
+}
+
+impl Applier {
+    pub(crate) fn new(
+        target: Target,
+        options: SessionOptions,
+        config: Arc<LinkConfig>,
+        status: Status,
+        stored: Checkpoint,
+        careful: bool,
+    ) -> Self {
+        Self {
+            target,
+            mappings: Mappings::default(),
+            options,
+            config,
+            status,
+            settled: stored.clone(),
+            stored,
+            careful,
+            open: None,
+        }
+    }
+
+    /// Applies whole source transactions, in order, in one target transaction; row by row if that
+    /// fails, to name what does not fit.
+    pub(crate) async fn transactions(&mut self, batch: &[Transaction]) -> Result<(), WriterError> {
+        if !self.careful {
+            match self.with_retries(batch, false).await {
+                Ok(()) => return Ok(()),
+                Err(Attempt::Known(error)) => return Err(error),
+                Err(Attempt::Suspect(error)) => {
+                    tracing::debug!(%error, "going through the transactions one by one");
+                }
+            }
+        }
+        for transaction in batch {
+            match self
+                .with_retries(std::slice::from_ref(transaction), true)
+                .await
+            {
+                Ok(()) => {}
+                Err(Attempt::Known(error) | Attempt::Suspect(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    async fn with_retries(&mut self, batch: &[Transaction], careful: bool) -> Result<(), Attempt> {
+        let mut collisions = 0;
+        loop {
+            let failed = match self.attempt(batch, careful).await {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            };
+            // Nothing may stay open; if this fails too, the session is gone and with it the
+            // transaction.
+            let rolled_back = self.target.roll_back().await;
+            match &failed {
+                Attempt::Known(error)
+                    if error.class() == Class::Collision
+                        && !matches!(error, WriterError::CheckpointMoved)
+                        && rolled_back.is_ok()
+                        && collisions < COLLISIONS =>
+                {
+                    collisions += 1;
+                    self.status.stopped(error);
+                    tokio::time::sleep(Duration::from_millis(2 << collisions)).await;
+                }
+                _ => return Err(failed),
+            }
+        }
+    }
+
+    async fn attempt(&mut self, batch: &[Transaction], careful: bool) -> Result<(), Attempt> {
+        let Some(last) = batch.last() else {
+            return Ok(());
+        };
+        let Some(position) = &last.position else {
+            return Ok(());
+        };
+        let next = self.after(batch, position);
+        let mut plan = Plan::new(careful);
+        plan.housekeeping(Expect::Success, b"START TRANSACTION");
+        let update = self.update_statement(&next, false)?;
+        plan.checkpoint(Expect::Rows(1), &update);
+        let checks_epoch = batch.iter().any(bookkeeping::is_data);
+        if checks_epoch {
+            plan.epoch(LOCK_EPOCH);
+            plan.epoch(READ_EPOCH);
+        }
+        for transaction in batch {
+            bookkeeping::check_origin(transaction, &self.config)?;
+            self.plan_changes(&mut plan, rows_of(transaction)).await?;
+        }
+        let mut judged = !checks_epoch;
+        let mut epochs = Vec::new();
+        for request in plan.finish() {
+            epochs.extend(self.run(&request, &last.gtid, careful).await?);
+            if !judged && epochs.len() >= 2 {
+                judged = true;
+                self.judge(batch, &epochs)?;
+            }
+        }
+        self.commit().await?;
+        let changes = batch.iter().map(Transaction::change_count).sum();
+        let settled = changes
+            + batch
+                .iter()
+                .map(|transaction| transaction.filtered)
+                .sum::<u64>();
+        self.stored = next;
+        self.settled = self.stored.clone();
+        let lag_millis = Some(lag::of_batch(batch, position.flavor()));
+        let done = Done {
+            transactions: batch.len() as u64,
+            changes,
+            settled,
+            lag_millis,
+        };
+        self.status.committed(&self.stored, done);
+        Ok(())
+    }
+
+    /// The checkpoint after these transactions.
+    fn after(&self, batch: &[Transaction], position: &Position) -> Checkpoint {
+        let mut next = self.settled.clone();
+        next.position = Some(position.clone());
+        next.record.engine = Some(position.flavor().into());
+        next.record.serial = self.stored.record.serial + 1;
+        for transaction in batch {
+            let changes = transaction.change_count();
+            next.record.ledger.applied += changes;
+            next.record.ledger.filtered += transaction.filtered;
+            next.record.ledger.read += changes + transaction.filtered;
+            next.record.epoch = transaction.epoch;
+        }
+        next
+    }
+
+    pub(crate) fn update_statement(
+        &self,
+        next: &Checkpoint,
+        with_snapshot: bool,
+    ) -> Result<Vec<u8>, WriterError> {
+        checkpoint::update(&self.config.link, &self.stored.record, next, with_snapshot).map_err(
+            |error| WriterError::CheckpointUnreadable {
+                reason: error.to_string(),
+            },
+        )
+    }
+
+    async fn plan_changes(
+        &mut self,
+        plan: &mut Plan,
+        changes: &[TableChange],
+    ) -> Result<(), WriterError> {
+        for change in changes {
+            let is_ours = bookkeeping::is_ours(&change.table.database);
+            if is_ours {
+                bookkeeping::check(change, &self.config)?;
+            }
+            let mapping = self.mappings.get(&mut self.target, &change.table).await?;
+            if is_ours {
+                bookkeeping::plan(plan, change, &mapping)?;
+            } else {
+                plan.change(change, &mapping);
+            }
+        }
+        Ok(())
+    }
+
+    fn judge(&self, batch: &[Transaction], epochs: &[u64]) -> Result<(), WriterError> {
+        let mut seen = epoch::Seen {
+            locked: epochs[0],
+            read: epochs[1],
+        };
+        for transaction in batch {
+            if !bookkeeping::is_data(transaction) {
+                // The transaction may itself bring the row that ends an epoch.
+                let newest = bookkeeping::newest_epoch(transaction)
+                    .unwrap_or(0)
+                    .max(seen.read);
+                if seen.locked == seen.read {
+                    seen = epoch::Seen {
+                        locked: newest,
+                        read: newest,
+                    };
+                }
+                continue;
+            }
+            match epoch::judge(transaction.epoch, seen) {
+                Verdict::Current => {}
+                Verdict::LookAgain => return Err(WriterError::EpochMoved),
+                Verdict::Ended { newest } => {
+                    return Err(self.stranded(transaction, newest));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The loop adds what else it has received of the ended epoch.
+    pub(crate) fn stranded(&self, transaction: &Transaction, newest: u64) -> WriterError {
+        WriterError::Stranded {
+            transactions: 1,
+            changes: transaction.change_count(),
+            gtid: transaction.gtid.clone(),
+            source_idc: self.config.source.idc.to_string(),
+            epoch: transaction.epoch,
+            newest,
+        }
+    }
+
+    /// Runs a request; the answers are those of the epoch reads, 0 where there is no row.
+    async fn run(
+        &mut self,
+        request: &Request,
+        gtid: &str,
+        careful: bool,
+    ) -> Result<Vec<u64>, Attempt> {
+        match self.target.run(request).await {
+            Ok(answers) => Ok(request
+                .statements
+                .iter()
+                .zip(answers)
+                .filter(|(statement, _)| statement.subject == Subject::Epoch)
+                .map(|(_, answer)| answer.unwrap_or(0))
+                .collect()),
+            Err(failure) => self
+                .failure(request, failure, gtid, careful)
+                .await
+                .map(|()| Vec::new()),
+        }
+    }
+
+    /// What a failure means. `Ok` if it means nothing: warnings that do not speak of values.
+    async fn failure(
+        &mut self,
+        request: &Request,
+        failure: Failure,
+        gtid: &str,
+        careful: bool,
+    ) -> Result<(), Attempt> {
+        let statement = &request.statements[failure.index];
+        if statement.subject == Subject::Checkpoint
+            && matches!(failure.cause, Cause::Rows { .. } | Cause::Answer)
+        {
+            return Err(WriterError::CheckpointMoved.into());
+        }
+        if let Cause::Driver(error) = failure.cause {
+            let error = explain::driver(error, statement, gtid);
+            return Err(match error.class() {
+                Class::Halt if !careful => Attempt::Suspect(error),
+                _ => Attempt::Known(error),
+            });
+        }
+        if careful && matches!(failure.cause, Cause::Warnings) {
+            return match self.target.warnings(statement.warnings).await? {
+                Some(text) => Err(explain::warning(statement, gtid, &text).into()),
+                None => Ok(()),
+            };
+        }
+        let error = explain::mismatch(&failure.cause, statement, gtid);
+        Err(if careful {
+            Attempt::Known(error)
+        } else {
+            Attempt::Suspect(error)
+        })
+    }
+
+    pub(crate) async fn commit(&mut self) -> Result<(), WriterError> {
+        failpoint::pass(Point::BeforeCommit);
+        self.target.execute("committing", b"COMMIT").await?;
+        failpoint::pass(Point::AfterCommit);
+        Ok(())
+    }
+
+    /// Whether a source transaction is open of which parts are still to come.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Applies a part of a source transaction that does not fit into memory. All parts share one
+    /// target transaction, committed with the last.
+    pub(crate) async fn part(&mut self, part: &Transaction) -> Result<(), WriterError> {
+        let mut open = match self.open.take() {
+            None if part.part == 0 => OpenTransaction {
+                gtid: part.gtid.clone(),
+                next_part: 0,
+                changes: 0,
+                plan: Plan::new(self.careful),
+            },
+            Some(open) if open.gtid == part.gtid && open.next_part == part.part => open,
+            _ => {
+                return Err(WriterError::Unexpected {
+                    what: format!("part {} of {} out of turn", part.part, part.gtid),
+                    fix: "run the same release of syncer and writer".to_owned(),
+                });
+            }
+        };
+        match self.attempt_part(&mut open, part).await {
+            Ok(()) => {
+                if !part.is_last() {
+                    open.next_part += 1;
+                    self.open = Some(open);
+                }
+                Ok(())
+            }
+            Err(Attempt::Known(error) | Attempt::Suspect(error)) => {
+                let _gone_otherwise = self.target.roll_back().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn attempt_part(
+        &mut self,
+        open: &mut OpenTransaction,
+        part: &Transaction,
+    ) -> Result<(), Attempt> {
+        let careful = self.careful;
+        let judge_now = part.part == 0;
+        if judge_now {
+            bookkeeping::check_origin(part, &self.config)?;
+            open.plan
+                .housekeeping(Expect::Success, b"START TRANSACTION");
+            let lock = checkpoint::lock(&self.config.link, &self.stored.record);
+            open.plan.checkpoint(Expect::Answer(1), &lock);
+            open.plan.epoch(LOCK_EPOCH);
+            open.plan.epoch(READ_EPOCH);
+        }
+        self.plan_changes(&mut open.plan, rows_of(part)).await?;
+        open.changes += part.change_count();
+        let next = part.position.as_ref().map(|position| {
+            let mut next = self.after(std::slice::from_ref(part), position);
+            // The parts before this one count too.
+            let earlier = open.changes - part.change_count();
+            next.record.ledger.applied += earlier;
+            next.record.ledger.read += earlier;
+            next
+        });
+        if let Some(next) = &next {
+            let update = self.update_statement(next, false)?;
+            open.plan.checkpoint(Expect::Rows(1), &update);
+            open.plan.usual_state();
+        }
+        let mut epochs = Vec::new();
+        for request in open.plan.drain() {
+            epochs.extend(self.run(&request, &part.gtid, careful).await?);
+            if judge_now && epochs.len() == 2 {
+                self.judge(std::slice::from_ref(part), &epochs)?;
+            }
+        }
+        failpoint::pass(Point::AfterPart);
+        if let Some(next) = next {
+            self.commit().await?;
+            self.stored = next;
+            self.settled = self.stored.clone();
+            let done = Done {
+                transactions: 1,
+                changes: open.changes,
+                settled: open.changes + part.filtered,
+                lag_millis: part
+                    .position
+                    .as_ref()
+                    .map(|position| lag::of_batch(std::slice::from_ref(part), position.flavor())),
+            };
+            self.status.committed(&self.stored, done);
+        }
+        Ok(())
+    }
+
+    /// Writes what is settled into the row of the link, with nothing else.
+    pub(crate) async fn store(&mut self, with_snapshot: bool) -> Result<(), WriterError> {
+        let mut next = self.settled.clone();
+        next.record.serial = self.stored.record.serial + 1;
+        let sql = self.update_statement(&next, with_snapshot)?;
+        let mut request = Request::default();
+        request.push(Subject::Checkpoint, Expect::Rows(1), &sql);
+        match self.target.run(&request).await {
+            Ok(_) => {}
+            Err(Failure {
+                cause: Cause::Driver(source),
+                ..
+            }) => {
+                return Err(WriterError::Target {
+                    doing: "writing the checkpoint".to_owned(),
+                    source,
+                });
+            }
+            Err(_) => return Err(WriterError::CheckpointMoved),
+        }
+        self.stored = next;
+        self.settled = self.stored.clone();
+        Ok(())
+    }
+}
+
+fn rows_of(transaction: &Transaction) -> &[TableChange] {
+    match &transaction.body {
+        Body::Rows(changes) => changes,
+        Body::Ddl(_) => &[],
+    }
+}

@@ -1,0 +1,151 @@
+//! How many source transactions share one target transaction. Pure.
+
+use std::collections::VecDeque;
+
+use change::{Body, Frame, RowChange, Transaction};
+
+/// A batch takes at most so many bytes of values, unless one transaction has more.
+const BATCH_BYTES: usize = 32 << 20;
+
+/// Whole source transactions that will share a target transaction.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub transactions: Vec<Transaction>,
+    rows: u64,
+    bytes: usize,
+}
+
+impl Batch {
+    /// Begins with a transaction, whatever its size.
+    pub(crate) fn of(first: Transaction) -> Self {
+        let (rows, bytes) = (first.change_count(), weight(&first));
+        Self {
+            transactions: vec![first],
+            rows,
+            bytes,
+        }
+    }
+
+    /// Moves transactions from the queue while they fit. Says whether the batch is full, that is,
+    /// whether the queue's head may not join.
+    pub(crate) fn fill(&mut self, queue: &mut VecDeque<Frame>, max_rows: u64) -> bool {
+        while let Some(frame) = queue.front() {
+            let Frame::Transaction(transaction) = frame else {
+                return true;
+            };
+            if !is_whole_rows(transaction) {
+                return true;
+            }
+            let (rows, bytes) = (transaction.change_count(), weight(transaction));
+            if self.rows + rows > max_rows || self.bytes + bytes > BATCH_BYTES {
+                return true;
+            }
+            self.rows += rows;
+            self.bytes += bytes;
+            if let Some(Frame::Transaction(transaction)) = queue.pop_front() {
+                self.transactions.push(transaction);
+            }
+        }
+        self.rows >= max_rows
+    }
+}
+
+/// Whether a transaction is here whole and changes rows.
+pub(crate) fn is_whole_rows(transaction: &Transaction) -> bool {
+    transaction.part == 0 && transaction.is_last() && matches!(transaction.body, Body::Rows(_))
+}
+
+fn weight(transaction: &Transaction) -> usize {
+    let Body::Rows(changes) = &transaction.body else {
+        return 0;
+    };
+    let images = changes
+        .iter()
+        .flat_map(|change| &change.rows)
+        .flat_map(|row| match row {
+            RowChange::Insert { after: image } | RowChange::Delete { before: image } => {
+                [Some(image), None]
+            }
+            RowChange::Update { before, after } => [Some(before), Some(after)],
+        });
+    images.flatten().flatten().map(change::Value::weight).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use change::{ColumnKind, Progress, RowFlags, TableChange, Value};
+
+    use super::*;
+    use crate::target::table::tests::source;
+
+    fn transaction(number: u64, rows: i64) -> Transaction {
+        let change = TableChange {
+            table: Arc::new(source(&[("id", ColumnKind::Int)])),
+            lenient: false,
+            flags: RowFlags::default(),
+            rows: (0..rows)
+                .map(|id| RowChange::Insert {
+                    after: vec![Value::Int(id)],
+                })
+                .collect(),
+        };
+        Transaction {
+            gtid: format!("0-1-{number}"),
+            origin: "sh".into(),
+            epoch: 1,
+            committed_micros: 0,
+            part: 0,
+            position: Some(format!("0-1-{number}").parse().unwrap()),
+            filtered: 0,
+            body: Body::Rows(vec![change]),
+        }
+    }
+
+    fn queue(rows: &[i64]) -> VecDeque<Frame> {
+        (2..)
+            .zip(rows)
+            .map(|(number, rows)| Frame::Transaction(transaction(number, *rows)))
+            .collect()
+    }
+
+    fn taken(rows: &[i64], max_rows: u64) -> (usize, bool, usize) {
+        let mut queue = queue(rows);
+        let mut batch = Batch::of(transaction(1, 10));
+        let full = batch.fill(&mut queue, max_rows);
+        (batch.transactions.len(), full, queue.len())
+    }
+
+    #[test]
+    fn transactions_join_while_they_fit() {
+        assert_eq!(taken(&[], 100), (1, false, 0));
+        assert_eq!(taken(&[10, 10], 100), (3, false, 0));
+        assert_eq!(taken(&[10, 81], 100), (2, true, 1));
+        assert_eq!(taken(&[90], 100), (2, true, 0));
+        assert_eq!(taken(&[1], 5), (1, true, 1));
+    }
+
+    #[test]
+    fn what_is_not_a_whole_row_transaction_stands_alone() {
+        for change in [
+            &(|transaction: &mut Transaction| transaction.position = None)
+                as &dyn Fn(&mut Transaction),
+            &|transaction: &mut Transaction| transaction.part = 1,
+        ] {
+            let mut other = transaction(2, 1);
+            change(&mut other);
+            let mut queue = VecDeque::from([Frame::Transaction(other)]);
+            assert!(Batch::of(transaction(1, 1)).fill(&mut queue, 100));
+            assert_eq!(queue.len(), 1);
+        }
+        let progress = Progress {
+            position: "0-1-9".parse().unwrap(),
+            epoch: 1,
+            source_micros: 0,
+            filtered: 0,
+        };
+        let mut queue = VecDeque::from([Frame::Progress(progress)]);
+        assert!(Batch::of(transaction(1, 1)).fill(&mut queue, 100));
+    }
+}

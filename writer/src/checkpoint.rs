@@ -1,0 +1,305 @@
+//! The link's row in `multiactive.applied`: how far the target has applied its source.
+//!
+//! It changes in the transaction that applies the rows, and only if it still is what this writer
+//! wrote last. Each writer puts a name of its own into the row before it applies anything, so that
+//! a predecessor that is still alive (a pod being replaced, a connection that hangs) finds its
+//! name gone and applies nothing more.
+
+use std::collections::BTreeMap;
+
+use change::{Flavor, Position, SnapshotState};
+use model::{Ledger, LinkKey, SnapshotProgress};
+use serde::{Deserialize, Serialize};
+
+use crate::sql::literal;
+
+/// What the row says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Checkpoint {
+    /// Through where the source has been applied; `None` before the first snapshot.
+    pub position: Option<Position>,
+    pub snapshot: Snapshot,
+    pub record: Record,
+}
+
+/// The column `ledger`: the counts, and who wrote them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    /// The counts at the position; nothing is in flight there.
+    #[serde(flatten)]
+    pub ledger: Ledger,
+    /// Whose position it is, which an empty text does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<SourceEngine>,
+    /// The source's epoch at the position.
+    pub epoch: u64,
+    /// The writer that may change the row.
+    pub writer: String,
+    /// How often the row was written.
+    pub serial: u64,
+}
+
+/// The engine of the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum SourceEngine {
+    MySql,
+    MariaDb,
+}
+
+impl From<Flavor> for SourceEngine {
+    fn from(flavor: Flavor) -> Self {
+        match flavor {
+            Flavor::MySql => Self::MySql,
+            Flavor::MariaDb => Self::MariaDb,
+        }
+    }
+}
+
+impl From<SourceEngine> for Flavor {
+    fn from(engine: SourceEngine) -> Self {
+        match engine {
+            SourceEngine::MySql => Self::MySql,
+            SourceEngine::MariaDb => Self::MariaDb,
+        }
+    }
+}
+
+/// The column `snapshot`: how far each table's copy is. Empty before it begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Snapshot {
+    /// Every table was copied.
+    #[serde(default)]
+    pub done: bool,
+    /// By database and table.
+    #[serde(default)]
+    pub tables: BTreeMap<String, BTreeMap<String, TableCopy>>,
+}
+
+/// How far the copy of one table is.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct TableCopy {
+    /// Copied whole.
+    #[serde(default)]
+    pub done: bool,
+    /// Rows copied.
+    #[serde(default)]
+    pub rows: u64,
+    /// Where the next chunk begins, in hexadecimal; empty before the first.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub cursor: String,
+}
+
+impl Snapshot {
+    /// What the syncer is told of a table.
+    pub(crate) fn state(&self, database: &str, table: &str) -> SnapshotState {
+        match self
+            .tables
+            .get(database)
+            .and_then(|tables| tables.get(table))
+        {
+            None => SnapshotState::None,
+            Some(copy) if copy.done => SnapshotState::Done,
+            Some(copy) => match from_hex(&copy.cursor) {
+                Some(cursor) if !cursor.is_empty() => SnapshotState::Running {
+                    cursor: cursor.into(),
+                    rows: copy.rows,
+                },
+                _ => SnapshotState::Pending,
+            },
+        }
+    }
+
+    /// The entry of a table, made if it is not there.
+    pub(crate) fn table(&mut self, database: &str, table: &str) -> &mut TableCopy {
+        self.tables
+            .entry(database.to_owned())
+            .or_default()
+            .entry(table.to_owned())
+            .or_default()
+    }
+
+    /// Whether some table is still to be copied.
+    pub(crate) fn is_under_way(&self) -> bool {
+        !self.done
+            && self
+                .tables
+                .values()
+                .flat_map(BTreeMap::values)
+                .any(|copy| !copy.done)
+    }
+
+    /// The figures for `/status`.
+    pub(crate) fn progress(&self) -> SnapshotProgress {
+        let mut progress = SnapshotProgress::default();
+        for copy in self.tables.values().flat_map(BTreeMap::values) {
+            progress.tables += 1;
+            progress.done += u64::from(copy.done);
+            progress.rows += copy.rows;
+        }
+        progress
+    }
+}
+
+impl TableCopy {
+    /// After a chunk.
+    pub(crate) fn advance(&mut self, cursor: &[u8], rows: u64, done: bool) {
+        self.cursor = if done { String::new() } else { to_hex(cursor) };
+        self.rows = rows;
+        self.done = done;
+    }
+}
+
+pub(crate) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) {
+        return None;
+    }
+    digits
+        .chunks(2)
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
+}
+
+/// The statement that reads the row.
+pub(crate) fn select(link: &LinkKey) -> Vec<u8> {
+    let mut sql = b"SELECT CAST(source AS CHAR), CAST(position AS CHAR), CAST(snapshot AS CHAR), CAST(ledger AS CHAR) \
+                    FROM multiactive.applied WHERE link="
+        .to_vec();
+    literal::text(&mut sql, &link.to_string());
+    sql
+}
+
+/// The statement that locks the row if it is still `previous`; it answers 1 then, else nothing.
+pub(crate) fn lock(link: &LinkKey, previous: &Record) -> Vec<u8> {
+    let mut sql = b"SELECT 1 FROM multiactive.applied WHERE ".to_vec();
+    condition(&mut sql, link, previous);
+    sql.extend_from_slice(b" FOR UPDATE");
+    sql
+}
+
+/// The statement that changes the row from `previous` to `next`; it must find one row.
+pub(crate) fn update(
+    link: &LinkKey,
+    previous: &Record,
+    next: &Checkpoint,
+    with_snapshot: bool,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let mut sql = b"UPDATE multiactive.applied SET ".to_vec();
+    if let Some(position) = &next.position {
+        sql.extend_from_slice(b"position=");
+        literal::text(&mut sql, &position.to_string());
+        sql.push(b',');
+    }
+    if with_snapshot {
+        sql.extend_from_slice(b"snapshot=");
+        literal::text(&mut sql, &serde_json::to_string(&next.snapshot)?);
+        sql.push(b',');
+    }
+    sql.extend_from_slice(b"ledger=");
+    literal::text(&mut sql, &serde_json::to_string(&next.record)?);
+    sql.extend_from_slice(b",at=UTC_TIMESTAMP(6) WHERE ");
+    condition(&mut sql, link, previous);
+    Ok(sql)
+}
+
+fn condition(sql: &mut Vec<u8>, link: &LinkKey, previous: &Record) {
+    sql.extend_from_slice(b"link=");
+    literal::text(sql, &link.to_string());
+    sql.extend_from_slice(b" AND JSON_UNQUOTE(JSON_EXTRACT(ledger,'$.writer'))=");
+    literal::text(sql, &previous.writer);
+    sql.extend_from_slice(b" AND JSON_EXTRACT(ledger,'$.serial')=");
+    sql.extend_from_slice(previous.serial.to_string().as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_survives_the_row() {
+        let mut snapshot = Snapshot::default();
+        snapshot
+            .table("shop", "orders")
+            .advance(b"\0\xff", 7, false);
+        snapshot.table("shop", "empty").advance(b"", 0, false);
+        snapshot.table("shop", "small").advance(b"x", 1, true);
+        let read: Snapshot =
+            serde_json::from_str(&serde_json::to_string(&snapshot).unwrap()).unwrap();
+        assert_eq!(
+            read.state("shop", "orders"),
+            SnapshotState::Running {
+                cursor: b"\0\xff".as_slice().into(),
+                rows: 7
+            }
+        );
+        assert_eq!(read.state("shop", "empty"), SnapshotState::Pending);
+        assert_eq!(read.state("shop", "small"), SnapshotState::Done);
+        assert_eq!(read.state("shop", "other"), SnapshotState::None);
+        assert!(read.is_under_way());
+        let progress = SnapshotProgress {
+            tables: 3,
+            done: 1,
+            rows: 8,
+        };
+        assert_eq!(read.progress(), progress);
+    }
+
+    #[test]
+    fn the_row_changes_only_from_what_was_written_last() {
+        let link = LinkKey::new("shop", "orders").unwrap();
+        let previous = Record {
+            writer: "me".into(),
+            serial: 41,
+            ..Record::default()
+        };
+        let next = Checkpoint {
+            position: Some("0-1-5".parse().unwrap()),
+            snapshot: Snapshot::default(),
+            record: Record {
+                serial: 42,
+                ..previous.clone()
+            },
+        };
+        let sql = String::from_utf8(update(&link, &previous, &next, false).unwrap()).unwrap();
+        assert!(
+            sql.starts_with("UPDATE multiactive.applied SET position='0-1-5',ledger='{"),
+            "{sql}"
+        );
+        assert!(
+            sql.ends_with(
+                "WHERE link='shop/orders' AND JSON_UNQUOTE(JSON_EXTRACT(ledger,'$.writer'))='me' \
+                 AND JSON_EXTRACT(ledger,'$.serial')=41"
+            ),
+            "{sql}"
+        );
+        assert!(sql.contains("\"serial\":42"), "{sql}");
+    }
+
+    #[test]
+    fn the_ledger_column_is_read_as_the_model_s_ledger() {
+        let ledger = Ledger {
+            read: 5,
+            applied: 3,
+            filtered: 1,
+            conflicts: 1,
+            in_flight: 0,
+        };
+        let record = Record {
+            ledger,
+            engine: Some(SourceEngine::MariaDb),
+            epoch: 4,
+            writer: "me".into(),
+            serial: 9,
+        };
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);
+        assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), record);
+    }
+}

@@ -1,0 +1,192 @@
+//! The beginning of a session: the lock, the checkpoint, and what the syncer is told.
+
+use change::{Flavor, Position, SnapshotState, TargetTable};
+use model::LinkConfig;
+
+use crate::checkpoint::{Checkpoint, Record, Snapshot};
+use crate::error::WriterError;
+use crate::sql::literal;
+use crate::sql::plan::{Expect, Request, Subject};
+use crate::target::lookup::quote;
+use crate::target::session::{Cause, Failure, Target};
+
+/// So many tables are looked into with one query.
+const TABLES_A_QUERY: usize = 100;
+
+/// Takes the lock, reads the link's row and puts this writer's name into it.
+pub(crate) async fn claim(
+    target: &mut Target,
+    config: &LinkConfig,
+    writer: &str,
+) -> Result<Checkpoint, WriterError> {
+    target.lock(&config.link).await?;
+    let found = match target.checkpoint(&config.link).await? {
+        Some(row) => read(row, config)?,
+        None => {
+            insert(target, config).await?;
+            Checkpoint {
+                position: None,
+                snapshot: Snapshot::default(),
+                record: Record::default(),
+            }
+        }
+    };
+    let mut mine = found.clone();
+    writer.clone_into(&mut mine.record.writer);
+    mine.record.serial += 1;
+    let sql =
+        crate::checkpoint::update(&config.link, &found.record, &mine, false).map_err(unreadable)?;
+    let mut request = Request::default();
+    request.push(Subject::Checkpoint, Expect::Rows(1), &sql);
+    match target.run(&request).await {
+        Ok(_) => Ok(mine),
+        Err(Failure {
+            cause: Cause::Driver(source),
+            ..
+        }) => Err(crate::target::session::failed(
+            "writing to multiactive.applied",
+            source,
+        )),
+        Err(_) => Err(WriterError::CheckpointMoved),
+    }
+}
+
+fn unreadable(error: impl std::fmt::Display) -> WriterError {
+    WriterError::CheckpointUnreadable {
+        reason: error.to_string(),
+    }
+}
+
+async fn insert(target: &mut Target, config: &LinkConfig) -> Result<(), WriterError> {
+    let ledger = serde_json::to_string(&Record::default()).map_err(unreadable)?;
+    let mut sql =
+        b"INSERT INTO multiactive.applied (link, source, position, snapshot, ledger, at) VALUES ("
+            .to_vec();
+    literal::text(&mut sql, &config.link.to_string());
+    sql.push(b',');
+    literal::text(&mut sql, config.source.idc.as_str());
+    sql.extend_from_slice(b",NULL,'{}',");
+    literal::text(&mut sql, &ledger);
+    sql.extend_from_slice(b",UTC_TIMESTAMP(6))");
+    target.execute("writing to multiactive.applied", &sql).await
+}
+
+/// Source, position, snapshot and ledger as texts.
+pub(crate) type AppliedRow = (String, Option<String>, Option<String>, Option<String>);
+
+fn read(row: AppliedRow, config: &LinkConfig) -> Result<Checkpoint, WriterError> {
+    let (source, position, snapshot, ledger) = row;
+    if source != config.source.idc.as_str() {
+        return Err(WriterError::CheckpointUnreadable {
+            reason: format!(
+                "its source is {source}, the link's is {}; a link under another name has a row of its \
+                 own",
+                config.source.idc
+            ),
+        });
+    }
+    let record: Record = match ledger {
+        Some(text) => serde_json::from_str(&text).map_err(unreadable)?,
+        None => return Err(unreadable("its ledger is NULL")),
+    };
+    let snapshot: Snapshot = match snapshot {
+        Some(text) => serde_json::from_str(&text).map_err(unreadable)?,
+        None => Snapshot::default(),
+    };
+    let position = match (position, record.engine) {
+        (None, None) => None,
+        (Some(text), Some(engine)) => {
+            Some(Position::parse(Flavor::from(engine), &text).map_err(unreadable)?)
+        }
+        (Some(_), None) => return Err(unreadable("it has a position and its ledger no engine")),
+        (None, Some(_)) => {
+            return Err(unreadable(
+                "its position is NULL and its ledger has an engine",
+            ));
+        }
+    };
+    Ok(Checkpoint {
+        position,
+        snapshot,
+        record,
+    })
+}
+
+/// The tables of the link's databases at the target, as the syncer is to see them.
+///
+/// Where the target's own IDC holds the newest epoch, every table counts as copied: it is where
+/// writes are made, and a copy would bring back what was changed there meanwhile.
+pub(crate) async fn tables(
+    target: &mut Target,
+    config: &LinkConfig,
+    checkpoint: &Checkpoint,
+) -> Result<Vec<TargetTable>, WriterError> {
+    let databases: Vec<String> = config.databases.iter().map(|name| quote(name)).collect();
+    if databases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = format!(
+        "SELECT CAST(table_schema AS CHAR), CAST(table_name AS CHAR) FROM information_schema.tables \
+         WHERE table_type='BASE TABLE' AND table_schema IN ({}) ORDER BY 1, 2",
+        databases.join(",")
+    );
+    let names: Vec<(String, String)> = target.all("listing the target's tables", &sql).await?;
+    let holds = holds_newest_epoch(target, config).await?;
+    let copied = holds || (checkpoint.position.is_some() && checkpoint.snapshot.done);
+    let empty = if copied {
+        vec![false; names.len()]
+    } else {
+        emptiness(target, &names).await?
+    };
+    Ok(names
+        .into_iter()
+        .zip(empty)
+        .map(|((database, table), empty)| {
+            let snapshot = if holds {
+                SnapshotState::Done
+            } else {
+                checkpoint.snapshot.state(&database, &table)
+            };
+            TargetTable {
+                database,
+                table,
+                empty,
+                snapshot,
+            }
+        })
+        .collect())
+}
+
+async fn holds_newest_epoch(target: &mut Target, config: &LinkConfig) -> Result<bool, WriterError> {
+    let holder: Option<String> = target
+        .first(
+            "reading multiactive.epoch",
+            "SELECT CAST(idc AS CHAR) FROM multiactive.epoch ORDER BY epoch DESC LIMIT 1",
+        )
+        .await?;
+    Ok(holder.is_some_and(|idc| idc == config.target.idc.as_str()))
+}
+
+/// Whether each table holds no row.
+async fn emptiness(
+    target: &mut Target,
+    names: &[(String, String)],
+) -> Result<Vec<bool>, WriterError> {
+    let mut empty = Vec::with_capacity(names.len());
+    for names in names.chunks(TABLES_A_QUERY) {
+        let mut sql = Vec::new();
+        for (index, (database, table)) in names.iter().enumerate() {
+            if index > 0 {
+                sql.extend_from_slice(b" UNION ALL ");
+            }
+            sql.extend_from_slice(format!("SELECT {index}, EXISTS(SELECT 1 FROM ").as_bytes());
+            literal::table(&mut sql, database, table);
+            sql.extend_from_slice(b" LIMIT 1)");
+        }
+        let sql = String::from_utf8_lossy(&sql).into_owned();
+        let mut rows: Vec<(u32, u8)> = target.all("looking for rows at the target", &sql).await?;
+        rows.sort_unstable();
+        empty.extend(rows.into_iter().map(|(_, has_rows)| has_rows == 0));
+    }
+    Ok(empty)
+}

@@ -1,0 +1,568 @@
+//! DDL of the source, run at the target exactly once.
+//!
+//! A DDL statement commits by itself, so it cannot share a transaction with the checkpoint. Three
+//! things make it exactly one run all the same:
+//! - before it runs, the intent is recorded in `multiactive.ddl` (outside the binlog);
+//! - it runs under an identity of its own that the server records with its work: a GTID derived
+//!   from the source's on MySQL, a number known beforehand in the origin's domain on MariaDB;
+//! - a writer that finds the intent, and the checkpoint before it, looks for that identity and so
+//!   knows whether the statement has run ([`decide`]).
+//!
+//! It runs in the session that holds the link's lock: while a statement of a writer that died is
+//! still running, the next writer waits for the lock and sees the outcome, never the middle.
+//!
+//! Meanwhile a second session, the **guard**, holds the transaction that a row change would have:
+//! the link's checkpoint and the newest epoch are locked, the epoch was judged, and it commits the
+//! checkpoint when the statement is done. So a promotion waits for the statement as it waits for
+//! rows.
+
+mod decide;
+mod fingerprint;
+mod session;
+
+use std::time::Duration;
+
+use change::{Ddl, Flavor, Gtid, Transaction};
+use model::DdlPolicy;
+use mysql::session::Engine;
+
+use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH};
+use crate::checkpoint::{self, Checkpoint};
+use crate::epoch::{self, Verdict};
+use crate::error::{Class, WriterError};
+use crate::failpoint::{self, Point};
+use crate::lag;
+use crate::sql::charset;
+use crate::sql::literal;
+use crate::sql::plan::{Expect, Request, Subject};
+use crate::status::Done;
+use crate::target::lookup::quote;
+use crate::target::session::{Cause, Failure, Target};
+use decide::{Decision, Intent};
+
+/// Under which server id a MariaDB target logs replayed statements, so that the binlog state tells
+/// their last number apart from that of rows: the letters `madd`.
+const DDL_SERVER_ID: u32 = 0x6d61_6464;
+/// How often the guard shows that it lives while a statement runs.
+const GUARD_BEAT: Duration = Duration::from_secs(15);
+
+/// Under which identity a statement runs at the target.
+enum Identity {
+    /// The GTID, on MySQL.
+    MySql(String),
+    /// Its number in the origin's domain, on MariaDB.
+    MariaDb(u64),
+}
+
+impl Applier {
+    /// Runs a DDL statement of the source, or leaves it out, as the link's settings say.
+    pub(crate) async fn ddl(
+        &mut self,
+        transaction: &Transaction,
+        ddl: &Ddl,
+    ) -> Result<(), WriterError> {
+        crate::bookkeeping::check_origin(transaction, &self.config)?;
+        match self.config.ddl {
+            DdlPolicy::Apply => {}
+            DdlPolicy::Ignore => return self.settle_ddl(transaction, ddl, false).await,
+            DdlPolicy::Halt => {
+                return Err(refused(
+                    transaction,
+                    ddl,
+                    "the link's setting is ddl: Halt. Run it at the target by hand if it is wanted \
+                     there, and set ddl: Ignore until the link has passed it",
+                ));
+            }
+        }
+        let mut guard = Target::connect(&self.options, &self.config.source.idc).await?;
+        let outcome = self.ddl_guarded(&mut guard, transaction, ddl).await;
+        guard.close().await;
+        outcome
+    }
+
+    async fn ddl_guarded(
+        &mut self,
+        guard: &mut Target,
+        transaction: &Transaction,
+        ddl: &Ddl,
+    ) -> Result<(), WriterError> {
+        self.lock_for_ddl(guard, transaction).await?;
+        let gtid: Gtid = transaction.gtid.parse()?;
+        let databases = self.databases_of(ddl);
+        let before = fingerprint::of(&mut self.target, &databases).await?;
+        match self.decide_ddl(transaction, &gtid, &before).await? {
+            Decision::HasRun => {
+                tracing::info!(gtid = %transaction.gtid, "a statement had run before the writer ended");
+            }
+            Decision::Ambiguous(seen) => {
+                return Err(WriterError::DdlAmbiguous {
+                    statement: shorten(ddl),
+                    gtid: transaction.gtid.clone(),
+                    seen: seen.to_owned(),
+                    fix: fix(&transaction.gtid),
+                });
+            }
+            Decision::Run => {
+                if let Some(reason) = decide::refusal(ddl) {
+                    self.record_intent(transaction, ddl, &before, None).await?;
+                    let reason = format!("{reason}. {}", fix(&transaction.gtid));
+                    return Err(refused(transaction, ddl, &reason));
+                }
+                self.run_ddl(guard, transaction, ddl, &gtid, &before)
+                    .await?;
+            }
+        }
+        failpoint::pass(Point::AfterDdl);
+        self.mappings.clear();
+        let next = self.after_ddl(transaction, true)?;
+        let mut sql = self.update_statement(&next, false)?;
+        sql.extend_from_slice(b";COMMIT");
+        guard
+            .execute("writing the checkpoint after a statement", &sql)
+            .await?;
+        self.stored = next;
+        self.settled = self.stored.clone();
+        self.report_ddl(transaction, 1);
+        self.forget_intent(&transaction.gtid).await
+    }
+
+    /// Opens the guard's transaction and judges the epoch.
+    async fn lock_for_ddl(
+        &self,
+        guard: &mut Target,
+        transaction: &Transaction,
+    ) -> Result<(), WriterError> {
+        let mut request = Request::default();
+        request.push(Subject::Housekeeping, Expect::Success, b"START TRANSACTION");
+        let lock = checkpoint::lock(&self.config.link, &self.stored.record);
+        request.push(Subject::Checkpoint, Expect::Answer(1), &lock);
+        request.push(Subject::Epoch, Expect::Success, LOCK_EPOCH);
+        request.push(Subject::Epoch, Expect::Success, READ_EPOCH);
+        let answers = match guard.run(&request).await {
+            Ok(answers) => answers,
+            Err(Failure {
+                cause: Cause::Driver(source),
+                ..
+            }) => {
+                let doing = "preparing a statement".to_owned();
+                return Err(WriterError::Target { doing, source });
+            }
+            Err(_) => return Err(WriterError::CheckpointMoved),
+        };
+        let seen = epoch::Seen {
+            locked: answers[2].unwrap_or(0),
+            read: answers[3].unwrap_or(0),
+        };
+        match epoch::judge(transaction.epoch, seen) {
+            Verdict::Current => Ok(()),
+            Verdict::LookAgain => Err(WriterError::EpochMoved),
+            Verdict::Ended { newest } => Err(self.stranded(transaction, newest)),
+        }
+    }
+
+    async fn decide_ddl(
+        &mut self,
+        transaction: &Transaction,
+        gtid: &Gtid,
+        now: &str,
+    ) -> Result<Decision, WriterError> {
+        let key = quote(&transaction.gtid);
+        let recorded: Option<(String, String)> = self
+            .target
+            .first(
+                "reading multiactive.ddl",
+                &format!(
+                    "SELECT `before`, CAST(statement AS CHAR) FROM multiactive.ddl WHERE gtid={key}"
+                ),
+            )
+            .await?;
+        let intent = recorded.as_ref().map(|(before, _)| Intent {
+            before: before.clone(),
+        });
+        if self.target.engine() == Engine::MySql {
+            let own = decide::derived_gtid(gtid, &self.config.source.idc);
+            let executed = self.gtid_executed(&own).await?;
+            return Ok(decide::on_mysql(intent.as_ref(), executed));
+        }
+        let number = recorded
+            .as_ref()
+            .and_then(|(_, statement)| recorded_number(statement));
+        let (of_server, _) = self.binlog_numbers().await?;
+        let logged = number.is_some_and(|number| of_server >= number);
+        Ok(decide::on_mariadb(intent.as_ref(), logged, now))
+    }
+
+    async fn gtid_executed(&mut self, gtid: &str) -> Result<bool, WriterError> {
+        let sql = format!(
+            "SELECT GTID_SUBSET({}, @@GLOBAL.gtid_executed)",
+            quote(gtid)
+        );
+        let answer: Option<u8> = self.target.first("reading gtid_executed", &sql).await?;
+        Ok(answer == Some(1))
+    }
+
+    async fn binlog_numbers(&mut self) -> Result<(u64, u64), WriterError> {
+        let state: Option<String> = self
+            .target
+            .first(
+                "reading gtid_binlog_state",
+                "SELECT @@GLOBAL.gtid_binlog_state",
+            )
+            .await?;
+        let domain = mysql::origin::origin_domain(&self.config.source.idc);
+        Ok(decide::last_numbers(
+            &state.unwrap_or_default(),
+            domain,
+            DDL_SERVER_ID,
+        ))
+    }
+
+    async fn run_ddl(
+        &mut self,
+        guard: &mut Target,
+        transaction: &Transaction,
+        ddl: &Ddl,
+        gtid: &Gtid,
+        before: &str,
+    ) -> Result<(), WriterError> {
+        let settings = self.ddl_settings(transaction, ddl).await?;
+        let identity = match self.target.engine() {
+            Engine::MySql => Identity::MySql(decide::derived_gtid(gtid, &self.config.source.idc)),
+            Engine::MariaDb => Identity::MariaDb(self.binlog_numbers().await?.1 + 1),
+        };
+        let number = match &identity {
+            Identity::MySql(_) => None,
+            Identity::MariaDb(number) => Some(*number),
+        };
+        self.record_intent(transaction, ddl, before, number).await?;
+        failpoint::pass(Point::BeforeDdl);
+        self.target
+            .execute("preparing the session for a statement", settings.as_bytes())
+            .await?;
+        // Without the source's default database, or where it is not at the target, the statement
+        // names its databases itself; a name without one is then refused by the server.
+        let database = if ddl.database.is_empty() || !self.has_database(&ddl.database).await? {
+            "information_schema"
+        } else {
+            &ddl.database
+        };
+        let mut sql = b"USE ".to_vec();
+        literal::identifier(&mut sql, database);
+        self.target
+            .execute("choosing the default database", &sql)
+            .await?;
+        let charset = self.charset_settings(transaction, ddl).await?;
+        self.target
+            .execute("preparing the session for a statement", charset.as_bytes())
+            .await?;
+        let mark = match identity {
+            Identity::MySql(gtid) => format!("SET SESSION gtid_next='{gtid}'"),
+            Identity::MariaDb(number) => {
+                format!("SET SESSION server_id={DDL_SERVER_ID}, gtid_seq_no={number}")
+            }
+        };
+        self.target
+            .execute("giving a statement its GTID", mark.as_bytes())
+            .await?;
+        tracing::info!(gtid = %transaction.gtid, statement = %shorten(ddl), "running a statement");
+        let ran = self.run_beside(guard, ddl).await;
+        match ran {
+            Ok(()) => self.after_statement().await,
+            Err(source) => {
+                // The session is left as it is; the next attempt opens a new one.
+                let error = WriterError::Target {
+                    doing: "running a statement".into(),
+                    source,
+                };
+                if error.class() == Class::Halt {
+                    let WriterError::Target { source, .. } = error else {
+                        return Err(error);
+                    };
+                    return Err(WriterError::DdlFailed {
+                        statement: shorten(ddl),
+                        gtid: transaction.gtid.clone(),
+                        answer: source.to_string(),
+                        fix: fix(&transaction.gtid),
+                    });
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs the statement while the guard shows that it lives.
+    async fn run_beside(
+        &mut self,
+        guard: &mut Target,
+        ddl: &Ddl,
+    ) -> Result<(), mysql_async::Error> {
+        use mysql_async::prelude::Queryable as _;
+        let statement = self.target.conn().query_drop(&*ddl.statement);
+        tokio::pin!(statement);
+        loop {
+            tokio::select! {
+                ran = &mut statement => return ran,
+                () = tokio::time::sleep(GUARD_BEAT) => {
+                    if let Err(error) = guard.execute("keeping the guard alive", b"DO 1").await {
+                        // The checkpoint cannot be written then, and the next attempt finds the
+                        // statement's outcome.
+                        tracing::warn!(%error, "the guard of a running statement is gone");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn after_statement(&mut self) -> Result<(), WriterError> {
+        if self.target.engine() == Engine::MariaDb {
+            self.target
+                .execute(
+                    "resetting the session",
+                    b"SET SESSION server_id=@@GLOBAL.server_id, gtid_seq_no=0",
+                )
+                .await?;
+        }
+        self.target.mark(&self.config.source.idc).await?;
+        self.target.usual_state().await
+    }
+
+    async fn has_database(&mut self, name: &str) -> Result<bool, WriterError> {
+        let sql = format!(
+            "SELECT 1 FROM information_schema.schemata WHERE schema_name={}",
+            quote(name)
+        );
+        let found: Option<u8> = self.target.first("looking for a database", &sql).await?;
+        Ok(found.is_some())
+    }
+
+    async fn ddl_settings(
+        &mut self,
+        transaction: &Transaction,
+        ddl: &Ddl,
+    ) -> Result<String, WriterError> {
+        let from = match self.source_flavor(transaction) {
+            Flavor::MySql => Engine::MySql,
+            Flavor::MariaDb => Engine::MariaDb,
+        };
+        let to = self.target.engine();
+        let mode = session::sql_mode(ddl.session.sql_mode, from, to).map_err(|bit| {
+            refused(
+                transaction,
+                ddl,
+                &format!(
+                    "it ran with bit {bit} of sql_mode, which the target's engine does not have. {}",
+                    fix(&transaction.gtid)
+                ),
+            )
+        })?;
+        Ok(session::settings(&ddl.session, &mode, to))
+    }
+
+    fn source_flavor(&self, transaction: &Transaction) -> Flavor {
+        transaction
+            .position
+            .as_ref()
+            .map_or(Flavor::MySql, change::Position::flavor)
+    }
+
+    /// Sets the statement's character set and collations, by the names that the target has for
+    /// them.
+    async fn charset_settings(
+        &mut self,
+        transaction: &Transaction,
+        ddl: &Ddl,
+    ) -> Result<String, WriterError> {
+        let session = &ddl.session;
+        let unknown = |what: &str, id: u16| {
+            refused(
+                transaction,
+                ddl,
+                &format!(
+                    "the target does not know its {what}, number {id}. {}",
+                    fix(&transaction.gtid)
+                ),
+            )
+        };
+        let client = match session.charset_client {
+            0 => "utf8mb4",
+            id => charset::of_collation(id).ok_or_else(|| unknown("character set", id))?,
+        };
+        let mut sql = format!("SET SESSION character_set_client={client}");
+        for (variable, id) in [
+            ("collation_connection", session.collation_connection),
+            ("collation_server", session.collation_server),
+        ] {
+            if id == 0 {
+                continue;
+            }
+            match self.collation_name(id).await? {
+                Some(name) => {
+                    sql.push_str(&format!(", {variable}={name}"));
+                }
+                // It matters only where a database is made without saying its character set.
+                None if variable == "collation_server" && ddl.verb != "CREATE DATABASE" => {}
+                None if variable == "collation_connection" => {
+                    let charset =
+                        charset::of_collation(id).ok_or_else(|| unknown("collation", id))?;
+                    sql.push_str(&format!(", character_set_connection={charset}"));
+                }
+                None => return Err(unknown("server collation", id)),
+            }
+        }
+        Ok(sql)
+    }
+
+    async fn collation_name(&mut self, id: u16) -> Result<Option<String>, WriterError> {
+        let doing = "looking for a collation";
+        let plain =
+            format!("SELECT collation_name FROM information_schema.collations WHERE id={id}");
+        let found: Option<String> = self.target.first(doing, &plain).await?;
+        if found.is_some() || self.target.engine() == Engine::MySql || id < 2048 {
+            return Ok(found);
+        }
+        // MariaDB 10.10 and later; earlier ones have no collation of such a number.
+        let full = format!(
+            "SELECT full_collation_name FROM information_schema.collation_character_set_applicability \
+             WHERE id={id}"
+        );
+        self.target.first(doing, &full).await
+    }
+
+    /// Records that a statement is about to run. Outside the binlog, so that it stays with this
+    /// server.
+    async fn record_intent(
+        &mut self,
+        transaction: &Transaction,
+        ddl: &Ddl,
+        before: &str,
+        number: Option<u64>,
+    ) -> Result<(), WriterError> {
+        let head = number
+            .map(|number| format!("/* number {number} */ "))
+            .unwrap_or_default();
+        let statement = format!("{head}{}", ddl.statement_lossy());
+        let sql = format!(
+            "SET SESSION sql_log_bin=0; \
+             REPLACE INTO multiactive.ddl (gtid, statement, `before`, at) \
+             VALUES ({}, {}, {}, UTC_TIMESTAMP(6)); SET SESSION sql_log_bin=1",
+            quote(&transaction.gtid),
+            quote(&statement),
+            quote(before)
+        );
+        self.target
+            .execute("writing to multiactive.ddl", sql.as_bytes())
+            .await
+    }
+
+    /// An intent that is not forgotten does no harm: the checkpoint is past it.
+    async fn forget_intent(&mut self, gtid: &str) -> Result<(), WriterError> {
+        let sql = format!(
+            "SET SESSION sql_log_bin=0; DELETE FROM multiactive.ddl WHERE gtid={}; \
+             SET SESSION sql_log_bin=1",
+            quote(gtid)
+        );
+        self.target
+            .execute("writing to multiactive.ddl", sql.as_bytes())
+            .await
+    }
+
+    /// Moves the checkpoint past a statement that is left out.
+    async fn settle_ddl(
+        &mut self,
+        transaction: &Transaction,
+        ddl: &Ddl,
+        applied: bool,
+    ) -> Result<(), WriterError> {
+        self.settled = self.after_ddl(transaction, applied)?;
+        self.store(false).await?;
+        tracing::info!(gtid = %transaction.gtid, statement = %shorten(ddl), "statement left out");
+        self.report_ddl(transaction, 0);
+        Ok(())
+    }
+
+    fn after_ddl(
+        &self,
+        transaction: &Transaction,
+        applied: bool,
+    ) -> Result<Checkpoint, WriterError> {
+        let position = transaction
+            .position
+            .clone()
+            .ok_or_else(|| WriterError::Unexpected {
+                what: format!("the statement {} without a position", transaction.gtid),
+                fix: "run the same release of syncer and writer".to_owned(),
+            })?;
+        let mut next = self.settled.clone();
+        next.record.engine = Some(position.flavor().into());
+        next.position = Some(position);
+        next.record.serial = self.stored.record.serial + 1;
+        next.record.epoch = transaction.epoch;
+        let ledger = &mut next.record.ledger;
+        ledger.read += 1 + transaction.filtered;
+        ledger.filtered += transaction.filtered + u64::from(!applied);
+        ledger.applied += u64::from(applied);
+        Ok(next)
+    }
+
+    fn report_ddl(&self, transaction: &Transaction, changes: u64) {
+        let lag_millis = transaction
+            .position
+            .as_ref()
+            .map(|position| lag::of_batch(std::slice::from_ref(transaction), position.flavor()));
+        let settled = 1 + transaction.filtered;
+        self.status.committed(
+            &self.stored,
+            Done {
+                transactions: 1,
+                changes,
+                settled,
+                lag_millis,
+            },
+        );
+    }
+
+    /// Every database whose definitions the statement may change.
+    fn databases_of(&self, ddl: &Ddl) -> Vec<String> {
+        let mut databases = self.config.databases.clone();
+        databases.extend(ddl.objects.iter().map(|object| object.database.clone()));
+        databases.push(ddl.database.clone());
+        databases.retain(|name| !name.is_empty());
+        databases.sort();
+        databases.dedup();
+        databases
+    }
+}
+
+fn refused(transaction: &Transaction, ddl: &Ddl, reason: &str) -> WriterError {
+    WriterError::DdlRefused {
+        statement: shorten(ddl),
+        gtid: transaction.gtid.clone(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// How a person says that a statement's work is done.
+fn fix(gtid: &str) -> String {
+    format!(
+        "mend the cause and it is tried again; or do its work at the target by hand and then run there: \
+         UPDATE multiactive.ddl SET `before`='{}' WHERE gtid='{gtid}'",
+        decide::DONE_BY_HAND
+    )
+}
+
+fn shorten(ddl: &Ddl) -> String {
+    let text = ddl.statement_lossy();
+    match text.char_indices().nth(200) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.into_owned(),
+    }
+}
+
+fn recorded_number(statement: &str) -> Option<u64> {
+    statement
+        .strip_prefix("/* number ")?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()
+}

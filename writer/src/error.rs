@@ -1,0 +1,408 @@
+//! What can stop a writer, and whether time or a person mends it.
+
+use change::{InvalidPosition, WireError};
+use mysql::session::SessionError;
+
+use crate::target::table::Unfit;
+
+/// Why the link does not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum WriterError {
+    /// No session with the target.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The target answered with an error, or the connection broke.
+    #[error("{doing} at the target: {source}")]
+    Target {
+        /// What was being done.
+        doing: String,
+        /// The driver's error.
+        source: mysql_async::Error,
+    },
+    /// The target cannot mark what is applied with its origin.
+    #[error(
+        "the target runs {version}, which cannot mark transactions with their origin, so changes \
+         would go round in circles; use MySQL 8.3 or later, or MariaDB"
+    )]
+    NoOriginMarks {
+        /// Engine and version.
+        version: String,
+    },
+    /// The schema of ours is not there or not complete.
+    #[error(
+        "the schema multiactive at the target is not usable: {reason}; the arbiter of the target's \
+         IDC makes it, see its log and the Unit's condition PreflightPassed"
+    )]
+    Schema {
+        /// What was missing.
+        reason: String,
+    },
+    /// Another writer of this link holds the target.
+    #[error(
+        "another writer of this link is connected to the target (connection {connection}); waiting for it to end"
+    )]
+    Locked {
+        /// Its connection id at the server, 0 if it has just ended.
+        connection: u64,
+    },
+    /// The checkpoint is not what this writer wrote last.
+    #[error(
+        "the row of this link in multiactive.applied was changed by somebody else, so nothing was \
+         applied; reading it anew"
+    )]
+    CheckpointMoved,
+    /// The checkpoint cannot be read.
+    #[error(
+        "the row of this link in multiactive.applied cannot be understood ({reason}); restore it, or \
+         delete it to copy everything anew into empty tables"
+    )]
+    CheckpointUnreadable {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The syncer does not answer or ended the stream.
+    #[error("the syncer at {address}: {reason}")]
+    Syncer {
+        /// `host:port`.
+        address: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The syncer halted the link.
+    #[error("the syncer halted the link: {reason}: {message}")]
+    SyncerHalted {
+        /// One CamelCase word.
+        reason: String,
+        /// What happened and what to do.
+        message: String,
+    },
+    /// The stream is not what it should be.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// A position of another engine.
+    #[error(transparent)]
+    Position(#[from] InvalidPosition),
+    /// A frame that must not come now.
+    #[error("the syncer sent {what}, which a link must not carry; {fix}")]
+    Unexpected {
+        /// What came.
+        what: String,
+        /// What to do.
+        fix: String,
+    },
+    /// A table that rows cannot be applied to.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+    /// A change that does not fit what is at the target.
+    #[error(transparent)]
+    Conflict(#[from] Conflict),
+    /// Changes of an epoch that has ended.
+    #[error(
+        "{transactions} transaction(s) with {changes} change(s), the first {gtid}, were committed in \
+         {source_idc} under epoch {epoch}, which ended when epoch {newest} began: they are stranded. \
+         Nothing of them was applied and nothing is lost: they are in the binlog of {source_idc}. \
+         Settle them by hand on both sides before the link can go on"
+    )]
+    Stranded {
+        /// How many, of those received so far.
+        transactions: u64,
+        /// Their row changes and DDL statements.
+        changes: u64,
+        /// The first one's GTID.
+        gtid: String,
+        /// Where they were committed.
+        source_idc: String,
+        /// Their epoch.
+        epoch: u64,
+        /// The newest epoch at the target.
+        newest: u64,
+    },
+    /// A promotion went on while a transaction began.
+    #[error("the target's epoch changed while a transaction began; looking again")]
+    EpochMoved,
+    /// Rows of a copy would overwrite the place where writes are made.
+    #[error(
+        "table {table} has rows in {source_idc} but not in {target_idc}, which holds the newest \
+         epoch and takes the writes; a copy never goes there. Copy the table to {target_idc} by hand, or empty \
+         it in {source_idc}"
+    )]
+    CopyIntoPrimary {
+        /// `database.table`.
+        table: String,
+        /// The link's source.
+        source_idc: String,
+        /// The link's target.
+        target_idc: String,
+    },
+    /// A statement that is not replayed.
+    #[error("{statement:?} ({gtid}) is not replayed at the target: {reason}")]
+    DdlRefused {
+        /// The statement, shortened.
+        statement: String,
+        /// Its GTID.
+        gtid: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// A statement that failed.
+    #[error("{statement:?} ({gtid}) failed at the target: {answer}; {fix}")]
+    DdlFailed {
+        /// The statement, shortened.
+        statement: String,
+        /// Its GTID.
+        gtid: String,
+        /// The server's error.
+        answer: String,
+        /// What to do.
+        fix: String,
+    },
+    /// It cannot be told whether a statement has run.
+    #[error(
+        "it cannot be told whether {statement:?} ({gtid}) has run at the target: the writer ended \
+         while it ran, {seen}; {fix}"
+    )]
+    DdlAmbiguous {
+        /// The statement, shortened.
+        statement: String,
+        /// Its GTID.
+        gtid: String,
+        /// What was seen.
+        seen: String,
+        /// What to do.
+        fix: String,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {path}: {reason}")]
+    File {
+        /// The path.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// A setting that is not supported.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// A change that found something else than it must find.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("conflict {kind} in table {table} at {key} ({gtid}): {detail}. {}", kind.fix())]
+pub struct Conflict {
+    /// Which kind.
+    pub kind: ConflictKind,
+    /// `database.table`.
+    pub table: String,
+    /// The row's key, as `column=value`.
+    pub key: String,
+    /// The source transaction.
+    pub gtid: String,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// The kinds of conflicts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConflictKind {
+    /// A new row's key is taken.
+    InsertExists,
+    /// A changed row is not there.
+    UpdateMissing,
+    /// A removed row is not there.
+    DeleteMissing,
+    /// Another row has the value of a unique key.
+    UniqueClash,
+    /// A foreign key forbids the change.
+    ForeignKey,
+    /// The target would not store the value as it is.
+    ValueRefused,
+}
+
+impl ConflictKind {
+    /// The kind in one word, for metrics and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InsertExists => "insert_exists",
+            Self::UpdateMissing => "update_missing",
+            Self::DeleteMissing => "delete_missing",
+            Self::UniqueClash => "unique_clash",
+            Self::ForeignKey => "foreign_key",
+            Self::ValueRefused => "value_refused",
+        }
+    }
+
+    fn fix(self) -> &'static str {
+        match self {
+            Self::InsertExists | Self::UniqueClash => {
+                "Nothing of the transaction was applied. Remove or change the row that is in its way \
+                 at the target; the link then goes on by itself"
+            }
+            Self::UpdateMissing | Self::DeleteMissing => {
+                "Nothing of the transaction was applied. Put the row back at the target as it was at \
+                 the source before this change; the link then goes on by itself"
+            }
+            Self::ForeignKey => {
+                "Nothing of the transaction was applied. Make the target's rows and foreign keys what \
+                 they are at the source; the link then goes on by itself"
+            }
+            Self::ValueRefused => {
+                "Nothing of the transaction was applied. Give the column the type that it has at the \
+                 source; the link then goes on by itself"
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for ConflictKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What to do after an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Two transactions met; try again at once.
+    Collision,
+    /// Something is out of reach; try again, ever more slowly.
+    Environment,
+    /// A person has to act. Tried again now and then, so that it goes on once that is done.
+    Halt,
+}
+
+impl WriterError {
+    /// What to do after it.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Session(SessionError::Unreachable { .. })
+            | Self::Locked { .. }
+            | Self::Syncer { .. } => Class::Environment,
+            Self::Session(SessionError::Refused { source, .. }) | Self::Target { source, .. } => {
+                class_of_driver(source)
+            }
+            Self::CheckpointMoved | Self::EpochMoved => Class::Collision,
+            // The arbiter makes the schema; the writer may simply have been earlier.
+            Self::Schema { .. } => Class::Environment,
+            _ => Class::Halt,
+        }
+    }
+
+    /// A stable word for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Session(_) => "session",
+            Self::Target { .. } => "target",
+            Self::NoOriginMarks { .. } => "no_origin_marks",
+            Self::Schema { .. } => "schema",
+            Self::Locked { .. } => "locked",
+            Self::CheckpointMoved | Self::CheckpointUnreadable { .. } => "checkpoint",
+            Self::Syncer { .. } => "syncer",
+            Self::SyncerHalted { .. } => "syncer_halted",
+            Self::Wire(_) | Self::Position(_) | Self::Unexpected { .. } => "stream",
+            Self::Unfit(_) => "table",
+            Self::Conflict(conflict) => conflict.kind.name(),
+            Self::Stranded { .. } => "stranded",
+            Self::EpochMoved => "epoch_moved",
+            Self::CopyIntoPrimary { .. } => "copy_into_primary",
+            Self::DdlRefused { .. } | Self::DdlFailed { .. } | Self::DdlAmbiguous { .. } => "ddl",
+            Self::File { .. } => "file",
+            Self::Unsupported(_) => "unsupported",
+        }
+    }
+}
+
+/// Server error codes are those of `share/errmsg`; both engines share them below 4000.
+fn class_of_driver(error: &mysql_async::Error) -> Class {
+    let mysql_async::Error::Server(server) = error else {
+        return match error {
+            mysql_async::Error::Io(mysql_async::IoError::Tls(_)) => Class::Halt,
+            mysql_async::Error::Io(_)
+            | mysql_async::Error::Driver(mysql_async::DriverError::ConnectionClosed) => {
+                Class::Environment
+            }
+            // Any other error of the driver leaves the connection in an unknown state; a new one
+            // may mend it, and if not a person has to look.
+            _ => Class::Halt,
+        };
+    };
+    match server.code {
+        // Lock wait timeout, deadlock, record changed since the last read.
+        1205 | 1213 | 1020 => Class::Collision,
+        // Out of memory, of disk, of connections; shutting down; killed; timed out; read only;
+        // a table full; the connection's own packets disturbed.
+        3
+        | 5
+        | 1021
+        | 1026
+        | 1028
+        | 1030
+        | 1037
+        | 1038
+        | 1040
+        | 1041
+        | 1053
+        | 1114
+        | 1129
+        | 1135
+        | 1152
+        | 1158..=1161
+        | 1180
+        | 1184
+        | 1203
+        | 1226
+        | 1290
+        | 1317
+        | 1836
+        | 1878
+        | 1927
+        | 1969
+        | 3024
+        | 3032
+        | 3100
+        | 3169
+        | 4031 => Class::Environment,
+        _ => Class::Halt,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: u16) -> WriterError {
+        WriterError::Target {
+            doing: "applying".into(),
+            source: mysql_async::Error::Server(mysql_async::ServerError {
+                code,
+                message: String::new(),
+                state: String::new(),
+            }),
+        }
+    }
+
+    #[test]
+    fn time_mends_the_environment_and_people_the_rest() {
+        assert_eq!(server(1213).class(), Class::Collision);
+        assert_eq!(server(1290).class(), Class::Environment);
+        assert_eq!(server(1142).class(), Class::Halt);
+        let conflict = Conflict {
+            kind: ConflictKind::UpdateMissing,
+            table: "shop.orders".into(),
+            key: "id=5".into(),
+            gtid: "0-1-7".into(),
+            detail: "no such row".into(),
+        };
+        let error = WriterError::from(conflict);
+        assert_eq!(error.class(), Class::Halt);
+        assert_eq!(error.category(), "update_missing");
+        let text = error.to_string();
+        for part in [
+            "update_missing",
+            "shop.orders",
+            "id=5",
+            "0-1-7",
+            "Put the row back",
+        ] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

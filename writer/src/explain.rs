@@ -1,0 +1,157 @@
+//! What the target's answer to a statement means, in words. Pure.
+
+use crate::error::{Conflict, ConflictKind, WriterError};
+use crate::sql::plan::{Statement, Subject, Verb};
+use crate::target::session::Cause;
+
+/// What an error of the driver means for a statement.
+pub(crate) fn driver(error: mysql_async::Error, statement: &Statement, gtid: &str) -> WriterError {
+    let (kind, detail) = match (&error, &statement.subject) {
+        (mysql_async::Error::Server(server), Subject::Rows { verb, .. }) => {
+            match kind_of(server.code, &server.message, *verb) {
+                Some(kind) => (kind, format!("{} (error {})", server.message, server.code)),
+                None => return target(error, statement),
+            }
+        }
+        _ => return target(error, statement),
+    };
+    conflict(kind, statement, gtid, detail)
+}
+
+fn target(source: mysql_async::Error, statement: &Statement) -> WriterError {
+    let doing = match &statement.subject {
+        Subject::Rows { table, key, .. } => {
+            let key = key
+                .as_ref()
+                .map(|key| format!(" at {key}"))
+                .unwrap_or_default();
+            format!(
+                "applying a change of {}.{}{key}",
+                table.database, table.table
+            )
+        }
+        Subject::Checkpoint => "writing to multiactive.applied".to_owned(),
+        Subject::Epoch => "reading multiactive.epoch".to_owned(),
+        Subject::Housekeeping => "preparing a transaction".to_owned(),
+    };
+    crate::target::session::failed(&doing, source)
+}
+
+/// The kind of conflict that a server error is; codes as in both engines' error lists.
+fn kind_of(code: u16, message: &str, verb: Verb) -> Option<ConflictKind> {
+    match code {
+        // Duplicate entry. MySQL names the key `table.PRIMARY`, MariaDB `PRIMARY`.
+        1062 | 1586 => {
+            let primary = message.ends_with("'PRIMARY'") || message.ends_with(".PRIMARY'");
+            Some(match verb {
+                Verb::Insert if primary => ConflictKind::InsertExists,
+                _ => ConflictKind::UniqueClash,
+            })
+        }
+        // Foreign key constraints.
+        1216 | 1217 | 1451 | 1452 | 1761 | 1762 => Some(ConflictKind::ForeignKey),
+        // Out of range, incorrect or truncated value, too long, NULL where it is not allowed,
+        // check constraint, invalid JSON, invalid geometry, generated column.
+        1048
+        | 1264..=1267
+        | 1292
+        | 1300
+        | 1364
+        | 1366
+        | 1367
+        | 1406
+        | 1416
+        | 1411
+        | 3140
+        | 3141
+        | 3819
+        | 4025
+        | 4026 => Some(ConflictKind::ValueRefused),
+        _ => None,
+    }
+}
+
+/// What a wrong number of rows means.
+pub(crate) fn mismatch(cause: &Cause, statement: &Statement, gtid: &str) -> WriterError {
+    let Subject::Rows { verb, .. } = &statement.subject else {
+        return WriterError::Unexpected {
+            what: format!("transaction {gtid}, with an epoch that another IDC holds at the target"),
+            fix: "one epoch is never two IDCs'; compare multiactive.epoch on both sides and with \
+                  mactl history, and remove the row that is wrong"
+                .to_owned(),
+        };
+    };
+    let kind = match verb {
+        Verb::Update => ConflictKind::UpdateMissing,
+        Verb::Delete => ConflictKind::DeleteMissing,
+        Verb::Insert | Verb::Put => ConflictKind::InsertExists,
+    };
+    let detail = match cause {
+        Cause::Rows { expected, found } => {
+            format!("{found} row(s) were found where {expected} must be")
+        }
+        Cause::Warnings => "the server warned that it stored another value".to_owned(),
+        Cause::Answer | Cause::Driver(_) => "the server answered otherwise than it must".to_owned(),
+    };
+    let kind = if matches!(cause, Cause::Warnings) {
+        ConflictKind::ValueRefused
+    } else {
+        kind
+    };
+    conflict(kind, statement, gtid, detail)
+}
+
+/// What a warning means.
+pub(crate) fn warning(statement: &Statement, gtid: &str, text: &str) -> WriterError {
+    conflict(ConflictKind::ValueRefused, statement, gtid, text.to_owned())
+}
+
+fn conflict(kind: ConflictKind, statement: &Statement, gtid: &str, detail: String) -> WriterError {
+    let (table, key) = match &statement.subject {
+        Subject::Rows { table, key, .. } => {
+            (format!("{}.{}", table.database, table.table), key.clone())
+        }
+        _ => ("multiactive.epoch".to_owned(), None),
+    };
+    let key = key.unwrap_or_else(|| "one of several rows".to_owned());
+    Conflict {
+        kind,
+        table,
+        key,
+        gtid: gtid.to_owned(),
+        detail,
+    }
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn duplicates_are_told_apart_on_both_engines() {
+        for primary in [
+            "Duplicate entry '1' for key 'PRIMARY'",
+            "Duplicate entry '1' for key 't.PRIMARY'",
+        ] {
+            assert_eq!(
+                kind_of(1062, primary, Verb::Insert),
+                Some(ConflictKind::InsertExists)
+            );
+            assert_eq!(
+                kind_of(1062, primary, Verb::Update),
+                Some(ConflictKind::UniqueClash)
+            );
+        }
+        let unique = "Duplicate entry 'a' for key 't.by_name'";
+        assert_eq!(
+            kind_of(1062, unique, Verb::Insert),
+            Some(ConflictKind::UniqueClash)
+        );
+        assert_eq!(
+            kind_of(1452, "", Verb::Insert),
+            Some(ConflictKind::ForeignKey)
+        );
+        assert_eq!(kind_of(1213, "", Verb::Insert), None);
+    }
+}

@@ -1,0 +1,45 @@
+//! The writer of one link: pulls what the link's syncer reads at the source and applies it to the
+//! target, each transaction exactly once.
+//!
+//! Where things are:
+//! - [`run`]: the loop; what is settled, stored and retried;
+//! - `apply`, `snapshot`, `ddl`: rows, copies and statements, each with the checkpoint;
+//! - `sql`: row changes as SQL, pure;
+//! - `target`: the session with the target, and what its catalogue says;
+//! - `checkpoint`, `epoch`, `batch`, `explain`: the decisions, pure.
+//!
+//! **Invariants.** Nothing is applied but in a transaction that changes the link's row in
+//! `multiactive.applied` from what this writer wrote last. Nothing of an ended epoch is applied.
+//! Source transactions are applied whole and in order. Nothing is skipped in silence: what is not
+//! understood halts the link.
+
+mod apply;
+mod backoff;
+mod batch;
+mod bookkeeping;
+mod checkpoint;
+mod claim;
+mod ddl;
+mod epoch;
+mod error;
+mod explain;
+mod failpoint;
+mod lag;
+pub mod options;
+mod run;
+mod snapshot;
+mod sql;
+mod status;
+mod stream;
+mod target;
+
+pub use error::{Class, Conflict, ConflictKind, WriterError};
+pub use run::Writer;
+pub use status::Status;
+pub use target::table::Unfit;
+
+/// Arms a failpoint for the rest of the process.
+#[cfg(feature = "failpoints")]
+pub fn arm(at: failpoint::CrashAt) {
+    failpoint::arm(at);
+}

@@ -1,0 +1,110 @@
+//! What the process is given: options, and the files they name.
+
+use std::path::{Path, PathBuf};
+
+use model::{Credentials, LinkConfig};
+
+use crate::error::WriterError;
+
+/// The writer of one link: applies what the link's syncer sends to the target database.
+#[derive(Debug, clap::Parser)]
+#[command(name = "writer", version)]
+pub struct Options {
+    /// The link's settings, a JSON file.
+    #[arg(long, env = "MULTIACTIVE_LINK", value_name = "FILE")]
+    pub link: PathBuf,
+    /// A directory with the target's account: the files username, password and perhaps ca.crt.
+    #[arg(long, env = "MULTIACTIVE_CREDENTIALS", value_name = "DIR")]
+    pub credentials: PathBuf,
+    /// A directory with this end's certificate: the files ca.crt, tls.crt and tls.key.
+    #[arg(long, env = "MULTIACTIVE_TLS", value_name = "DIR")]
+    pub tls: PathBuf,
+    /// Where the link's syncer serves.
+    #[arg(long, env = "MULTIACTIVE_SYNCER", value_name = "HOST:PORT")]
+    pub syncer: String,
+    /// Ends the process without warning at this point, for tests.
+    #[cfg(feature = "failpoints")]
+    #[arg(
+        long,
+        env = "MULTIACTIVE_CRASH_AT",
+        hide = true,
+        value_name = "POINT[:TIME]"
+    )]
+    pub crash_at: Option<crate::failpoint::CrashAt>,
+    /// What every process has.
+    #[command(flatten)]
+    pub process: process::Options,
+}
+
+/// The names that both ends' certificates must bear.
+pub const TRANSPORT_NAME: &str = "transport.multiactive";
+
+/// Reads the link's settings and refuses what this release does not do.
+pub fn read_link(path: &Path) -> Result<LinkConfig, WriterError> {
+    let text = read(path)?;
+    let config: LinkConfig = serde_json::from_slice(&text).map_err(|error| WriterError::File {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })?;
+    check_link(&config)?;
+    Ok(config)
+}
+
+fn check_link(config: &LinkConfig) -> Result<(), WriterError> {
+    let refuse = |what: &str| {
+        Err(WriterError::Unsupported(format!(
+            "SyncLink {}: {what}",
+            config.link
+        )))
+    };
+    if config.source.idc == config.target.idc {
+        return refuse(&format!(
+            "source and target are both {}; give two different IDCs",
+            config.source.idc
+        ));
+    }
+    if config.relay {
+        return refuse("relay: true is not supported yet; leave it out");
+    }
+    if let Some(route) = config.tables.routes.first() {
+        return refuse(&format!(
+            "tables.routes (from {:?} to {:?}) is not supported yet; remove it, or exclude the table",
+            route.from, route.to
+        ));
+    }
+    if config.apply.max_rows == 0 {
+        return refuse("apply.batch.maxRows is 0; give at least 1");
+    }
+    Ok(())
+}
+
+/// Reads an account from the files of a mounted Secret.
+pub fn read_credentials(directory: &Path) -> Result<Credentials, WriterError> {
+    let text = |name: &str| {
+        let path = directory.join(name);
+        let bytes = read(&path)?;
+        let text = String::from_utf8(bytes).map_err(|_| WriterError::File {
+            path: path.display().to_string(),
+            reason: "it is not UTF-8".to_owned(),
+        })?;
+        Ok::<_, WriterError>(text.trim_end_matches(['\r', '\n']).to_owned())
+    };
+    let ca = directory.join("ca.crt");
+    Ok(Credentials {
+        username: text("username")?,
+        password: text("password")?,
+        ca: if ca.exists() {
+            Some(text("ca.crt")?)
+        } else {
+            None
+        },
+    })
+}
+
+/// Reads a file.
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>, WriterError> {
+    std::fs::read(path).map_err(|error| WriterError::File {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
+}

@@ -1,0 +1,198 @@
+//! The copy of rows that exist before the stream: making tables, putting chunks, keeping cursors.
+
+use change::{SnapshotBegin, SnapshotChunk, SnapshotTable};
+
+use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH};
+use crate::checkpoint::{Checkpoint, SourceEngine};
+use crate::error::WriterError;
+use crate::explain;
+use crate::failpoint::{self, Point};
+use crate::sql::literal;
+use crate::sql::plan::{Expect, Plan, Subject};
+use crate::status::Done;
+use crate::target::lookup::look_up;
+use crate::target::session::{Cause, Failure, STRICT_MODE};
+
+impl Applier {
+    /// A snapshot begins or goes on: makes what is missing, then writes down what will be copied
+    /// and where the stream starts.
+    ///
+    /// Tables are made before the checkpoint says so. If the process ends in between, the next one
+    /// finds them there and empty, and the syncer plans the same copy again.
+    pub(crate) async fn snapshot_begin(
+        &mut self,
+        begin: &SnapshotBegin,
+    ) -> Result<(), WriterError> {
+        for table in &begin.tables {
+            self.make_table(table).await?;
+        }
+        self.mappings.clear();
+        failpoint::pass(Point::AfterCreate);
+        if !begin.resumed {
+            self.settled.position = Some(begin.position.clone());
+            self.settled.record.engine = Some(begin.position.flavor().into());
+            self.settled.record.epoch = begin.epoch;
+            self.settled.snapshot = crate::checkpoint::Snapshot::default();
+        }
+        for table in &begin.tables {
+            self.settled.snapshot.table(&table.database, &table.table);
+        }
+        self.settled.snapshot.done = begin.tables.is_empty();
+        self.store(true).await?;
+        self.status.settled(&self.stored, Done::default());
+        tracing::info!(
+            tables = begin.tables.len(),
+            resumed = begin.resumed,
+            position = %begin.position,
+            "snapshot begins"
+        );
+        Ok(())
+    }
+
+    async fn make_table(&mut self, table: &SnapshotTable) -> Result<(), WriterError> {
+        let SnapshotTable {
+            database,
+            table: name,
+            create_database,
+            create_statement,
+            ..
+        } = table;
+        if look_up(&mut self.target, database, name).await?.is_some() {
+            return Ok(());
+        }
+        let failed = |statement: &str, error: WriterError| WriterError::DdlFailed {
+            statement: statement.chars().take(200).collect(),
+            gtid: "snapshot".to_owned(),
+            answer: error.to_string(),
+            fix: format!(
+                "make the table {database}.{name} at the target by hand, empty, with the same columns \
+                 and keys; the link then goes on by itself"
+            ),
+        };
+        let known: Option<u8> = self
+            .target
+            .first(
+                "looking for a database",
+                &format!(
+                    "SELECT 1 FROM information_schema.schemata WHERE schema_name={}",
+                    crate::target::lookup::quote(database)
+                ),
+            )
+            .await?;
+        if known.is_none() {
+            self.target
+                .execute("making a database", create_database.as_bytes())
+                .await
+                .map_err(|error| failed(create_database, error))?;
+            tracing::info!(%database, "database made at the target");
+        }
+        let mut sql = b"USE ".to_vec();
+        literal::identifier(&mut sql, database);
+        // The tables that it refers to may come later; its statement was printed by the source, so
+        // it says what the source's table is whatever the mode.
+        sql.extend_from_slice(b"; SET foreign_key_checks=0, sql_mode='NO_ENGINE_SUBSTITUTION'; ");
+        sql.extend_from_slice(create_statement.as_bytes());
+        let made = self.target.execute("making a table", &sql).await;
+        let reset = format!("SET foreign_key_checks=1, sql_mode='{STRICT_MODE}'");
+        self.target
+            .execute("resetting the session", reset.as_bytes())
+            .await?;
+        made.map_err(|error| failed(create_statement, error))?;
+        tracing::info!(%database, table = %name, "table made at the target");
+        Ok(())
+    }
+
+    /// Puts the rows of a chunk and moves the table's cursor, in one transaction.
+    pub(crate) async fn snapshot_chunk(
+        &mut self,
+        chunk: &SnapshotChunk,
+    ) -> Result<(), WriterError> {
+        let mapping = self.mappings.get(&mut self.target, &chunk.table).await?;
+        let from_mariadb = self.settled.record.engine == Some(SourceEngine::MariaDb);
+        if mapping.foreign.cascades_here && from_mariadb {
+            return Err(WriterError::Unsupported(format!(
+                "table {} has a foreign key with CASCADE or SET NULL. MariaDB leaves what such a key \
+                 does out of its binlog, so rows could be copied that are gone meanwhile. Copy the \
+                 table by hand while nothing is written, and set snapshot.mode: Never on the SyncLink; \
+                 or exclude it",
+                chunk.table
+            )));
+        }
+        let mut next: Checkpoint = self.settled.clone();
+        next.record.serial = self.stored.record.serial + 1;
+        next.snapshot
+            .table(&chunk.table.database, &chunk.table.table)
+            .advance(&chunk.cursor, chunk.rows_so_far, chunk.done);
+        let mut plan = Plan::new(self.careful);
+        plan.housekeeping(Expect::Success, b"START TRANSACTION");
+        let update = self.update_statement(&next, true)?;
+        plan.checkpoint(Expect::Rows(1), &update);
+        plan.epoch(LOCK_EPOCH);
+        plan.epoch(READ_EPOCH);
+        plan.not_held_by(self.config.target.idc.as_str());
+        plan.put_rows(&chunk.rows, &mapping);
+        if let Err(error) = self.run_chunk(plan, chunk).await {
+            let _gone_otherwise = self.target.roll_back().await;
+            return Err(error);
+        }
+        self.stored = next;
+        self.settled = self.stored.clone();
+        self.status.settled(&self.stored, Done::default());
+        if chunk.done {
+            tracing::info!(table = %chunk.table, rows = chunk.rows_so_far, "table copied");
+        }
+        Ok(())
+    }
+
+    async fn run_chunk(&mut self, plan: Plan, chunk: &SnapshotChunk) -> Result<(), WriterError> {
+        for request in plan.finish() {
+            let Err(Failure { index, cause }) = self.target.run(&request).await else {
+                continue;
+            };
+            let statement = &request.statements[index];
+            return Err(match cause {
+                Cause::Answer if statement.subject == Subject::Epoch => {
+                    WriterError::CopyIntoPrimary {
+                        table: chunk.table.to_string(),
+                        source_idc: self.config.source.idc.to_string(),
+                        target_idc: self.config.target.idc.to_string(),
+                    }
+                }
+                Cause::Rows { .. } | Cause::Answer if statement.subject == Subject::Checkpoint => {
+                    WriterError::CheckpointMoved
+                }
+                Cause::Driver(error) => explain::driver(error, statement, "snapshot"),
+                Cause::Warnings => match self.target.warnings(statement.warnings).await? {
+                    Some(text) if self.careful => explain::warning(statement, "snapshot", &text),
+                    _ if self.careful => continue,
+                    _ => explain::mismatch(&cause, statement, "snapshot"),
+                },
+                cause => explain::mismatch(&cause, statement, "snapshot"),
+            });
+        }
+        self.commit().await
+    }
+
+    /// Every table was copied.
+    pub(crate) async fn snapshot_end(&mut self) -> Result<(), WriterError> {
+        self.settled.snapshot.done = true;
+        for copy in self
+            .settled
+            .snapshot
+            .tables
+            .values_mut()
+            .flat_map(|tables| tables.values_mut())
+        {
+            copy.done = true;
+        }
+        self.store(true).await?;
+        self.status.settled(&self.stored, Done::default());
+        let progress = self.stored.snapshot.progress();
+        tracing::info!(
+            tables = progress.tables,
+            rows = progress.rows,
+            "snapshot ends"
+        );
+        Ok(())
+    }
+}

@@ -1,0 +1,465 @@
+//! Row changes as statements, grouped into requests, each statement with what it must report.
+//!
+//! Rows are written strictly in the order they were changed in at the source; only neighbours of
+//! one kind in one table share a statement. So whatever the source passed through, the target
+//! passes through too: a swap of unique values, which the source can only do through a third
+//! value, comes out right, and a key that changes is an UPDATE as it was there. Nothing is merged
+//! and no row is removed to be put again, since that would take its children along.
+//!
+//! The exception are lenient changes, of a table whose copy is under way. Why putting such rows
+//! blindly is right (the argument is DBLog's, arXiv 2010.12597): the copy of a chunk is sent at a
+//! point P of the stream, without the rows that were changed between the low mark, which lies
+//! before the chunk was read, and P. A row of the chunk was therefore the same all the time between
+//! the mark and P: the chunk holds what the source held at P. A lenient change leaves its row as
+//! the source had it after that change. So at each point of the stream every row that is at the
+//! target is as the source had it at that point; rows are only missing, never wrong. From this
+//! follows that an insert that finds its row finds an older state of the same row or the same one
+//! (a chunk that brings a row which the stream has put before), that an update or delete that
+//! misses its row was ahead of the copy, and that two rows of the target never clash on a unique
+//! value, for they are both in the source at that point. A clash is therefore still an error.
+//! Removing the row first and then inserting it needs no knowledge of what is there, and takes no
+//! child along since foreign keys are not checked meanwhile.
+
+use std::sync::Arc;
+
+use change::{Row, RowChange, TableChange, Value};
+
+use super::literal::{self, Form};
+use crate::target::session::{LAX_MODE, STRICT_MODE};
+use crate::target::table::{MappedColumn, Mapping};
+
+/// A request is sent when it is larger than this many bytes; one row may exceed it.
+const REQUEST_BYTES: usize = 512 << 10;
+/// Rows in one INSERT.
+const INSERT_ROWS: usize = 500;
+/// Keys in one DELETE. With more, the servers would no longer look up each one.
+const DELETE_KEYS: usize = 100;
+
+/// What a statement is about, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Subject {
+    /// Settings, marks, locks.
+    Housekeeping,
+    /// The link's row in `multiactive.applied`.
+    Checkpoint,
+    /// Locking or reading the newest epoch.
+    Epoch,
+    /// Rows of a table.
+    Rows {
+        verb: Verb,
+        table: Arc<Mapping>,
+        key: Option<String>,
+    },
+}
+
+/// What a statement does with rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verb {
+    Insert,
+    Update,
+    Delete,
+    /// Part of putting a row whatever is there.
+    Put,
+}
+
+/// What a statement must report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expect {
+    /// Anything but an error.
+    Success,
+    /// So many rows found (the session counts found rows, not changed ones).
+    Rows(u64),
+    /// A result set whose first value is this number.
+    Answer(u64),
+}
+
+/// One statement of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Statement {
+    pub subject: Subject,
+    pub expect: Expect,
+    /// Warnings that belong to the values themselves: one for each ENUM that holds the error value.
+    pub warnings: u16,
+}
+
+/// Statements that travel together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub sql: Vec<u8>,
+    pub statements: Vec<Statement>,
+}
+
+/// Collects the statements of one target transaction.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    requests: Vec<Request>,
+    /// One row a statement and one statement a request, so that an error names its row.
+    one_by_one: bool,
+    foreign_key_checks: bool,
+    strict: bool,
+}
+
+impl Request {
+    /// Adds a statement.
+    pub(crate) fn push(&mut self, subject: Subject, expect: Expect, sql: &[u8]) {
+        self.push_with_warnings(subject, expect, 0, sql);
+    }
+
+    fn push_with_warnings(&mut self, subject: Subject, expect: Expect, warnings: u16, sql: &[u8]) {
+        if !self.sql.is_empty() {
+            self.sql.push(b';');
+        }
+        self.sql.extend_from_slice(sql);
+        self.statements.push(Statement {
+            subject,
+            expect,
+            warnings,
+        });
+    }
+}
+
+impl Plan {
+    /// An empty plan for a session in its usual state: strict, foreign keys checked.
+    pub(crate) fn new(one_by_one: bool) -> Self {
+        Self {
+            requests: Vec::new(),
+            one_by_one,
+            foreign_key_checks: true,
+            strict: true,
+        }
+    }
+
+    /// Adds a statement of our own.
+    pub(crate) fn housekeeping(&mut self, expect: Expect, sql: &[u8]) {
+        self.add(Subject::Housekeeping, expect, 0, sql);
+    }
+
+    /// Adds a statement on the link's row in `multiactive.applied`.
+    pub(crate) fn checkpoint(&mut self, expect: Expect, sql: &[u8]) {
+        self.add(Subject::Checkpoint, expect, 0, sql);
+    }
+
+    /// Adds a read of the newest epoch.
+    pub(crate) fn epoch(&mut self, sql: &[u8]) {
+        self.add(Subject::Epoch, Expect::Success, 0, sql);
+    }
+
+    /// Adds the check that the newest epoch is not this IDC's.
+    pub(crate) fn not_held_by(&mut self, idc: &str) {
+        let mut sql = b"SELECT COUNT(*) FROM multiactive.epoch WHERE epoch=\
+                        (SELECT MAX(epoch) FROM multiactive.epoch) AND idc="
+            .to_vec();
+        literal::text(&mut sql, idc);
+        self.add(Subject::Epoch, Expect::Answer(0), 0, &sql);
+    }
+
+    /// Adds a row that replaces the one with its key. For tables of ours, which have one key only:
+    /// with a second one this could change another row.
+    pub(crate) fn upsert(&mut self, row: &Row, mapping: &Arc<Mapping>) {
+        let mut sql = insert_head(mapping);
+        tuple(&mut sql, row, &mapping.columns);
+        sql.extend_from_slice(b" ON DUPLICATE KEY UPDATE ");
+        separated(&mut sql, b",", &mapping.columns, |sql, column| {
+            assignment(sql, row, column)
+        });
+        self.add(Subject::Housekeeping, Expect::Success, 0, &sql);
+    }
+
+    /// Adds a row of `multiactive.epoch` if it is not there, and the check that it is this IDC's.
+    pub(crate) fn put_epoch(
+        &mut self,
+        row: &Row,
+        epoch: &Value,
+        idc: &Value,
+        mapping: &Arc<Mapping>,
+    ) {
+        let mut sql = insert_head(mapping);
+        tuple(&mut sql, row, &mapping.columns);
+        sql.extend_from_slice(b" ON DUPLICATE KEY UPDATE epoch=");
+        literal::value(&mut sql, epoch, Form::Plain);
+        self.add(Subject::Housekeeping, Expect::Success, 0, &sql);
+        let mut sql = b"SELECT COUNT(*) FROM multiactive.epoch WHERE epoch=".to_vec();
+        literal::value(&mut sql, epoch, Form::Plain);
+        sql.extend_from_slice(b" AND idc=");
+        literal::value(&mut sql, idc, Form::Characters("utf8mb4"));
+        self.add(Subject::Housekeeping, Expect::Answer(1), 0, &sql);
+    }
+
+    /// Adds the removal of a row that need not be there.
+    pub(crate) fn remove_if_there(&mut self, row: &Row, mapping: &Arc<Mapping>) {
+        self.remove(&[row], mapping, Verb::Put, Expect::Success);
+    }
+
+    /// Adds the changes of a table.
+    pub(crate) fn change(&mut self, change: &TableChange, mapping: &Arc<Mapping>) {
+        if change.lenient {
+            self.check_foreign_keys(mapping, false);
+            for row in &change.rows {
+                self.put_change(row, mapping);
+            }
+            return;
+        }
+        self.check_foreign_keys(mapping, !change.flags.no_foreign_key_checks);
+        let mut inserts: Vec<&Row> = Vec::new();
+        let mut deletes: Vec<&Row> = Vec::new();
+        for row in &change.rows {
+            match row {
+                RowChange::Insert { after } => {
+                    self.deletes(&mut deletes, mapping);
+                    inserts.push(after);
+                }
+                RowChange::Delete { before } => {
+                    self.inserts(&mut inserts, mapping, Verb::Insert);
+                    deletes.push(before);
+                }
+                RowChange::Update { before, after } => {
+                    self.inserts(&mut inserts, mapping, Verb::Insert);
+                    self.deletes(&mut deletes, mapping);
+                    self.update(before, after, mapping);
+                }
+            }
+        }
+        self.inserts(&mut inserts, mapping, Verb::Insert);
+        self.deletes(&mut deletes, mapping);
+    }
+
+    /// Adds rows of a snapshot chunk: puts them whatever is there.
+    pub(crate) fn put_rows(&mut self, rows: &[Row], mapping: &Arc<Mapping>) {
+        self.check_foreign_keys(mapping, false);
+        for rows in rows.chunks(if self.one_by_one { 1 } else { DELETE_KEYS }) {
+            let rows: Vec<&Row> = rows.iter().collect();
+            self.remove(&rows, mapping, Verb::Put, Expect::Success);
+            self.inserts(&mut rows.clone(), mapping, Verb::Put);
+        }
+    }
+
+    /// The requests, leaving the session in its usual state.
+    pub(crate) fn finish(mut self) -> Vec<Request> {
+        self.usual_state();
+        self.requests
+    }
+
+    /// Takes the requests that are full, for a transaction that is longer than memory.
+    pub(crate) fn drain(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Brings the session back into its usual state.
+    pub(crate) fn usual_state(&mut self) {
+        self.set_foreign_key_checks(true);
+        self.set_strict(true);
+    }
+
+    fn check_foreign_keys(&mut self, mapping: &Mapping, check: bool) {
+        // A table without foreign keys does not care, which saves the statement.
+        if mapping.foreign.any {
+            self.set_foreign_key_checks(check);
+        }
+    }
+
+    fn set_foreign_key_checks(&mut self, check: bool) {
+        if self.foreign_key_checks != check {
+            self.foreign_key_checks = check;
+            let sql: &[u8] = if check {
+                b"SET foreign_key_checks=1"
+            } else {
+                b"SET foreign_key_checks=0"
+            };
+            self.housekeeping(Expect::Success, sql);
+        }
+    }
+
+    fn set_strict(&mut self, strict: bool) {
+        if self.strict != strict {
+            self.strict = strict;
+            let mode = if strict { STRICT_MODE } else { LAX_MODE };
+            self.housekeeping(Expect::Success, format!("SET sql_mode='{mode}'").as_bytes());
+        }
+    }
+
+    fn put_change(&mut self, row: &RowChange, mapping: &Arc<Mapping>) {
+        let (gone, put): (Vec<&Row>, Option<&Row>) = match row {
+            RowChange::Insert { after } => (vec![after], Some(after)),
+            RowChange::Update { before, after } => (vec![before, after], Some(after)),
+            RowChange::Delete { before } => (vec![before], None),
+        };
+        self.remove(&gone, mapping, Verb::Put, Expect::Success);
+        if let Some(row) = put {
+            self.inserts(&mut vec![row], mapping, Verb::Put);
+        }
+    }
+
+    fn inserts(&mut self, rows: &mut Vec<&Row>, mapping: &Arc<Mapping>, verb: Verb) {
+        let mut rows = std::mem::take(rows).into_iter().peekable();
+        let most = if self.one_by_one { 1 } else { INSERT_ROWS };
+        while let Some(first) = rows.next() {
+            let mut sql = insert_head(mapping);
+            let lax = error_values(first, &mapping.columns) > 0;
+            let mut warnings = 0;
+            let mut count = 0;
+            let mut next = Some(first);
+            while let Some(row) = next {
+                if count > 0 {
+                    sql.push(b',');
+                }
+                tuple(&mut sql, row, &mapping.columns);
+                warnings += error_values(row, &mapping.columns);
+                count += 1;
+                let fits = count < most && sql.len() < REQUEST_BYTES;
+                next = rows.next_if(|row| fits && (error_values(row, &mapping.columns) > 0) == lax);
+            }
+            self.set_strict(!lax);
+            let key = self.one_by_one.then(|| describe_key(first, mapping));
+            let subject = Subject::Rows {
+                verb,
+                table: Arc::clone(mapping),
+                key,
+            };
+            self.add(subject, Expect::Rows(count as u64), warnings, &sql);
+        }
+    }
+
+    fn deletes(&mut self, rows: &mut Vec<&Row>, mapping: &Arc<Mapping>) {
+        // A row may refer to another one of the same statement, which the server removes in an
+        // order of its own.
+        let alone = self.one_by_one || mapping.foreign.to_itself;
+        let rows = std::mem::take(rows);
+        for rows in rows.chunks(if alone { 1 } else { DELETE_KEYS }) {
+            self.remove(rows, mapping, Verb::Delete, Expect::Rows(rows.len() as u64));
+        }
+    }
+
+    fn remove(&mut self, rows: &[&Row], mapping: &Arc<Mapping>, verb: Verb, expect: Expect) {
+        let [first, ..] = rows else { return };
+        let mut sql = b"DELETE FROM ".to_vec();
+        literal::table(&mut sql, &mapping.database, &mapping.table);
+        sql.extend_from_slice(b" WHERE ");
+        if let ([column], [_, _, ..]) = (mapping.key.as_slice(), rows) {
+            literal::identifier(&mut sql, &column.name);
+            sql.extend_from_slice(b" IN (");
+            separated(&mut sql, b",", rows, |sql, row| {
+                literal::value(sql, &row[column.index], column.form);
+            });
+            sql.push(b')');
+        } else {
+            separated(&mut sql, b" OR ", rows, |sql, row| {
+                sql.push(b'(');
+                by_key(sql, row, mapping);
+                sql.push(b')');
+            });
+        }
+        let key = self.one_by_one.then(|| describe_key(first, mapping));
+        let subject = Subject::Rows {
+            verb,
+            table: Arc::clone(mapping),
+            key,
+        };
+        self.add(subject, expect, 0, &sql);
+    }
+
+    fn update(&mut self, before: &Row, after: &Row, mapping: &Arc<Mapping>) {
+        let mut sql = b"UPDATE ".to_vec();
+        literal::table(&mut sql, &mapping.database, &mapping.table);
+        // All columns are set, not only those that changed: one that is left out might be set by
+        // the server itself (ON UPDATE CURRENT_TIMESTAMP).
+        sql.extend_from_slice(b" SET ");
+        separated(&mut sql, b",", &mapping.columns, |sql, column| {
+            assignment(sql, after, column);
+        });
+        sql.extend_from_slice(b" WHERE ");
+        by_key(&mut sql, before, mapping);
+        let warnings = error_values(after, &mapping.columns);
+        self.set_strict(warnings == 0);
+        let key = self.one_by_one.then(|| describe_key(before, mapping));
+        let subject = Subject::Rows {
+            verb: Verb::Update,
+            table: Arc::clone(mapping),
+            key,
+        };
+        self.add(subject, Expect::Rows(1), warnings, &sql);
+    }
+
+    fn add(&mut self, subject: Subject, expect: Expect, warnings: u16, sql: &[u8]) {
+        let fits =
+            |request: &Request| !self.one_by_one && request.sql.len() + sql.len() < REQUEST_BYTES;
+        if !self.requests.last().is_some_and(fits) {
+            self.requests.push(Request::default());
+        }
+        if let Some(request) = self.requests.last_mut() {
+            request.push_with_warnings(subject, expect, warnings, sql);
+        }
+    }
+}
+
+fn insert_head(mapping: &Mapping) -> Vec<u8> {
+    let mut sql = b"INSERT INTO ".to_vec();
+    literal::table(&mut sql, &mapping.database, &mapping.table);
+    sql.extend_from_slice(b" (");
+    separated(&mut sql, b",", &mapping.columns, |sql, column| {
+        literal::identifier(sql, &column.name);
+    });
+    sql.extend_from_slice(b") VALUES ");
+    sql
+}
+
+/// How many values of a row are ENUM's error value, for which the server warns each time.
+fn error_values(row: &Row, columns: &[MappedColumn]) -> u16 {
+    let count = columns
+        .iter()
+        .filter(|column| row[column.index] == Value::Enum(0))
+        .count();
+    u16::try_from(count).unwrap_or(u16::MAX)
+}
+
+fn separated<T>(
+    sql: &mut Vec<u8>,
+    separator: &[u8],
+    items: &[T],
+    mut write: impl FnMut(&mut Vec<u8>, &T),
+) {
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            sql.extend_from_slice(separator);
+        }
+        write(sql, item);
+    }
+}
+
+fn tuple(sql: &mut Vec<u8>, row: &Row, columns: &[MappedColumn]) {
+    sql.push(b'(');
+    separated(sql, b",", columns, |sql, column| {
+        literal::value(sql, &row[column.index], column.form);
+    });
+    sql.push(b')');
+}
+
+fn assignment(sql: &mut Vec<u8>, row: &Row, column: &MappedColumn) {
+    literal::identifier(sql, &column.name);
+    sql.push(b'=');
+    literal::value(sql, &row[column.index], column.form);
+}
+
+fn by_key(sql: &mut Vec<u8>, row: &Row, mapping: &Mapping) {
+    separated(sql, b" AND ", &mapping.key, |sql, column| {
+        assignment(sql, row, column)
+    });
+}
+
+/// The key of a row for people, cut where it is long.
+fn describe_key(row: &Row, mapping: &Mapping) -> String {
+    let mut text = Vec::new();
+    separated(&mut text, b", ", &mapping.key, |text, column| {
+        text.extend_from_slice(column.name.as_bytes());
+        text.push(b'=');
+        literal::value(text, &row[column.index], column.form);
+    });
+    let text = String::from_utf8_lossy(&text);
+    match text.char_indices().nth(200) {
+        Some((at, _)) => format!("{}...", &text[..at]),
+        None => text.into_owned(),
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

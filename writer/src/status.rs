@@ -1,0 +1,219 @@
+//! What the process tells of itself: `/status` and metrics.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use model::{Ledger, LinkConfig, LinkPhase, PositionText, WriterStatus};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::checkpoint::Checkpoint;
+use crate::error::{Class, WriterError};
+
+/// From this lag on a link that follows counts as catching up.
+const CATCHING_UP_MILLIS: u64 = 10_000;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Category {
+    category: &'static str,
+}
+
+/// What the loop tells and the endpoints answer; cheap to clone.
+#[derive(Clone)]
+pub struct Status {
+    shared: Arc<Mutex<WriterStatus>>,
+    metrics: Metrics,
+}
+
+#[derive(Clone, Default)]
+struct Metrics {
+    transactions: Counter,
+    rows: Counter,
+    commits: Counter,
+    halts: Family<Category, Counter>,
+    retries: Family<Category, Counter>,
+    lag_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
+    in_flight: Gauge,
+    halted: Gauge,
+}
+
+impl Status {
+    /// Of a link that has not begun.
+    pub fn new(config: &LinkConfig) -> Self {
+        let status = WriterStatus {
+            link: config.link.clone(),
+            phase: LinkPhase::Pending,
+            snapshot: model::SnapshotProgress::default(),
+            received: None,
+            applied: None,
+            lag_millis: None,
+            ledger: Ledger::default(),
+            error: String::new(),
+        };
+        Self {
+            shared: Arc::new(Mutex::new(status)),
+            metrics: Metrics::default(),
+        }
+    }
+
+    /// The status now.
+    pub fn get(&self) -> WriterStatus {
+        self.lock().clone()
+    }
+
+    /// Adds the metrics `writer_*`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("writer");
+        let metrics = self.metrics.clone();
+        registry.register(
+            "applied_transactions",
+            "Source transactions applied",
+            metrics.transactions,
+        );
+        registry.register(
+            "applied_rows",
+            "Row changes and DDL statements applied",
+            metrics.rows,
+        );
+        registry.register("commits", "Target transactions committed", metrics.commits);
+        registry.register("halts", "Times the link halted, by cause", metrics.halts);
+        registry.register(
+            "retries",
+            "Times the link had to start again, by cause",
+            metrics.retries,
+        );
+        registry.register(
+            "lag_seconds",
+            "Age of the newest change when it was applied",
+            metrics.lag_seconds,
+        );
+        registry.register(
+            "in_flight",
+            "Changes received and not yet applied",
+            metrics.in_flight,
+        );
+        registry.register(
+            "halted",
+            "1 while the link waits for a person",
+            metrics.halted,
+        );
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, WriterStatus> {
+        // Every critical section only assigns or reads, so a poisoned lock holds sound data.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A checkpoint was read: a connection begins, nothing is in flight.
+    pub(crate) fn resume(&self, checkpoint: &Checkpoint) {
+        let mut status = self.lock();
+        set_checkpoint(&mut status, checkpoint);
+        status.ledger.in_flight = 0;
+        count(&mut status.ledger);
+        self.metrics.in_flight.set(0);
+    }
+
+    /// Changes arrived.
+    pub(crate) fn received(&self, position: Option<&change::Position>, changes: u64) {
+        let mut status = self.lock();
+        if let Some(position) = position {
+            status.received = Some(PositionText(position.to_string()));
+        }
+        status.ledger.in_flight += changes;
+        count(&mut status.ledger);
+        self.metrics.in_flight.set(signed(status.ledger.in_flight));
+    }
+
+    /// A target transaction was committed.
+    pub(crate) fn committed(&self, checkpoint: &Checkpoint, done: Done) {
+        self.settled(checkpoint, done);
+        self.metrics.transactions.inc_by(done.transactions);
+        self.metrics.rows.inc_by(done.changes);
+        self.metrics.commits.inc();
+    }
+
+    /// Changes were applied, or left out, up to a position.
+    pub(crate) fn settled(&self, checkpoint: &Checkpoint, done: Done) {
+        let mut status = self.lock();
+        set_checkpoint(&mut status, checkpoint);
+        status.ledger.in_flight = status.ledger.in_flight.saturating_sub(done.settled);
+        count(&mut status.ledger);
+        self.metrics.in_flight.set(signed(status.ledger.in_flight));
+        if let Some(lag) = done.lag_millis {
+            status.lag_millis = Some(lag);
+            #[allow(clippy::cast_precision_loss)] // Milliseconds of lag are far below 2^52.
+            self.metrics.lag_seconds.set(lag as f64 / 1000.0);
+        }
+        status.error.clear();
+        self.metrics.halted.set(0);
+        status.phase = if checkpoint.snapshot.is_under_way() {
+            LinkPhase::Snapshotting
+        } else if status
+            .lag_millis
+            .is_some_and(|lag| lag > CATCHING_UP_MILLIS)
+        {
+            LinkPhase::CatchingUp
+        } else {
+            LinkPhase::Streaming
+        };
+    }
+
+    /// The link does not go on for now.
+    pub(crate) fn stopped(&self, error: &WriterError) {
+        let mut status = self.lock();
+        let category = Category {
+            category: error.category(),
+        };
+        match error.class() {
+            Class::Collision => {
+                self.metrics.retries.get_or_create(&category).inc();
+                return;
+            }
+            Class::Environment => {
+                self.metrics.retries.get_or_create(&category).inc();
+            }
+            Class::Halt => {
+                status.phase = LinkPhase::Halted;
+                self.metrics.halts.get_or_create(&category).inc();
+                self.metrics.halted.set(1);
+            }
+        }
+        status.error = error.to_string();
+    }
+}
+
+/// What a commit settled.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Done {
+    /// Source transactions.
+    pub transactions: u64,
+    /// Row changes and DDL statements applied.
+    pub changes: u64,
+    /// Changes that are no longer in flight: applied or left out.
+    pub settled: u64,
+    pub lag_millis: Option<u64>,
+}
+
+fn set_checkpoint(status: &mut WriterStatus, checkpoint: &Checkpoint) {
+    let in_flight = status.ledger.in_flight;
+    status.applied = checkpoint
+        .position
+        .as_ref()
+        .map(|position| PositionText(position.to_string()));
+    status.snapshot = checkpoint.snapshot.progress();
+    status.ledger = Ledger {
+        in_flight,
+        ..checkpoint.record.ledger
+    };
+}
+
+/// `read` is what is accounted for: it grows when a change arrives.
+fn count(ledger: &mut Ledger) {
+    ledger.read = ledger.applied + ledger.filtered + ledger.conflicts + ledger.in_flight;
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

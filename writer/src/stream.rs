@@ -1,0 +1,173 @@
+//! The stream of frames from the syncer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use change::sync::PullRequest;
+use change::sync::sync_client::SyncClient;
+use change::{Frame, MAX_PACKET_BYTES, PacketDecoder, TargetTable};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tonic::Streaming;
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+
+use crate::checkpoint::Checkpoint;
+use crate::error::WriterError;
+use crate::options::{TRANSPORT_NAME, read};
+
+/// So many packets are decoded ahead of what is applied.
+const AHEAD: usize = 4;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A running stream. Dropping it ends it.
+pub(crate) struct Stream {
+    frames: mpsc::Receiver<Result<Vec<Frame>, WriterError>>,
+    task: JoinHandle<()>,
+    address: String,
+}
+
+impl Stream {
+    /// Connects to the syncer and asks for everything from the checkpoint on. Certificates are
+    /// read anew each time, so that renewed ones are used.
+    pub(crate) async fn open(
+        address: &str,
+        tls: &Path,
+        request: PullRequest,
+        on_receive: impl Fn(&[Frame]) + Send + 'static,
+    ) -> Result<Self, WriterError> {
+        let failed = |reason: String| WriterError::Syncer {
+            address: address.to_owned(),
+            reason,
+        };
+        let config = ClientTlsConfig::new()
+            .ca_certificate(Certificate::from_pem(read(&tls.join("ca.crt"))?))
+            .identity(Identity::from_pem(
+                read(&tls.join("tls.crt"))?,
+                read(&tls.join("tls.key"))?,
+            ))
+            .domain_name(TRANSPORT_NAME);
+        let endpoint = Endpoint::from_shared(format!("https://{address}"))
+            .and_then(|endpoint| endpoint.tls_config(config))
+            .map_err(|error| failed(chain(&error)))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(KEEP_ALIVE)
+            .keep_alive_while_idle(true);
+        let channel = endpoint
+            .connect()
+            .await
+            .map_err(|error| failed(chain(&error)))?;
+        let mut client = SyncClient::new(channel).max_decoding_message_size(MAX_PACKET_BYTES);
+        let packets = client
+            .pull(request)
+            .await
+            .map_err(|status| failed(refusal(&status)))?
+            .into_inner();
+        let decoder = PacketDecoder::new()?;
+        let (sender, frames) = mpsc::channel(AHEAD);
+        let task = tokio::spawn(receive(
+            packets,
+            decoder,
+            sender,
+            address.to_owned(),
+            on_receive,
+        ));
+        Ok(Self {
+            frames,
+            task,
+            address: address.to_owned(),
+        })
+    }
+
+    /// The next frames.
+    ///
+    /// Cancel safe: what was not returned is returned by the next call.
+    pub(crate) async fn next(&mut self) -> Result<Vec<Frame>, WriterError> {
+        match self.frames.recv().await {
+            Some(frames) => frames,
+            None => Err(WriterError::Syncer {
+                address: self.address.clone(),
+                reason: "the stream ended".to_owned(),
+            }),
+        }
+    }
+
+    /// The next frames, if they are here already.
+    pub(crate) fn try_next(&mut self) -> Option<Result<Vec<Frame>, WriterError>> {
+        self.frames.try_recv().ok()
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn receive(
+    mut packets: Streaming<change::sync::Packet>,
+    mut decoder: PacketDecoder,
+    sender: mpsc::Sender<Result<Vec<Frame>, WriterError>>,
+    address: String,
+    on_receive: impl Fn(&[Frame]),
+) {
+    loop {
+        let frames = match packets.message().await {
+            Ok(Some(packet)) => decoder.decode(packet).map_err(WriterError::from),
+            Ok(None) => return,
+            Err(status) => Err(WriterError::Syncer {
+                address: address.clone(),
+                reason: refusal(&status),
+            }),
+        };
+        if let Ok(frames) = &frames {
+            on_receive(frames);
+        }
+        let last = frames.is_err();
+        if sender.send(frames).await.is_err() || last {
+            return;
+        }
+    }
+}
+
+/// What is asked of the syncer.
+pub(crate) fn request(
+    link: &model::LinkKey,
+    checkpoint: &Checkpoint,
+    tables: &[TargetTable],
+) -> PullRequest {
+    PullRequest::of(
+        link.to_string(),
+        checkpoint.position.as_ref(),
+        checkpoint.record.epoch,
+        tables,
+    )
+}
+
+/// A status of the syncer as a sentence.
+fn refusal(status: &tonic::Status) -> String {
+    let cause = std::error::Error::source(status).map(|source| format!(": {}", chain(source)));
+    format!(
+        "{} ({:?}){}",
+        status.message(),
+        status.code(),
+        cause.unwrap_or_default()
+    )
+}
+
+/// An error with everything that caused it; the transport's own words are in its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,222 @@
+//! What the target's catalogue says of its tables.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use change::TableSchema;
+
+use super::session::Target;
+use super::table::{ForeignKeys, Mapping, TargetColumn, TargetTable, Unfit, UniqueIndex, map};
+use crate::error::WriterError;
+use crate::sql::literal;
+
+/// The fits of source tables into target tables, remembered for as long as no definition changes.
+#[derive(Debug, Default)]
+pub(crate) struct Mappings {
+    /// By address of the source's definition; the value keeps it alive, so that no other can get
+    /// its address.
+    known: HashMap<usize, (Arc<TableSchema>, Arc<Mapping>)>,
+}
+
+/// So many fits are remembered before they are looked up anew.
+const MOST: usize = 1 << 14;
+
+impl Mappings {
+    /// Forgets everything, since definitions may have changed.
+    pub(crate) fn clear(&mut self) {
+        self.known.clear();
+    }
+
+    /// The fit of a source table, looked up if it is not known.
+    pub(crate) async fn get(
+        &mut self,
+        target: &mut Target,
+        source: &Arc<TableSchema>,
+    ) -> Result<Arc<Mapping>, WriterError> {
+        let address = Arc::as_ptr(source).addr();
+        if let Some((_, mapping)) = self.known.get(&address) {
+            return Ok(Arc::clone(mapping));
+        }
+        let Some(table) = look_up(target, &source.database, &source.table).await? else {
+            return Err(Unfit::Missing {
+                table: source.to_string(),
+            }
+            .into());
+        };
+        let mapping = Arc::new(map(source, &table)?);
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+        self.known
+            .insert(address, (Arc::clone(source), Arc::clone(&mapping)));
+        Ok(mapping)
+    }
+
+    /// Looks again whether one of the tables has got a trigger meanwhile: it would act on rows that
+    /// carry its effects already.
+    pub(crate) async fn check_triggers(&mut self, target: &mut Target) -> Result<(), WriterError> {
+        if self.known.is_empty() {
+            return Ok(());
+        }
+        let sql = "SELECT CAST(event_object_schema AS CHAR), CAST(event_object_table AS CHAR), \
+                   CAST(trigger_name AS CHAR) FROM information_schema.triggers \
+                   WHERE event_object_schema NOT IN ('sys','mysql')";
+        let triggers: Vec<(String, String, String)> =
+            target.all("looking for triggers", sql).await?;
+        for (database, table, trigger) in triggers {
+            let hit = self
+                .known
+                .values()
+                .any(|(_, mapping)| mapping.database == database && mapping.table == table);
+            if hit {
+                self.known.clear();
+                return Err(Unfit::Trigger {
+                    table: format!("{database}.{table}"),
+                    trigger,
+                }
+                .into());
+            }
+        }
+        Ok(())
+    }
+}
+
+type ColumnRow = (
+    String,
+    String,
+    String,
+    Option<u64>,
+    Option<u64>,
+    String,
+    u8,
+    String,
+);
+
+/// Reads a table's definition; `None` if there is no such table.
+pub(crate) async fn look_up(
+    target: &mut Target,
+    database: &str,
+    table: &str,
+) -> Result<Option<TargetTable>, WriterError> {
+    let (db, name) = (quote(database), quote(table));
+    let doing = format!("reading the definition of {database}.{table}");
+    let kind: Option<(String, Option<String>)> = target
+        .first(
+            &doing,
+            &format!(
+                "SELECT CAST(table_type AS CHAR), CAST(engine AS CHAR) FROM information_schema.tables \
+                 WHERE table_schema={db} AND table_name={name}"
+            ),
+        )
+        .await?;
+    let Some((kind, engine)) = kind else {
+        return Ok(None);
+    };
+    let columns: Vec<ColumnRow> = target
+        .all(
+            &doing,
+            &format!(
+                "SELECT CAST(column_name AS CHAR), LOWER(CAST(data_type AS CHAR)), \
+                 CAST(column_type AS CHAR), character_maximum_length, datetime_precision, \
+                 CAST(is_nullable AS CHAR), column_default IS NOT NULL, CAST(extra AS CHAR) \
+                 FROM information_schema.columns WHERE table_schema={db} AND table_name={name} \
+                 ORDER BY ordinal_position"
+            ),
+        )
+        .await?;
+    let indexes: Vec<(String, Option<String>, Option<String>)> = target
+        .all(
+            &doing,
+            &format!(
+                "SELECT CAST(index_name AS CHAR), CAST(column_name AS CHAR), CAST(nullable AS CHAR) \
+                 FROM information_schema.statistics WHERE table_schema={db} AND table_name={name} \
+                 AND non_unique=0 ORDER BY index_name, seq_in_index"
+            ),
+        )
+        .await?;
+    let triggers: Vec<String> = target
+        .all(
+            &doing,
+            &format!(
+                "SELECT CAST(trigger_name AS CHAR) FROM information_schema.triggers \
+                 WHERE event_object_schema={db} AND event_object_table={name} ORDER BY 1"
+            ),
+        )
+        .await?;
+    Ok(Some(TargetTable {
+        database: database.to_owned(),
+        name: table.to_owned(),
+        kind,
+        engine: engine.unwrap_or_default(),
+        columns: columns.into_iter().map(column).collect(),
+        unique: unique_indexes(indexes),
+        triggers,
+        foreign: foreign_keys(target, &doing, &db, &name).await?,
+    }))
+}
+
+async fn foreign_keys(
+    target: &mut Target,
+    doing: &str,
+    db: &str,
+    name: &str,
+) -> Result<ForeignKeys, WriterError> {
+    let sql = format!(
+        "SELECT constraint_schema={db} AND table_name={name}, \
+         unique_constraint_schema={db} AND referenced_table_name={name}, \
+         delete_rule NOT IN ('RESTRICT','NO ACTION') OR update_rule NOT IN ('RESTRICT','NO ACTION') \
+         FROM information_schema.referential_constraints \
+         WHERE (constraint_schema={db} AND table_name={name}) \
+         OR (unique_constraint_schema={db} AND referenced_table_name={name})"
+    );
+    let keys: Vec<(u8, u8, u8)> = target.all(doing, &sql).await?;
+    let mut foreign = ForeignKeys {
+        any: !keys.is_empty(),
+        ..ForeignKeys::default()
+    };
+    for (refers, is_referred_to, cascades) in keys {
+        foreign.to_itself |= refers == 1 && is_referred_to == 1;
+        foreign.cascades_here |= refers == 1 && cascades == 1;
+    }
+    Ok(foreign)
+}
+
+fn column(row: ColumnRow) -> TargetColumn {
+    let (name, data_type, column_type, length, precision, nullable, has_default, extra) = row;
+    TargetColumn {
+        name,
+        data_type,
+        column_type,
+        length,
+        precision,
+        nullable: nullable == "YES",
+        has_default: has_default == 1,
+        extra,
+    }
+}
+
+fn unique_indexes(rows: Vec<(String, Option<String>, Option<String>)>) -> Vec<UniqueIndex> {
+    let mut indexes: Vec<UniqueIndex> = Vec::new();
+    for (name, column, nullable) in rows {
+        let nullable = nullable.is_some_and(|text| text.eq_ignore_ascii_case("YES"));
+        match indexes.last_mut() {
+            Some(index) if index.name == name => {
+                index.columns.push(column);
+                index.nullable |= nullable;
+            }
+            _ => indexes.push(UniqueIndex {
+                name,
+                columns: vec![column],
+                nullable,
+            }),
+        }
+    }
+    indexes
+}
+
+/// A text as an SQL literal.
+pub(crate) fn quote(text: &str) -> String {
+    let mut sql = Vec::new();
+    literal::text(&mut sql, text);
+    String::from_utf8_lossy(&sql).into_owned()
+}

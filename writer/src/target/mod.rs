@@ -1,0 +1,5 @@
+//! What is at the target: its tables, and the session that changes them.
+
+pub(crate) mod lookup;
+pub(crate) mod session;
+pub(crate) mod table;

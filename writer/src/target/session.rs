@@ -1,0 +1,323 @@
+//! The one session that changes the target, and how statements run in it.
+
+use model::{IdcName, LinkKey};
+use mysql::session::{Engine, Session, SessionOptions};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use sha2::{Digest as _, Sha256};
+
+use crate::checkpoint;
+use crate::claim::AppliedRow;
+use crate::error::WriterError;
+use crate::sql::literal;
+use crate::sql::plan::{Expect, Request, Subject};
+
+/// Every value that a source can hold can be stored, anything else is an error: nothing is cut,
+/// rounded into range or replaced. Zero dates and the 31st of February are values here.
+pub(crate) const STRICT_MODE: &str =
+    "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION";
+/// For statements with an ENUM's error value, which strict mode refuses; the warnings are counted.
+pub(crate) const LAX_MODE: &str =
+    "NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION";
+
+/// The server drops a session that is silent for so many seconds, and with it the lock and an open
+/// transaction of a writer whose machine has vanished.
+pub(crate) const SERVER_WAIT_SECONDS: u32 = 60;
+
+/// Warnings that do not speak of values: something is deprecated.
+const HARMLESS_WARNINGS: [u16; 4] = [1287, 1681, 3719, 3778];
+
+/// A statement that did not do what it must.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// Its number in the request.
+    pub index: usize,
+    pub cause: Cause,
+}
+
+/// What it did instead.
+#[derive(Debug)]
+pub(crate) enum Cause {
+    /// An error of the server, or the connection broke.
+    Driver(mysql_async::Error),
+    /// Another number of rows.
+    Rows { expected: u64, found: u64 },
+    /// Another answer.
+    Answer,
+    /// Warnings that may mean another value was stored. The text is read by
+    /// [`Target::warnings`].
+    Warnings,
+}
+
+/// The session.
+#[derive(Debug)]
+pub(crate) struct Target {
+    session: Session,
+}
+
+impl Target {
+    /// Opens the session, marks what it does with the origin and brings it into its usual state.
+    /// It takes no lock yet.
+    pub(crate) async fn connect(
+        options: &SessionOptions,
+        origin: &IdcName,
+    ) -> Result<Self, WriterError> {
+        let session = options.connect().await?;
+        let version = session.version();
+        if !version.has_native_origin_marks() {
+            return Err(WriterError::NoOriginMarks {
+                version: version.to_string(),
+            });
+        }
+        let mut target = Self { session };
+        target.usual_state().await?;
+        target.mark(origin).await?;
+        Ok(target)
+    }
+
+    pub(crate) fn engine(&self) -> Engine {
+        self.session.engine()
+    }
+
+    pub(crate) fn conn(&mut self) -> &mut Conn {
+        &mut self.session.conn
+    }
+
+    /// Sets everything that a statement's meaning depends on.
+    pub(crate) async fn usual_state(&mut self) -> Result<(), WriterError> {
+        let engine = match self.engine() {
+            // A table made here gets no column of the server's own.
+            Engine::MySql => ", sql_generate_invisible_primary_key=0",
+            // What the source accepted with its checks off is accepted here.
+            Engine::MariaDb => ", check_constraint_checks=0, max_statement_time=0",
+        };
+        let settings = format!(
+            "SET NAMES utf8mb4; \
+             SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
+             SET SESSION sql_mode='{STRICT_MODE}', time_zone='+00:00', foreign_key_checks=1, \
+             unique_checks=1, autocommit=1, sql_safe_updates=0, sql_auto_is_null=0, \
+             sql_select_limit=DEFAULT, binlog_row_image=FULL, wait_timeout={SERVER_WAIT_SECONDS}, \
+             innodb_lock_wait_timeout=20, lock_wait_timeout=60, timestamp=DEFAULT{engine}"
+        );
+        self.execute("preparing the session", settings.as_bytes())
+            .await
+    }
+
+    /// Marks everything that follows as born in this IDC.
+    pub(crate) async fn mark(&mut self, origin: &IdcName) -> Result<(), WriterError> {
+        let sql = match self.engine() {
+            Engine::MySql => {
+                format!(
+                    "SET SESSION gtid_next='AUTOMATIC:{}'",
+                    mysql::origin::origin_tag(origin)
+                )
+            }
+            Engine::MariaDb => {
+                format!(
+                    "SET SESSION gtid_domain_id={}",
+                    mysql::origin::origin_domain(origin)
+                )
+            }
+        };
+        self.execute("marking the session with its origin", sql.as_bytes())
+            .await
+    }
+
+    /// Takes the lock that only one writer of a link holds. It ends with the session, and the
+    /// session's transaction with it.
+    ///
+    /// A statement of a session whose client died, say a long ALTER TABLE, goes on to its end and
+    /// keeps the lock so long: the next writer sees all of it or nothing.
+    pub(crate) async fn lock(&mut self, link: &LinkKey) -> Result<(), WriterError> {
+        let mut name = Vec::new();
+        literal::text(&mut name, &lock_name(link));
+        let name = String::from_utf8_lossy(&name).into_owned();
+        let taken: Option<Option<u64>> = self
+            .first(
+                "taking the link's lock",
+                &format!("SELECT GET_LOCK({name}, 1)"),
+            )
+            .await?;
+        if taken.flatten() == Some(1) {
+            return Ok(());
+        }
+        let holder: Option<Option<u64>> = self
+            .first(
+                "looking for the lock's holder",
+                &format!("SELECT IS_USED_LOCK({name})"),
+            )
+            .await?;
+        Err(WriterError::Locked {
+            connection: holder.flatten().unwrap_or(0),
+        })
+    }
+
+    /// Reads the link's row.
+    pub(crate) async fn checkpoint(
+        &mut self,
+        link: &LinkKey,
+    ) -> Result<Option<AppliedRow>, WriterError> {
+        let sql = checkpoint::select(link);
+        self.first(
+            "reading multiactive.applied",
+            &String::from_utf8_lossy(&sql),
+        )
+        .await
+    }
+
+    /// Runs statements of ours; only errors count.
+    pub(crate) async fn execute(&mut self, doing: &str, sql: &[u8]) -> Result<(), WriterError> {
+        self.session
+            .conn
+            .query_drop(sql)
+            .await
+            .map_err(|source| failed(doing, source))
+    }
+
+    /// The first row of a query.
+    pub(crate) async fn first<R>(
+        &mut self,
+        doing: &str,
+        sql: &str,
+    ) -> Result<Option<R>, WriterError>
+    where
+        R: mysql_async::prelude::FromRow + Send + 'static,
+    {
+        self.session
+            .conn
+            .query_first(sql)
+            .await
+            .map_err(|source| failed(doing, source))
+    }
+
+    /// All rows of a query.
+    pub(crate) async fn all<R>(&mut self, doing: &str, sql: &str) -> Result<Vec<R>, WriterError>
+    where
+        R: mysql_async::prelude::FromRow + Send + 'static,
+    {
+        self.session
+            .conn
+            .query(sql)
+            .await
+            .map_err(|source| failed(doing, source))
+    }
+
+    /// Runs a request in one round trip and holds each statement to what it must report. The
+    /// answers are the first values of result sets, as numbers.
+    pub(crate) async fn run(&mut self, request: &Request) -> Result<Vec<Option<u64>>, Failure> {
+        let driver = |index| {
+            move |error| Failure {
+                index,
+                cause: Cause::Driver(error),
+            }
+        };
+        let count = request.statements.len();
+        let mut answers = Vec::with_capacity(count);
+        let mut first_failure = None;
+        let mut result = self
+            .session
+            .conn
+            .query_iter(request.sql.as_slice())
+            .await
+            .map_err(driver(0))?;
+        for (index, statement) in request.statements.iter().enumerate() {
+            let (found, warnings) = (result.affected_rows(), result.warnings());
+            // Reading to the end of this result reads the head of the next one, so an error is the
+            // next statement's.
+            let rows: Vec<Row> = result
+                .collect()
+                .await
+                .map_err(driver((index + 1).min(count - 1)))?;
+            let answer = rows.first().and_then(|row| row.get_opt::<u64, _>(0)?.ok());
+            answers.push(answer);
+            let cause = match statement.expect {
+                Expect::Rows(expected) if found != expected => {
+                    Some(Cause::Rows { expected, found })
+                }
+                Expect::Answer(expected) if answer != Some(expected) => Some(Cause::Answer),
+                _ if warnings != statement.warnings
+                    && matches!(statement.subject, Subject::Rows { .. }) =>
+                {
+                    Some(Cause::Warnings)
+                }
+                _ => None,
+            };
+            if let (None, Some(cause)) = (&first_failure, cause) {
+                first_failure = Some(Failure { index, cause });
+            }
+        }
+        match first_failure {
+            Some(failure) => Err(failure),
+            None => Ok(answers),
+        }
+    }
+
+    /// The warnings of the last statement that may mean another value was stored, as a text;
+    /// `None` if there are none beside `expected` for ENUMs' error values.
+    pub(crate) async fn warnings(&mut self, expected: u16) -> Result<Option<String>, WriterError> {
+        let warnings: Vec<(String, u16, String)> =
+            self.all("reading warnings", "SHOW WARNINGS").await?;
+        let mut telling: Vec<_> = warnings
+            .into_iter()
+            .filter(|(_, code, _)| !HARMLESS_WARNINGS.contains(code))
+            .collect();
+        // 1265 is what an ENUM's error value causes, and truncation too; so they are counted.
+        let truncations = telling.iter().filter(|(_, code, _)| *code == 1265).count();
+        if truncations == usize::from(expected) {
+            telling.retain(|(_, code, _)| *code != 1265);
+        }
+        Ok(telling
+            .first()
+            .map(|(_, code, message)| format!("{message} (warning {code})")))
+    }
+
+    /// Rolls the open transaction back and brings the session back into its usual state.
+    pub(crate) async fn roll_back(&mut self) -> Result<(), WriterError> {
+        let sql = format!("ROLLBACK; SET foreign_key_checks=1, sql_mode='{STRICT_MODE}'");
+        self.execute("rolling back", sql.as_bytes()).await
+    }
+
+    /// Ends the session in good order, which frees the lock at once.
+    pub(crate) async fn close(self) {
+        // The server ends the session all the same when this does not reach it.
+        if let Err(error) = self.session.close().await {
+            tracing::debug!(%error, "the session with the target did not end in good order");
+        }
+    }
+}
+
+/// Wraps an error of the driver.
+pub(crate) fn failed(doing: &str, source: mysql_async::Error) -> WriterError {
+    if let mysql_async::Error::Server(error) = &source {
+        // No such table, column or database; no right to see it.
+        if matches!(error.code, 1146 | 1054 | 1049) && doing.contains("multiactive.") {
+            return WriterError::Schema {
+                reason: error.message.clone(),
+            };
+        }
+    }
+    WriterError::Target {
+        doing: doing.to_owned(),
+        source,
+    }
+}
+
+/// Lock names hold at most 64 characters, links' names may be longer.
+fn lock_name(link: &LinkKey) -> String {
+    let digest = Sha256::digest(link.to_string().as_bytes());
+    format!("multiactive.{}", checkpoint::to_hex(&digest[..20]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lock_names_are_short_and_distinct() {
+        let name = |text: &str| lock_name(&text.parse().unwrap());
+        let long = format!("{}/{}", "a".repeat(63), "b".repeat(63));
+        assert!(name(&long).len() <= 64);
+        assert_ne!(name("shop/a-b"), name("shop/b-a"));
+        assert_eq!(name("shop/a"), name("shop/a"));
+    }
+}

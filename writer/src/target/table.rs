@@ -1,0 +1,620 @@
+//! A table at the target, and how the rows of a source table fit into it. Pure.
+
+use change::{ColumnKind, TableSchema};
+
+use crate::sql::charset;
+use crate::sql::literal::Form;
+
+/// A table as the target's own catalogue describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TargetTable {
+    pub database: String,
+    pub name: String,
+    /// `BASE TABLE`, `VIEW`, `SYSTEM VERSIONED`, ...
+    pub kind: String,
+    pub engine: String,
+    pub columns: Vec<TargetColumn>,
+    /// Unique indexes; the primary key is named `PRIMARY`.
+    pub unique: Vec<UniqueIndex>,
+    pub triggers: Vec<String>,
+    pub foreign: ForeignKeys,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TargetColumn {
+    pub name: String,
+    /// `information_schema.columns.data_type`, for example `varchar`.
+    pub data_type: String,
+    /// `information_schema.columns.column_type`, for example `enum('a','b')`.
+    pub column_type: String,
+    /// Length in characters or bytes, where the type has one.
+    pub length: Option<u64>,
+    /// Fractional digits of seconds, where the type has them.
+    pub precision: Option<u64>,
+    pub nullable: bool,
+    pub has_default: bool,
+    /// `information_schema.columns.extra`.
+    pub extra: String,
+}
+
+impl TargetColumn {
+    /// Whether the server computes it. `DEFAULT_GENERATED` is only a default expression.
+    fn is_generated(&self) -> bool {
+        let extra = self.extra.to_ascii_uppercase();
+        extra.contains("VIRTUAL GENERATED")
+            || extra.contains("STORED GENERATED")
+            || extra.contains("PERSISTENT")
+    }
+
+    /// Whether a row that does not mention it gets what `ALTER TABLE ... ADD COLUMN` would have
+    /// given it.
+    fn may_be_left_out(&self) -> bool {
+        self.is_generated()
+            || self.nullable
+            || self.has_default
+            || self.extra.to_ascii_lowercase().contains("auto_increment")
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UniqueIndex {
+    pub name: String,
+    /// `None` is an expression.
+    pub columns: Vec<Option<String>>,
+    pub nullable: bool,
+}
+
+/// The foreign keys that a table is part of, so far as they matter for how its rows are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct ForeignKeys {
+    /// It refers to another table or is referred to.
+    pub any: bool,
+    /// It refers to itself, so rows of one statement may depend on each other's order.
+    pub to_itself: bool,
+    /// Its rows can be changed by a change of the rows that they refer to.
+    pub cascades_here: bool,
+}
+
+/// Why rows cannot be applied to a table. Each names the fix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// The table is not there.
+    #[error(
+        "table {table} is not at the target; create it there as it is at the source, or exclude it \
+         from the link"
+    )]
+    Missing {
+        /// `database.table`.
+        table: String,
+    },
+    /// Not an ordinary table.
+    #[error(
+        "{table} at the target is a {kind}, and only ordinary tables are copied; exclude it from \
+         the link"
+    )]
+    Kind {
+        /// `database.table`.
+        table: String,
+        /// As the catalogue names it.
+        kind: String,
+    },
+    /// The table's rows would not share a transaction with the checkpoint.
+    #[error(
+        "table {table} at the target uses the engine {engine}, which cannot roll back together \
+         with the link's checkpoint; run ALTER TABLE {table} ENGINE=InnoDB there"
+    )]
+    Engine {
+        /// `database.table`.
+        table: String,
+        /// Its engine.
+        engine: String,
+    },
+    /// Triggers would act a second time on what they did at the source already.
+    #[error(
+        "table {table} at the target has the trigger {trigger}, whose effects arrive from the \
+         source as rows of their own and would happen twice; run DROP TRIGGER {trigger} at the \
+         target, or exclude the table from the link"
+    )]
+    Trigger {
+        /// `database.table`.
+        table: String,
+        /// One of its triggers.
+        trigger: String,
+    },
+    /// No row can be found again.
+    #[error(
+        "table {table} has no primary key and no unique key without NULL at the target; add one on \
+         both sides, or exclude the table from the link"
+    )]
+    NoKey {
+        /// `database.table`.
+        table: String,
+    },
+    /// A value has no place.
+    #[error(
+        "column {column} of table {table} is not at the target, so its values would be lost; add \
+         it there as it is at the source"
+    )]
+    ColumnMissing {
+        /// `database.table`.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// A new row would lack a value.
+    #[error(
+        "column {column} of table {table} is only at the target, has no default and does not allow \
+         NULL; give it a default, or drop it"
+    )]
+    ColumnExtra {
+        /// `database.table`.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// The values of a type that is not understood could change on their way.
+    #[error(
+        "column {column} of table {table} has the type {data_type} at the target and {kind} at the \
+         source, between which values are not known to stay the same; give both the same type, or \
+         exclude the table from the link"
+    )]
+    Type {
+        /// `database.table`.
+        table: String,
+        /// The column.
+        column: String,
+        /// The target's type.
+        data_type: String,
+        /// The source's type.
+        kind: String,
+    },
+    /// A character set that is not known.
+    #[error(
+        "column {column} of table {table} has the collation number {collation} at the source, which \
+         this release does not know; change the column's collation"
+    )]
+    Collation {
+        /// `database.table`.
+        table: String,
+        /// The column.
+        column: String,
+        /// Its collation's number.
+        collation: u16,
+    },
+}
+
+/// How rows of a source table become statements on a target table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    pub database: String,
+    pub table: String,
+    /// The columns that are written, in the source's order.
+    pub columns: Vec<MappedColumn>,
+    /// Indexes into `columns` of the target's key.
+    pub key: Vec<MappedColumn>,
+    pub foreign: ForeignKeys,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct MappedColumn {
+    /// Index of the value in the source's row.
+    pub index: usize,
+    pub name: String,
+    pub form: Form,
+}
+
+/// Fits a source table to a target table, or says why that cannot be done safely.
+pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping, Unfit> {
+    let table = format!("{}.{}", target.database, target.name);
+    if target.kind != "BASE TABLE" {
+        return Err(Unfit::Kind {
+            table,
+            kind: target.kind.clone(),
+        });
+    }
+    if !target.engine.eq_ignore_ascii_case("InnoDB") {
+        return Err(Unfit::Engine {
+            table,
+            engine: target.engine.clone(),
+        });
+    }
+    if let Some(trigger) = target.triggers.first() {
+        return Err(Unfit::Trigger {
+            table,
+            trigger: trigger.clone(),
+        });
+    }
+    let mut columns = Vec::with_capacity(source.columns.len());
+    let mut all = Vec::with_capacity(source.columns.len());
+    for (index, column) in source.columns.iter().enumerate() {
+        let Some(found) = find(target, &column.name) else {
+            return Err(Unfit::ColumnMissing {
+                table,
+                column: column.name.clone(),
+            });
+        };
+        let form = form(&table, column, found)?;
+        let mapped = MappedColumn {
+            index,
+            name: found.name.clone(),
+            form,
+        };
+        all.push(mapped.clone());
+        if !found.is_generated() {
+            columns.push(mapped);
+        }
+    }
+    for column in &target.columns {
+        let known = source
+            .columns
+            .iter()
+            .any(|of_source| same_name(&of_source.name, &column.name));
+        if !known && !column.may_be_left_out() {
+            return Err(Unfit::ColumnExtra {
+                table,
+                column: column.name.clone(),
+            });
+        }
+    }
+    let Some(key) = key_of(target, &all) else {
+        return Err(Unfit::NoKey { table });
+    };
+    Ok(Mapping {
+        database: target.database.clone(),
+        table: target.name.clone(),
+        columns,
+        key,
+        foreign: target.foreign,
+    })
+}
+
+/// Column names are compared without case on both engines. Letters beyond ASCII are compared as
+/// they are: a mismatch is refused, never guessed.
+fn same_name(left: &str, right: &str) -> bool {
+    left.eq_ignore_ascii_case(right)
+}
+
+fn find<'a>(target: &'a TargetTable, name: &str) -> Option<&'a TargetColumn> {
+    target
+        .columns
+        .iter()
+        .find(|column| same_name(&column.name, name))
+}
+
+/// The primary key, or else a unique key whose columns are all there and never NULL.
+fn key_of(target: &TargetTable, mapped: &[MappedColumn]) -> Option<Vec<MappedColumn>> {
+    let usable = |index: &UniqueIndex| {
+        if index.nullable {
+            return None;
+        }
+        let find = |name: &String| {
+            mapped
+                .iter()
+                .find(|column| same_name(&column.name, name))
+                .cloned()
+        };
+        index
+            .columns
+            .iter()
+            .map(|name| name.as_ref().and_then(find))
+            .collect::<Option<Vec<_>>>()
+    };
+    let primary = target.unique.iter().find(|index| index.name == "PRIMARY");
+    match primary {
+        Some(primary) => usable(primary),
+        None => target.unique.iter().find_map(usable),
+    }
+}
+
+fn form(table: &str, source: &change::Column, target: &TargetColumn) -> Result<Form, Unfit> {
+    use ColumnKind as K;
+    let fits: &[&str] = match source.kind {
+        K::TinyInt | K::SmallInt | K::MediumInt | K::Int | K::BigInt => {
+            &["tinyint", "smallint", "mediumint", "int", "bigint"]
+        }
+        K::Float => &["float", "double"],
+        K::Double => &["double"],
+        K::Decimal => &["decimal"],
+        K::Bit => &["bit"],
+        K::Year => &["year"],
+        K::Date => &["date"],
+        K::Time => &["time"],
+        K::DateTime => &["datetime"],
+        K::Timestamp => &["timestamp"],
+        K::Char | K::VarChar | K::Text => {
+            // MySQL's JSON takes the text that MariaDB's stores.
+            &[
+                "char",
+                "varchar",
+                "tinytext",
+                "text",
+                "mediumtext",
+                "longtext",
+                "json",
+            ]
+        }
+        K::Binary | K::VarBinary | K::Blob => &[
+            "binary",
+            "varbinary",
+            "tinyblob",
+            "blob",
+            "mediumblob",
+            "longblob",
+        ],
+        K::Enum => &["enum"],
+        K::Set => &["set"],
+        K::Json => &["json", "longtext"],
+        K::Geometry => &[
+            "geometry",
+            "point",
+            "linestring",
+            "polygon",
+            "multipoint",
+            "multilinestring",
+            "multipolygon",
+            "geomcollection",
+            "geometrycollection",
+        ],
+        K::Vector => &["vector"],
+    };
+    if !(fits.contains(&target.data_type.as_str()) && keeps_detail(source, target)) {
+        return Err(Unfit::Type {
+            table: table.to_owned(),
+            column: source.name.clone(),
+            data_type: target.column_type.clone(),
+            kind: describe(source),
+        });
+    }
+    if !matches!(source.kind, K::Char | K::VarChar | K::Text) {
+        return Ok(Form::Plain);
+    }
+    charset::of_collation(source.collation)
+        .map(Form::Characters)
+        .ok_or_else(|| Unfit::Collation {
+            table: table.to_owned(),
+            column: source.name.clone(),
+            collation: source.collation,
+        })
+}
+
+/// Whether the target's column holds what the server would otherwise change without a word:
+/// seconds are rounded to the column's digits, BINARY is padded to its length, and the number of
+/// an ENUM's or SET's member means another member where the list differs.
+fn keeps_detail(source: &change::Column, target: &TargetColumn) -> bool {
+    match source.kind {
+        ColumnKind::Time | ColumnKind::DateTime | ColumnKind::Timestamp => {
+            target.precision.unwrap_or(0) >= u64::from(source.decimals)
+        }
+        ColumnKind::Binary if target.data_type == "binary" => {
+            target.length == Some(u64::from(source.length))
+        }
+        ColumnKind::Enum | ColumnKind::Set => same_members(source, &target.column_type),
+        _ => true,
+    }
+}
+
+/// Compares the members as far as they can be read: the catalogue prints them in utf8, the source
+/// sends the bytes of the column's character set.
+fn same_members(source: &change::Column, column_type: &str) -> bool {
+    let members = members(column_type);
+    let is_utf8 =
+        charset::of_collation(source.collation).is_some_and(|name| name.starts_with("utf8"));
+    members.len() == source.members.len()
+        && source
+            .members
+            .iter()
+            .zip(&members)
+            .all(|(of_source, of_target)| {
+                let comparable = is_utf8 || (of_source.is_ascii() && of_target.is_ascii());
+                !comparable || of_source.as_ref() == of_target.as_bytes()
+            })
+}
+
+/// The members of `enum('a','it''s')`. A quote inside is doubled; nothing else is escaped.
+fn members(column_type: &str) -> Vec<String> {
+    let Some(start) = column_type.find('\'') else {
+        return Vec::new();
+    };
+    let mut members = Vec::new();
+    let mut rest = &column_type[start + 1..];
+    let mut member = String::new();
+    while let Some(at) = rest.find('\'') {
+        member.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('\'') {
+            member.push('\'');
+            rest = after;
+        } else {
+            members.push(std::mem::take(&mut member));
+            match rest.find('\'') {
+                Some(next) => rest = &rest[next + 1..],
+                None => break,
+            }
+        }
+    }
+    members
+}
+
+fn describe(column: &change::Column) -> String {
+    let kind = format!("{:?}", column.kind).to_lowercase();
+    match column.kind {
+        ColumnKind::Enum | ColumnKind::Set => {
+            let members: Vec<_> = column
+                .members
+                .iter()
+                .map(|m| format!("'{}'", String::from_utf8_lossy(m)))
+                .collect();
+            format!("{kind}({})", members.join(","))
+        }
+        ColumnKind::Time | ColumnKind::DateTime | ColumnKind::Timestamp => {
+            format!("{kind}({})", column.decimals)
+        }
+        ColumnKind::Binary => format!("{kind}({})", column.length),
+        _ => kind,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use change::Column;
+
+    use super::*;
+
+    pub(crate) fn source(columns: &[(&str, ColumnKind)]) -> TableSchema {
+        let columns = columns.iter().map(|(name, kind)| Column {
+            name: (*name).to_owned(),
+            kind: *kind,
+            unsigned: false,
+            nullable: true,
+            collation: 45,
+            length: 0,
+            decimals: 0,
+            members: Vec::new(),
+        });
+        TableSchema {
+            database: "shop".into(),
+            table: "orders".into(),
+            columns: columns.collect(),
+            primary_key: vec![0],
+        }
+    }
+
+    pub(crate) fn target(columns: &[(&str, &str)]) -> TargetTable {
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|(name, data_type)| TargetColumn {
+                name: (*name).to_owned(),
+                data_type: (*data_type).to_owned(),
+                column_type: (*data_type).to_owned(),
+                length: None,
+                precision: None,
+                nullable: true,
+                has_default: false,
+                extra: String::new(),
+            })
+            .collect();
+        let key = vec![Some(columns[0].name.clone())];
+        TargetTable {
+            database: "shop".into(),
+            name: "orders".into(),
+            kind: "BASE TABLE".into(),
+            engine: "InnoDB".into(),
+            columns,
+            unique: vec![UniqueIndex {
+                name: "PRIMARY".into(),
+                columns: key,
+                nullable: false,
+            }],
+            triggers: Vec::new(),
+            foreign: ForeignKeys::default(),
+        }
+    }
+
+    const PLAIN: &[(&str, ColumnKind)] = &[("id", ColumnKind::Int), ("note", ColumnKind::VarChar)];
+
+    #[test]
+    fn columns_are_found_by_name() {
+        let mut swapped = target(&[("Id", "bigint"), ("NOTE", "text")]);
+        swapped.columns.swap(0, 1);
+        let mapping = map(&source(PLAIN), &swapped).unwrap();
+        let names: Vec<_> = mapping
+            .columns
+            .iter()
+            .map(|c| (c.index, c.name.as_str()))
+            .collect();
+        assert_eq!(names, [(0, "Id"), (1, "NOTE")]);
+        assert_eq!(mapping.key[0].index, 0);
+    }
+
+    #[test]
+    fn generated_columns_are_not_written() {
+        let mut table = target(&[("id", "int"), ("note", "varchar")]);
+        table.columns[1].extra = "STORED GENERATED".into();
+        assert_eq!(map(&source(PLAIN), &table).unwrap().columns.len(), 1);
+        table.columns[1].extra = "DEFAULT_GENERATED".into();
+        assert_eq!(map(&source(PLAIN), &table).unwrap().columns.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_applied_safely_is_refused() {
+        let refused = |change: &dyn Fn(&mut TargetTable)| {
+            let mut table = target(&[("id", "int"), ("note", "varchar")]);
+            change(&mut table);
+            map(&source(PLAIN), &table).unwrap_err()
+        };
+        let error = refused(&|table| table.triggers.push("t1".into()));
+        assert!(error.to_string().contains("DROP TRIGGER t1"), "{error}");
+        let error = refused(&|table| table.engine = "MyISAM".into());
+        assert!(error.to_string().contains("ENGINE=InnoDB"), "{error}");
+        let error = refused(&|table| table.unique.clear());
+        assert!(matches!(error, Unfit::NoKey { .. }), "{error}");
+        let error = refused(&|table| table.unique[0].nullable = true);
+        assert!(matches!(error, Unfit::NoKey { .. }), "{error}");
+        let error = refused(&|table| table.columns[1].data_type = "uuid".into());
+        assert!(matches!(error, Unfit::Type { .. }), "{error}");
+        let error = refused(&|table| drop(table.columns.pop()));
+        assert!(matches!(error, Unfit::ColumnMissing { .. }), "{error}");
+        let error = refused(&|table| table.kind = "VIEW".into());
+        assert!(matches!(error, Unfit::Kind { .. }), "{error}");
+    }
+
+    #[test]
+    fn what_the_server_would_change_silently_is_refused() {
+        let fits = |kind, change: &dyn Fn(&mut change::Column, &mut TargetColumn), data_type| {
+            let mut from = source(&[("id", ColumnKind::Int), ("c", kind)]);
+            let mut to = target(&[("id", "int"), ("c", data_type)]);
+            change(&mut from.columns[1], &mut to.columns[1]);
+            map(&from, &to).is_ok()
+        };
+        let digits = |has: u64| {
+            move |from: &mut change::Column, to: &mut TargetColumn| {
+                from.decimals = 3;
+                to.precision = Some(has);
+            }
+        };
+        assert!(fits(ColumnKind::DateTime, &digits(3), "datetime"));
+        assert!(!fits(ColumnKind::DateTime, &digits(0), "datetime"));
+        let length = |has: u64| {
+            move |from: &mut change::Column, to: &mut TargetColumn| {
+                from.length = 8;
+                to.length = Some(has);
+            }
+        };
+        assert!(fits(ColumnKind::Binary, &length(8), "binary"));
+        assert!(!fits(ColumnKind::Binary, &length(16), "binary"));
+        let members = |text: &'static str| {
+            move |from: &mut change::Column, to: &mut TargetColumn| {
+                from.members = vec!["a".into(), "it's".into()];
+                text.clone_into(&mut to.column_type);
+            }
+        };
+        assert!(fits(
+            ColumnKind::Enum,
+            &members("enum('a','it''s')"),
+            "enum"
+        ));
+        assert!(!fits(
+            ColumnKind::Enum,
+            &members("enum('it''s','a')"),
+            "enum"
+        ));
+        assert!(!fits(
+            ColumnKind::Enum,
+            &members("enum('a','it''s','c')"),
+            "enum"
+        ));
+    }
+
+    #[test]
+    fn a_column_that_only_the_target_has_needs_a_default() {
+        let mut table = target(&[("id", "int"), ("note", "varchar"), ("new", "int")]);
+        assert!(map(&source(PLAIN), &table).is_ok());
+        table.columns[2].nullable = false;
+        assert!(matches!(
+            map(&source(PLAIN), &table),
+            Err(Unfit::ColumnExtra { .. })
+        ));
+        table.columns[2].has_default = true;
+        assert!(map(&source(PLAIN), &table).is_ok());
+    }
+}
