@@ -29,9 +29,11 @@ pub mod product;
 pub mod report;
 pub mod sandbox;
 pub mod shell;
+pub mod spec;
 pub mod tools;
 pub mod world;
 
 pub use database::{Account, Engine, Rows};
 pub use load::{Load, LoadReport};
-pub use world::{Databases, World, WorldInfo, WorldSpec};
+pub use spec::{Databases, WorldInfo, WorldSpec};
+pub use world::World;

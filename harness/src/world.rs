@@ -1,135 +1,21 @@
 //! A world: a network with three data centres, and in it what a test or the demo asks for.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
 
-use crate::database::{self, Database, DatabaseSpec, Engine};
+use crate::database::{self, Database, DatabaseSpec};
 use crate::images::Image;
 use crate::load::{self, Load, LoadSpec};
-use crate::network::{self, IDCS, Network};
+use crate::network::{self, IDCS};
 use crate::sandbox::{self, Finished, PartSpec, Sandbox, Signal};
+use crate::spec::{Databases, INFO_FILE, WorldInfo, WorldSpec};
 use crate::{coordination, kubernetes, paths, report, tools};
 
-const FILE: &str = "world.json";
 /// How long a part may take to end when it is asked to.
 const GRACE: Duration = Duration::from_secs(30);
-
-/// Which database servers there are.
-#[derive(Clone, Debug, Default)]
-pub struct Databases {
-    /// Each data centre with one, its software, and more options for it.
-    pub servers: Vec<(String, Engine, Vec<String>)>,
-}
-
-impl Databases {
-    /// None.
-    pub fn none() -> Self {
-        Self::default()
-    }
-
-    /// One in `sh` and one in `bj`.
-    pub fn pair(sh: Engine, bj: Engine) -> Self {
-        let server = |idc: &str, engine| (idc.to_owned(), engine, Vec::new());
-        Self {
-            servers: vec![server(IDCS[0], sh), server(IDCS[1], bj)],
-        }
-    }
-
-    /// The same with more options for the server in one data centre.
-    #[must_use]
-    pub fn with_options(mut self, idc: &str, options: &[&str]) -> Self {
-        for (_, _, all) in self.servers.iter_mut().filter(|(name, _, _)| name == idc) {
-            all.extend(options.iter().map(|option| (*option).to_owned()));
-        }
-        self
-    }
-}
-
-/// What a world is to hold.
-#[derive(Clone, Debug)]
-pub struct WorldSpec {
-    /// Its name, and that of its directory under `target/run`.
-    pub name: String,
-    /// A Kubernetes cluster.
-    pub kubernetes: bool,
-    /// The coordination etcd of three members.
-    pub etcd: bool,
-    /// Database servers.
-    pub databases: Databases,
-}
-
-impl WorldSpec {
-    /// A world with nothing in it but its network.
-    pub fn empty(name: &str) -> Self {
-        let databases = Databases::none();
-        Self {
-            name: name.to_owned(),
-            kubernetes: false,
-            etcd: false,
-            databases,
-        }
-    }
-
-    /// A world with everything.
-    pub fn full(name: &str, databases: Databases) -> Self {
-        Self {
-            name: name.to_owned(),
-            kubernetes: true,
-            etcd: true,
-            databases,
-        }
-    }
-}
-
-/// What there is in a world and where, as `world.json` in its directory holds it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct WorldInfo {
-    /// The world's name.
-    pub name: String,
-    /// Its directory: logs are in `logs`.
-    pub directory: PathBuf,
-    /// Its addresses.
-    pub network: Network,
-    /// Its data centres.
-    pub idcs: Vec<String>,
-    /// The administrator's kubeconfig, if there is a cluster.
-    pub kubeconfig: Option<PathBuf>,
-    /// The coordination cluster's client URLs, in the order of `idcs`.
-    pub etcd: Vec<String>,
-    /// The database servers.
-    pub databases: Vec<Database>,
-}
-
-impl WorldInfo {
-    /// Reads what the world of this name holds.
-    pub fn read(name: &str) -> Result<Self> {
-        let path = paths::runs().join(name).join(FILE);
-        let text = fs::read(&path).with_context(|| {
-            format!(
-                "no world `{name}` ({}): `cargo xtask cluster up`",
-                path.display()
-            )
-        })?;
-        Ok(serde_json::from_slice(&text)?)
-    }
-
-    /// The database server of a data centre.
-    pub fn database(&self, idc: &str) -> Result<&Database> {
-        self.databases
-            .iter()
-            .find(|database| database.idc == idc)
-            .with_context(|| format!("the world `{}` has no database in {idc}", self.name))
-    }
-
-    /// The address of a data centre: of its etcd member and of its database.
-    pub fn address(&self, idc: &str) -> Result<String> {
-        self.network.idc(idc)
-    }
-}
 
 /// A world that runs. It ends with this value, unless it is kept or only attached to.
 pub struct World {
@@ -142,6 +28,9 @@ impl World {
     pub fn up(spec: &WorldSpec) -> Result<Self> {
         tools::install()?;
         let directory = paths::runs().join(&spec.name);
+        fs::create_dir_all(&directory)?;
+        sandbox::sweep_dead(&paths::runs());
+        let claim = sandbox::claim(&directory)?;
         if sandbox::alive(&directory) {
             bail!(
                 "the world `{}` is up already, in {}: end it with `cargo xtask cluster down`, or \
@@ -150,8 +39,6 @@ impl World {
                 directory.display()
             );
         }
-        fs::create_dir_all(&directory)?;
-        sandbox::sweep_dead(&paths::runs());
         clear_logs(&directory)?;
         let (sandbox, network) = report::step("sandbox and network", || {
             let sandbox = Sandbox::start(&directory)?;
@@ -161,19 +48,21 @@ impl World {
             fs::write(directory.join(sandbox::LINK), network.name())?;
             Ok((sandbox, network))
         })?;
+        drop(claim);
         let info = WorldInfo {
             name: spec.name.clone(),
             directory,
             network,
             idcs: IDCS.map(str::to_owned).to_vec(),
             kubeconfig: None,
+            local_cluster: spec.kubernetes && spec.kubeconfig.is_none(),
             etcd: Vec::new(),
             databases: Vec::new(),
         };
         let mut world = Self { info, sandbox };
         world.start_parts(spec)?;
         let text = serde_json::to_string_pretty(&world.info)?;
-        fs::write(world.info.directory.join(FILE), text)?;
+        fs::write(world.info.directory.join(INFO_FILE), text)?;
         Ok(world)
     }
 
@@ -182,11 +71,16 @@ impl World {
             (&self.sandbox, self.info.network, &self.info.directory);
         // All at once: each waits for its own disk, clock or neighbours most of the time.
         let (cluster, etcd, databases) = std::thread::scope(|scope| {
-            let cluster = scope.spawn(|| {
-                let start = || kubernetes::start(sandbox, network, directory);
-                spec.kubernetes
-                    .then(|| report::step("Kubernetes cluster", start))
-                    .transpose()
+            let cluster = scope.spawn(|| match (&spec.kubeconfig, spec.kubernetes) {
+                (_, false) => Ok(None),
+                (Some(kubeconfig), true) => {
+                    let what = format!("the cluster of KUBECONFIG, {}", kubeconfig.display());
+                    report::step(&what, || kubernetes::check(kubeconfig)).map(Some)
+                }
+                (None, true) => {
+                    let start = || kubernetes::start(sandbox, network, directory);
+                    report::step("Kubernetes cluster", start).map(Some)
+                }
             });
             let etcd = scope.spawn(|| {
                 let start = || coordination::start(sandbox, network, directory);
@@ -268,8 +162,14 @@ impl World {
         Ok(command)
     }
 
-    /// Makes an image known to the cluster's node, under its own tag and as `dev`.
+    /// Makes an image known to the cluster's node, under its own tag and as `dev`. A cluster of the
+    /// user's has to have the image already.
     pub fn import(&self, image: &Image) -> Result<()> {
+        if self.info.kubeconfig.is_some() && !self.info.local_cluster {
+            let reference = image.reference();
+            report::note(&format!("the cluster of KUBECONFIG must have {reference}"));
+            return Ok(());
+        }
         kubernetes::import(&self.sandbox, image)
     }
 
@@ -398,7 +298,7 @@ fn server_specs(databases: &Databases) -> Vec<DatabaseSpec> {
 fn clear_logs(directory: &Path) -> Result<()> {
     let logs = directory.join("logs");
     drop(fs::remove_dir_all(&logs));
-    drop(fs::remove_file(directory.join(FILE)));
+    drop(fs::remove_file(directory.join(INFO_FILE)));
     fs::create_dir_all(&logs).with_context(|| format!("cannot create {}", logs.display()))
 }
 

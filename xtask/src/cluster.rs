@@ -53,6 +53,8 @@ pub fn up(words: &[&str]) -> Result<()> {
     let options = parse(words)?;
     let mut spec = WorldSpec::full(&options.name, options.databases);
     spec.kubernetes = options.kubernetes;
+    // Whoever says `cluster up` wants one of its own.
+    spec.kubeconfig = None;
     let mut world = World::up(&spec)?;
     world.keep()?;
     println!("\n{}", hint(world.info()));

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use crate::images::{self, Image};
 use crate::network::{IDCS, Network};
@@ -47,6 +47,17 @@ pub fn start(sandbox: &Sandbox, network: Network, run: &Path) -> Result<Cluster>
     cluster.install(sandbox, network, &directory)?;
     cluster.wait_for_node(sandbox)?;
     wait_for_dns(sandbox, network)?;
+    Ok(cluster)
+}
+
+/// Uses a cluster that is there already, if it answers.
+pub fn check(kubeconfig: &Path) -> Result<Cluster> {
+    let cluster = Cluster {
+        kubeconfig: kubeconfig.to_path_buf(),
+    };
+    cluster
+        .kubectl(&["get", "--raw=/readyz"])
+        .context("the cluster does not answer: unset KUBECONFIG to have one started here")?;
     Ok(cluster)
 }
 

@@ -216,12 +216,41 @@ pub fn end_kept(run: &Path) -> Result<bool> {
     Ok(lived)
 }
 
+/// The right to start a sandbox in this directory, or to clear it; held by the value returned.
+/// Waits for whoever has it, and for the guardian of a sandbox that has just ended.
+pub fn claim(run: &Path) -> Result<File> {
+    let file = lock_file(run)?;
+    file.lock()?;
+    shell::poll(
+        "the last world's guardian done",
+        Duration::from_secs(30),
+        || match read_record(run) {
+            Some(record) if record.guardian.alive() && !record.sandbox.alive() => {
+                bail!("process {} is clearing up", record.guardian.pid)
+            }
+            _ => Ok(()),
+        },
+    )?;
+    Ok(file)
+}
+
+fn lock_file(run: &Path) -> Result<File> {
+    let path = run.with_extension("lock");
+    File::create(&path).with_context(|| format!("cannot open {}", path.display()))
+}
+
 /// Clears away what dead sandboxes under `runs` have left. Logs stay until their run's name is used
 /// again.
 pub fn sweep_dead(runs: &Path) {
     for entry in fs::read_dir(runs).into_iter().flatten().flatten() {
-        if entry.path().is_dir() && !alive(&entry.path()) {
-            sweep_run(&entry.path());
+        let run = entry.path();
+        // One that is being started looks dead until its guardian has written who it is.
+        if run.is_dir()
+            && let Ok(lock) = lock_file(&run)
+            && lock.try_lock().is_ok()
+            && !alive(&run)
+        {
+            sweep_run(&run);
         }
     }
 }

@@ -20,7 +20,7 @@ mod protocol;
 mod socket;
 
 pub use client::Sandbox;
-pub use guardian::{LINK, alive, end_kept, sweep_dead, sweep_run};
+pub use guardian::{LINK, alive, claim, end_kept, sweep_dead, sweep_run};
 pub use protocol::{Finished, PartSpec, PartState, Signal};
 
 use anyhow::{Result, bail};
