@@ -123,7 +123,12 @@ pub enum Notice {
         idc: String,
     },
     /// A statement was met that touches these objects; it is sent with the transaction.
-    Statement(Vec<DdlObject>),
+    Statement {
+        /// Its first words.
+        verb: String,
+        /// What it touches.
+        objects: Vec<DdlObject>,
+    },
 }
 
 struct Open {
@@ -357,8 +362,10 @@ impl Assembler {
         }
         decoder.set_transaction(None);
         self.move_on(&open.start.gtid, decoder)?;
-        self.ready
-            .push_back(Output::Notice(Notice::Statement(objects.clone())));
+        self.ready.push_back(Output::Notice(Notice::Statement {
+            verb: verb.clone(),
+            objects: objects.clone(),
+        }));
         let ddl = Ddl {
             database: query.database,
             statement: query.statement,

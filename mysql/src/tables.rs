@@ -74,11 +74,29 @@ impl TableInfo {
 /// The base tables of some databases, by database and name. What is not a base table (a view, a
 /// sequence) is left out.
 pub async fn tables(conn: &mut Conn, databases: &[String]) -> Result<Vec<TableInfo>, DriverError> {
+    read(conn, databases, None).await
+}
+
+/// One base table, if it is there.
+pub async fn table(
+    conn: &mut Conn,
+    database: &str,
+    table: &str,
+) -> Result<Option<TableInfo>, DriverError> {
+    let found = read(conn, &[database.to_owned()], Some(table)).await?;
+    Ok(found.into_iter().find(|info| info.table == table))
+}
+
+async fn read(
+    conn: &mut Conn,
+    databases: &[String],
+    table: Option<&str>,
+) -> Result<Vec<TableInfo>, DriverError> {
     if databases.is_empty() {
         return Ok(Vec::new());
     }
     let mut found = BTreeMap::new();
-    for row in of_databases(conn, TABLES, databases).await? {
+    for row in of_databases(conn, TABLES, databases, table).await? {
         let (database, table) = (text(&row, 0), text(&row, 1));
         let info = TableInfo {
             database: database.clone(),
@@ -93,13 +111,13 @@ pub async fn tables(conn: &mut Conn, databases: &[String]) -> Result<Vec<TableIn
         found.insert((database, table), info);
     }
     let collations = collations(conn).await?;
-    for row in of_databases(conn, COLUMNS, databases).await? {
+    for row in of_databases(conn, COLUMNS, databases, table).await? {
         if let Some(info) = found.get_mut(&(text(&row, 0), text(&row, 1))) {
             info.columns.push(column(&row, &collations));
         }
     }
     let mut keys: BTreeMap<(String, String), BTreeMap<String, Vec<KeyPart>>> = BTreeMap::new();
-    for row in of_databases(conn, KEYS, databases).await? {
+    for row in of_databases(conn, KEYS, databases, table).await? {
         let table = (text(&row, 0), text(&row, 1));
         let part = KeyPart {
             column: text(&row, 3),
@@ -141,15 +159,19 @@ async fn of_databases(
     conn: &mut Conn,
     query: &str,
     databases: &[String],
+    table: Option<&str>,
 ) -> Result<Vec<Row>, DriverError> {
     let list: Vec<String> = databases.iter().map(|name| quote(name)).collect();
+    let only = table
+        .map(|table| format!(" AND table_name = {}", quote(table)))
+        .unwrap_or_default();
     let order = match query {
         COLUMNS => " ORDER BY table_schema, table_name, ordinal_position",
         KEYS => " ORDER BY table_schema, table_name, index_name, seq_in_index",
         _ => "",
     };
     let rows: Vec<Row> = conn
-        .query(format!("{query}({}){order}", list.join(", ")))
+        .query(format!("{query}({}){only}{order}", list.join(", ")))
         .await?;
     Ok(rows
         .into_iter()

@@ -1,0 +1,249 @@
+//! Decides what of the source's binlog goes on the link.
+
+use std::sync::Arc;
+
+use binlog::{Birth, Filter, QueryEvent, Refusal, StatementUse, TableUse};
+use change::{DdlObject, Gtid};
+use model::DdlPolicy;
+use mysql::origin::Origins;
+
+use crate::ddl::{self, Class, Classified, Object};
+use crate::select::{OWN_SCHEMA, Selection};
+
+/// The filter of one link.
+#[derive(Debug, Clone)]
+pub struct LinkFilter {
+    /// Tells where transactions were born.
+    pub origins: Arc<Origins>,
+    /// Which tables are copied.
+    pub selection: Arc<Selection>,
+    /// What happens to DDL.
+    pub ddl: DdlPolicy,
+}
+
+impl Filter for LinkFilter {
+    fn birth(&self, gtid: &Gtid) -> Result<Birth, Refusal> {
+        let idc = self.origins.of(gtid).map_err(|error| Refusal {
+            reason: "Origin",
+            what: error.to_string(),
+            fix: "Check that every IDC whose changes reach this server is a member of the Unit, \
+                  and that nothing but multiactive writes with its origin marks"
+                .to_owned(),
+        })?;
+        Ok(Birth {
+            idc: idc.to_string(),
+            local: idc == self.origins.own(),
+        })
+    }
+
+    fn table(&self, database: &str, table: &str) -> TableUse {
+        if database == OWN_SCHEMA {
+            return match table {
+                "heartbeat" => TableUse::Heartbeat,
+                "epoch" => TableUse::Epoch,
+                "watermark" => TableUse::Watermark,
+                _ => TableUse::Bookkeeping,
+            };
+        }
+        if self.selection.has_table(database, table) {
+            TableUse::Send
+        } else {
+            TableUse::Skip
+        }
+    }
+
+    fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal> {
+        let shown = String::from_utf8_lossy(&query.statement).into_owned();
+        let classified = ddl::classify(&query.statement, &query.database, query.session.sql_mode);
+        let Classified {
+            class,
+            verb,
+            objects,
+        } = classified.map_err(|unclear| Refusal {
+            reason: "UnknownStatement",
+            what: format!(
+                "a statement was met whose objects cannot be told, since {unclear}: {shown}"
+            ),
+            fix: "Do by hand at the target what it did here, then let the link copy the tables \
+                  that it concerns anew; report the statement"
+                .to_owned(),
+        })?;
+        match class {
+            Class::Ignored => Ok(StatementUse::Skip),
+            Class::Rows => self.rows(&objects, &shown),
+            Class::ServerEvent => self.server_event(&objects, &shown),
+            Class::Ddl => self.objects(verb, objects, &shown),
+        }
+    }
+}
+
+impl LinkFilter {
+    fn selects(&self, object: &Object) -> bool {
+        match (&object.name, object.scope) {
+            (Some(name), ddl::Scope::Table) => self.selection.has_table(&object.database, name),
+            _ => self.selection.has_database(&object.database),
+        }
+    }
+
+    fn rows(&self, objects: &[Object], shown: &str) -> Result<StatementUse, Refusal> {
+        if !objects
+            .iter()
+            .any(|object| self.selection.has_database(&object.database))
+        {
+            return Ok(StatementUse::Skip);
+        }
+        Err(Refusal {
+            reason: "StatementFormat",
+            what: format!("a change of rows was logged as a statement: {shown}"),
+            fix: "SET GLOBAL binlog_format = 'ROW', also in the session that set it otherwise, \
+                  then let the link copy the table anew"
+                .to_owned(),
+        })
+    }
+
+    fn server_event(&self, objects: &[Object], shown: &str) -> Result<StatementUse, Refusal> {
+        if !objects
+            .iter()
+            .any(|object| self.selection.has_database(&object.database))
+        {
+            return Ok(StatementUse::Skip);
+        }
+        Err(Refusal {
+            reason: "ServerEvent",
+            what: format!("a statement about a server-side EVENT was met: {shown}"),
+            fix: "An EVENT must run on one member only, which links do not see to yet: make it by \
+                  hand on each member with sql_log_bin = 0, and DISABLE it on all but one. To go \
+                  on from here, let the link copy its tables anew"
+                .to_owned(),
+        })
+    }
+
+    fn objects(
+        &self,
+        verb: String,
+        objects: Vec<Object>,
+        shown: &str,
+    ) -> Result<StatementUse, Refusal> {
+        let selected = objects.iter().filter(|object| self.selects(object)).count();
+        if selected == 0 {
+            return Ok(StatementUse::Skip);
+        }
+        if selected < objects.len() {
+            return Err(Refusal {
+                reason: "DdlAcrossSelection",
+                what: format!(
+                    "a statement was met that touches tables of the link and others: {shown}"
+                ),
+                fix:
+                    "Do by hand at the target what it did to the link's tables, then let the link \
+                      copy them anew; from now on use a statement for each table, or take both \
+                      tables into the link"
+                        .to_owned(),
+            });
+        }
+        match self.ddl {
+            DdlPolicy::Ignore => Ok(StatementUse::Skip),
+            DdlPolicy::Halt => Err(Refusal {
+                reason: "Ddl",
+                what: format!("DDL was met, and the link's setting is ddl: Halt: {shown}"),
+                fix: "Do the same at the target, then set ddl: Ignore until the link has passed \
+                      this statement, or set ddl: Apply"
+                    .to_owned(),
+            }),
+            DdlPolicy::Apply => Ok(StatementUse::Send {
+                verb,
+                objects: objects
+                    .into_iter()
+                    .map(|Object { database, name, .. }| DdlObject { database, name })
+                    .collect(),
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use change::DdlSession;
+    use model::{IdcName, TableSelection};
+
+    use super::*;
+
+    fn filter(ddl: DdlPolicy) -> LinkFilter {
+        let idc = |name: &str| IdcName::new(name).unwrap();
+        let tables = TableSelection {
+            exclude: vec!["orders.tmp_*".into()],
+            ..Default::default()
+        };
+        LinkFilter {
+            origins: Arc::new(Origins::new(&idc("sh"), &[idc("sh"), idc("bj")]).unwrap()),
+            selection: Arc::new(Selection::new(vec!["orders".into()], tables)),
+            ddl,
+        }
+    }
+
+    fn decide(statement: &'static str, ddl: DdlPolicy) -> String {
+        let query = QueryEvent {
+            database: "orders".into(),
+            statement: Bytes::from_static(statement.as_bytes()),
+            error: 0,
+            session: DdlSession::default(),
+        };
+        match filter(ddl).statement(&query) {
+            Ok(StatementUse::Skip) => "skip".into(),
+            Ok(StatementUse::Send { verb, .. }) => format!("send {verb}"),
+            Err(refusal) => format!("refuse {}", refusal.reason),
+        }
+    }
+
+    #[test]
+    fn statements_are_sent_by_what_they_touch() {
+        let cases = [
+            ("ALTER TABLE items ADD c INT", "send ALTER TABLE"),
+            ("ALTER TABLE tmp_x ADD c INT", "skip"),
+            ("ALTER TABLE other.t ADD c INT", "skip"),
+            ("DROP TABLE items, other.t", "refuse DdlAcrossSelection"),
+            ("RENAME TABLE tmp_x TO items", "refuse DdlAcrossSelection"),
+            ("DROP DATABASE orders", "send DROP DATABASE"),
+            ("DROP DATABASE other", "skip"),
+            ("CREATE USER u", "skip"),
+            ("DROP TABLE multiactive.applied", "skip"),
+            ("INSERT INTO other.t VALUES (1)", "refuse StatementFormat"),
+            (
+                "CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1",
+                "refuse ServerEvent",
+            ),
+            ("SHAKE TABLE items", "refuse UnknownStatement"),
+        ];
+        for (statement, expected) in cases {
+            assert_eq!(decide(statement, DdlPolicy::Apply), expected, "{statement}");
+        }
+        assert_eq!(
+            decide("ALTER TABLE items ADD c INT", DdlPolicy::Ignore),
+            "skip"
+        );
+        assert_eq!(
+            decide("ALTER TABLE items ADD c INT", DdlPolicy::Halt),
+            "refuse Ddl"
+        );
+    }
+
+    #[test]
+    fn tables_of_our_own_cross_as_agreed() {
+        let filter = filter(DdlPolicy::Apply);
+        let expected = [
+            ("multiactive", "heartbeat", TableUse::Heartbeat),
+            ("multiactive", "epoch", TableUse::Epoch),
+            ("multiactive", "watermark", TableUse::Watermark),
+            ("multiactive", "applied", TableUse::Bookkeeping),
+            ("multiactive", "ddl", TableUse::Bookkeeping),
+            ("multiactive", "identity", TableUse::Bookkeeping),
+            ("orders", "items", TableUse::Send),
+            ("orders", "tmp_items", TableUse::Skip),
+            ("mysql", "user", TableUse::Skip),
+        ];
+        for (database, table, purpose) in expected {
+            assert_eq!(filter.table(database, table), purpose, "{database}.{table}");
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! Questions to the source: where it is, whose epoch it is, which tables it has.
+
+use change::{Flavor, Position, SnapshotTable};
+use model::{Epoch, IdcName};
+use mysql::session::{Engine, Session, SessionOptions};
+use mysql::tables::TableInfo;
+use mysql_async::Row;
+use mysql_async::prelude::Queryable;
+
+use crate::error::PullError;
+use crate::select::Selection;
+
+/// `ER_NO_SUCH_TABLE` and `ER_BAD_DB_ERROR`.
+const MISSING: [u16; 2] = [1146, 1049];
+
+/// A session for questions.
+pub struct Source {
+    session: Session,
+}
+
+/// A place in the source's binlog and the epochs there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Where.
+    pub position: Position,
+    /// The source's own epoch: the highest one that was given to it.
+    pub own_epoch: Epoch,
+    /// The highest epoch and whose it is.
+    pub latest: Option<(Epoch, IdcName)>,
+}
+
+impl Source {
+    /// Opens a session whose settings make answers comparable.
+    pub async fn connect(options: &SessionOptions) -> Result<Self, PullError> {
+        let mut session = options.connect().await?;
+        session
+            .conn
+            .query_drop(
+                "SET SESSION sql_mode = '', time_zone = '+00:00', lock_wait_timeout = 10, \
+                 transaction_isolation = 'REPEATABLE-READ'"
+                    .replace(
+                        "transaction_isolation",
+                        match session.version().engine {
+                            Engine::MySql => "transaction_isolation",
+                            Engine::MariaDb => "tx_isolation",
+                        },
+                    ),
+            )
+            .await
+            .map_err(PullError::query("setting up a session"))?;
+        Ok(Self { session })
+    }
+
+    /// The form of the source's positions.
+    pub fn flavor(&self) -> Flavor {
+        match self.session.engine() {
+            Engine::MySql => Flavor::MySql,
+            Engine::MariaDb => Flavor::MariaDb,
+        }
+    }
+
+    async fn texts(&mut self, what: &str, query: &str) -> Result<Vec<String>, PullError> {
+        let row: Option<Row> = self
+            .session
+            .conn
+            .query_first(query)
+            .await
+            .map_err(PullError::query(what))?;
+        let Some(row) = row else {
+            return Ok(Vec::new());
+        };
+        Ok(row
+            .unwrap()
+            .into_iter()
+            .map(|value| match value {
+                mysql_async::Value::NULL => String::new(),
+                mysql_async::Value::Bytes(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+                other => other.as_sql(true).trim_matches('\'').to_owned(),
+            })
+            .collect())
+    }
+
+    async fn position_of(&mut self, what: &str, query: &str) -> Result<Position, PullError> {
+        let flavor = self.flavor();
+        let text = self
+            .texts(what, query)
+            .await?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
+        Position::parse(flavor, &text).map_err(|error| {
+            PullError::halt(
+                "Position",
+                format!("{what} gave a position that cannot be read: {error}"),
+            )
+        })
+    }
+
+    /// What the source has executed.
+    pub async fn executed(&mut self) -> Result<Position, PullError> {
+        let query = match self.flavor() {
+            Flavor::MySql => "SELECT @@GLOBAL.gtid_executed",
+            Flavor::MariaDb => "SELECT @@GLOBAL.gtid_binlog_pos",
+        };
+        self.position_of("asking for the position", query).await
+    }
+
+    /// What of it is not in the binlog any more; empty where the server tells only on reading.
+    pub async fn purged(&mut self) -> Result<Position, PullError> {
+        match self.flavor() {
+            Flavor::MySql => {
+                self.position_of("asking for what was purged", "SELECT @@GLOBAL.gtid_purged")
+                    .await
+            }
+            Flavor::MariaDb => Ok(Position::empty(Flavor::MariaDb)),
+        }
+    }
+
+    /// The epochs of the table `multiactive.epoch`: the source's own, and the latest.
+    async fn epochs(
+        &mut self,
+        idc: &IdcName,
+    ) -> Result<(Epoch, Option<(Epoch, IdcName)>), PullError> {
+        let query = "SELECT epoch, idc FROM multiactive.epoch ORDER BY epoch";
+        let rows: Vec<(u64, String)> = match self.session.conn.query(query).await {
+            Ok(rows) => rows,
+            Err(mysql_async::Error::Server(error)) if MISSING.contains(&error.code) => {
+                return Err(PullError::NotYet(format!(
+                    "the source {} has no schema `multiactive` yet; the arbiter of {idc} makes it",
+                    self.session.endpoint()
+                )));
+            }
+            Err(error) => return Err(PullError::query("reading multiactive.epoch")(error)),
+        };
+        let own = rows
+            .iter()
+            .filter(|(_, owner)| owner == idc.as_str())
+            .map(|(epoch, _)| *epoch);
+        let latest = match rows.last() {
+            None => None,
+            Some((epoch, owner)) => {
+                let owner = IdcName::new(owner.clone()).map_err(|error| {
+                    PullError::halt("Epoch", format!("multiactive.epoch of the source: {error}"))
+                })?;
+                Some((Epoch(*epoch), owner))
+            }
+        };
+        Ok((Epoch(own.max().unwrap_or(0)), latest))
+    }
+
+    /// The position now and the epochs at exactly that position.
+    ///
+    /// MySQL: a transaction is in `gtid_executed` only after it is visible (with
+    /// `binlog_order_commits`), and epochs only grow. So if the epochs are the same before and
+    /// after the position was read, no epoch row that is in the position was missed, and none that
+    /// is not in it was seen. MariaDB adds to `gtid_binlog_pos` before a transaction is visible, so
+    /// that does not hold; there a consistent snapshot knows its own place in the binlog.
+    pub async fn place(&mut self, idc: &IdcName) -> Result<Place, PullError> {
+        match self.flavor() {
+            Flavor::MySql => loop {
+                let before = self.epochs(idc).await?;
+                let position = self.executed().await?;
+                let (own_epoch, latest) = self.epochs(idc).await?;
+                if before == (own_epoch, latest.clone()) {
+                    return Ok(Place {
+                        position,
+                        own_epoch,
+                        latest,
+                    });
+                }
+            },
+            Flavor::MariaDb => {
+                let begin = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+                let what = "opening a consistent snapshot";
+                self.session
+                    .conn
+                    .query_drop(begin)
+                    .await
+                    .map_err(PullError::query(what))?;
+                let place = self.mariadb_place(idc).await;
+                self.session
+                    .conn
+                    .query_drop("COMMIT")
+                    .await
+                    .map_err(PullError::query(what))?;
+                place
+            }
+        }
+    }
+
+    async fn mariadb_place(&mut self, idc: &IdcName) -> Result<Place, PullError> {
+        let what = "asking for the snapshot's place in the binlog";
+        let status: Vec<(String, String)> = self
+            .session
+            .conn
+            .query("SHOW STATUS LIKE 'binlog_snapshot_%'")
+            .await
+            .map_err(PullError::query(what))?;
+        let of = |name: &str| {
+            status
+                .iter()
+                .find(|(variable, _)| variable.eq_ignore_ascii_case(name))
+                .map(|(_, value)| value.clone())
+                .unwrap_or_default()
+        };
+        let (file, offset) = (of("binlog_snapshot_file"), of("binlog_snapshot_position"));
+        let offset: u64 = offset.parse().unwrap_or(0);
+        let query = format!(
+            "SELECT BINLOG_GTID_POS('{}', {offset})",
+            file.replace('\'', "''")
+        );
+        let position = self.position_of(what, &query).await?;
+        let (own_epoch, latest) = self.epochs(idc).await?;
+        Ok(Place {
+            position,
+            own_epoch,
+            latest,
+        })
+    }
+
+    /// Settings without which a snapshot can lose changes.
+    pub async fn check_for_snapshot(&mut self) -> Result<(), PullError> {
+        if self.flavor() == Flavor::MySql {
+            let order = self
+                .texts(
+                    "asking for binlog_order_commits",
+                    "SELECT @@GLOBAL.binlog_order_commits",
+                )
+                .await?;
+            if order.first().map(String::as_str) != Some("1") {
+                return Err(PullError::halt(
+                    "BinlogOrderCommits",
+                    "binlog_order_commits is OFF at the source, so a row may become visible after \
+                     its place in the binlog and a copy could miss it. SET PERSIST \
+                     binlog_order_commits = ON",
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The tables of the link, each checked: a link cannot carry tables without a key, without
+    /// transactions, or with types that it does not know.
+    pub async fn tables(&mut self, selection: &Selection) -> Result<Vec<TableInfo>, PullError> {
+        let all = mysql::tables::tables(&mut self.session.conn, selection.databases())
+            .await
+            .map_err(PullError::query(
+                "reading the tables from information_schema",
+            ))?;
+        let selected = |info: &TableInfo| selection.has_table(&info.database, &info.table);
+        let tables: Vec<TableInfo> = all.into_iter().filter(selected).collect();
+        let problems: Vec<String> = tables.iter().filter_map(problem).collect();
+        if problems.is_empty() {
+            Ok(tables)
+        } else {
+            Err(PullError::halt("Tables", problems.join(". ")))
+        }
+    }
+
+    /// How a table and its database are made; `None` if the table is not there any more.
+    pub async fn how_made(
+        &mut self,
+        table: &TableInfo,
+    ) -> Result<Option<SnapshotTable>, PullError> {
+        let name = format!(
+            "{}.{}",
+            identifier(&table.database),
+            identifier(&table.table)
+        );
+        let row: Result<Option<Row>, _> = self
+            .session
+            .conn
+            .query_first(format!("SHOW CREATE TABLE {name}"))
+            .await;
+        let create_statement = match row {
+            Ok(Some(mut row)) => row.take::<String, _>(1).unwrap_or_default(),
+            Ok(None) => return Ok(None),
+            Err(mysql_async::Error::Server(error)) if MISSING.contains(&error.code) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(PullError::query(format!("SHOW CREATE TABLE {name}"))(error)),
+        };
+        let database = identifier(&table.database);
+        let query = format!("SHOW CREATE DATABASE IF NOT EXISTS {database}");
+        let mut row: Vec<String> = self.texts("SHOW CREATE DATABASE", &query).await?;
+        Ok(Some(SnapshotTable {
+            database: table.database.clone(),
+            table: table.table.clone(),
+            create_database: row.pop().unwrap_or_default(),
+            create_statement,
+            rows_estimate: table.rows_estimate,
+        }))
+    }
+}
+
+/// A name in quotes.
+pub fn identifier(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// Why a link cannot carry a table, with the fix.
+fn problem(table: &TableInfo) -> Option<String> {
+    let name = table.full_name();
+    if let Some((column, declared)) = table.schema().err() {
+        return Some(format!(
+            "Column {column} of table {name} has the type {declared}, which links do not carry: \
+             change its type or exclude the table from the link"
+        ));
+    }
+    if table.key.is_empty() {
+        return Some(format!(
+            "Table {name} has neither a primary key nor a unique key without NULL: ALTER TABLE \
+             {}.{} ADD PRIMARY KEY (...), or exclude the table from the link",
+            identifier(&table.database),
+            identifier(&table.table)
+        ));
+    }
+    if !table.engine.eq_ignore_ascii_case("InnoDB") {
+        return Some(format!(
+            "Table {name} has the engine {}, which has no transactions: ALTER TABLE {}.{} ENGINE = \
+             InnoDB, or exclude the table from the link",
+            table.engine,
+            identifier(&table.database),
+            identifier(&table.table)
+        ));
+    }
+    None
+}

@@ -1,0 +1,359 @@
+//! Where a connection starts: at the writer's checkpoint, or at a new one with a snapshot.
+
+use change::{
+    Flavor, Position, SnapshotBegin, SnapshotState, SnapshotTable, TargetTable, sync::PullRequest,
+};
+use model::{LinkConfig, SnapshotMode};
+use mysql::tables::TableInfo;
+
+use crate::error::PullError;
+use crate::select::Selection;
+use crate::source::{Place, Source};
+
+/// What a writer asked for, read and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The checkpoint and its epoch; `None` where the target has none.
+    pub checkpoint: Option<(Position, u64)>,
+    /// Tables at the target.
+    pub tables: Vec<TargetTable>,
+}
+
+/// Where a connection starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Start {
+    /// Where the stream starts.
+    pub position: Position,
+    /// The source's epoch there.
+    pub epoch: u64,
+    /// What the writer is told first, if it is told anything.
+    pub begin: Option<SnapshotBegin>,
+    /// Tables to copy, with the cursor and count of those that were begun.
+    pub copies: Vec<CopyStart>,
+    /// What the source had executed at the start.
+    pub executed: Position,
+}
+
+/// A table to copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyStart {
+    /// Database.
+    pub database: String,
+    /// Table.
+    pub table: String,
+    /// Where the copy goes on; `None`: at the beginning.
+    pub cursor: Option<bytes::Bytes>,
+    /// Rows copied so far.
+    pub rows: u64,
+    /// The source has no such table any more; that it was dropped is still in the stream.
+    pub gone: bool,
+}
+
+/// Reads a request.
+pub fn read_wish(request: PullRequest, config: &LinkConfig) -> Result<Wish, String> {
+    if request.protocol == 0 || request.protocol > change::PROTOCOL {
+        return Err(format!(
+            "the writer speaks protocol {} of the link and this syncer up to {}; run the same \
+             release of both",
+            request.protocol,
+            change::PROTOCOL
+        ));
+    }
+    if request.link != config.link.to_string() {
+        return Err(format!(
+            "the writer asks for the link {} and this syncer serves {}; check the writer's --syncer",
+            request.link, config.link
+        ));
+    }
+    let checkpoint = match &request.checkpoint {
+        None => None,
+        Some(position) => Some((
+            position
+                .try_into()
+                .map_err(|e: change::WireError| e.to_string())?,
+            request.epoch,
+        )),
+    };
+    let tables = request
+        .tables
+        .into_iter()
+        .map(TryInto::try_into)
+        .collect::<Result<_, _>>();
+    Ok(Wish {
+        checkpoint,
+        tables: tables.map_err(|e: change::WireError| e.to_string())?,
+    })
+}
+
+/// Decides where to start, and checks that the source can serve it.
+pub async fn resolve(
+    source: &mut Source,
+    config: &LinkConfig,
+    selection: &Selection,
+    wish: Wish,
+) -> Result<Start, PullError> {
+    match wish.checkpoint {
+        Some((position, epoch)) => {
+            let executed = source.executed().await?;
+            check_reach(source, &position, &executed).await?;
+            resume(source, selection, position, epoch, &wish.tables, executed).await
+        }
+        None => fresh(source, config, selection, &wish.tables).await,
+    }
+}
+
+/// The source must hold all that was applied from it, and still have all that follows.
+async fn check_reach(
+    source: &mut Source,
+    checkpoint: &Position,
+    executed: &Position,
+) -> Result<(), PullError> {
+    let flavor = source.flavor();
+    if checkpoint.flavor() != flavor {
+        return Err(PullError::halt(
+            "OtherEngine",
+            format!(
+                "the target has applied a {} position and the source is {flavor} now. Empty the \
+                 target's tables and let the link copy them anew",
+                checkpoint.flavor()
+            ),
+        ));
+    }
+    if !executed.contains(checkpoint) {
+        return Err(PullError::halt(
+            "SourceWentBack",
+            format!(
+                "the target has applied transactions that the source does not have: applied \
+                 {checkpoint}, the source has {executed}. The source was restored from a backup, or \
+                 is another server. Nothing more is read from it, since new transactions would \
+                 reuse the numbers of lost ones: find out which copy is right, empty the tables of \
+                 the other and let the link copy them anew"
+            ),
+        ));
+    }
+    let purged = source.purged().await?;
+    if !checkpoint.contains(&purged) {
+        return Err(PullError::halt(
+            "Purged",
+            format!(
+                "the source has purged binlogs that the target has not applied: applied \
+                 {checkpoint}, purged {purged}. Empty the target's tables and let the link copy \
+                 them anew; keep binlogs for longer than a link may be down \
+                 (binlog_expire_logs_seconds)"
+            ),
+        ));
+    }
+    Ok(())
+}
+
+async fn resume(
+    source: &mut Source,
+    selection: &Selection,
+    position: Position,
+    epoch: u64,
+    targets: &[TargetTable],
+    executed: Position,
+) -> Result<Start, PullError> {
+    let tables = source.tables(selection).await?;
+    let mut copies: Vec<CopyStart> = targets.iter().filter_map(unfinished).collect();
+    for copy in &mut copies {
+        let is = |info: &TableInfo| info.database == copy.database && info.table == copy.table;
+        copy.gone = !tables.iter().any(is);
+    }
+    copies.sort_by_key(|copy| copy.gone);
+    let begin = if copies.is_empty() {
+        None
+    } else {
+        let copied = |info: &&TableInfo| {
+            copies
+                .iter()
+                .any(|copy| copy.database == info.database && copy.table == info.table)
+        };
+        let infos: Vec<&TableInfo> = tables.iter().filter(copied).collect();
+        let tables = how_made(source, &infos).await?;
+        Some(SnapshotBegin {
+            position: position.clone(),
+            epoch,
+            tables,
+            resumed: true,
+        })
+    };
+    Ok(Start {
+        position,
+        epoch,
+        begin,
+        copies,
+        executed,
+    })
+}
+
+fn unfinished(target: &TargetTable) -> Option<CopyStart> {
+    let (cursor, rows) = match &target.snapshot {
+        SnapshotState::None | SnapshotState::Done => return None,
+        SnapshotState::Pending => (None, 0),
+        SnapshotState::Running { cursor, rows } => (Some(cursor.clone()), *rows),
+    };
+    let (database, table) = (target.database.clone(), target.table.clone());
+    Some(CopyStart {
+        database,
+        table,
+        cursor,
+        rows,
+        gone: false,
+    })
+}
+
+/// A new link. The tables are described before and after the position is read: if both agree, no
+/// DDL lies between the description and the position, so replaying what follows the position on
+/// tables made by the description is right.
+async fn fresh(
+    source: &mut Source,
+    config: &LinkConfig,
+    selection: &Selection,
+    targets: &[TargetTable],
+) -> Result<Start, PullError> {
+    const ATTEMPTS: u32 = 10;
+    source.check_for_snapshot().await?;
+    for _ in 0..ATTEMPTS {
+        let tables = source.tables(selection).await?;
+        let all: Vec<&TableInfo> = tables.iter().collect();
+        let before = how_made(source, &all).await?;
+        let place = source.place(&config.source.idc).await?;
+        let after_tables = source.tables(selection).await?;
+        let all: Vec<&TableInfo> = after_tables.iter().collect();
+        let after = how_made(source, &all).await?;
+        if !same(&before, &after) {
+            continue;
+        }
+        if place.latest.is_none() && config.snapshot.mode != SnapshotMode::Never {
+            return Err(PullError::NotYet(format!(
+                "the Unit {} has had no primary yet (multiactive.epoch of the source is empty), so \
+                 it is not known which member's rows are to be copied; the link begins with the \
+                 first primary",
+                config.unit
+            )));
+        }
+        let begin_tables: Vec<SnapshotTable> = after
+            .into_iter()
+            .filter(|table| is_copied(config, &place, targets, table))
+            .collect();
+        return Ok(begin(place, begin_tables, source.flavor()));
+    }
+    Err(PullError::NotYet(
+        "the tables of the source are changed by DDL faster than they can be described; the link \
+         begins when that ends"
+            .to_owned(),
+    ))
+}
+
+fn begin(place: Place, tables: Vec<SnapshotTable>, flavor: Flavor) -> Start {
+    debug_assert_eq!(place.position.flavor(), flavor);
+    let copies = tables
+        .iter()
+        .map(|table| CopyStart {
+            database: table.database.clone(),
+            table: table.table.clone(),
+            cursor: None,
+            rows: 0,
+            gone: false,
+        })
+        .collect();
+    let (position, epoch) = (place.position, place.own_epoch.0);
+    let begin = SnapshotBegin {
+        position: position.clone(),
+        epoch,
+        tables,
+        resumed: false,
+    };
+    Start {
+        executed: position.clone(),
+        position,
+        epoch,
+        begin: Some(begin),
+        copies,
+    }
+}
+
+/// Whether a table is copied into the target.
+///
+/// Only the member whose epoch it is gives copies. What another member holds it has from that one,
+/// perhaps not all of it yet, and perhaps older than what the target gets from it directly: rows
+/// of a replica could overwrite newer ones.
+fn is_copied(
+    config: &LinkConfig,
+    place: &Place,
+    targets: &[TargetTable],
+    table: &SnapshotTable,
+) -> bool {
+    let holds = place
+        .latest
+        .as_ref()
+        .is_some_and(|(_, holder)| *holder == config.source.idc);
+    let target = targets
+        .iter()
+        .find(|target| target.database == table.database && target.table == table.table);
+    holds
+        && match config.snapshot.mode {
+            SnapshotMode::Never => false,
+            SnapshotMode::Always => true,
+            SnapshotMode::IfEmpty => target.is_none_or(|target| target.empty),
+        }
+}
+
+async fn how_made(
+    source: &mut Source,
+    tables: &[&TableInfo],
+) -> Result<Vec<SnapshotTable>, PullError> {
+    let mut made = Vec::with_capacity(tables.len());
+    for table in tables {
+        // One that is gone by now is met again as a DROP in the stream.
+        made.extend(source.how_made(table).await?);
+    }
+    Ok(made)
+}
+
+/// Whether two descriptions are the same but for counters that move with every row.
+fn same(left: &[SnapshotTable], right: &[SnapshotTable]) -> bool {
+    let key = |table: &SnapshotTable| {
+        let statement = without_counter(&table.create_statement);
+        (
+            table.database.clone(),
+            table.table.clone(),
+            statement,
+            table.create_database.clone(),
+        )
+    };
+    left.iter().map(key).eq(right.iter().map(key))
+}
+
+/// Without the table option `AUTO_INCREMENT=n`, which stands behind the last parenthesis of the
+/// columns, on the last line or the one of the options.
+fn without_counter(statement: &str) -> String {
+    let options = statement.rfind("\n)").unwrap_or(0);
+    let (columns, options) = statement.split_at(options);
+    match options.split_once(" AUTO_INCREMENT=") {
+        None => statement.to_owned(),
+        Some((before, after)) => {
+            let rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+            format!("{columns}{before}{rest}")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counter_of_a_table_is_not_a_change_of_it() {
+        let table = |n| {
+            format!(
+                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB AUTO_INCREMENT={n} DEFAULT CHARSET=utf8mb4"
+            )
+        };
+        assert_eq!(without_counter(&table(5)), without_counter(&table(77)));
+        let commented =
+            "CREATE TABLE `t` (\n  `a` int COMMENT ' AUTO_INCREMENT=5'\n) ENGINE=InnoDB";
+        assert_eq!(without_counter(commented), commented);
+    }
+}
