@@ -8,6 +8,7 @@ pub struct Invocation {
     program: String,
     kubectl_flags: Vec<String>,
     own_flags: Vec<String>,
+    knows_etcd: bool,
 }
 
 impl Invocation {
@@ -35,12 +36,18 @@ impl Invocation {
             program: program.to_owned(),
             kubectl_flags,
             own_flags,
+            knows_etcd: etcd.is_some(),
         }
     }
 
     /// The name users call this program by.
     pub fn program(&self) -> &str {
         &self.program
+    }
+
+    /// Whether the command that was called can go round the Kubernetes API.
+    pub fn knows_etcd(&self) -> bool {
+        self.knows_etcd
     }
 
     /// A command of ours.

@@ -78,7 +78,7 @@ impl KubeBackend {
             Ok(answer) => answer.map_err(|error| failure(tried, &error, &self.url, &self.call)),
             Err(_) => {
                 let cause = format!("no answer within {:?} (--request-timeout)", self.timeout);
-                Err(down(tried, &cause, &self.url))
+                Err(down(tried, &cause, &self.url, &self.call))
             }
         }
     }
@@ -373,14 +373,16 @@ impl KubeBackend {
             let patch = Patch::Apply(object);
             let request = api.patch(&name, &params, &patch);
             let answer = tokio::time::timeout(self.timeout, request).await;
+            // 404: its kind or its namespace is not there yet. 403: whoever asks may not apply it,
+            // which says nothing about the object.
             if let Ok(Err(KubeError::Api(status))) = answer
-                && (status.is_invalid() || status.code == 400)
+                && !matches!(status.code, 401 | 403 | 404)
             {
                 let finding = Finding {
                     severity: Severity::Blocking,
                     check: "Refused".to_owned(),
                     object: format!("{kind} {name}"),
-                    message: status.message.clone(),
+                    message: format!("the API server refuses it: {}", status.message),
                     fix: String::new(),
                 };
                 found.push((kind, namespace, name, finding));

@@ -10,7 +10,7 @@ use crate::invocation::Invocation;
 /// The failure for an error of a request to the API at `url`.
 pub fn failure(tried: &str, error: &KubeError, url: &str, call: &Invocation) -> Failure {
     let KubeError::Api(status) = error else {
-        return not_answered(tried, error, url);
+        return not_answered(tried, error, url, call);
     };
     let returned = format!(
         "the Kubernetes API at {url} answered: {}",
@@ -43,7 +43,7 @@ fn is_missing_kind(message: &str) -> bool {
 }
 
 /// The failure for an API that does not answer, with the way round it.
-pub fn not_answered(tried: &str, error: &KubeError, url: &str) -> Failure {
+fn not_answered(tried: &str, error: &KubeError, url: &str, call: &Invocation) -> Failure {
     match error {
         KubeError::SerdeError(_) => Failure::failed(
             tried,
@@ -60,18 +60,25 @@ pub fn not_answered(tried: &str, error: &KubeError, url: &str) -> Failure {
             ),
         )
         .next("check the user of the kubeconfig's context"),
-        _ => down(tried, &causes(error), url),
+        _ => down(tried, &causes(error), url, call),
     }
 }
 
 /// The failure for an API that does not answer.
-pub fn down(tried: &str, cause: &str, url: &str) -> Failure {
-    Failure::failed(
+pub fn down(tried: &str, cause: &str, url: &str, call: &Invocation) -> Failure {
+    let failure = Failure::failed(
         tried,
         format!("the Kubernetes API at {url} does not answer: {cause}"),
-    )
-    .next("if it is down, go round it: the same command with --etcd-endpoints URL,URL,URL")
-    .next("otherwise check --kubeconfig and --context")
+    );
+    if call.knows_etcd() {
+        failure
+            .next("if it is down, go round it: the same command with --etcd-endpoints URL,URL,URL")
+            .next("otherwise check --kubeconfig and --context")
+    } else {
+        failure
+            .next("check --kubeconfig and --context")
+            .next(format!("if it is down: {}", call.own_by_etcd("status")))
+    }
 }
 
 /// The error and what is below it, each once.
@@ -131,12 +138,12 @@ mod tests {
 
     #[test]
     fn a_silent_api_names_the_way_round_it() {
-        let text = down(
-            "Units were not read",
-            "connection refused",
-            "https://k:6443/",
-        )
-        .to_string();
-        assert!(text.contains("--etcd-endpoints"), "{text}");
+        let text = |call: &Invocation| {
+            down("Units were not read", "refused", "https://k:6443/", call).to_string()
+        };
+        let etcd = crate::args::EtcdArgs::default();
+        let knows = Invocation::new("mactl", &crate::args::KubeArgs::default(), Some(&etcd));
+        assert!(text(&knows).contains("the same command with --etcd-endpoints"));
+        assert!(text(&call()).contains("mactl status --etcd-endpoints"));
     }
 }

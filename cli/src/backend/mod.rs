@@ -6,6 +6,9 @@ mod kube;
 mod kube_errors;
 mod kube_view;
 
+#[cfg(test)]
+mod tests;
+
 pub use self::kube::KubeBackend;
 pub use etcd::EtcdBackend;
 pub use kube_view::idc as idc_view;

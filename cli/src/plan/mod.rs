@@ -6,6 +6,9 @@
 mod failover;
 mod switchover;
 
+#[cfg(test)]
+mod tests;
+
 pub use failover::{FailoverRequest, failover};
 pub use switchover::{SwitchoverRequest, switchover};
 

@@ -81,8 +81,8 @@ fn values(
         SecretSource::Unknown(why) => Err(finding(
             object,
             "SecretUnknown",
-            format!("{place} is not in the manifest, and the cluster was not asked for it: {why}"),
-            "put the Secret into the manifest, or make the cluster reachable",
+            format!("{place} is not in the manifest and could not be read from the cluster: {why}"),
+            "put the Secret into the manifest, or make it readable for you in the cluster",
         )),
     }
 }
