@@ -180,7 +180,7 @@ impl Core {
     /// transaction of before is unaccounted for.
     fn announce_closed(&self, now: Now) -> Option<Plan> {
         let primary = self.held()?;
-        if !(primary.value.open || self.barrier) || !self.wants_open(now) {
+        if !(primary.value.open || self.barred()) || !self.wants_open(now) {
             return None;
         }
         let record = PrimaryRecord {

@@ -91,9 +91,9 @@ pub struct Core {
     pub(crate) database_retry: Moment,
     /// Why the last database command failed, for people; empty after one that did not.
     pub(crate) database_failure: String,
-    /// A transaction that would give `primary` up is unaccounted for: another one must succeed
-    /// before the member opens.
-    pub(crate) barrier: bool,
+    /// A transaction that would give `primary` up is unaccounted for. It compares this revision
+    /// of `primary`, so the member opens only once that was written anew.
+    pub(crate) barrier: Option<Revision>,
     pub(crate) stage: Option<Stage>,
     /// The last fence was for an intent, and not yet undone.
     pub(crate) fenced_for_intent: bool,
@@ -135,7 +135,7 @@ impl Core {
             database: None,
             database_retry: Moment(0),
             database_failure: String::new(),
-            barrier: false,
+            barrier: None,
             stage: None,
             fenced_for_intent: false,
             stopped_at: None,
@@ -236,9 +236,6 @@ impl Core {
         match outcome {
             Outcome::Done(revision) => {
                 self.needs = self.needs.max(revision);
-                if pending.purpose == Purpose::AnnounceClosed {
-                    self.barrier = false;
-                }
                 if pending.purpose == Purpose::AnnounceOpen {
                     self.receipt_of = self.epoch();
                     self.transition = None;
@@ -260,7 +257,7 @@ impl Core {
             }
             Outcome::Unknown => {
                 if matches!(pending.purpose, Purpose::Release | Purpose::HolderFenced) {
-                    self.barrier = self.rules.barrier;
+                    self.barrier = self.held().map(|primary| primary.revision);
                 }
                 // If it took effect after all, this is what its receipt says.
                 if let Some(transition) = pending.transition {

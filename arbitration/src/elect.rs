@@ -106,7 +106,7 @@ impl Core {
         if state.primary.is_some() && self.rules.compare_primary {
             return None;
         }
-        if doc.value.paused || !self.can_take(now) || self.barrier {
+        if doc.value.paused || !self.can_take(now) {
             return None;
         }
         match &state.epoch {

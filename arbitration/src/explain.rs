@@ -64,10 +64,19 @@ impl Core {
         )
     }
 
-    /// Whether the Unit was deleted and the member has been let be: nothing is left to do.
+    /// Whether nothing is left to do: the Unit was deleted and the member has been let be, or the
+    /// Unit has no member here any more and none of this IDC's is held or open.
     pub fn has_left(&self) -> bool {
-        let untouched = self.member.exposure == Exposure::Unseen;
-        self.deleted() && (self.left || untouched) && self.database.is_none()
+        let closed = !matches!(
+            self.member.exposure,
+            Exposure::Open | Exposure::Uncertain | Exposure::Writable
+        );
+        let deleted = self.deleted() && (self.left || self.member.exposure == Exposure::Unseen);
+        let removed = self.confirmed().is_some()
+            && self.my_doc().is_none()
+            && self.held().is_none()
+            && closed;
+        (deleted || removed) && self.database.is_none()
     }
 
     /// When to step next if nothing happens before.

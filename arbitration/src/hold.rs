@@ -64,6 +64,13 @@ impl Core {
         }
     }
 
+    /// Whether a transaction that is unaccounted for may yet take `primary` from this holder.
+    pub(crate) fn barred(&self) -> bool {
+        self.rules.barrier
+            && self.barrier.is_some()
+            && self.held().map(|primary| primary.revision) == self.barrier
+    }
+
     /// Whether an intent asks this holder to be fenced.
     pub(crate) fn intent_wants_fence(&self, now: Now) -> bool {
         let Some(intent) = self.intent() else {
@@ -219,7 +226,7 @@ impl Core {
         }
         let primary = self.held()?;
         // Routing follows what is announced, and earlier transactions must come to nothing.
-        if primary.value.open || self.barrier {
+        if primary.value.open || self.barred() {
             return None;
         }
         let epoch = primary.value.epoch;

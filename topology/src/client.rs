@@ -203,11 +203,14 @@ impl Topology {
     }
 
     /// Sends one request to the endpoint in use and waits at most the request time-out.
-    pub(crate) async fn once<T>(
+    pub(crate) async fn once<T, Answer>(
         &self,
         doing: &str,
-        request: impl AsyncFnOnce(Client) -> Result<T, etcd_client::Error>,
-    ) -> Result<T, TopologyError> {
+        request: impl FnOnce(Client) -> Answer,
+    ) -> Result<T, TopologyError>
+    where
+        Answer: Future<Output = Result<T, etcd_client::Error>>,
+    {
         let number = self.current();
         let (endpoint, client) = self.client(number);
         let cause = match tokio::time::timeout(self.inner.request_timeout, request(client)).await {
@@ -224,15 +227,18 @@ impl Topology {
     }
 
     /// As [`Self::once`], for requests that change nothing: each endpoint is tried in turn.
-    pub(crate) async fn read<T>(
+    pub(crate) async fn read<T, Answer>(
         &self,
         doing: &str,
-        request: impl AsyncFn(Client) -> Result<T, etcd_client::Error>,
-    ) -> Result<T, TopologyError> {
+        request: impl Fn(Client) -> Answer,
+    ) -> Result<T, TopologyError>
+    where
+        Answer: Future<Output = Result<T, etcd_client::Error>>,
+    {
         let mut tries = self.endpoint_count();
         loop {
             tries -= 1;
-            match self.once(doing, async |client| request(client).await).await {
+            match self.once(doing, &request).await {
                 Err(TopologyError::Unknown { .. }) if tries > 0 => {}
                 answer => return answer,
             }

@@ -26,7 +26,7 @@ impl Topology {
     ) -> Result<Option<Versioned<T>>, TopologyError> {
         let doing = format!("read {key}");
         let answer = self
-            .read(&doing, async |mut client| {
+            .read(&doing, |mut client| async move {
                 client.get(key.as_str(), None).await
             })
             .await?;
@@ -52,9 +52,9 @@ impl Topology {
         ];
         let doing = format!("read unit {unit}");
         let answer = self
-            .read(&doing, async |mut client| {
+            .read(&doing, |mut client| {
                 let gets = reads.clone().map(|(key, options)| TxnOp::get(key, options));
-                client.txn(Txn::new().and_then(gets)).await
+                async move { client.txn(Txn::new().and_then(gets)).await }
             })
             .await?;
         let mut state = TopologyState {
@@ -100,12 +100,13 @@ impl Topology {
         let prefix = self.keys().histories(unit);
         let doing = format!("read the history of {unit}");
         let answer = self
-            .read(&doing, async |mut client| {
+            .read(&doing, |mut client| {
                 let options = GetOptions::new()
                     .with_prefix()
                     .with_sort(SortTarget::Key, SortOrder::Descend)
                     .with_limit(i64::from(at_most));
-                client.get(prefix.as_str(), Some(options)).await
+                let prefix = prefix.as_str();
+                async move { client.get(prefix, Some(options)).await }
             })
             .await?;
         answer
@@ -177,14 +178,15 @@ impl Topology {
                 .map_or_else(|| prefix.as_bytes().to_vec(), following);
             let first = pairs.is_empty();
             let mut answer = self
-                .read(&doing, async |mut client| {
+                .read(&doing, |mut client| {
                     let options = if first {
                         end.clone()
                     } else {
                         GetOptions::new().with_range(range_end(prefix))
                     };
                     let options = options.with_limit(PAGE).with_revision(revision);
-                    client.get(start.as_slice(), Some(options)).await
+                    let start = start.as_slice();
+                    async move { client.get(start, Some(options)).await }
                 })
                 .await?;
             if revision == 0 {

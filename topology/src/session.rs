@@ -108,9 +108,7 @@ impl Topology {
     async fn is_alive(&self, lease: LeaseId) -> Result<bool, TopologyError> {
         let doing = format!("keep lease {lease} alive");
         let granted = self
-            .read(&doing, async |client| {
-                Box::pin(keep_alive_once(client, lease)).await
-            })
+            .read(&doing, |client| Box::pin(keep_alive_once(client, lease)))
             .await?;
         Ok(granted.is_some())
     }
@@ -118,7 +116,7 @@ impl Topology {
     async fn grant(&self, time: Duration) -> Result<LeaseId, TopologyError> {
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).max(1);
         let answer = self
-            .once("grant a lease", async |mut client| {
+            .once("grant a lease", |mut client| async move {
                 client.lease_grant(seconds, None).await
             })
             .await?;

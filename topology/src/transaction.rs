@@ -100,7 +100,7 @@ impl Topology {
         }
         let txn = Txn::new().when(compares).and_then(operations);
         let answer = self
-            .once(&doing, async |mut client| client.txn(txn).await)
+            .once(&doing, |mut client| async move { client.txn(txn).await })
             .await?;
         if answer.succeeded() {
             Ok(Revision(

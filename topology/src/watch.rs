@@ -103,7 +103,7 @@ impl TopologyWatch {
         let prefix = self.topology.keys().prefix().to_owned();
         let stream = self
             .topology
-            .once(&format!("watch {prefix}"), async |mut client| {
+            .once(&format!("watch {prefix}"), |mut client| async move {
                 let options = WatchOptions::new()
                     .with_prefix()
                     .with_start_revision(from.0 + 1);

@@ -104,6 +104,19 @@ impl World {
                 } else {
                     IntentKind::Forced
                 };
+                // Mostly to where the primary is not.
+                let holder = self
+                    .etcd
+                    .state
+                    .primary
+                    .as_ref()
+                    .map(|primary| &primary.value.idc);
+                let place = match holder {
+                    Some(holder) if *holder == place && self.rng.percent(85) => {
+                        idc(if place == idc("sh") { "bj" } else { "sh" })
+                    }
+                    _ => place,
+                };
                 let anywhere = kind == IntentKind::Forced && self.rng.percent(25);
                 let to = (!anywhere).then_some(place);
                 Fault::Ask {

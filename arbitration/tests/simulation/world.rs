@@ -8,7 +8,7 @@ use arbitration::{
     Purpose, Rules, Settings, Transaction,
 };
 use jiff::Timestamp;
-use model::{Generation, IdcName, Revision, UnitState};
+use model::{Generation, IdcName, UnitState};
 
 use crate::chaos::Fault;
 use crate::database::{Clock, Database, Sent, Statement};
@@ -376,10 +376,10 @@ impl World {
     pub fn step(&mut self, process: usize, event: Event) {
         let now = self.local(process);
         let verbose = self.verbose;
-        let words = if verbose {
-            format!("{event:?}")
-        } else {
-            String::new()
+        let words = match &event {
+            Event::State(state) if verbose => format!("state {}", state.revision),
+            event if verbose => format!("{event:?}"),
+            _ => String::new(),
         };
         let commands = self.processes[process].core.step(now, event);
         if verbose && !commands.is_empty() {
@@ -744,10 +744,6 @@ impl World {
         (0..self.processes.len())
             .rev()
             .find(|process| self.processes[*process].alive && self.processes[*process].idc == *idc)
-    }
-
-    pub fn revision(&self) -> Revision {
-        self.etcd.state.revision
     }
 }
 

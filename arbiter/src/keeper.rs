@@ -1,0 +1,113 @@
+//! The IDC's session: claimed, kept alive, claimed again when it was lost.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+use topology::{CommitError, KeepAlive, Session, SessionClaim, Topology};
+
+use crate::metrics::Metrics;
+
+const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(300);
+
+/// What became of the session.
+#[derive(Debug, Clone)]
+pub enum SessionNews {
+    /// It was claimed.
+    Claimed(Session),
+    /// A keep-alive was acknowledged.
+    Acknowledged {
+        /// When it was sent, in milliseconds since boot.
+        sent_at: u64,
+        /// The lease time granted with the answer, in milliseconds.
+        granted_millis: u64,
+    },
+    /// The lease expired.
+    Lost,
+    /// Another process of this IDC claimed it; this one has nothing left to do.
+    Superseded,
+}
+
+/// Holds the session until the receiver goes away or another process claims it. Cancel it at any
+/// time: the lease is not revoked.
+pub async fn keep(
+    topology: Topology,
+    claim: SessionClaim,
+    metrics: Metrics,
+    news: mpsc::UnboundedSender<SessionNews>,
+) {
+    loop {
+        let session = claim_session(&topology, &claim, &metrics).await;
+        tracing::info!(
+            lease = %session.lease,
+            generation = session.generation.0,
+            "claimed the session of this IDC"
+        );
+        if news.send(SessionNews::Claimed(session.clone())).is_err() {
+            return;
+        }
+        let end = keep_alive(&topology, &claim, &session, &metrics, &news).await;
+        let superseded = matches!(end, SessionNews::Superseded);
+        if news.send(end).is_err() || superseded {
+            return;
+        }
+    }
+}
+
+async fn claim_session(topology: &Topology, claim: &SessionClaim, metrics: &Metrics) -> Session {
+    loop {
+        match topology.claim_session(claim).await {
+            Ok(session) => return session,
+            Err(CommitError::Lost { .. }) => {
+                tracing::warn!("another process claims this IDC's session at the same time");
+            }
+            Err(CommitError::Unknown(error)) => {
+                metrics.etcd_error(&error);
+                tracing::warn!(%error, "the session could not be claimed");
+            }
+        }
+        tokio::time::sleep(CLAIM_AGAIN_AFTER).await;
+    }
+}
+
+/// Returns how the session ended.
+async fn keep_alive(
+    topology: &Topology,
+    claim: &SessionClaim,
+    session: &Session,
+    metrics: &Metrics,
+    news: &mpsc::UnboundedSender<SessionNews>,
+) -> SessionNews {
+    // Six tries within one lease time: some may be lost before anything has to be fenced.
+    let mut ticks = tokio::time::interval_at(Instant::now(), claim.lease_time / 6);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match topology.keep_alive(session).await {
+            Ok(KeepAlive::Acknowledged {
+                sent_at,
+                granted_millis,
+            }) => {
+                metrics.kept_alive();
+                if news
+                    .send(SessionNews::Acknowledged {
+                        sent_at,
+                        granted_millis,
+                    })
+                    .is_err()
+                {
+                    return SessionNews::Superseded;
+                }
+            }
+            Ok(KeepAlive::Expired) => {
+                tracing::error!(lease = %session.lease, "the lease of this IDC's session expired");
+                return SessionNews::Lost;
+            }
+            Ok(KeepAlive::Superseded) => return SessionNews::Superseded,
+            Err(error) => {
+                metrics.etcd_error(&error);
+                tracing::warn!(%error, "a keep-alive was not acknowledged");
+            }
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Watches etcd, forwards what concerns each Unit, and runs one task a Unit.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use arbitration::{Event, HeldSession, Moment};
+use model::{UnitKey, UnitState};
+use process::Health;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use topology::{Changes, SessionClaim, Topology, TopologyWatch};
+
+use crate::keeper::{self, SessionNews};
+use crate::metrics::Metrics;
+use crate::options::Options;
+use crate::status::Statuses;
+use crate::unit::{Shared, Unit};
+
+/// The arbiter's main task.
+pub struct Supervisor {
+    shared: Shared,
+    claim: SessionClaim,
+    credentials: PathBuf,
+    health: Health,
+    watch: TopologyWatch,
+    units: BTreeMap<UnitKey, mpsc::UnboundedSender<Event>>,
+    tasks: JoinSet<UnitKey>,
+    session: Option<HeldSession>,
+    last_keep_alive: Option<(Moment, u64)>,
+}
+
+impl Supervisor {
+    /// A supervisor that has not begun.
+    pub fn new(
+        options: Options,
+        topology: Topology,
+        metrics: Metrics,
+        statuses: Statuses,
+        health: Health,
+    ) -> Self {
+        let claim = options.claim();
+        let watch = topology.watch();
+        Self {
+            shared: Shared {
+                idc: options.idc,
+                topology,
+                metrics,
+                statuses,
+            },
+            claim,
+            credentials: options.credentials,
+            health,
+            watch,
+            units: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            session: None,
+            last_keep_alive: None,
+        }
+    }
+
+    /// Runs until shutdown.
+    ///
+    /// # Errors
+    /// If another process of this IDC has claimed the session.
+    pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+        let (sender, mut news) = mpsc::unbounded_channel();
+        let mut keeper = tokio::spawn(keeper::keep(
+            self.shared.topology.clone(),
+            self.claim.clone(),
+            self.shared.metrics.clone(),
+            sender,
+        ));
+        let outcome = loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break Ok(()),
+                Some(news) = news.recv() => {
+                    if let Err(error) = self.take_news(&news) {
+                        break Err(error);
+                    }
+                }
+                changes = self.watch.next() => match changes {
+                    Ok(changes) => self.take_changes(&changes),
+                    Err(error) => {
+                        self.shared.metrics.etcd_error(&error);
+                        tracing::warn!(%error, "the watch of etcd begins anew");
+                    }
+                },
+                Some(ended) = self.tasks.join_next() => self.take_end(ended),
+                ended = &mut keeper => {
+                    break Err(anyhow::anyhow!("the task that keeps the session ended: {ended:?}"));
+                }
+            }
+            self.health.beat();
+        };
+        // Nothing is fenced and the lease is not revoked: see the crate's invariants.
+        keeper.abort();
+        self.tasks.shutdown().await;
+        outcome
+    }
+
+    fn take_news(&mut self, news: &SessionNews) -> anyhow::Result<()> {
+        match news {
+            SessionNews::Claimed(session) => {
+                let held = HeldSession {
+                    lease: session.lease,
+                    revision: session.revision,
+                    generation: session.generation,
+                };
+                self.session = Some(held);
+                self.set_session(true);
+                self.tell_all(&Event::SessionClaimed(held));
+            }
+            SessionNews::Acknowledged {
+                sent_at,
+                granted_millis,
+            } => {
+                let (sent_at, granted_millis) = (Moment(*sent_at), *granted_millis);
+                self.last_keep_alive = Some((sent_at, granted_millis));
+                self.shared.statuses.kept_alive();
+                self.tell_all(&Event::KeepAlive {
+                    sent_at,
+                    granted_millis,
+                });
+            }
+            SessionNews::Lost => {
+                self.session = None;
+                self.last_keep_alive = None;
+                self.set_session(false);
+                self.tell_all(&Event::SessionLost);
+            }
+            SessionNews::Superseded => {
+                anyhow::bail!(
+                    "another arbiter of IDC {} has claimed the session; one process an IDC is \
+                     active, so this one ends",
+                    self.shared.idc
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn set_session(&self, lives: bool) {
+        self.shared.metrics.session(lives);
+        self.shared.statuses.session(lives);
+        if lives {
+            self.health.set_ready();
+        } else {
+            self.health.set_not_ready("no session in etcd");
+        }
+    }
+
+    fn take_changes(&mut self, changes: &Changes) {
+        let everything = changes.listed || changes.sessions;
+        let touched: Vec<UnitKey> = if everything {
+            let known = self.units.keys().chain(self.watch.state().unit_keys());
+            known.chain(&changes.units).cloned().collect()
+        } else {
+            changes.units.iter().cloned().collect()
+        };
+        let touched: std::collections::BTreeSet<UnitKey> = touched.into_iter().collect();
+        for key in touched {
+            let state = self.watch.state().unit(&key);
+            self.tell(&key, state);
+        }
+    }
+
+    fn tell(&mut self, key: &UnitKey, state: UnitState) {
+        let mine = state
+            .unit
+            .as_ref()
+            .is_some_and(|doc| doc.value.member(&self.shared.idc).is_some());
+        if !self.units.contains_key(key) {
+            if !mine {
+                return;
+            }
+            self.start(key);
+        }
+        if let Some(sender) = self.units.get(key) {
+            // A task that has just ended is taken out, and begun anew, by `take_end`.
+            let _ = sender.send(Event::State(Box::new(state)));
+        }
+    }
+
+    fn start(&mut self, key: &UnitKey) {
+        tracing::info!(unit = %key, "the unit has a member here");
+        let (sender, inputs) = mpsc::unbounded_channel();
+        let unit = Unit::new(key.clone(), self.shared.clone(), &self.credentials, inputs);
+        self.tasks.spawn(unit.run());
+        let told =
+            self.session
+                .map(Event::SessionClaimed)
+                .into_iter()
+                .chain(
+                    self.last_keep_alive
+                        .map(|(sent_at, granted_millis)| Event::KeepAlive {
+                            sent_at,
+                            granted_millis,
+                        }),
+                );
+        for event in told {
+            let _ = sender.send(event);
+        }
+        self.units.insert(key.clone(), sender);
+    }
+
+    fn tell_all(&self, event: &Event) {
+        for sender in self.units.values() {
+            let _ = sender.send(event.clone());
+        }
+    }
+
+    fn take_end(&mut self, ended: Result<UnitKey, tokio::task::JoinError>) {
+        match ended {
+            Ok(key) => {
+                self.units.remove(&key);
+                // It may have come back while its task was ending.
+                let state = self.watch.state().unit(&key);
+                self.tell(&key, state);
+            }
+            Err(error) => {
+                // Whose task it was is not known; the guards of its member fence it in time, and
+                // a restart of this process takes everything up again.
+                tracing::error!(%error, "the task of a unit ended badly");
+                self.health.set_not_ready("the task of a unit ended badly");
+            }
+        }
+    }
+}

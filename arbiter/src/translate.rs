@@ -1,0 +1,73 @@
+//! The core's transactions in the words of etcd.
+
+use arbitration::{Compare, Slot, Transaction, Write};
+use model::{IdcName, UnitKey};
+use topology::Keys;
+
+/// Spells out a transaction of the core for one Unit.
+pub fn transaction(
+    keys: &Keys,
+    unit: &UnitKey,
+    me: &IdcName,
+    transaction: &Transaction,
+) -> topology::Transaction {
+    let doing = format!("{} of {unit} for {me}", transaction.purpose.as_str());
+    let mut spelled = topology::Transaction::new(doing);
+    for compare in &transaction.compares {
+        spelled = compare_one(keys, unit, spelled, compare);
+    }
+    for write in &transaction.writes {
+        spelled = write_one(keys, unit, me, spelled, write);
+    }
+    spelled
+}
+
+fn compare_one(
+    keys: &Keys,
+    unit: &UnitKey,
+    spelled: topology::Transaction,
+    compare: &Compare,
+) -> topology::Transaction {
+    match compare {
+        Compare::Revision(slot, revision) => match slot {
+            Slot::Unit => spelled.if_revision(&keys.unit(unit), *revision),
+            Slot::Session(idc) => spelled.if_revision(&keys.session(idc), *revision),
+            Slot::Epoch => spelled.if_revision(&keys.epoch(unit), *revision),
+            Slot::Primary => spelled.if_revision(&keys.primary(unit), *revision),
+            Slot::Vacated => spelled.if_revision(&keys.vacated(unit), *revision),
+            Slot::Intent => spelled.if_revision(&keys.intent(unit), *revision),
+            Slot::Member(idc) => spelled.if_revision(&keys.member(unit, idc), *revision),
+            Slot::History(epoch) => spelled.if_revision(&keys.history(unit, *epoch), *revision),
+        },
+        Compare::Lease(slot, lease) => match slot {
+            Slot::Unit => spelled.if_lease(&keys.unit(unit), *lease),
+            Slot::Session(idc) => spelled.if_lease(&keys.session(idc), *lease),
+            Slot::Epoch => spelled.if_lease(&keys.epoch(unit), *lease),
+            Slot::Primary => spelled.if_lease(&keys.primary(unit), *lease),
+            Slot::Vacated => spelled.if_lease(&keys.vacated(unit), *lease),
+            Slot::Intent => spelled.if_lease(&keys.intent(unit), *lease),
+            Slot::Member(idc) => spelled.if_lease(&keys.member(unit, idc), *lease),
+            Slot::History(epoch) => spelled.if_lease(&keys.history(unit, *epoch), *lease),
+        },
+    }
+}
+
+fn write_one(
+    keys: &Keys,
+    unit: &UnitKey,
+    me: &IdcName,
+    spelled: topology::Transaction,
+    write: &Write,
+) -> topology::Transaction {
+    match write {
+        Write::Epoch(record) => spelled.put(&keys.epoch(unit), record, None),
+        Write::Primary(record, lease) => spelled.put(&keys.primary(unit), record, Some(*lease)),
+        Write::DeletePrimary => spelled.delete(&keys.primary(unit)),
+        Write::Vacated(record) => spelled.put(&keys.vacated(unit), record, None),
+        Write::DeleteVacated => spelled.delete(&keys.vacated(unit)),
+        Write::Intent(intent) => spelled.put(&keys.intent(unit), intent, None),
+        Write::Member(record, lease) => spelled.put(&keys.member(unit, me), record, Some(*lease)),
+        Write::History(receipt) => spelled.put(&keys.history(unit, receipt.epoch), receipt, None),
+        Write::DeleteHistory(epoch) => spelled.delete(&keys.history(unit, *epoch)),
+    }
+}

@@ -1,0 +1,353 @@
+//! One Unit: its core is stepped here, its transactions are sent from here, its worker is told from
+//! here what to do.
+
+use std::path::Path;
+use std::time::Duration;
+
+use arbitration::{
+    Command, Core, DatabaseCommand, Event, Moment, Outcome, Purpose, Rules, Settings, Transaction,
+};
+use model::{Finding, IdcName, MemberStatus, PositionText, Severity, UnitKey, UnitState};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use topology::{CommitError, Topology};
+
+use crate::credentials::CredentialsFile;
+use crate::metrics::Metrics;
+use crate::status::Statuses;
+use crate::worker::{Context, MemberSettings, Order, Report, Worker};
+use crate::{clock, execute, translate};
+
+const CREDENTIALS_EVERY: Duration = Duration::from_secs(2);
+
+/// What all units share.
+#[derive(Debug, Clone)]
+pub struct Shared {
+    /// This IDC.
+    pub idc: IdcName,
+    /// etcd.
+    pub topology: Topology,
+    /// Metrics.
+    pub metrics: Metrics,
+    /// What `/status` answers.
+    pub statuses: Statuses,
+}
+
+/// One Unit's task.
+pub struct Unit {
+    key: UnitKey,
+    shared: Shared,
+    core: Core,
+    inputs: mpsc::UnboundedReceiver<Event>,
+    reports: mpsc::UnboundedReceiver<Report>,
+    orders: mpsc::UnboundedSender<Order>,
+    transactions: JoinSet<(u64, Purpose, Outcome)>,
+    credentials: CredentialsFile,
+    settings: Option<MemberSettings>,
+    context: Option<Context>,
+    findings: Vec<Finding>,
+    position: Option<PositionText>,
+    lag_millis: Option<u64>,
+    reached: bool,
+    unreached: String,
+    last_status: Option<MemberStatus>,
+    credentials_at: Instant,
+    generation: Option<model::Generation>,
+    worker: JoinHandle<()>,
+}
+
+impl Drop for Unit {
+    fn drop(&mut self) {
+        self.worker.abort();
+    }
+}
+
+impl Unit {
+    /// A unit and its worker, which is started.
+    pub fn new(
+        key: UnitKey,
+        shared: Shared,
+        credentials: &Path,
+        inputs: mpsc::UnboundedReceiver<Event>,
+    ) -> Self {
+        let (report_sender, reports) = mpsc::unbounded_channel();
+        let (orders, order_receiver) = mpsc::unbounded_channel();
+        let worker = Worker::new(shared.idc.clone(), shared.metrics.clone(), report_sender);
+        Self {
+            core: Core::new(shared.idc.clone(), Settings::default(), Rules::ALL),
+            credentials: CredentialsFile::new(credentials, &key, &shared.idc),
+            key,
+            shared,
+            inputs,
+            reports,
+            orders,
+            transactions: JoinSet::new(),
+            settings: None,
+            context: None,
+            findings: Vec::new(),
+            position: None,
+            lag_millis: None,
+            reached: false,
+            unreached: String::new(),
+            last_status: None,
+            credentials_at: Instant::now(),
+            generation: None,
+            worker: tokio::spawn(worker.run(order_receiver)),
+        }
+    }
+
+    /// Runs until nothing is left to do here: the Unit is gone, or has no member in this IDC.
+    /// Cancel it at any time: nothing is fenced thereby.
+    pub async fn run(mut self) -> UnitKey {
+        let mut wake = Moment(0);
+        loop {
+            let event = tokio::select! {
+                Some(event) = self.inputs.recv() => Some(event),
+                Some(report) = self.reports.recv() => self.take_report(report),
+                Some(done) = self.transactions.join_next() => self.take_outcome(done),
+                () = tokio::time::sleep_until(self.credentials_at) => {
+                    self.read_credentials().await;
+                    None
+                }
+                () = sleep_until(wake) => Some(Event::Tick),
+            };
+            if let Some(event) = event {
+                self.step(event).await;
+            }
+            self.publish();
+            if self.core.has_left() {
+                tracing::info!(unit = %self.key, "the unit has no member here any more");
+                self.shared.statuses.forget(&self.key);
+                self.shared.metrics.forget(&self.key);
+                return self.key.clone();
+            }
+            wake = self.core.wake_at(clock::now());
+        }
+    }
+
+    async fn step(&mut self, event: Event) {
+        match &event {
+            Event::State(state) => self.take_settings(state).await,
+            Event::SessionClaimed(session) => self.generation = Some(session.generation),
+            _ => {}
+        }
+        let commands = self.core.step(clock::now(), event);
+        self.tell_context();
+        for command in commands {
+            match command {
+                Command::Commit(transaction) => self.commit(&transaction),
+                Command::Database { id, command } => self.order(id, command),
+            }
+        }
+    }
+
+    fn order(&self, id: u64, command: DatabaseCommand) {
+        let name = execute::name(&command);
+        match &command {
+            DatabaseCommand::StartGuard { .. } | DatabaseCommand::CheckApplied { .. } => {
+                tracing::debug!(unit = %self.key, command = name, "to the database");
+            }
+            _ => tracing::info!(unit = %self.key, command = name, "to the database"),
+        }
+        // The worker lives as long as this unit; were it gone, no answer would come and nothing
+        // would be concluded.
+        let _ = self.orders.send(Order::Command { id, command });
+    }
+
+    fn commit(&mut self, transaction: &Transaction) {
+        let keys = self.shared.topology.keys();
+        let spelled = translate::transaction(keys, &self.key, &self.shared.idc, transaction);
+        let topology = self.shared.topology.clone();
+        let metrics = self.shared.metrics.clone();
+        let (id, purpose, unit) = (transaction.id, transaction.purpose, self.key.clone());
+        self.transactions.spawn(async move {
+            let outcome = match topology.commit(spelled).await {
+                Ok(revision) => Outcome::Done(revision),
+                Err(CommitError::Lost { .. }) => Outcome::Lost,
+                Err(CommitError::Unknown(error)) => {
+                    metrics.etcd_error(&error);
+                    tracing::warn!(%unit, %error, "nobody knows whether the transaction took effect");
+                    Outcome::Unknown
+                }
+            };
+            (id, purpose, outcome)
+        });
+    }
+
+    fn take_outcome(
+        &mut self,
+        done: Result<(u64, Purpose, Outcome), tokio::task::JoinError>,
+    ) -> Option<Event> {
+        match done {
+            Ok((id, purpose, outcome)) => {
+                self.shared.metrics.transaction(purpose, outcome);
+                let (unit, purpose) = (&self.key, purpose.as_str());
+                match outcome {
+                    Outcome::Done(revision) => {
+                        tracing::info!(%unit, purpose, revision = revision.0, "done in etcd");
+                    }
+                    Outcome::Lost => {
+                        tracing::info!(%unit, purpose, "somebody else changed etcd first");
+                    }
+                    Outcome::Unknown => {}
+                }
+                Some(Event::Committed { id, outcome })
+            }
+            Err(error) => {
+                tracing::error!(unit = %self.key, %error, "a transaction's task ended badly");
+                None
+            }
+        }
+    }
+
+    fn take_report(&mut self, report: Report) -> Option<Event> {
+        match report {
+            Report::Seen {
+                observation,
+                has_data,
+            } => {
+                if !self.reached {
+                    tracing::info!(unit = %self.key, identity = %observation.identity.0,
+                        read_only = observation.read_only, "the database answers");
+                }
+                self.reached = true;
+                self.position = Some(observation.position.clone());
+                self.lag_millis = observation.lag_millis;
+                let generation = self.generation;
+                Some(Event::Observed(arbitration::Observation {
+                    identity: observation.identity.clone(),
+                    boot: observation.boot,
+                    read_only: observation.read_only && !observation.offline,
+                    guard_running: observation
+                        .guards
+                        .iter()
+                        .any(|guard| Some(guard.generation) <= generation),
+                    lag_millis: observation.lag_millis,
+                    has_data,
+                    highest_epoch: observation.highest_epoch,
+                }))
+            }
+            Report::Unseen { reason, down } => {
+                if self.unreached != reason || self.reached {
+                    tracing::warn!(unit = %self.key, reason, "a look at the database failed");
+                    self.unreached = reason;
+                }
+                self.reached = false;
+                down.then_some(Event::Unreachable)
+            }
+            Report::Done { id, result } => {
+                if let arbitration::DatabaseResult::Failed { reason } = &result {
+                    tracing::warn!(unit = %self.key, reason, "a command to the database failed");
+                }
+                Some(Event::Database { id, result })
+            }
+            Report::Preflight { findings, passed } => {
+                for finding in findings
+                    .iter()
+                    .filter(|finding| !self.findings.contains(finding))
+                {
+                    tracing::warn!(unit = %self.key, check = finding.check, "{finding}");
+                }
+                self.findings = findings;
+                Some(Event::Preflight(passed))
+            }
+        }
+    }
+
+    async fn take_settings(&mut self, state: &UnitState) {
+        let Some(doc) = &state.unit else { return };
+        let Some(member) = doc.value.member(&self.shared.idc) else {
+            return;
+        };
+        let settings = MemberSettings {
+            subject_endpoint: member.endpoint.clone(),
+            databases: doc.value.databases.clone(),
+            members: doc.value.members.len(),
+            heartbeat: doc.value.heartbeat.clone(),
+        };
+        if self.settings.as_ref() != Some(&settings) {
+            self.settings = Some(settings.clone());
+            let _ = self.orders.send(Order::Member(settings));
+            self.read_credentials().await;
+        }
+    }
+
+    async fn read_credentials(&mut self) {
+        self.credentials_at = Instant::now() + CREDENTIALS_EVERY;
+        let Some(settings) = &self.settings else {
+            return;
+        };
+        let endpoint = settings.subject_endpoint.clone();
+        if let Some(access) = self.credentials.changed(&endpoint).await {
+            let _ = self.orders.send(Order::Access(access));
+        }
+    }
+
+    fn tell_context(&mut self) {
+        let (epoch, writable) = self.core.heartbeat();
+        let followed = self.core.followed().cloned();
+        let context = Context {
+            epoch,
+            writable,
+            followed,
+            generation: self.generation,
+        };
+        if self.context.as_ref() != Some(&context) {
+            self.context = Some(context.clone());
+            let _ = self.orders.send(Order::Context(context));
+        }
+    }
+
+    fn publish(&mut self) {
+        let report = self.core.report(clock::now());
+        let blocking = self
+            .findings
+            .iter()
+            .find(|finding| finding.severity == Severity::Blocking);
+        // The cause goes before its consequences.
+        let message = match blocking {
+            Some(finding) if !report.writable => format!("preflight: {finding}"),
+            _ if !self.reached && !self.unreached.is_empty() => self.unreached.clone(),
+            _ => report.message,
+        };
+        let status = MemberStatus {
+            role: report.role,
+            writable: report.writable,
+            reachable: self.reached,
+            epoch: report.epoch,
+            position: self.position.clone(),
+            lag_millis: self.lag_millis,
+            findings: self.findings.clone(),
+            message,
+        };
+        if self.last_status.as_ref() == Some(&status) {
+            return;
+        }
+        self.log_change(&status);
+        self.shared.metrics.member(&self.key, &status);
+        self.shared.statuses.member(&self.key, status.clone());
+        self.last_status = Some(status);
+    }
+
+    fn log_change(&self, status: &MemberStatus) {
+        let before = self.last_status.as_ref();
+        let key = |status: &MemberStatus| {
+            (
+                status.role,
+                status.writable,
+                status.epoch,
+                status.message.clone(),
+            )
+        };
+        if before.map(key) != Some(key(status)) {
+            tracing::info!(unit = %self.key, role = ?status.role, writable = status.writable,
+                epoch = status.epoch.0, message = status.message, "the member");
+        }
+    }
+}
+
+async fn sleep_until(moment: Moment) {
+    let left = moment.since(clock::now().at);
+    tokio::time::sleep(Duration::from_millis(left)).await;
+}
