@@ -4,7 +4,9 @@ use model::{Epoch, IdcRole, LinkPhase, Severity};
 
 use crate::invocation::Invocation;
 use crate::render::{ago, millis};
-use crate::view::{Gravity, IdcView, MemberView, Problem, StatusView, UnitPhase, UnitView};
+use crate::view::{
+    Complaint, Gravity, IdcView, MemberView, Problem, StatusView, UnitPhase, UnitView,
+};
 
 /// Everything that is wrong, worst first, otherwise in the order of the tree.
 pub fn problems(view: &StatusView, call: &Invocation) -> Vec<Problem> {
@@ -29,7 +31,7 @@ pub fn problems(view: &StatusView, call: &Invocation) -> Vec<Problem> {
 fn no_operator(call: &Invocation) -> Problem {
     let what = "no operator has reported on any IDC: it does not run, or cannot write statuses.";
     problem(Gravity::Critical, "The operator", what)
-        .next(call.kubectl("get deployments -A -l app.kubernetes.io/name=multiactive"))
+        .next(call.kubectl("get deployments -A -l app.kubernetes.io/name=multiactive,app.kubernetes.io/component=operator"))
 }
 
 fn idc_problem(idc: &IdcView, view: &StatusView, call: &Invocation) -> Option<Problem> {
@@ -135,6 +137,12 @@ fn primary_problem(unit: &UnitView, call: &Invocation) -> Option<Problem> {
             UnitPhase::Unknown => "nothing was reported about it yet.",
             _ => "it has no primary: nothing accepts its writes.",
         };
+        // The operator knows why; what preflight says is told on its own.
+        let why = unit
+            .complaint("Ready")
+            .filter(|_| !preflight)
+            .map(|one| one.message.as_str());
+        let what = why.map_or_else(|| what.to_owned(), |why| format!("{what} {why}"));
         let found = problem(Gravity::Critical, name(unit), what);
         return Some(match unit.phase {
             _ if preflight => found.next(own("preflight")),
@@ -271,20 +279,18 @@ fn link_problems(unit: &UnitView, call: &Invocation) -> Vec<Problem> {
 
 /// The conditions that say something the rest has not said.
 fn complaints(unit: &UnitView, said: &[Problem], call: &Invocation) -> Vec<Problem> {
-    let summary = |condition: &str| matches!(condition, "Ready" | "Progressing" | "Degraded");
     let mut found: Vec<Problem> = Vec::new();
-    for complaint in &unit.complaints {
-        // These sum up what the members and links say; alone, they are all there is.
-        if summary(&complaint.condition) && !(said.is_empty() && found.is_empty()) {
-            continue;
-        }
-        if complaint.condition == "FailoverReady" && unit.paused {
-            continue;
-        }
-        if said
-            .iter()
-            .any(|problem| problem.message.contains(&complaint.message))
-        {
+    let (summaries, facts): (Vec<&Complaint>, Vec<&Complaint>) = unit
+        .complaints
+        .iter()
+        .partition(|complaint| sums_up(complaint));
+    for complaint in facts.into_iter().chain(summaries) {
+        let mut others = said.iter().chain(&found);
+        let silent = sums_up(complaint) && others.next().is_some();
+        let repeats = said.iter().chain(&found).any(|problem| {
+            !complaint.message.is_empty() && problem.message.contains(&complaint.message)
+        });
+        if silent || repeats || is_told_elsewhere(unit, complaint) {
             continue;
         }
         let text = if complaint.message.is_empty() {
@@ -292,34 +298,46 @@ fn complaints(unit: &UnitView, said: &[Problem], call: &Invocation) -> Vec<Probl
         } else {
             &complaint.message
         };
-        let what = format!(
-            "{} ({})",
-            text,
-            label(&complaint.condition, &complaint.reason)
-        );
-        let describe = format!(
-            "-n {} describe unit {}",
-            unit.unit.namespace(),
-            unit.unit.name()
-        );
-        let gravity = match complaint.condition.as_str() {
-            "Ready" | "PreflightPassed" => Gravity::Critical,
-            _ => Gravity::Warning,
+        let label = format!("{}: {}", complaint.condition, complaint.reason);
+        let found_now = match complaint.condition.as_str() {
+            "PreflightPassed" => {
+                problem(Gravity::Critical, name(unit), format!("{text} ({label})"))
+                    .next(call.own(&format!("preflight {}", unit.unit)))
+            }
+            condition => {
+                let gravity = match condition {
+                    "Ready" | "Fenced" => Gravity::Critical,
+                    _ => Gravity::Warning,
+                };
+                let (namespace, name_only) = (unit.unit.namespace(), unit.unit.name());
+                problem(gravity, name(unit), format!("{text} ({label})"))
+                    .next(call.kubectl(&format!("-n {namespace} describe unit {name_only}")))
+            }
         };
-        let step = match complaint.condition.as_str() {
-            "PreflightPassed" => call.own(&format!("preflight {}", unit.unit)),
-            _ => call.kubectl(&describe),
-        };
-        found.push(problem(gravity, name(unit), what).next(step));
+        found.push(found_now);
     }
     found
 }
 
-fn label(condition: &str, reason: &str) -> String {
-    if reason.is_empty() {
-        condition.to_owned()
-    } else {
-        format!("{condition}: {reason}")
+/// These conditions sum up what members and links say; alone, they are all there is. That etcd is
+/// out of the operator's reach is said nowhere else.
+fn sums_up(complaint: &Complaint) -> bool {
+    matches!(complaint.condition.as_str(), "Ready" | "Degraded")
+        && complaint.reason != "EtcdUnreachable"
+}
+
+fn is_told_elsewhere(unit: &UnitView, complaint: &Complaint) -> bool {
+    match complaint.condition.as_str() {
+        "FailoverReady" => unit.paused,
+        // Told of the member; while the primary moves, two members are looked at at two times.
+        "Fenced" => {
+            unit.under_way.is_some()
+                || unit.members.iter().any(|member| {
+                    member.writable == Some(true) && unit.primary.as_ref() != Some(&member.idc)
+                })
+        }
+        "Ready" => unit.under_way.is_some(),
+        _ => false,
     }
 }
 

@@ -183,9 +183,10 @@ impl EtcdBackend {
     /// The phases of a request from now on. Ends after a final one.
     pub fn follow(
         &self,
-        unit: UnitKey,
-        id: String,
+        unit: &UnitKey,
+        id: &str,
     ) -> LocalBoxStream<'_, Result<Progress, Failure>> {
+        let (unit, id) = (unit.clone(), id.to_owned());
         let looks = stream::unfold(None, move |last: Option<Progress>| {
             let (unit, id) = (unit.clone(), id.clone());
             async move {

@@ -74,13 +74,11 @@ impl KubeBackend {
         tried: &str,
         request: impl Future<Output = Result<T, KubeError>>,
     ) -> Result<T, Failure> {
-        match tokio::time::timeout(self.timeout, request).await {
-            Ok(answer) => answer.map_err(|error| failure(tried, &error, &self.url, &self.call)),
-            Err(_) => {
-                let cause = format!("no answer within {:?} (--request-timeout)", self.timeout);
-                Err(down(tried, &cause, &self.url, &self.call))
-            }
-        }
+        let Ok(answer) = tokio::time::timeout(self.timeout, request).await else {
+            let cause = format!("no answer within {:?} (--request-timeout)", self.timeout);
+            return Err(down(tried, &cause, &self.url, &self.call));
+        };
+        answer.map_err(|error| failure(tried, &error, &self.url, &self.call))
     }
 
     /// The API of a kind in a scope's namespace, or in all.
@@ -148,13 +146,13 @@ impl KubeBackend {
     /// The failure for a Unit that is not there, with what may have been meant, as far as whoever
     /// asks may see it.
     async fn unknown(&self, key: &UnitKey) -> Failure {
-        let known = match self.units_everywhere().await {
-            Ok(units) => units,
-            Err(_) => {
-                let scope = Scope::Namespace(key.namespace().to_owned());
-                let listed = self.list("", &self.api::<Unit>(&scope)).await;
-                listed.unwrap_or_default()
-            }
+        let known = if let Ok(units) = self.units_everywhere().await {
+            units
+        } else {
+            let scope = Scope::Namespace(key.namespace().to_owned());
+            self.list("", &self.api::<Unit>(&scope))
+                .await
+                .unwrap_or_default()
         };
         let keys: Vec<UnitKey> = known.iter().filter_map(kube_view::key).collect();
         unknown_unit(key, &keys, &self.source(), &self.call)
@@ -263,11 +261,11 @@ impl KubeBackend {
     /// The phases of a Switchover from now on. Ends after a final one.
     pub fn follow(
         &self,
-        unit: UnitKey,
-        id: String,
+        unit: &UnitKey,
+        id: &str,
     ) -> LocalBoxStream<'_, Result<Progress, Failure>> {
         let api = self.namespaced::<Switchover>(unit.namespace());
-        let watch = watch_object(api, &id).backoff(DefaultBackoff::default());
+        let watch = watch_object(api, id).backoff(DefaultBackoff::default());
         let tried = format!("Switchover {}/{id} was not followed", unit.namespace());
         let state = (watch.boxed_local(), None::<Progress>, 0_u32);
         futures::stream::unfold(state, move |(mut watch, last, mut errors)| {

@@ -277,8 +277,7 @@ pub fn receipts(unit: &Unit, requests: &[Switchover]) -> Vec<ReceiptView> {
     found
 }
 
-/// The conditions that say something is wrong. `Progressing` and `Fenced` describe, they do not
-/// complain.
+/// The conditions that say something is wrong. `Progressing` describes, it does not complain.
 fn complaints(conditions: &[Condition]) -> Vec<Complaint> {
     conditions
         .iter()
@@ -291,10 +290,13 @@ fn complaints(conditions: &[Condition]) -> Vec<Complaint> {
         .collect()
 }
 
+/// Whether a condition says that something is wrong. `Unknown` counts for `Ready`, which then says
+/// what the operator cannot see; for the others it means only that nobody has looked yet.
 fn is_bad(condition: &Condition) -> bool {
     match condition.type_.as_str() {
         "Degraded" => condition.status == "True",
-        "Ready" | "FailoverReady" | "TopologyAgreed" | "PreflightPassed" => {
+        "Ready" => condition.status != "True",
+        "Fenced" | "FailoverReady" | "TopologyAgreed" | "PreflightPassed" => {
             condition.status == "False"
         }
         _ => false,

@@ -140,8 +140,8 @@ impl Backend {
     /// The phases of a request from now on. Ends after a final one.
     pub fn follow(
         &self,
-        unit: UnitKey,
-        id: String,
+        unit: &UnitKey,
+        id: &str,
     ) -> LocalBoxStream<'_, Result<Progress, Failure>> {
         match self {
             Self::Kube(kube) => kube.follow(unit, id),

@@ -23,7 +23,7 @@ fn key() -> UnitKey {
     "shop/orders".parse().unwrap()
 }
 
-fn unit(status: Value) -> Unit {
+fn unit(status: &Value) -> Unit {
     let member = |idc: &str, priority: u32| {
         json!({"idc": idc, "endpoint": {"host": format!("mysql.{idc}.example")},
                "credentialsSecret": format!("orders-{idc}"), "priority": priority})
@@ -64,7 +64,7 @@ fn an_idc(name: &str, state: &str, reachable: bool) -> Idc {
     }))
 }
 
-fn request(name: &str, created: &str, status: Value) -> Switchover {
+fn request(name: &str, created: &str, status: &Value) -> Switchover {
     object(json!({
         "apiVersion": "multiactive.dev/v1alpha1", "kind": "Switchover",
         "metadata": {"name": name, "namespace": "shop", "creationTimestamp": created},
@@ -84,10 +84,14 @@ fn a_custom_resource_becomes_a_view() {
             "lastTransitionTime": "2026-03-04T05:00:00Z"}]},
     }));
     let requests = [
-        request("old", "2026-03-04T04:00:00Z", json!({"phase": "Succeeded"})),
-        request("new", "2026-03-04T05:00:00Z", json!({"phase": "Fenced"})),
+        request(
+            "old",
+            "2026-03-04T04:00:00Z",
+            &json!({"phase": "Succeeded"}),
+        ),
+        request("new", "2026-03-04T05:00:00Z", &json!({"phase": "Fenced"})),
     ];
-    let view = kube_view::unit(&unit(ready()), &[link], &requests, &idcs).unwrap();
+    let view = kube_view::unit(&unit(&ready()), &[link], &requests, &idcs).unwrap();
     assert_eq!(
         (view.unit, view.phase, view.epoch),
         (key(), UnitPhase::Ready, Epoch(7))
@@ -112,7 +116,7 @@ fn a_custom_resource_becomes_a_view() {
 
 #[test]
 fn nothing_reported_yet_is_nothing_known() {
-    let view = kube_view::unit(&unit(Value::Null), &[], &[], &[]).unwrap();
+    let view = kube_view::unit(&unit(&Value::Null), &[], &[], &[]).unwrap();
     assert_eq!(
         (view.phase, view.primary, view.epoch),
         (UnitPhase::Unknown, None, Epoch::NONE)
@@ -129,7 +133,7 @@ fn nothing_reported_yet_is_nothing_known() {
 fn every_phase_of_a_request_is_told() {
     let told = |phase: &str| {
         let status = json!({"phase": phase, "epoch": 8, "message": "because"});
-        kube_view::progress(&request("r", "2026-03-04T05:00:00Z", status))
+        kube_view::progress(&request("r", "2026-03-04T05:00:00Z", &status))
     };
     assert_eq!(told("Pending"), Progress::Pending);
     assert_eq!(
@@ -156,7 +160,7 @@ fn every_phase_of_a_request_is_told() {
             reason: "because".to_owned()
         }
     );
-    let new = request("r", "2026-03-04T05:00:00Z", Value::Null);
+    let new = request("r", "2026-03-04T05:00:00Z", &Value::Null);
     assert_eq!(kube_view::progress(&new), Progress::Pending);
 }
 
@@ -169,18 +173,18 @@ fn receipts_of_requests_and_the_last_transition_make_one_list() {
                 "phases": [{"name": "Fence", "duration": "40ms"}]}})
     };
     let requests = [
-        request("a", "2026-03-04T04:00:00Z", receipt(5)),
-        request("b", "2026-03-04T04:30:00Z", receipt(6)),
+        request("a", "2026-03-04T04:00:00Z", &receipt(5)),
+        request("b", "2026-03-04T04:30:00Z", &receipt(6)),
     ];
-    let list = kube_view::receipts(&unit(ready()), &requests);
+    let list = kube_view::receipts(&unit(&ready()), &requests);
     let epochs: Vec<u64> = list.iter().map(|receipt| receipt.epoch.0).collect();
     assert_eq!(epochs, [7, 6, 5]);
     assert_eq!(list[1].write_pause_millis, Some(312));
     assert_eq!(list[1].phases[0].millis, 40);
     // The last transition is there once, with its full receipt.
     let again = kube_view::receipts(
-        &unit(ready()),
-        &[request("c", "2026-03-04T05:00:00Z", receipt(7))],
+        &unit(&ready()),
+        &[request("c", "2026-03-04T05:00:00Z", &receipt(7))],
     );
     assert_eq!(again.len(), 1);
     assert_eq!(again[0].phases.len(), 1);
@@ -206,7 +210,7 @@ fn record(reachable: bool, fenced: bool, preflight_passed: bool) -> Versioned<Me
 }
 
 fn state() -> UnitState {
-    let spec = unit(Value::Null).spec;
+    let spec = unit(&Value::Null).spec;
     UnitState {
         unit: Some(versioned(spec.document("uid", 1))),
         epoch: Some(versioned(EpochRecord {

@@ -13,7 +13,7 @@ use crate::render;
 /// What was done, for programs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Changed {
+struct Outcome {
     unit: UnitKey,
     paused: bool,
     /// False if it was so before.
@@ -29,7 +29,7 @@ pub(super) async fn run(context: &Context, args: &PauseArgs, pause: bool) -> Res
         None => Scope::Namespace(namespace),
     };
     let backend = KubeBackend::connect(&context.kube, call).await?;
-    let mut changed: Vec<Changed> = backend
+    let mut changed: Vec<Outcome> = backend
         .units(&scope)
         .await?
         .iter()
@@ -38,7 +38,7 @@ pub(super) async fn run(context: &Context, args: &PauseArgs, pause: bool) -> Res
                 unit.metadata.namespace.clone()?,
                 unit.metadata.name.clone()?,
             );
-            Some(Changed {
+            Some(Outcome {
                 unit: key.ok()?,
                 paused: pause,
                 changed: unit.spec.paused != pause,
@@ -95,7 +95,7 @@ fn announcement(pause: bool, units: &[String]) -> String {
     format!("{}\n{what}\n", units.join("\n"))
 }
 
-fn told(changed: &[Changed], pause: bool, context: &Context) -> String {
+fn told(changed: &[Outcome], pause: bool, context: &Context) -> String {
     if changed.is_empty() {
         return format!("There is no Unit here: {}\n", context.call.own("status -A"));
     }

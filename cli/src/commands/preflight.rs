@@ -158,7 +158,8 @@ async fn report(units: &[Unit], others: &[Unit], manifest: &Manifest, cluster: &
         );
         let members = members(unit, &key, manifest, cluster).await;
         let (members, reached): (Vec<_>, Vec<_>) = members.into_iter().unzip();
-        findings.extend(inspect::between(reached.into_iter().flatten().collect()));
+        let reached: Vec<inspect::Reached> = reached.into_iter().flatten().collect();
+        findings.extend(inspect::between(&reached));
         reports.push(UnitReport {
             unit: key,
             findings,

@@ -51,9 +51,9 @@ pub(super) async fn switchover(context: &Context, args: &SwitchoverArgs) -> Resu
         to: &args.to,
         expected_primary: args.expected_primary.as_ref(),
     };
-    run(context, &unit, &asked, |view, idcs, receipts| {
+    Box::pin(run(context, &unit, &asked, |view, idcs, receipts| {
         plan::switchover(view, idcs, receipts, request, &context.call)
-    })
+    }))
     .await
 }
 
@@ -70,9 +70,9 @@ pub(super) async fn failover(context: &Context, args: &FailoverArgs) -> Result<E
         allow_data_loss: args.allow_data_loss,
         expect_no_primary: args.expect_no_primary,
     };
-    run(context, &unit, &asked, |view, _, _| {
+    Box::pin(run(context, &unit, &asked, |view, _, _| {
         plan::failover(view, request, &context.call)
-    })
+    }))
     .await
 }
 
@@ -175,7 +175,7 @@ async fn follow(
     let deadline = started
         .checked_add(timeout)
         .unwrap_or(started + Duration::from_secs(86_400));
-    let mut phases = backend.follow(plan.unit.clone(), id.to_owned());
+    let mut phases = backend.follow(&plan.unit, id);
     let mut last = Progress::Pending;
     loop {
         let phase = tokio::select! {
@@ -284,7 +284,7 @@ fn detached(context: &Context, plan: &Plan, last: &Progress, why: &str) -> Failu
     };
     let mut failure = Failure::under_way(format!("the {what} of Unit {} goes on", plan.unit), why);
     if *last == Progress::Pending {
-        let deployments = "get deployments -A -l app.kubernetes.io/name=multiactive";
+        let deployments = "get deployments -A -l app.kubernetes.io/name=multiactive,app.kubernetes.io/component=operator";
         failure = failure.next(format!(
             "no operator has passed it on; see whether one runs: {}",
             context.call.kubectl(deployments)

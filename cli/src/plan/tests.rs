@@ -106,18 +106,19 @@ fn without_a_primary_a_failover_is_named_instead() {
 
 #[test]
 fn each_thing_that_stands_against_a_switchover_refuses_it() {
-    let cases: [(&str, fn(&mut UnitView)); 8] = [
+    type Break = fn(&mut UnitView);
+    let cases: [(&str, Break); 8] = [
         ("does not answer its arbiter", |unit| {
-            unit.members[1].reachable = Some(false)
+            unit.members[1].reachable = Some(false);
         }),
         ("takes no writes now", |unit| {
-            unit.members[0].writable = Some(false)
+            unit.members[0].writable = Some(false);
         }),
         ("more than the Unit's maxLag", |unit| {
-            unit.members[1].lag_millis = Some(5_001)
+            unit.members[1].lag_millis = Some(5_001);
         }),
         ("stranded transaction", |unit| {
-            unit.members[1].stranded = Some(1)
+            unit.members[1].stranded = Some(1);
         }),
         ("binlog_format is STATEMENT", |unit| {
             unit.members[1]
@@ -128,10 +129,10 @@ fn each_thing_that_stands_against_a_switchover_refuses_it() {
             unit.members[1].preflight_passed = Some(false);
         }),
         ("link bj → sh is Halted", |unit| {
-            unit.links[1].phase = Some(LinkPhase::Halted)
+            unit.links[1].phase = Some(LinkPhase::Halted);
         }),
         ("link sh → bj is suspended", |unit| {
-            unit.links[0].suspended = true
+            unit.links[0].suspended = true;
         }),
     ];
     for (words, break_it) in cases {

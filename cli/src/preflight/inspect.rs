@@ -48,6 +48,6 @@ pub async fn member(
 }
 
 /// Compares the members that were reached.
-pub fn between(members: Vec<Reached>) -> Vec<Finding> {
-    across(&members)
+pub fn between(members: &[Reached]) -> Vec<Finding> {
+    across(members)
 }

@@ -80,21 +80,27 @@ fn credentials_come_from_the_secret_or_a_finding_says_what_to_do() {
     assert!(text(SecretSource::Unknown("it is down".to_owned())).contains("it is down"));
 }
 
-#[test]
-fn the_report_reads_well() {
-    let finding = |severity, object: &str, message: &str, fix: &str| Finding {
+fn finding(severity: Severity, object: &str, message: &str, fix: &str) -> Finding {
+    Finding {
         severity,
         check: "Check".to_owned(),
         object: object.to_owned(),
         message: message.to_owned(),
         fix: fix.to_owned(),
-    };
-    let member = |name: &str, server: Option<&str>, findings| MemberReport {
+    }
+}
+
+fn member(name: &str, server: Option<&str>, findings: Vec<Finding>) -> MemberReport {
+    MemberReport {
         idc: idc(name),
         endpoint: format!("mysql.{name}:3306"),
         server: server.map(str::to_owned),
         findings,
-    };
+    }
+}
+
+#[test]
+fn the_report_reads_well() {
     let key: UnitKey = "shop/orders".parse().unwrap();
     let good = UnitReport {
         unit: key.clone(),

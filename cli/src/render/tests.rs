@@ -235,3 +235,60 @@ fn colours_change_nothing_but_colours() {
     assert_ne!(coloured, stripped);
     assert_eq!(stripped, status(&view, true, PLAIN));
 }
+
+#[test]
+fn conditions_say_what_the_rest_has_not_said() {
+    let complaint = |condition: &str, reason: &str, message: &str| Complaint {
+        condition: condition.to_owned(),
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+    };
+    let mut view = fixtures::status();
+    view.units[0].complaints = vec![
+        complaint("Ready", "EtcdUnreachable", "the operator cannot reach etcd"),
+        complaint(
+            "Degraded",
+            "EtcdUnreachable",
+            "the operator cannot reach etcd",
+        ),
+        complaint(
+            "FailoverReady",
+            "NoCandidate",
+            "No member can take over: bj is too old.",
+        ),
+    ];
+    let mut none = fixtures::unit();
+    none.unit = "shop/stock".parse().unwrap();
+    none.primary = None;
+    none.phase = UnitPhase::NoPrimary;
+    none.members
+        .iter_mut()
+        .for_each(|member| member.writable = Some(false));
+    none.complaints = vec![
+        complaint(
+            "Ready",
+            "NoPrimary",
+            "Nobody takes the writes; sh did last.",
+        ),
+        complaint("Degraded", "MemberUnreachable", "said by the member"),
+    ];
+    let mut new = none.clone();
+    new.unit = "shop/users".parse().unwrap();
+    new.epoch = model::Epoch::NONE;
+    new.complaints = vec![
+        complaint("Ready", "SecretMissing", "Secret shop/users-bj is missing."),
+        complaint(
+            "PreflightPassed",
+            "SecretMissing",
+            "Secret shop/users-bj is missing.",
+        ),
+    ];
+    let mut alone = fixtures::unit();
+    alone.unit = "shop/wares".parse().unwrap();
+    alone.complaints = vec![complaint("Degraded", "Lag", "The copy in bj is old.")];
+    view.units.extend([none, new, alone]);
+    assert_snapshot(
+        "status-conditions",
+        &problems(&diagnosed(view).problems, PLAIN),
+    );
+}
