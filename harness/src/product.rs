@@ -125,7 +125,7 @@ impl<'a> Product<'a> {
             })
     }
 
-    /// One field of an object, by JSONPath; empty where it is not set.
+    /// One field of an object, by `JSONPath`; empty where it is not set.
     pub fn field(&self, object: &str, path: &str) -> Result<String> {
         self.kubectl(&["get", object, &format!("--output=jsonpath={{{path}}}")])
     }
