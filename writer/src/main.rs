@@ -2,12 +2,12 @@
 
 use anyhow::Context as _;
 use clap::Parser as _;
-use writer::options::{Options, read_link};
+use writer::options::{WriterOptions, read_link};
 use writer::{Status, Writer};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+    let options = WriterOptions::parse();
     let config = read_link(&options.link).context("--link")?;
     let process = process::Process::start(&options.process, "writer").await?;
     #[cfg(feature = "failpoints")]

@@ -9,7 +9,7 @@ use crate::error::WriterError;
 /// The writer of one link: applies what the link's syncer sends to the target database.
 #[derive(Debug, clap::Parser)]
 #[command(name = "writer", version)]
-pub struct Options {
+pub struct WriterOptions {
     /// The link's settings, a JSON file.
     #[arg(long, env = "MULTIACTIVE_LINK", value_name = "FILE")]
     pub link: PathBuf,
@@ -107,4 +107,46 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, WriterError> {
         path: path.display().to_string(),
         reason: error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(change: impl FnOnce(&mut LinkConfig)) -> Result<(), WriterError> {
+        let end = |idc: &str| {
+            serde_json::json!({"idc": idc, "endpoint": {"host": "db.example", "port": 3306}})
+        };
+        let json = serde_json::json!({
+            "link": "shop/sh-bj", "unit": "shop/orders", "source": end("sh"), "target": end("bj"),
+            "origins": ["sh", "bj"], "databases": ["shop"],
+            "tables": {"include": [], "exclude": [], "routes": []},
+            "snapshot": {"mode": "IfEmpty", "chunkBytes": 4_194_304}, "compression": "Zstd",
+            "apply": {"consistency": "Transactional", "maxRows": 1000, "lingerMillis": 5},
+            "ddl": "Apply", "relay": false,
+        });
+        let mut config: LinkConfig = serde_json::from_value(json).unwrap();
+        change(&mut config);
+        check_link(&config)
+    }
+
+    #[test]
+    fn the_options_are_sound() {
+        use clap::CommandFactory as _;
+        WriterOptions::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_not_supported_is_refused_by_name() {
+        assert!(link(|_| {}).is_ok());
+        let refused = |change: fn(&mut LinkConfig)| link(change).unwrap_err().to_string();
+        assert!(refused(|config| config.relay = true).contains("relay: true"));
+        assert!(refused(|config| config.target.idc = config.source.idc.clone()).contains("both sh"));
+        assert!(refused(|config| config.apply.max_rows = 0).contains("maxRows is 0"));
+        let route = |config: &mut LinkConfig| {
+            let (from, to) = ("shop.log_*".to_owned(), "shop.log".to_owned());
+            config.tables.routes.push(model::Route { from, to });
+        };
+        assert!(link(route).unwrap_err().to_string().contains("shop.log_*"));
+    }
 }

@@ -7,6 +7,7 @@ use crate::checkpoint::{Checkpoint, SourceEngine};
 use crate::error::WriterError;
 use crate::explain;
 use crate::failpoint::{self, Point};
+use crate::sql::dialect;
 use crate::sql::literal;
 use crate::sql::plan::{Expect, Plan, Subject};
 use crate::status::Done;
@@ -60,15 +61,18 @@ impl Applier {
         if look_up(&mut self.target, database, name).await?.is_some() {
             return Ok(());
         }
-        let failed = |statement: &str, error: WriterError| WriterError::DdlFailed {
+        let failed = |object: &str, statement: &str, error: WriterError| WriterError::DdlFailed {
             statement: statement.chars().take(200).collect(),
             gtid: "snapshot".to_owned(),
             answer: error.to_string(),
             fix: format!(
-                "make the table {database}.{name} at the target by hand, empty, with the same columns \
-                 and keys; the link then goes on by itself"
+                "make {object} at the target by hand, with everything that the engine there calls \
+                 otherwise replaced; the link then goes on by itself"
             ),
         };
+        let engine = self.target.engine();
+        let create_database = dialect::translate(create_database.as_bytes(), engine);
+        let create_statement = dialect::translate(create_statement.as_bytes(), engine);
         let known: Option<u8> = self
             .target
             .first(
@@ -81,9 +85,12 @@ impl Applier {
             .await?;
         if known.is_none() {
             self.target
-                .execute("making a database", create_database.as_bytes())
+                .execute("making a database", &create_database)
                 .await
-                .map_err(|error| failed(create_database, error))?;
+                .map_err(|error| {
+                    let text = String::from_utf8_lossy(&create_database);
+                    failed(&format!("the database {database}"), &text, error)
+                })?;
             tracing::info!(%database, "database made at the target");
         }
         let mut sql = b"USE ".to_vec();
@@ -91,13 +98,16 @@ impl Applier {
         // The tables that it refers to may come later; its statement was printed by the source, so
         // it says what the source's table is whatever the mode.
         sql.extend_from_slice(b"; SET foreign_key_checks=0, sql_mode='NO_ENGINE_SUBSTITUTION'; ");
-        sql.extend_from_slice(create_statement.as_bytes());
+        sql.extend_from_slice(&create_statement);
         let made = self.target.execute("making a table", &sql).await;
         let reset = format!("SET foreign_key_checks=1, sql_mode='{STRICT_MODE}'");
         self.target
             .execute("resetting the session", reset.as_bytes())
             .await?;
-        made.map_err(|error| failed(create_statement, error))?;
+        made.map_err(|error| {
+            let text = String::from_utf8_lossy(&create_statement);
+            failed(&format!("the empty table {database}.{name}"), &text, error)
+        })?;
         tracing::info!(%database, table = %name, "table made at the target");
         Ok(())
     }

@@ -33,6 +33,7 @@ use crate::error::{Class, WriterError};
 use crate::failpoint::{self, Point};
 use crate::lag;
 use crate::sql::charset;
+use crate::sql::dialect;
 use crate::sql::literal;
 use crate::sql::plan::{Expect, Request, Subject};
 use crate::status::Done;
@@ -297,7 +298,15 @@ impl Applier {
         ddl: &Ddl,
     ) -> Result<(), mysql_async::Error> {
         use mysql_async::prelude::Queryable as _;
-        let statement = self.target.conn().query_drop(&*ddl.statement);
+        // In the other character sets a byte below 128 may be half of a character.
+        let readable = charset::of_collation(ddl.session.charset_client)
+            .is_none_or(|name| !charset::hides_ascii(name));
+        let text = if readable {
+            dialect::translate(&ddl.statement, self.target.engine())
+        } else {
+            (&*ddl.statement).into()
+        };
+        let statement = self.target.conn().query_drop(&*text);
         tokio::pin!(statement);
         loop {
             tokio::select! {

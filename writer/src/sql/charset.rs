@@ -60,6 +60,11 @@ pub(crate) fn holds_ascii(charset: &str) -> bool {
     !matches!(charset, "ucs2" | "utf16" | "utf16le" | "utf32" | "swe7")
 }
 
+/// Whether bytes below 128 may be parts of other characters in this character set.
+pub(crate) fn hides_ascii(charset: &str) -> bool {
+    !holds_ascii(charset) || matches!(charset, "big5" | "cp932" | "gb18030" | "gbk" | "sjis")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,145 @@
+//! Definitions of one engine in words that the other one knows. Pure.
+
+use std::borrow::Cow;
+
+use mysql::session::Engine;
+
+/// Collations of MySQL 8 and what MariaDB (10.10 and later) has for them, by MariaDB's own choice:
+/// 11.4.5 and later take the first name for the second (MDEV-20912). Both are of Unicode's
+/// algorithm without padding, MySQL's in its version 9.0 and MariaDB's in 14.0. Should two values
+/// be equal in one and not in the other, the unique key that minds halts the link.
+const COLLATIONS: [(&str, &str); 4] = [
+    ("utf8mb4_0900_ai_ci", "utf8mb4_uca1400_nopad_ai_ci"),
+    ("utf8mb4_0900_as_ci", "utf8mb4_uca1400_nopad_as_ci"),
+    ("utf8mb4_0900_as_cs", "utf8mb4_uca1400_nopad_as_cs"),
+    ("utf8mb4_0900_bin", "utf8mb4_nopad_bin"),
+];
+
+/// What the target calls a collation of the source.
+pub(crate) fn collation(name: &str, target: Engine) -> Option<&'static str> {
+    COLLATIONS.iter().find_map(|(mysql, mariadb)| {
+        let (theirs, ours) = match target {
+            Engine::MySql => (*mariadb, *mysql),
+            Engine::MariaDb => (*mysql, *mariadb),
+        };
+        theirs.eq_ignore_ascii_case(name).then_some(ours)
+    })
+}
+
+/// A statement with the names of collations that the target calls otherwise replaced. Only bare
+/// words are looked at, not what stands in quotes or in comments of people; what stands in comments
+/// for the server (`/*!40100 ... */`) is.
+///
+/// `statement` must be in a character set in which bytes below 128 are ASCII and nothing else.
+pub(crate) fn translate(statement: &[u8], target: Engine) -> Cow<'_, [u8]> {
+    let mut out: Vec<u8> = Vec::new();
+    let (mut copied, mut at) = (0, 0);
+    while at < statement.len() {
+        let rest = &statement[at..];
+        if is_word(rest[0]) {
+            let length = rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len());
+            let name = std::str::from_utf8(&rest[..length]).ok();
+            if let Some(ours) = name.and_then(|name| collation(name, target)) {
+                out.extend_from_slice(&statement[copied..at]);
+                out.extend_from_slice(ours.as_bytes());
+                copied = at + length;
+            }
+            at += length;
+        } else {
+            at += skip(rest);
+        }
+    }
+    if copied == 0 {
+        return Cow::Borrowed(statement);
+    }
+    out.extend_from_slice(&statement[copied..]);
+    Cow::Owned(out)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$') || byte >= 128
+}
+
+/// The length of what is not to be looked into: a quoted text, a comment, or one byte.
+fn skip(rest: &[u8]) -> usize {
+    let until = |end: &[u8], from: usize| {
+        rest[from..]
+            .windows(end.len())
+            .position(|window| window == end)
+            .map_or(rest.len(), |at| from + at + end.len())
+    };
+    match rest {
+        [quote @ (b'\'' | b'"' | b'`'), ..] => quoted(rest, *quote),
+        [b'#', ..] | [b'-', b'-', b' ' | b'\t' | b'\n', ..] => until(b"\n", 1),
+        [b'/', b'*', b'!', ..] | [b'/', b'*', b'M', b'!', ..] => 2,
+        [b'/', b'*', ..] => until(b"*/", 2),
+        _ => 1,
+    }
+}
+
+/// A doubled quote ends one text and begins the next, which comes to the same.
+fn quoted(rest: &[u8], quote: u8) -> usize {
+    let mut at = 1;
+    while at < rest.len() {
+        match rest[at] {
+            b'\\' if quote != b'`' => at += 2,
+            byte if byte == quote => return at + 1,
+            _ => at += 1,
+        }
+    }
+    rest.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn to_mariadb(statement: &str) -> String {
+        String::from_utf8(translate(statement.as_bytes(), Engine::MariaDb).into_owned()).unwrap()
+    }
+
+    #[test]
+    fn bare_names_are_replaced() {
+        assert_eq!(
+            to_mariadb("CREATE DATABASE `a` /*!40100 DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci */"),
+            "CREATE DATABASE `a` /*!40100 DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_nopad_ai_ci */"
+        );
+        assert_eq!(
+            to_mariadb("... COLLATE=UTF8MB4_0900_BIN COMMENT='x'"),
+            "... COLLATE=utf8mb4_nopad_bin COMMENT='x'"
+        );
+        assert_eq!(
+            translate(b"COLLATE utf8mb4_uca1400_nopad_as_cs", Engine::MySql).as_ref(),
+            b"COLLATE utf8mb4_0900_as_cs"
+        );
+    }
+
+    #[test]
+    fn quotes_and_comments_stay() {
+        for text in [
+            "COMMENT 'utf8mb4_0900_ai_ci'",
+            "COMMENT 'it''s utf8mb4_0900_ai_ci'",
+            r"COMMENT 'a\' utf8mb4_0900_ai_ci'",
+            "`utf8mb4_0900_ai_ci` INT",
+            "/* utf8mb4_0900_ai_ci */ SELECT 1",
+            "SELECT 1 -- utf8mb4_0900_ai_ci",
+            "utf8mb4_0900_ai_ci_x",
+        ] {
+            assert_eq!(to_mariadb(text), text);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_survived(statement: Vec<u8>) {
+            let _ = translate(&statement, Engine::MariaDb);
+        }
+
+        #[test]
+        fn what_names_no_collation_stays(statement in "[a-z'\"`#/*! \\\\-]{0,60}") {
+            prop_assert_eq!(to_mariadb(&statement), statement);
+        }
+    }
+}
