@@ -4,6 +4,10 @@
 //! bounds and CEL rules, each with a sentence that says what to change. What needs a look at other
 //! objects is the operator's to report as a condition.
 
+// The comments of types are the descriptions that `kubectl explain` shows, where marks of code would
+// only be in the way; and a kind has several columns.
+#![allow(clippy::doc_markdown, clippy::duplicated_attributes)]
+
 mod conditions;
 mod document;
 mod duration;

@@ -55,8 +55,14 @@ pub struct SyncLinkSpec {
     #[serde(flatten)]
     pub options: LinkOptions,
     /// True stops both ends; the checkpoint in the target stays.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub suspended: bool,
+}
+
+/// Whoever does not suspend a link leaves the field to whoever does.
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde hands a reference
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 /// Where changes come from.

@@ -22,11 +22,12 @@ fn shortened(name: &str, longest: usize) -> String {
         return name.to_owned();
     }
     let digest = Sha256::digest(name.as_bytes());
-    let tail: String = digest
+    let tail: Vec<String> = digest
         .iter()
         .take(4)
         .map(|byte| format!("{byte:02x}"))
         .collect();
+    let tail = tail.concat();
     // Names are ASCII (DNS labels), so every byte is a boundary.
     let head = name[..longest - tail.len() - 1].trim_end_matches('-');
     format!("{head}-{tail}")

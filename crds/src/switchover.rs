@@ -108,6 +108,9 @@ pub struct SwitchoverStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub to: Option<IdcName>,
+    /// The epoch in which it was asked for: it does not happen in another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_epoch: Option<u64>,
     /// The epoch that began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,

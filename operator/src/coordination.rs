@@ -1,0 +1,124 @@
+//! What etcd holds, as last seen, and what changes in it.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use model::{UnitKey, UnitState};
+use tokio_util::sync::CancellationToken;
+use topology::{Topology, TopologyState};
+
+use crate::metrics::Metrics;
+use crate::queues::Queues;
+use crate::stores::Stores;
+use crate::triggers;
+
+/// etcd as last seen.
+#[derive(Debug, Clone, Default)]
+struct View {
+    state: TopologyState,
+    /// Whether it was ever listed.
+    seen: bool,
+    /// Why the view is not up to date; `None` while it is.
+    trouble: Option<String>,
+}
+
+/// What etcd holds. Reads are of memory; writes go to [`Coordination::topology`].
+#[derive(Debug, Clone)]
+pub struct Coordination {
+    topology: Topology,
+    view: Arc<RwLock<View>>,
+}
+
+/// One Unit's part of etcd, and whether it can be relied on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitView {
+    /// What etcd held when it was last seen; `None` while it was never seen, so that nothing is
+    /// concluded from its emptiness.
+    pub state: Option<UnitState>,
+    /// Why it may be out of date.
+    pub trouble: Option<String>,
+}
+
+impl Coordination {
+    /// Nothing seen yet.
+    pub fn new(topology: Topology) -> Self {
+        Self {
+            topology,
+            view: Arc::default(),
+        }
+    }
+
+    /// The client, for writes.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&View) -> T) -> T {
+        // Writers only assign whole values, so a poisoned lock holds sound data.
+        look(&self.view.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// One Unit.
+    pub fn unit(&self, unit: &UnitKey) -> UnitView {
+        self.read(|view| UnitView {
+            state: view.seen.then(|| view.state.unit(unit)),
+            trouble: view.trouble.clone(),
+        })
+    }
+
+    /// Everything; `None` while it was never seen.
+    pub fn everything(&self) -> (Option<TopologyState>, Option<String>) {
+        self.read(|view| (view.seen.then(|| view.state.clone()), view.trouble.clone()))
+    }
+
+    /// Follows etcd until the token is cancelled, and asks that whatever a change concerns be
+    /// looked at.
+    pub async fn follow(
+        self,
+        stores: Stores,
+        queues: Queues,
+        metrics: Metrics,
+        shutdown: CancellationToken,
+    ) {
+        let mut watch = self.topology.watch();
+        loop {
+            let next = tokio::select! {
+                () = shutdown.cancelled() => return,
+                next = watch.next() => next,
+            };
+            match next {
+                Ok(changes) => {
+                    let recovered = self.update(|view| {
+                        view.state = watch.state().clone();
+                        view.seen = true;
+                        view.trouble.take().is_some()
+                    });
+                    if recovered {
+                        tracing::info!("etcd is followed again");
+                        queues.send(stores.everything());
+                    }
+                    metrics.etcd(true);
+                    queues.send(triggers::etcd(&changes, watch.state(), &stores));
+                }
+                Err(error) => {
+                    metrics.etcd(false);
+                    let text = error.to_string();
+                    tracing::warn!(%error, "etcd cannot be followed and is tried again");
+                    let began = self.update(|view| {
+                        let began = view.trouble.is_none();
+                        // The first cause is kept: it is what people read, and a new text each
+                        // second would be a write each second.
+                        view.trouble.get_or_insert(text);
+                        began
+                    });
+                    if began {
+                        queues.send(stores.everything());
+                    }
+                }
+            }
+        }
+    }
+
+    fn update<T>(&self, change: impl FnOnce(&mut View) -> T) -> T {
+        change(&mut self.view.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}

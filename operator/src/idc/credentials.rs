@@ -1,0 +1,90 @@
+//! Which accounts an arbiter is given: those of its IDC's members of all Units.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crds::{Member, Unit};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
+use model::{IdcName, UnitKey};
+use topology::TopologyState;
+
+/// Files by name, as the arbiter's Secret holds them.
+pub type Credentials = BTreeMap<String, ByteString>;
+
+/// Collects the accounts.
+///
+/// An account that cannot be read now, or whose member only the published topology still knows,
+/// stays as the arbiter already has it: an arbiter that holds a primary must be able to fence it,
+/// whatever somebody deletes.
+pub fn collect(
+    idc: &IdcName,
+    units: &[Arc<Unit>],
+    published: Option<&TopologyState>,
+    secret: impl Fn(&str, &str) -> Option<Arc<Secret>>,
+    present: Option<&Secret>,
+) -> Credentials {
+    let mut files = Credentials::new();
+    let given = present.and_then(|present| present.data.as_ref());
+    let mut keep = |file: &str| {
+        if let Some(value) = given.and_then(|given| given.get(file)) {
+            files.insert(file.to_owned(), value.clone());
+        }
+    };
+    if let Some(published) = published {
+        for key in published.unit_keys() {
+            let document = published.unit(key).unit;
+            if document.is_some_and(|document| document.value.member(idc).is_some()) {
+                keep(&key.credentials_file(idc));
+            }
+        }
+    }
+    for unit in units {
+        let namespace = unit.namespace().unwrap_or_default();
+        let Ok(key) = UnitKey::new(&namespace, unit.name_any()) else {
+            continue;
+        };
+        let Some(member) = unit.spec.member(idc) else {
+            continue;
+        };
+        let file = key.credentials_file(idc);
+        match read(member, &namespace, &secret) {
+            Some(value) => {
+                files.insert(file, value);
+            }
+            None => {
+                if let Some(value) = given.and_then(|given| given.get(&file)) {
+                    files.insert(file, value.clone());
+                }
+            }
+        }
+    }
+    files
+}
+
+fn read(
+    member: &Member,
+    namespace: &str,
+    secret: &impl Fn(&str, &str) -> Option<Arc<Secret>>,
+) -> Option<ByteString> {
+    let account = secret(namespace, &member.credentials_secret)?;
+    let ca = match &member.endpoint.tls.ca_secret {
+        Some(name) => Some(text(&*secret(namespace, name)?, "ca.crt")?),
+        None => None,
+    };
+    let credentials = model::Credentials {
+        username: text(&account, "username")?,
+        password: text(&account, "password")?,
+        ca,
+    };
+    serde_json::to_vec(&credentials).ok().map(ByteString)
+}
+
+/// One key of a Secret as text.
+pub fn text(secret: &Secret, key: &str) -> Option<String> {
+    let bytes = &secret.data.as_ref()?.get(key)?.0;
+    String::from_utf8(bytes.clone())
+        .ok()
+        .filter(|text| !text.is_empty())
+}

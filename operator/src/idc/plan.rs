@@ -1,0 +1,94 @@
+//! What an Idc's arbiter consists of: a pure function of what was observed.
+
+use std::collections::BTreeMap;
+
+use crds::Idc;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
+use model::IdcName;
+
+use super::credentials::Credentials;
+use crate::options::Settings;
+use crate::resources::{
+    MOUNTS, Part, Program, STATUS_PORT, labels, mounted, needs, owner, pod_field, secret_volume,
+};
+
+/// The name of an IDC's arbiter, and of what belongs to it.
+pub fn arbiter_name(idc: &IdcName) -> String {
+    format!("arbiter-{idc}")
+}
+
+/// The Secret with the accounts of an IDC's members.
+pub fn secret_name(idc: &IdcName) -> String {
+    format!("arbiter-{idc}-credentials")
+}
+
+/// Everything that is made for an Idc.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdcPlan {
+    /// The arbiter's account, which may do nothing.
+    pub account: ServiceAccount,
+    /// The accounts of its members.
+    pub secret: Secret,
+    /// Where its status is asked.
+    pub service: Service,
+    /// The arbiter.
+    pub deployment: Deployment,
+}
+
+/// Plans an Idc. The pod's template does not depend on the accounts, so that a changed password
+/// arrives in the mounted directory of the running arbiter and restarts nothing.
+pub fn plan(idc: &Idc, name: &IdcName, settings: &Settings, credentials: &Credentials) -> IdcPlan {
+    let part = Part {
+        component: "arbiter",
+        name: arbiter_name(name),
+        namespace: settings.namespace.clone(),
+        owner: owner(idc),
+        labels: labels([("multiactive.dev/idc", name.as_str())]),
+    };
+    IdcPlan {
+        account: part.account(),
+        secret: Secret {
+            metadata: part.metadata(&secret_name(name)),
+            data: Some(credentials.clone()),
+            type_: Some("Opaque".to_owned()),
+            ..Secret::default()
+        },
+        service: part.service(&[("http", STATUS_PORT)]),
+        deployment: part.deployment(program(idc, name, settings), &settings.images),
+    }
+}
+
+fn program(idc: &Idc, name: &IdcName, settings: &Settings) -> Program {
+    let mut args = vec![
+        format!("--idc={name}"),
+        format!("--etcd-endpoints={}", settings.etcd_endpoints.join(",")),
+        format!("--etcd-prefix={}", settings.etcd_prefix),
+        format!("--lease-duration={}", settings.lease_duration),
+        format!("--credentials={MOUNTS}/credentials"),
+        "--holder=$(POD_NAME)".to_owned(),
+        format!("--address=$(POD_IP):{STATUS_PORT}"),
+    ];
+    let mut files = vec![mounted(secret_volume(&secret_name(name)), "credentials")];
+    if let Some(secret) = &settings.etcd_tls_secret {
+        args.push(format!("--etcd-tls={MOUNTS}/etcd"));
+        files.push(mounted(secret_volume(secret), "etcd"));
+    }
+    let scheduling = idc.spec.scheduling.clone().unwrap_or_default();
+    Program {
+        image: settings.images.arbiter.clone(),
+        args,
+        env: vec![
+            pod_field("POD_NAME", "metadata.name"),
+            pod_field("POD_IP", "status.podIP"),
+        ],
+        ports: vec![("http", STATUS_PORT)],
+        files,
+        annotations: BTreeMap::new(),
+        node_selector: scheduling.node_selector,
+        resources: needs("50m", "48Mi", "256Mi"),
+        replicas: 1,
+        // Long enough to fence each member in good order and to hand its lease over.
+        grace: 30,
+    }
+}

@@ -1,0 +1,263 @@
+//! What a SyncLink's status says: a pure function of what was observed.
+
+use crds::{
+    Duration, LedgerStatus, LinkPhase, PositionStatus, SnapshotStatus, SyncLink, SyncLinkStatus,
+    Verdict, condition, merge_conditions,
+};
+use jiff::Timestamp;
+use model::{SyncerStatus, WriterStatus};
+
+use crate::cluster::Notice;
+use crate::reports::Word;
+use crate::unit::{Problem, describe, lag_class};
+
+/// What was observed.
+pub struct Facts<'a> {
+    /// The link.
+    pub link: &'a SyncLink,
+    /// What keeps it from being started.
+    pub problems: &'a [Problem],
+    /// What it waits for before it is started; empty once it is.
+    pub waits: Vec<String>,
+    /// What failed when it was brought to where it should be.
+    pub failure: Option<String>,
+    /// Whether syncer and writer were started.
+    pub started: bool,
+    /// The syncer's last word.
+    pub syncer: Word<SyncerStatus>,
+    /// The writer's last word.
+    pub writer: Word<WriterStatus>,
+    /// Changes applied a second, about.
+    pub rate: Option<f64>,
+}
+
+impl Facts<'_> {
+    fn said(&self) -> Option<&WriterStatus> {
+        match &self.writer {
+            Some(Ok(status)) if self.started && !self.link.spec.suspended => Some(status),
+            _ => None,
+        }
+    }
+}
+
+/// The status.
+pub fn status(facts: &Facts<'_>, now: Timestamp) -> SyncLinkStatus {
+    let old = facts.link.status.clone().unwrap_or_default();
+    let generation = facts.link.metadata.generation;
+    let verdicts = verdicts(facts);
+    let conditions = merge_conditions(&old.conditions, &verdicts, generation, now);
+    let phase = Some(phase(facts));
+    let Some(said) = facts.said() else {
+        // The figures of a writer that does not answer are still the last that are known.
+        return SyncLinkStatus {
+            observed_generation: generation,
+            phase,
+            lag: None,
+            rate: None,
+            conditions,
+            ..old
+        };
+    };
+    SyncLinkStatus {
+        observed_generation: generation,
+        phase,
+        snapshot: Some(SnapshotStatus {
+            tables: said.snapshot.tables,
+            done: said.snapshot.done,
+            rows: said.snapshot.rows,
+        }),
+        position: Some(PositionStatus {
+            source: said.received.as_ref().map(ToString::to_string),
+            applied: said.applied.as_ref().map(ToString::to_string),
+        }),
+        lag: said.lag_millis.map(Duration::from_millis),
+        rate: facts.rate.map(|rate| format!("{rate:.0}/s")),
+        ledger: Some(LedgerStatus {
+            read: said.ledger.read,
+            applied: said.ledger.applied,
+            filtered: said.ledger.filtered,
+            conflicts: said.ledger.conflicts,
+            in_flight: said.ledger.in_flight,
+        }),
+        conditions,
+    }
+}
+
+fn phase(facts: &Facts<'_>) -> LinkPhase {
+    if facts.link.spec.suspended {
+        return LinkPhase::Suspended;
+    }
+    facts
+        .said()
+        .map_or(LinkPhase::Pending, |said| match said.phase {
+            model::LinkPhase::Pending => LinkPhase::Pending,
+            model::LinkPhase::Snapshotting => LinkPhase::Snapshotting,
+            model::LinkPhase::Streaming => LinkPhase::Streaming,
+            model::LinkPhase::CatchingUp => LinkPhase::CatchingUp,
+            model::LinkPhase::Halted => LinkPhase::Halted,
+        })
+}
+
+fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
+    let ready = ready(facts);
+    let progressing = match (&ready.status, phase(facts)) {
+        (Some(true), _) => Verdict::no("Progressing", "Settled", ""),
+        (_, LinkPhase::Halted | LinkPhase::Suspended) => {
+            Verdict::no("Progressing", ready.reason.clone(), "Waits for a person.")
+        }
+        _ if !facts.problems.is_empty() => {
+            Verdict::no("Progressing", ready.reason.clone(), "Waits for a change.")
+        }
+        _ => Verdict::yes("Progressing", ready.reason.clone(), ready.message.clone()),
+    };
+    let degraded = match phase(facts) {
+        LinkPhase::Halted | LinkPhase::CatchingUp => {
+            Verdict::yes("Degraded", ready.reason.clone(), trouble(facts, &ready))
+        }
+        _ if facts.started && facts.said().is_none() && !facts.link.spec.suspended => {
+            Verdict::yes("Degraded", ready.reason.clone(), ready.message.clone())
+        }
+        _ => Verdict::no("Degraded", "AllWell", ""),
+    };
+    let preflight = match facts.problems.first() {
+        Some(first) => Verdict::no("PreflightPassed", first.reason, describe(facts.problems)),
+        None if facts.started => Verdict::yes("PreflightPassed", "Passed", ""),
+        None if facts.waits.is_empty() => Verdict::unknown("PreflightPassed", "Waiting", ""),
+        None => Verdict::unknown("PreflightPassed", "Waiting", facts.waits.join(" ")),
+    };
+    vec![ready, progressing, degraded, preflight]
+}
+
+fn trouble(facts: &Facts<'_>, ready: &Verdict) -> String {
+    let error = facts
+        .said()
+        .map(|said| said.error.clone())
+        .unwrap_or_default();
+    if error.is_empty() {
+        ready.message.clone()
+    } else {
+        error
+    }
+}
+
+fn ready(facts: &Facts<'_>) -> Verdict {
+    const READY: &str = "Ready";
+    if let Some(first) = facts.problems.first() {
+        return Verdict::no(READY, first.reason, describe(facts.problems));
+    }
+    if let Some(failure) = &facts.failure {
+        return Verdict::no(READY, "ApplyFailed", failure.clone());
+    }
+    if facts.link.spec.suspended {
+        let message = "spec.suspended is true. The checkpoint stays in the target.";
+        return Verdict::no(READY, "Suspended", message);
+    }
+    if !facts.started {
+        return Verdict::no(READY, "WaitingForPreflight", facts.waits.join(" "));
+    }
+    match &facts.writer {
+        None => Verdict::no(READY, "Starting", "Syncer and writer are being started."),
+        Some(Err(error)) => Verdict::no(READY, "WriterSilent", format!("The writer: {error}.")),
+        Some(Ok(said)) => running(facts, said),
+    }
+}
+
+fn running(facts: &Facts<'_>, said: &WriterStatus) -> Verdict {
+    const READY: &str = "Ready";
+    let with_syncer = |text: String| match &facts.syncer {
+        Some(Ok(syncer)) if !syncer.error.is_empty() => {
+            format!("{text} The syncer: {}", syncer.error)
+        }
+        Some(Err(error)) => format!("{text} The syncer: {error}."),
+        _ => text,
+    };
+    match said.phase {
+        model::LinkPhase::Streaming if said.error.is_empty() => {
+            Verdict::yes(READY, "Streaming", "")
+        }
+        model::LinkPhase::CatchingUp if said.error.is_empty() => Verdict::yes(
+            READY,
+            "CatchingUp",
+            "The link follows, from further behind than 10 s.",
+        ),
+        model::LinkPhase::Halted => Verdict::no(READY, "Halted", said.error.clone()),
+        model::LinkPhase::Snapshotting if said.error.is_empty() => Verdict::no(
+            READY,
+            "Snapshotting",
+            format!(
+                "{} of {} tables are copied.",
+                said.snapshot.done, said.snapshot.tables
+            ),
+        ),
+        _ if said.error.is_empty() => Verdict::no(
+            READY,
+            "Starting",
+            with_syncer("The writer has not begun.".to_owned()),
+        ),
+        _ => Verdict::no(READY, "Interrupted", with_syncer(said.error.clone())),
+    }
+}
+
+/// Whether a new status is worth a write: whatever is more than a figure at once, figures beyond
+/// a tolerance when their time has come, positions never by themselves.
+pub fn worth_writing(old: &SyncLinkStatus, new: &SyncLinkStatus, figures_due: bool) -> bool {
+    let words = |status: &SyncLinkStatus| {
+        let ledger = status.ledger.clone().unwrap_or_default();
+        let snapshot = status.snapshot.clone().unwrap_or_default();
+        let conflicts = (ledger.conflicts, snapshot.tables, snapshot.done);
+        (
+            status.observed_generation,
+            status.phase,
+            status.conditions.clone(),
+            conflicts,
+        )
+    };
+    if words(old) != words(new) || old.ledger.is_some() != new.ledger.is_some() {
+        return true;
+    }
+    let (before, after) = (
+        old.ledger.clone().unwrap_or_default(),
+        new.ledger.clone().unwrap_or_default(),
+    );
+    let rows = |status: &SyncLinkStatus| status.snapshot.clone().unwrap_or_default().rows;
+    figures_due
+        && (lag_class(old.lag) != lag_class(new.lag)
+            || old.rate.is_some() != new.rate.is_some()
+            || moved(rate(old), rate(new))
+            || moved(before.read, after.read)
+            || moved(before.applied, after.applied)
+            || moved(before.filtered, after.filtered)
+            || moved(rows(old), rows(new)))
+}
+
+fn rate(status: &SyncLinkStatus) -> u64 {
+    let text = status.rate.as_deref().unwrap_or_default();
+    text.trim_end_matches("/s").parse().unwrap_or_default()
+}
+
+/// Whether a count has moved by more than a fifth and by more than a hundred: an idle link's
+/// heartbeats are below that for minutes.
+fn moved(before: u64, after: u64) -> bool {
+    let difference = before.abs_diff(after);
+    difference > 100 && difference > before / 5
+}
+
+/// What is worth an Event.
+pub fn notices(old: &SyncLinkStatus, new: &SyncLinkStatus) -> Vec<Notice> {
+    let Some(ready) = condition(&new.conditions, "Ready") else {
+        return Vec::new();
+    };
+    let before = condition(&old.conditions, "Ready");
+    if before.is_some_and(|before| before.reason == ready.reason) {
+        return Vec::new();
+    }
+    let quiet = matches!(
+        ready.reason.as_str(),
+        "Starting" | "WaitingForPreflight" | "Suspended" | "Snapshotting" | "WriterSilent"
+    );
+    vec![Notice {
+        warning: ready.status != "True" && !quiet,
+        reason: ready.reason.clone(),
+        note: ready.message.clone(),
+    }]
+}

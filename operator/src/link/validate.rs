@@ -1,0 +1,212 @@
+//! What keeps a SyncLink from being started: a pure function.
+
+use std::collections::BTreeMap;
+
+use crds::{Compression, Consistency, DdlPolicy, LinkOptions, SyncLink, Transport, Unit};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use model::{IdcName, LinkKey};
+
+use crate::unit::Problem;
+
+/// What other objects there are.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings<'a> {
+    /// The Unit that the link names, if it exists.
+    pub unit: Option<&'a Unit>,
+    /// Every Unit of the namespace, for messages.
+    pub units: Vec<String>,
+    /// Other links of the same Unit in the same direction: name and age.
+    pub twins: Vec<(String, Option<Timestamp>)>,
+    /// The Secret of the links' certificate: `namespace/name`, and its keys if it exists.
+    pub transport: (String, Option<BTreeMap<String, bool>>),
+}
+
+/// The members that a valid link joins.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ends<'a> {
+    /// The Unit.
+    pub unit: &'a Unit,
+    /// The source.
+    pub source: &'a crds::Member,
+    /// The target.
+    pub target: &'a crds::Member,
+}
+
+/// The two ends of a link, or every problem.
+pub fn validate<'a>(
+    link: &SyncLink,
+    key: &LinkKey,
+    around: &Surroundings<'a>,
+) -> Result<Ends<'a>, Vec<Problem>> {
+    let mut problems: Vec<Problem> = unsupported(link)
+        .into_iter()
+        .map(|field| Problem::new("NotSupportedYet", format!("spec.{field}")))
+        .collect();
+    transport(around, &mut problems);
+    twins(link, key, around, &mut problems);
+    let ends = ends(link, key, around, &mut problems);
+    match ends {
+        Some(ends) if problems.is_empty() => Ok(ends),
+        _ => Err(problems),
+    }
+}
+
+/// Each field of a link that asks for what is not built yet, with the way out.
+fn unsupported(link: &SyncLink) -> Vec<String> {
+    let mut fields = Vec::new();
+    if link.spec.unit.is_none() {
+        fields.push(
+            "unit is not set: links without a Unit are not supported yet; make a Unit with both \
+             servers and name it."
+                .to_owned(),
+        );
+    }
+    if link.spec.target.kafka.is_some() {
+        fields.push("target.kafka is not supported yet: remove it and set target.idc.".to_owned());
+    }
+    fields.extend(unsupported_options(&link.spec.options));
+    fields
+}
+
+/// The same for what a Unit's linkTemplate can hold.
+pub fn unsupported_options(options: &LinkOptions) -> Vec<String> {
+    let mut fields = Vec::new();
+    let mut not_yet = |field: &str, fix: &str| {
+        fields.push(format!("{field} is not supported yet: {fix}."));
+    };
+    match options.transport {
+        Transport::Direct => {}
+        Transport::Kafka => not_yet("transport Kafka", "set transport: Direct and remove kafka"),
+    }
+    match options.compression {
+        Compression::None | Compression::Zstd => {}
+        Compression::Lz4 => not_yet("compression Lz4", "choose Zstd or None"),
+    }
+    match options.apply.consistency {
+        Consistency::Transactional => {}
+        Consistency::Eventual => not_yet("apply.consistency Eventual", "choose Transactional"),
+    }
+    match options.ddl {
+        DdlPolicy::Apply | DdlPolicy::Ignore | DdlPolicy::Halt => {}
+    }
+    if options.conflicts.is_some() {
+        not_yet(
+            "conflicts",
+            "remove it; what is in conflict halts the link with the row shown",
+        );
+    }
+    if options.relay {
+        not_yet(
+            "relay true",
+            "set it to false and link each pair of members directly",
+        );
+    }
+    if !options.classes.is_empty() {
+        not_yet("classes", "remove it");
+    }
+    fields
+}
+
+fn transport(around: &Surroundings<'_>, problems: &mut Vec<Problem>) {
+    let (name, keys) = &around.transport;
+    let advice = "the chart makes it, or the Helm value transport.tlsSecret names yours.";
+    let Some(keys) = keys else {
+        problems.push(Problem::new(
+            "MissingSecret",
+            format!("Secret {name} with the links' certificate does not exist: {advice}"),
+        ));
+        return;
+    };
+    for wanted in ["ca.crt", "tls.crt", "tls.key"] {
+        if !keys.get(wanted).copied().unwrap_or(false) {
+            problems.push(Problem::new(
+                "InvalidSecret",
+                format!(
+                    "Secret {name} with the links' certificate has nothing under {wanted}: {advice}"
+                ),
+            ));
+        }
+    }
+}
+
+/// Two links in one direction would apply everything twice.
+fn twins(link: &SyncLink, key: &LinkKey, around: &Surroundings<'_>, problems: &mut Vec<Problem>) {
+    let created = link.creation_timestamp().map(|time| time.0);
+    let age = (created, key.name());
+    let older = around
+        .twins
+        .iter()
+        .find(|(name, created)| (*created, name.as_str()) < age);
+    if let Some((name, _)) = older {
+        problems.push(Problem::new(
+            "DuplicateLink",
+            format!(
+                "SyncLink {}/{name} copies from {} to {} for this Unit already: delete one of the \
+                 two, or set spec.links: None on the Unit to write all its links yourself.",
+                key.namespace(),
+                link.spec.source.idc,
+                link.spec.target.idc.as_ref().map_or("", IdcName::as_str)
+            ),
+        ));
+    }
+}
+
+fn ends<'a>(
+    link: &SyncLink,
+    key: &LinkKey,
+    around: &Surroundings<'a>,
+    problems: &mut Vec<Problem>,
+) -> Option<Ends<'a>> {
+    let name = link.spec.unit.as_ref()?;
+    let Some(unit) = around.unit else {
+        let known = if around.units.is_empty() {
+            "none".to_owned()
+        } else {
+            around.units.join(", ")
+        };
+        problems.push(Problem::new(
+            "UnknownUnit",
+            format!(
+                "spec.unit is {name:?}, but there is no Unit of that name in namespace {} (there \
+                 are: {known}): correct the name, or apply the Unit.",
+                key.namespace()
+            ),
+        ));
+        return None;
+    };
+    let mut member = |field: &str, idc: &IdcName| {
+        let found = unit.spec.member(idc);
+        if found.is_none() {
+            let known: Vec<&str> = unit
+                .spec
+                .members
+                .iter()
+                .map(|member| member.idc.as_str())
+                .collect();
+            problems.push(Problem::new(
+                "UnknownMember",
+                format!(
+                    "spec.{field}.idc is {:?}, but Unit {}/{name} has no member in IDC {idc}; it \
+                     has {}.",
+                    idc.as_str(),
+                    key.namespace(),
+                    known.join(", ")
+                ),
+            ));
+        }
+        found
+    };
+    let source = member("source", &link.spec.source.idc);
+    let target = link
+        .spec
+        .target
+        .idc
+        .as_ref()
+        .and_then(|idc| member("target", idc));
+    Some(Ends {
+        unit,
+        source: source?,
+        target: target?,
+    })
+}

@@ -1,0 +1,120 @@
+//! What the operator counts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::Registry;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WriteLabels {
+    verb: String,
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    kind: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    kind: String,
+    category: String,
+}
+
+/// The counters, shared by everything.
+#[derive(Clone)]
+pub struct Metrics {
+    writes: Family<WriteLabels, Counter>,
+    reconciles: Family<KindLabels, Counter>,
+    errors: Family<ErrorLabels, Counter>,
+    seconds: Family<KindLabels, Histogram>,
+    leader: Gauge,
+    etcd: Gauge,
+}
+
+impl Metrics {
+    /// Counters at zero.
+    pub fn new() -> Self {
+        Self {
+            writes: Family::default(),
+            reconciles: Family::default(),
+            errors: Family::default(),
+            seconds: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.001, 2.0, 14))
+            }),
+            leader: Gauge::default(),
+            etcd: Gauge::default(),
+        }
+    }
+
+    /// Makes them known to `/metrics`.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("operator");
+        registry.register(
+            "api_writes",
+            "Writes to the Kubernetes API; constant in steady state",
+            self.writes.clone(),
+        );
+        registry.register(
+            "reconciles",
+            "Reconciles that ended well",
+            self.reconciles.clone(),
+        );
+        registry.register(
+            "reconcile_errors",
+            "Reconciles that failed and are tried again",
+            self.errors.clone(),
+        );
+        registry.register(
+            "reconcile_duration_seconds",
+            "How long a reconcile took",
+            self.seconds.clone(),
+        );
+        registry.register("leader", "1 while this operator leads", self.leader.clone());
+        registry.register(
+            "etcd_connected",
+            "1 while the watch of the coordination etcd is up to date",
+            self.etcd.clone(),
+        );
+    }
+
+    /// A write to the API is about to be sent.
+    pub fn write(&self, verb: &str, kind: &str) {
+        let labels = WriteLabels {
+            verb: verb.to_owned(),
+            kind: kind.to_owned(),
+        };
+        self.writes.get_or_create(&labels).inc();
+    }
+
+    /// A reconcile ended well after so many seconds.
+    pub fn reconciled(&self, kind: &str, seconds: f64) {
+        let labels = KindLabels {
+            kind: kind.to_owned(),
+        };
+        self.reconciles.get_or_create(&labels).inc();
+        self.seconds.get_or_create(&labels).observe(seconds);
+    }
+
+    /// A reconcile failed.
+    pub fn failed(&self, kind: &str, category: &str) {
+        let labels = ErrorLabels {
+            kind: kind.to_owned(),
+            category: category.to_owned(),
+        };
+        self.errors.get_or_create(&labels).inc();
+    }
+
+    /// Whether this process leads.
+    pub fn leader(&self, leads: bool) {
+        self.leader.set(i64::from(leads));
+    }
+
+    /// Whether the watch of etcd is up to date.
+    pub fn etcd(&self, connected: bool) {
+        self.etcd.set(i64::from(connected));
+    }
+}

@@ -1,0 +1,181 @@
+//! The options of the operator.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+use model::IdcName;
+
+/// Turns Idcs, Units, SyncLinks and Switchovers into pods, routing and the topology in etcd.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "operator", version)]
+pub struct Options {
+    /// The coordination etcd: URLs of its members, separated by commas.
+    #[arg(
+        long,
+        env = "MULTIACTIVE_ETCD_ENDPOINTS",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub etcd_endpoints: Vec<String>,
+    /// What all keys of this installation begin with.
+    #[arg(long, env = "MULTIACTIVE_ETCD_PREFIX", default_value = "/multiactive/")]
+    pub etcd_prefix: String,
+    /// A directory with ca.crt, tls.crt and tls.key for etcd.
+    #[arg(long, env = "MULTIACTIVE_ETCD_TLS")]
+    pub etcd_tls: Option<PathBuf>,
+    /// The Secret in the operator's namespace with the same files, mounted into arbiters.
+    #[arg(long, env = "MULTIACTIVE_ETCD_TLS_SECRET", requires = "etcd_tls")]
+    pub etcd_tls_secret: Option<String>,
+    /// One cluster an IDC: the IDC that this cluster is.
+    #[arg(long, env = "MULTIACTIVE_IDC")]
+    pub idc: Option<IdcName>,
+    /// The namespace that the operator and the arbiters run in.
+    #[arg(
+        long,
+        env = "MULTIACTIVE_NAMESPACE",
+        default_value = "multiactive-system"
+    )]
+    pub namespace: String,
+    /// A JSON file that names the images of arbiter, syncer and writer.
+    #[arg(long, env = "MULTIACTIVE_IMAGES")]
+    pub images: PathBuf,
+    /// How long a primary may be out of touch with etcd.
+    #[arg(long, env = "MULTIACTIVE_LEASE_DURATION", default_value = "6s")]
+    pub lease_duration: crds::Duration,
+    /// The Secret in the operator's namespace with the certificate of the links' mutual TLS.
+    #[arg(
+        long,
+        env = "MULTIACTIVE_TRANSPORT_SECRET",
+        default_value = "multiactive-transport"
+    )]
+    pub transport_secret: String,
+    /// The name of this process in leader election and in Events.
+    #[arg(long, env = "MULTIACTIVE_HOLDER", default_value_t = default_holder())]
+    pub holder: String,
+    /// What every process takes.
+    #[command(flatten)]
+    pub process: process::Options,
+}
+
+/// The shortest lease that leaves room for a fence.
+const SHORTEST_LEASE: crds::Duration = crds::Duration::from_secs(4);
+
+/// Options that cannot work together, or not yet.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum OptionsError {
+    /// See the message.
+    #[error(
+        "--lease-duration {0} is too short: a fence has to fit into it, so give at least 4s \
+         (Helm value arbiter.leaseDuration)"
+    )]
+    LeaseTooShort(crds::Duration),
+    /// See the message.
+    #[error(
+        "--idc {0}: one cluster an IDC is not supported yet, since nothing makes sure that all \
+         clusters see the same Units. Install one operator, without --idc (Helm value idc), in one \
+         cluster whose nodes lie in all IDCs"
+    )]
+    ClusterPerIdc(IdcName),
+}
+
+impl Options {
+    /// Refuses what cannot work.
+    pub fn check(&self) -> Result<(), OptionsError> {
+        if self.lease_duration < SHORTEST_LEASE {
+            return Err(OptionsError::LeaseTooShort(self.lease_duration));
+        }
+        match &self.idc {
+            Some(idc) => Err(OptionsError::ClusterPerIdc(idc.clone())),
+            None => Ok(()),
+        }
+    }
+
+    /// What is needed to build pods.
+    pub fn settings(&self, images: Images) -> Settings {
+        Settings {
+            namespace: self.namespace.clone(),
+            etcd_endpoints: self.etcd_endpoints.clone(),
+            etcd_prefix: self.etcd_prefix.clone(),
+            etcd_tls_secret: self.etcd_tls_secret.clone(),
+            lease_duration: self.lease_duration,
+            transport_secret: self.transport_secret.clone(),
+            images,
+        }
+    }
+}
+
+/// What plans need to know of the installation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The namespace of operator and arbiters.
+    pub namespace: String,
+    /// Members of etcd.
+    pub etcd_endpoints: Vec<String>,
+    /// Prefix of all keys.
+    pub etcd_prefix: String,
+    /// The Secret with etcd's client certificate.
+    pub etcd_tls_secret: Option<String>,
+    /// The lease time of arbiters.
+    pub lease_duration: crds::Duration,
+    /// The Secret with the links' certificate.
+    pub transport_secret: String,
+    /// Images.
+    pub images: Images,
+}
+
+/// Which image each process is. The chart writes the file.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Images {
+    /// The arbiter's.
+    pub arbiter: String,
+    /// The syncer's.
+    pub syncer: String,
+    /// The writer's.
+    pub writer: String,
+    /// When they are pulled.
+    pub pull_policy: String,
+    /// Secrets to pull them with; they must exist in the namespaces of links too.
+    #[serde(default)]
+    pub pull_secrets: Vec<String>,
+}
+
+impl Images {
+    /// Reads the file.
+    pub fn read(path: &std::path::Path) -> anyhow::Result<Self> {
+        use anyhow::Context;
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the images file {}", path.display()))?;
+        serde_json::from_str(&text)
+            .with_context(|| format!("the images file {} cannot be understood", path.display()))
+    }
+}
+
+/// The pod's name where there is one.
+fn default_holder() -> String {
+    std::env::var("HOSTNAME").unwrap_or_else(|_| format!("operator-{}", std::process::id()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Options {
+        let base = [
+            "operator",
+            "--etcd-endpoints=http://a:2379,http://b:2379",
+            "--images=/x",
+        ];
+        Options::parse_from(base.iter().chain(arguments))
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_value() {
+        assert_eq!(parse(&[]).check(), Ok(()));
+        assert_eq!(parse(&[]).etcd_endpoints.len(), 2);
+        let short = parse(&["--lease-duration=3s"]).check().unwrap_err();
+        assert!(short.to_string().contains("--lease-duration 3s"), "{short}");
+        let alone = parse(&["--idc=sh"]).check().unwrap_err();
+        assert!(alone.to_string().contains("without --idc"), "{alone}");
+    }
+}

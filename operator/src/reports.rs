@@ -1,0 +1,330 @@
+//! What arbiters, syncers and writers say of themselves, asked every two seconds.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Service;
+use kube::ResourceExt;
+use kube::runtime::reflector::Store;
+use model::{ArbiterStatus, IdcName, LinkKey, MemberStatus, SyncerStatus, UnitKey, WriterStatus};
+use tokio_util::sync::CancellationToken;
+
+use crate::http::{self, StatusError};
+use crate::options::Settings;
+use crate::queues::{Queues, Target};
+use crate::resources::STATUS_PORT;
+use crate::stores::{Stores, find};
+use crate::{idc, link, triggers};
+
+/// How often each process is asked.
+const EVERY: Duration = Duration::from_secs(2);
+/// How often mere figures make an object be looked at again.
+const FIGURES_EVERY: Duration = Duration::from_secs(10);
+/// How many are asked at the same time.
+const AT_ONCE: usize = 32;
+
+/// A process that is asked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Source {
+    Arbiter(IdcName),
+    Syncer(LinkKey),
+    Writer(LinkKey),
+}
+
+/// What a process said.
+#[derive(Debug, Clone, PartialEq)]
+enum Said {
+    Arbiter(ArbiterStatus),
+    Syncer(SyncerStatus),
+    Writer(WriterStatus),
+}
+
+#[derive(Debug, Clone)]
+struct Report {
+    said: Result<Said, StatusError>,
+    /// When the objects it concerns were last looked at because of it.
+    told: Instant,
+    /// When it was said.
+    at: Instant,
+    /// Changes applied a second, smoothed; of writers only.
+    rate: Option<f64>,
+}
+
+/// The last word of each process.
+#[derive(Debug, Clone, Default)]
+pub struct Reports {
+    last: Arc<RwLock<BTreeMap<Source, Report>>>,
+}
+
+/// The last word of one process: `None` while it was not asked yet.
+pub type Word<T> = Option<Result<T, StatusError>>;
+
+impl Reports {
+    fn word(&self, source: &Source) -> Word<Said> {
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        last.get(source).map(|report| report.said.clone())
+    }
+
+    /// An IDC's arbiter.
+    pub fn arbiter(&self, idc: &IdcName) -> Word<ArbiterStatus> {
+        self.word(&Source::Arbiter(idc.clone())).map(|said| {
+            said.and_then(|said| match said {
+                Said::Arbiter(status) => Ok(status),
+                Said::Syncer(_) | Said::Writer(_) => Err(mixed_up(idc.as_str())),
+            })
+        })
+    }
+
+    /// A link's syncer.
+    pub fn syncer(&self, link: &LinkKey) -> Word<SyncerStatus> {
+        self.word(&Source::Syncer(link.clone())).map(|said| {
+            said.and_then(|said| match said {
+                Said::Syncer(status) => Ok(status),
+                Said::Arbiter(_) | Said::Writer(_) => Err(mixed_up(link.name())),
+            })
+        })
+    }
+
+    /// A link's writer.
+    pub fn writer(&self, link: &LinkKey) -> Word<WriterStatus> {
+        self.word(&Source::Writer(link.clone())).map(|said| {
+            said.and_then(|said| match said {
+                Said::Writer(status) => Ok(status),
+                Said::Arbiter(_) | Said::Syncer(_) => Err(mixed_up(link.name())),
+            })
+        })
+    }
+
+    /// How many changes a link's writer applies a second, about.
+    pub fn rate(&self, link: &LinkKey) -> Option<f64> {
+        let last = self.last.read().unwrap_or_else(PoisonError::into_inner);
+        last.get(&Source::Writer(link.clone()))
+            .and_then(|report| report.rate)
+    }
+
+    /// Asks until the token is cancelled.
+    pub async fn run(
+        self,
+        settings: Settings,
+        stores: Stores,
+        queues: Queues,
+        shutdown: CancellationToken,
+    ) {
+        loop {
+            let sources = sources(&settings, &stores);
+            self.forget_others(&sources);
+            let round = futures::stream::iter(sources)
+                .map(|(source, address)| async move { (ask(&source, &address).await, source) })
+                .buffer_unordered(AT_ONCE)
+                .for_each(|(said, source)| {
+                    if self.learn(&source, said, Instant::now()) {
+                        queues.send(concerned(&source, &stores));
+                    }
+                    std::future::ready(())
+                });
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = async { round.await; tokio::time::sleep(EVERY).await } => {}
+            }
+        }
+    }
+
+    fn forget_others(&self, sources: &BTreeMap<Source, String>) {
+        let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
+        last.retain(|source, _| sources.contains_key(source));
+    }
+
+    /// Takes in a word; whether those it concerns should look at once.
+    fn learn(&self, source: &Source, said: Result<Said, StatusError>, now: Instant) -> bool {
+        let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(report) = last.get_mut(source) else {
+            last.insert(
+                source.clone(),
+                Report {
+                    said,
+                    told: now,
+                    at: now,
+                    rate: None,
+                },
+            );
+            return true;
+        };
+        let news = differs(&report.said, &said)
+            || (report.said != said && now.duration_since(report.told) >= FIGURES_EVERY);
+        report.rate = rate(report, &said, now);
+        report.at = now;
+        report.said = said;
+        if news {
+            report.told = now;
+        }
+        news
+    }
+}
+
+/// Half of the old rate and half of that since the last word.
+fn rate(report: &Report, said: &Result<Said, StatusError>, now: Instant) -> Option<f64> {
+    let (Ok(Said::Writer(old)), Ok(Said::Writer(new))) = (&report.said, said) else {
+        return None;
+    };
+    let seconds = now.duration_since(report.at).as_secs_f64();
+    // A writer that was restarted may count anew.
+    let applied = new.ledger.applied.checked_sub(old.ledger.applied)?;
+    if seconds <= 0.0 {
+        return report.rate;
+    }
+    let latest = f64::from(u32::try_from(applied).unwrap_or(u32::MAX)) / seconds;
+    Some(
+        report
+            .rate
+            .map_or(latest, |before| f64::midpoint(before, latest)),
+    )
+}
+
+fn mixed_up(name: &str) -> StatusError {
+    StatusError::Answer {
+        address: name.to_owned(),
+        cause: "another process's status".to_owned(),
+    }
+}
+
+/// Whether more than figures differs.
+fn differs(old: &Result<Said, StatusError>, new: &Result<Said, StatusError>) -> bool {
+    match (old, new) {
+        (Ok(Said::Arbiter(old)), Ok(Said::Arbiter(new))) => {
+            old.session != new.session || member_words(old) != member_words(new)
+        }
+        (Ok(Said::Syncer(old)), Ok(Said::Syncer(new))) => {
+            (old.connected, &old.error) != (new.connected, &new.error)
+        }
+        (Ok(Said::Writer(old)), Ok(Said::Writer(new))) => {
+            (
+                old.phase,
+                &old.error,
+                old.ledger.conflicts,
+                old.snapshot.done,
+            ) != (
+                new.phase,
+                &new.error,
+                new.ledger.conflicts,
+                new.snapshot.done,
+            )
+        }
+        (Err(_), Err(_)) => false,
+        _ => true,
+    }
+}
+
+fn member_words(status: &ArbiterStatus) -> BTreeMap<&UnitKey, MemberStatus> {
+    let plain = |member: &MemberStatus| MemberStatus {
+        position: None,
+        lag_millis: None,
+        ..member.clone()
+    };
+    status
+        .units
+        .iter()
+        .map(|(unit, member)| (unit, plain(member)))
+        .collect()
+}
+
+async fn ask(source: &Source, address: &str) -> Result<Said, StatusError> {
+    match source {
+        Source::Arbiter(_) => http::status(address).await.map(Said::Arbiter),
+        Source::Syncer(_) => http::status(address).await.map(Said::Syncer),
+        Source::Writer(_) => http::status(address).await.map(Said::Writer),
+    }
+}
+
+/// Every process that runs, with its Service's address: that of a pod would need a look at pods.
+fn sources(settings: &Settings, stores: &Stores) -> BTreeMap<Source, String> {
+    let mut sources = BTreeMap::new();
+    for object in stores.idcs.state() {
+        let Ok(name) = IdcName::new(object.name_any()) else {
+            continue;
+        };
+        let service = idc::arbiter_name(&name);
+        if let Some(address) = address(&stores.services, &settings.namespace, &service) {
+            sources.insert(Source::Arbiter(name), address);
+        }
+    }
+    for object in stores.links.state() {
+        let namespace = object.namespace().unwrap_or_default();
+        let Ok(key) = LinkKey::new(&namespace, object.name_any()) else {
+            continue;
+        };
+        let names = link::Names::of(key.name());
+        let runs = |name: &str| {
+            find(&stores.deployments, &namespace, name)
+                .and_then(|found| found.spec.as_ref()?.replicas)
+                .is_some_and(|replicas| replicas > 0)
+        };
+        for (name, source) in [
+            (&names.syncer, Source::Syncer(key.clone())),
+            (&names.writer, Source::Writer(key.clone())),
+        ] {
+            if let Some(address) = address(&stores.services, &namespace, name)
+                && runs(name)
+            {
+                sources.insert(source, address);
+            }
+        }
+    }
+    sources
+}
+
+fn address(services: &Store<Service>, namespace: &str, name: &str) -> Option<String> {
+    let service = find(services, namespace, name)?;
+    let address = service.spec.as_ref()?.cluster_ip.clone()?;
+    match address.parse().ok()? {
+        std::net::IpAddr::V4(address) => Some(format!("{address}:{STATUS_PORT}")),
+        std::net::IpAddr::V6(address) => Some(format!("[{address}]:{STATUS_PORT}")),
+    }
+}
+
+fn concerned(source: &Source, stores: &Stores) -> Vec<Target> {
+    match source {
+        Source::Arbiter(idc) => triggers::arbiter(idc, stores),
+        Source::Syncer(link) | Source::Writer(link) => vec![Target::link(link)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{Ledger, LinkPhase, SnapshotProgress};
+
+    use super::*;
+
+    fn writer(phase: LinkPhase, applied: u64) -> Result<Said, StatusError> {
+        Ok(Said::Writer(WriterStatus {
+            link: "shop/orders-sh-bj".parse().unwrap(),
+            phase,
+            snapshot: SnapshotProgress::default(),
+            received: None,
+            applied: None,
+            lag_millis: Some(applied),
+            ledger: Ledger {
+                read: applied,
+                applied,
+                ..Ledger::default()
+            },
+            error: String::new(),
+        }))
+    }
+
+    #[test]
+    fn a_phase_is_told_at_once_and_figures_every_ten_seconds() {
+        let reports = Reports::default();
+        let source = Source::Writer("shop/orders-sh-bj".parse().unwrap());
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(reports.learn(&source, writer(LinkPhase::Streaming, 1), at(0)));
+        assert!(!reports.learn(&source, writer(LinkPhase::Streaming, 2), at(2)));
+        assert!(reports.learn(&source, writer(LinkPhase::Halted, 2), at(4)));
+        assert!(!reports.learn(&source, writer(LinkPhase::Halted, 3), at(12)));
+        assert!(reports.learn(&source, writer(LinkPhase::Halted, 4), at(14)));
+        // Nothing at all has changed: nothing is told, however long it lasts.
+        assert!(!reports.learn(&source, writer(LinkPhase::Halted, 4), at(500)));
+    }
+}

@@ -1,0 +1,207 @@
+//! Which custom resources a change concerns.
+
+use std::collections::BTreeSet;
+
+use crds::{DataRepair, Idc, Switchover, SyncLink, Unit};
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Resource, ResourceExt};
+use model::{IdcName, UnitKey};
+use topology::{Changes, TopologyState};
+
+use crate::queues::Target;
+use crate::stores::Stores;
+
+fn place(object: &impl ResourceExt) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// An Idc concerns itself, and the Units and links that name it.
+pub fn idc(idc: &Idc, stores: &Stores) -> Vec<Target> {
+    let name = idc.name_any();
+    let mut targets = vec![Target::Idc(name.clone())];
+    for unit in stores.units.state() {
+        if unit
+            .spec
+            .members
+            .iter()
+            .any(|member| member.idc.as_str() == name)
+        {
+            targets.extend(unit_and_links(&unit, stores));
+        }
+    }
+    targets
+}
+
+/// A Unit concerns itself, its links, requests about it, its IDCs (for the credentials and for
+/// their deletion), and Units that use the same server.
+pub fn unit(unit: &Unit, stores: &Stores) -> Vec<Target> {
+    let (namespace, name) = place(unit);
+    let mut targets = unit_and_links(unit, stores);
+    targets.extend(
+        unit.spec
+            .members
+            .iter()
+            .map(|member| Target::idc(&member.idc)),
+    );
+    targets.extend(switchovers_of(&namespace, &name, stores));
+    for other in stores.units.state() {
+        if shares_server(unit, &other) {
+            let (namespace, name) = place(&*other);
+            targets.push(Target::Unit(namespace, name));
+        }
+    }
+    targets
+}
+
+fn shares_server(unit: &Unit, other: &Unit) -> bool {
+    unit.spec.members.iter().any(|member| {
+        other.spec.members.iter().any(|theirs| {
+            theirs.endpoint.host == member.endpoint.host
+                && theirs.endpoint.port == member.endpoint.port
+        })
+    })
+}
+
+fn unit_and_links(unit: &Unit, stores: &Stores) -> Vec<Target> {
+    let (namespace, name) = place(unit);
+    let links = stores.links_of(&namespace, &name);
+    let mut targets = vec![Target::Unit(namespace.clone(), name)];
+    targets.extend(
+        links
+            .iter()
+            .map(|link| Target::Link(namespace.clone(), link.name_any())),
+    );
+    targets
+}
+
+fn switchovers_of(namespace: &str, unit: &str, stores: &Stores) -> Vec<Target> {
+    let found = stores.switchovers.state_filter(|switchover| {
+        switchover.namespace().as_deref() == Some(namespace) && switchover.spec.unit == unit
+    });
+    found
+        .iter()
+        .map(|switchover| Target::Switchover(namespace.to_owned(), switchover.name_any()))
+        .collect()
+}
+
+/// A SyncLink concerns itself and its Unit, whose health it is part of.
+pub fn link(link: &SyncLink, _: &Stores) -> Vec<Target> {
+    let (namespace, name) = place(link);
+    let unit = link
+        .spec
+        .unit
+        .clone()
+        .map(|unit| Target::Unit(namespace.clone(), unit));
+    let mut targets = vec![Target::Link(namespace, name)];
+    targets.extend(unit);
+    targets
+}
+
+/// A Switchover concerns itself.
+pub fn switchover(switchover: &Switchover, _: &Stores) -> Vec<Target> {
+    let (namespace, name) = place(switchover);
+    vec![Target::Switchover(namespace, name)]
+}
+
+/// A DataRepair concerns itself.
+pub fn repair(repair: &DataRepair, _: &Stores) -> Vec<Target> {
+    let (namespace, name) = place(repair);
+    vec![Target::Repair(namespace, name)]
+}
+
+/// What we made concerns whom it was made for.
+pub fn owned<K: Resource>(object: &K, _: &Stores) -> Vec<Target> {
+    Target::owner_of(object).into_iter().collect()
+}
+
+/// A Secret concerns the Units that name it and their arbiters; the transport's concerns all links.
+pub fn secret(secret: &Secret, stores: &Stores, transport: &(String, String)) -> Vec<Target> {
+    let (namespace, name) = place(secret);
+    if let Some(owner) = Target::owner_of(secret) {
+        return vec![owner];
+    }
+    if (&namespace, &name) == (&transport.0, &transport.1) {
+        let links = stores.links.state();
+        return links
+            .iter()
+            .map(|link| Target::Link(link.namespace().unwrap_or_default(), link.name_any()))
+            .collect();
+    }
+    let users = stores.units.state_filter(|unit| {
+        unit.namespace().as_deref() == Some(namespace.as_str()) && uses(unit, &name)
+    });
+    let mut targets = Vec::new();
+    for unit in users {
+        targets.extend(unit_and_links(&unit, stores));
+        targets.extend(
+            unit.spec
+                .members
+                .iter()
+                .map(|member| Target::idc(&member.idc)),
+        );
+    }
+    targets
+}
+
+fn uses(unit: &Unit, secret: &str) -> bool {
+    unit.spec.members.iter().any(|member| {
+        member.credentials_secret == secret
+            || member.endpoint.tls.ca_secret.as_deref() == Some(secret)
+    })
+}
+
+/// A change in etcd concerns the Units it speaks of, their links, requests and IDCs; a change of
+/// sessions concerns every Unit, since its members' arbiters came or went.
+pub fn etcd(changes: &Changes, state: &TopologyState, stores: &Stores) -> BTreeSet<Target> {
+    let mut targets = BTreeSet::new();
+    if changes.listed {
+        targets.extend(stores.everything());
+    }
+    if changes.idcs || changes.sessions || changes.listed {
+        targets.extend(
+            stores
+                .idcs
+                .state()
+                .iter()
+                .map(|idc| Target::Idc(idc.name_any())),
+        );
+    }
+    if changes.sessions {
+        targets.extend(state.unit_keys().map(Target::unit));
+    }
+    for key in &changes.units {
+        targets.extend(unit_by_key(key, stores));
+    }
+    targets
+}
+
+fn unit_by_key(key: &UnitKey, stores: &Stores) -> Vec<Target> {
+    let mut targets = vec![Target::unit(key)];
+    let links = stores.links_of(key.namespace(), key.name());
+    targets.extend(
+        links
+            .iter()
+            .map(|link| Target::Link(key.namespace().to_owned(), link.name_any())),
+    );
+    targets.extend(switchovers_of(key.namespace(), key.name(), stores));
+    if let Some(unit) = stores.unit(key) {
+        targets.extend(
+            unit.spec
+                .members
+                .iter()
+                .map(|member| Target::idc(&member.idc)),
+        );
+    }
+    targets
+}
+
+/// A new word from an arbiter concerns its Idc and the Units with a member there.
+pub fn arbiter(idc: &IdcName, stores: &Stores) -> Vec<Target> {
+    let mut targets = vec![Target::idc(idc)];
+    for unit in stores.units.state() {
+        if unit.spec.member(idc).is_some() {
+            targets.extend(unit_and_links(&unit, stores));
+        }
+    }
+    targets
+}

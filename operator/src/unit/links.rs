@@ -1,0 +1,55 @@
+//! The SyncLinks of a Unit's mesh: a pure function of its spec.
+
+use crds::names::mesh_link;
+use crds::{LinkLayout, LinkSource, LinkTarget, SyncLink, SyncLinkSpec, Unit};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use model::UnitKey;
+
+use crate::resources::{MANAGED_BY, labels, owner};
+
+/// A SyncLink from each member to each other one.
+pub fn plan(unit: &Unit, key: &UnitKey) -> Vec<SyncLink> {
+    if unit.spec.links == LinkLayout::None {
+        return Vec::new();
+    }
+    let members = &unit.spec.members;
+    let pairs = members.iter().flat_map(|source| {
+        members
+            .iter()
+            .filter(move |target| target.idc != source.idc)
+            .map(move |target| (&source.idc, &target.idc))
+    });
+    pairs
+        .map(|(source, target)| SyncLink {
+            metadata: ObjectMeta {
+                name: Some(mesh_link(key.name(), source, target)),
+                namespace: Some(key.namespace().to_owned()),
+                labels: Some(labels([
+                    MANAGED_BY,
+                    ("app.kubernetes.io/name", "multiactive"),
+                    ("multiactive.dev/unit", key.name()),
+                ])),
+                owner_references: Some(vec![owner(unit)]),
+                ..ObjectMeta::default()
+            },
+            spec: SyncLinkSpec {
+                unit: Some(key.name().to_owned()),
+                source: LinkSource {
+                    idc: source.clone(),
+                    endpoint: None,
+                    credentials_secret: None,
+                },
+                target: LinkTarget {
+                    idc: Some(target.clone()),
+                    endpoint: None,
+                    credentials_secret: None,
+                    kafka: None,
+                },
+                options: unit.spec.link_template.clone().unwrap_or_default(),
+                // Left out of what is applied, so that a person may suspend a link of a mesh.
+                suspended: false,
+            },
+            status: None,
+        })
+        .collect()
+}

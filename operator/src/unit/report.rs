@@ -1,0 +1,305 @@
+//! What a Unit's status says: a pure function of what was observed.
+
+use std::collections::BTreeMap;
+
+use crds::{
+    Duration, LastTransition, LinkPhase, MemberRole, MemberSummary, Unit, UnitPhase, UnitStatus,
+    condition, merge_conditions,
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use model::{IdcName, MemberStatus, Receipt, TransitionKind, UnitKey, UnitState};
+
+use super::conditions;
+use super::routing::open_primary;
+use super::validate::Problem;
+use crate::cluster::Notice;
+use crate::coordination::UnitView;
+
+/// What the arbiter of a member says: not asked yet, does not answer, does not know the Unit, or
+/// knows this of its member.
+pub type MemberWord = Option<Result<Option<MemberStatus>, String>>;
+
+/// What was observed.
+pub struct Facts<'a> {
+    /// The Unit.
+    pub unit: &'a Unit,
+    /// Its name.
+    pub key: &'a UnitKey,
+    /// Why its spec does not take effect.
+    pub problems: &'a [Problem],
+    /// What failed when it was brought to where it should be.
+    pub failure: Option<String>,
+    /// etcd.
+    pub view: UnitView,
+    /// The members' arbiters.
+    pub words: BTreeMap<IdcName, MemberWord>,
+    /// Its links.
+    pub links: Vec<LinkFacts>,
+    /// The receipt of the current epoch, if it was just read.
+    pub receipt: Option<Receipt>,
+    /// Servers that cannot be led to.
+    pub unresolved: Vec<String>,
+}
+
+/// A link of the Unit, as its own status tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkFacts {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub phase: Option<LinkPhase>,
+    /// Whether it is Ready, and the message.
+    pub ready: Option<(bool, String)>,
+}
+
+impl Facts<'_> {
+    /// etcd's part, once seen.
+    pub fn state(&self) -> Option<&UnitState> {
+        self.view.state.as_ref()
+    }
+
+    /// What the arbiter of an IDC says of its member.
+    pub fn member(&self, idc: &IdcName) -> Option<&MemberStatus> {
+        match self.words.get(idc) {
+            Some(Some(Ok(Some(member)))) => Some(member),
+            _ => None,
+        }
+    }
+}
+
+/// A copy older than this is not led to by `-ro`.
+pub fn readable_lag(unit: &Unit) -> Duration {
+    let check = unit.spec.health_checks.replication.as_ref();
+    check.map_or(Duration::from_secs(30), |check| check.max_lag)
+}
+
+/// The status.
+pub fn status(facts: &Facts<'_>, now: Timestamp) -> UnitStatus {
+    let unit = facts.unit;
+    let old = unit.status.clone().unwrap_or_default();
+    let verdicts = conditions::verdicts(facts);
+    let generation = unit.metadata.generation;
+    let conditions = merge_conditions(&old.conditions, &verdicts, generation, now);
+    let Some(state) = facts.state() else {
+        // Nothing is known of etcd, so what was known stays.
+        return UnitStatus {
+            observed_generation: generation,
+            conditions,
+            ..old
+        };
+    };
+    let members = members(facts, state);
+    UnitStatus {
+        observed_generation: generation,
+        phase: Some(phase(facts, state)),
+        primary: open_primary(state).cloned(),
+        epoch: state.epoch.as_ref().map(|epoch| epoch.value.epoch.0),
+        lag: members.iter().filter_map(|member| member.lag).max(),
+        members,
+        last_transition: facts
+            .receipt
+            .as_ref()
+            .map(|receipt| transition(facts.key, receipt))
+            .or(old.last_transition),
+        conditions,
+    }
+}
+
+/// Where the Unit stands.
+pub fn phase(facts: &Facts<'_>, state: &UnitState) -> UnitPhase {
+    let under_way = state
+        .intent
+        .as_ref()
+        .is_some_and(|intent| !intent.value.phase.is_final());
+    if facts.unit.spec.paused {
+        UnitPhase::Paused
+    } else if under_way {
+        UnitPhase::SwitchingOver
+    } else if open_primary(state).is_some() {
+        UnitPhase::Ready
+    } else if state.primary.is_some() || may_still_elect(state) {
+        UnitPhase::Electing
+    } else {
+        UnitPhase::NoPrimary
+    }
+}
+
+/// Whether a primary may come about without anybody being asked: the first one, or the last holder
+/// taking its epoch up again.
+fn may_still_elect(state: &UnitState) -> bool {
+    if state.unit.is_none() {
+        return false;
+    }
+    match &state.epoch {
+        None => true,
+        Some(epoch) => state
+            .members
+            .get(&epoch.value.idc)
+            .is_some_and(|record| record.value.reachable && record.value.preflight_passed),
+    }
+}
+
+fn members(facts: &Facts<'_>, state: &UnitState) -> Vec<MemberSummary> {
+    let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
+    let summarise = |idc: &IdcName| {
+        let said = facts.member(idc);
+        let record = state.members.get(idc).map(|record| &record.value);
+        let role = if holder == Some(idc) {
+            MemberRole::Primary
+        } else if record.is_some_and(|record| record.preflight_passed) {
+            MemberRole::Replica
+        } else {
+            MemberRole::Unknown
+        };
+        MemberSummary {
+            idc: idc.clone(),
+            role,
+            writable: said.filter(|said| said.reachable).map(|said| said.writable),
+            position: said.and_then(|said| Some(said.position.as_ref()?.to_string())),
+            lag: said
+                .and_then(|said| said.lag_millis)
+                .map(Duration::from_millis),
+            stranded_transactions: None,
+            message: message(facts, idc),
+        }
+    };
+    facts
+        .unit
+        .spec
+        .members
+        .iter()
+        .map(|member| summarise(&member.idc))
+        .collect()
+}
+
+/// What is worth saying of a member; nothing while all is well.
+fn message(facts: &Facts<'_>, idc: &IdcName) -> Option<String> {
+    match facts.words.get(idc) {
+        Some(Some(Ok(Some(member)))) => {
+            (!member.message.is_empty()).then(|| member.message.clone())
+        }
+        Some(Some(Err(error))) => Some(format!("The arbiter of {idc} does not answer: {error}")),
+        _ => None,
+    }
+}
+
+/// A receipt as people read it.
+fn transition(key: &UnitKey, receipt: &Receipt) -> LastTransition {
+    LastTransition {
+        kind: kind_name(receipt.kind).to_owned(),
+        from: receipt.from.clone(),
+        to: receipt.to.clone(),
+        epoch: receipt.epoch.0,
+        reason: receipt.reason.clone(),
+        message: receipt.message.clone(),
+        at: Time(
+            Timestamp::from_second(receipt.opened_at.as_second()).unwrap_or(receipt.opened_at),
+        ),
+        write_pause: receipt.write_pause_millis.map(Duration::from_millis),
+        receipt: format!(
+            "mactl receipt {} {} -n {}",
+            key.name(),
+            receipt.epoch,
+            key.namespace()
+        ),
+    }
+}
+
+/// The name of a kind of transition.
+pub fn kind_name(kind: TransitionKind) -> &'static str {
+    match kind {
+        TransitionKind::First => "First",
+        TransitionKind::Switchover => "Switchover",
+        TransitionKind::Failover => "Failover",
+        TransitionKind::Retake => "Retake",
+    }
+}
+
+/// Whether a new status is worth a write: whatever is more than a figure at once, figures beyond
+/// a tolerance when their time has come, positions never by themselves.
+pub fn worth_writing(old: &UnitStatus, new: &UnitStatus, figures_due: bool) -> bool {
+    let words = |status: &UnitStatus| {
+        let mut status = status.clone();
+        status.lag = None;
+        for member in &mut status.members {
+            member.lag = None;
+            member.position = None;
+        }
+        status
+    };
+    let figures = |status: &UnitStatus| {
+        let members = status.members.iter().map(|member| lag_class(member.lag));
+        (lag_class(status.lag), members.collect::<Vec<_>>())
+    };
+    words(old) != words(new) || (figures_due && figures(old) != figures(new))
+}
+
+/// Lags in classes that double: below a second, two, four, ... seconds.
+pub fn lag_class(lag: Option<Duration>) -> Option<u32> {
+    lag.map(|lag| {
+        (lag.as_millis() / 1000)
+            .checked_ilog2()
+            .map_or(0, |class| class + 1)
+    })
+}
+
+/// What is worth an Event.
+pub fn notices(old: &UnitStatus, new: &UnitStatus) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    let mut say = |warning, reason: &str, note: String| {
+        notices.push(Notice {
+            warning,
+            reason: reason.to_owned(),
+            note,
+        });
+    };
+    if let Some(primary) = &new.primary
+        && (old.primary.as_ref() != Some(primary) || old.epoch != new.epoch)
+    {
+        let epoch = new.epoch.unwrap_or_default();
+        say(
+            false,
+            "PrimaryOpen",
+            format!("{primary} takes the writes, epoch {epoch}."),
+        );
+    }
+    if let (Some(primary), None) = (&old.primary, &new.primary) {
+        say(
+            true,
+            "PrimaryGone",
+            format!("{primary} does not take the writes any more."),
+        );
+    }
+    if let Some(transition) = &new.last_transition
+        && old.last_transition.as_ref() != Some(transition)
+    {
+        let pause = transition
+            .write_pause
+            .map_or_else(String::new, |pause| format!(" Writes stopped for {pause}."));
+        let note = format!(
+            "{}{pause} See `{}`.",
+            transition.message, transition.receipt
+        );
+        say(false, &transition.kind, note);
+    }
+    if new.phase == Some(UnitPhase::NoPrimary) && old.phase != Some(UnitPhase::NoPrimary) {
+        let ready = condition(&new.conditions, "Ready");
+        let note = ready.map(|ready| ready.message.clone()).unwrap_or_default();
+        say(true, "NoPrimary", note);
+    }
+    for kind in ["PreflightPassed", "Degraded"] {
+        let bad = if kind == "Degraded" { "True" } else { "False" };
+        let Some(after) = condition(&new.conditions, kind) else {
+            continue;
+        };
+        let before = condition(&old.conditions, kind);
+        let known = before.is_some_and(|before| {
+            (&before.status, &before.reason) == (&after.status, &after.reason)
+        });
+        if after.status == bad && !known {
+            say(true, &after.reason, after.message.clone());
+        }
+    }
+    notices
+}

@@ -1,0 +1,240 @@
+//! What is wrong with a Unit that only a look at other objects shows: a pure function.
+
+use std::collections::BTreeMap;
+
+use crds::{IdcRole, Member, Unit};
+use jiff::Timestamp;
+use kube::ResourceExt;
+use model::{IdcName, UnitKey};
+
+use crate::link::unsupported_options;
+
+/// Something that keeps a Unit from being started, or its changed spec from taking effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// The object, the value and the fix.
+    pub message: String,
+}
+
+impl Problem {
+    /// A problem.
+    pub fn new(reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// All problems in one text.
+pub fn describe(problems: &[Problem]) -> String {
+    let messages: Vec<&str> = problems
+        .iter()
+        .map(|problem| problem.message.as_str())
+        .collect();
+    messages.join(" ")
+}
+
+/// Another Unit, as far as it matters here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Its name.
+    pub key: UnitKey,
+    /// When it was made: the older Unit keeps a server that both name.
+    pub created: Option<Timestamp>,
+    /// Its servers.
+    pub servers: Vec<(String, u16)>,
+}
+
+/// What other objects there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// The Idcs.
+    pub idcs: BTreeMap<IdcName, IdcRole>,
+    /// The other Units.
+    pub units: Vec<Neighbour>,
+    /// The Secrets of the Unit's namespace that it names: for each that exists, its keys and
+    /// whether there is anything under them.
+    pub secrets: BTreeMap<String, BTreeMap<String, bool>>,
+}
+
+/// Every problem of a Unit, in the order of its spec.
+pub fn validate(unit: &Unit, key: &UnitKey, around: &Surroundings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (place, member) in unit.spec.members.iter().enumerate() {
+        idc(place, member, around, &mut problems);
+        server(unit, key, member, around, &mut problems);
+        secrets(key, place, member, around, &mut problems);
+        if unit.spec.routing.service {
+            routable(place, member, &mut problems);
+        }
+    }
+    if unit.spec.health_checks.http.is_some() {
+        problems.push(Problem::new(
+            "NotSupportedYet",
+            "spec.healthChecks.http is not supported yet: remove it; the SQL heartbeat decides.",
+        ));
+    }
+    if let Some(template) = &unit.spec.link_template {
+        for field in unsupported_options(template) {
+            problems.push(Problem::new(
+                "NotSupportedYet",
+                format!("spec.linkTemplate.{field}"),
+            ));
+        }
+    }
+    problems
+}
+
+fn idc(place: usize, member: &Member, around: &Surroundings, problems: &mut Vec<Problem>) {
+    match around.idcs.get(&member.idc) {
+        Some(IdcRole::Data) => {}
+        Some(IdcRole::Witness) => problems.push(Problem::new(
+            "WitnessAsMember",
+            format!(
+                "spec.members[{place}].idc is {:?}, but Idc {} has spec.role Witness and holds no \
+                 copies: choose a data IDC, or set the Idc's spec.role to Data.",
+                member.idc.as_str(),
+                member.idc
+            ),
+        )),
+        None => {
+            let known: Vec<&str> = around.idcs.keys().map(IdcName::as_str).collect();
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            problems.push(Problem::new(
+                "UnknownIdc",
+                format!(
+                    "spec.members[{place}].idc is {:?}, but there is no Idc of that name (there \
+                     are: {known}): correct the name, or apply an Idc {}.",
+                    member.idc.as_str(),
+                    member.idc
+                ),
+            ));
+        }
+    }
+}
+
+fn server(
+    unit: &Unit,
+    key: &UnitKey,
+    member: &Member,
+    around: &Surroundings,
+    problems: &mut Vec<Problem>,
+) {
+    let ours = (member.endpoint.host.clone(), member.endpoint.port);
+    let age = |created: Option<Timestamp>, key: &UnitKey| (created, key.clone());
+    let created = unit.creation_timestamp().map(|time| time.0);
+    for other in &around.units {
+        let older = age(other.created, &other.key) < age(created, key);
+        if older && other.servers.contains(&ours) {
+            problems.push(Problem::new(
+                "ServerInUse",
+                format!(
+                    "member {} has the server {}:{}, which Unit {} owns already. read_only is a \
+                     setting of a whole server, so each Unit needs servers of its own: give this \
+                     member another endpoint, or add the databases to Unit {}.",
+                    member.idc, ours.0, ours.1, other.key, other.key
+                ),
+            ));
+        }
+    }
+}
+
+fn secrets(
+    key: &UnitKey,
+    place: usize,
+    member: &Member,
+    around: &Surroundings,
+    problems: &mut Vec<Problem>,
+) {
+    let namespace = key.namespace();
+    let account = &member.credentials_secret;
+    match around.secrets.get(account) {
+        None => problems.push(Problem::new(
+            "MissingSecret",
+            format!(
+                "Secret {namespace}/{account} does not exist; spec.members[{place}] ({}) takes its \
+                 account from it. Create it: kubectl create secret generic {account} --namespace \
+                 {namespace} --from-literal=username=... --from-literal=password=...",
+                member.idc
+            ),
+        )),
+        Some(keys) => {
+            for wanted in ["username", "password"] {
+                if !keys.get(wanted).copied().unwrap_or(false) {
+                    problems.push(missing_key(namespace, account, wanted, keys));
+                }
+            }
+        }
+    }
+    let Some(ca) = &member.endpoint.tls.ca_secret else {
+        return;
+    };
+    match around.secrets.get(ca) {
+        None => problems.push(Problem::new(
+            "MissingSecret",
+            format!(
+                "Secret {namespace}/{ca} does not exist; \
+                 spec.members[{place}].endpoint.tls.caSecret ({}) names it. Create it: kubectl \
+                 create secret generic {ca} --namespace {namespace} --from-file=ca.crt",
+                member.idc
+            ),
+        )),
+        Some(keys) if !keys.get("ca.crt").copied().unwrap_or(false) => {
+            problems.push(missing_key(namespace, ca, "ca.crt", keys));
+        }
+        Some(_) => {}
+    }
+}
+
+fn missing_key(
+    namespace: &str,
+    secret: &str,
+    wanted: &str,
+    keys: &BTreeMap<String, bool>,
+) -> Problem {
+    let present: Vec<&str> = keys.keys().map(String::as_str).collect();
+    let state = if keys.contains_key(wanted) {
+        format!("Secret {namespace}/{secret} has nothing under the key {wanted}")
+    } else {
+        let present = if present.is_empty() {
+            "none".to_owned()
+        } else {
+            present.join(", ")
+        };
+        format!("Secret {namespace}/{secret} has no key {wanted} (it has: {present})")
+    };
+    Problem::new("InvalidSecret", format!("{state}: put it in."))
+}
+
+/// Kubernetes refuses such addresses in EndpointSlices, and in a pod they mean the pod itself.
+fn routable(place: usize, member: &Member, problems: &mut Vec<Problem>) {
+    let host = &member.endpoint.host;
+    let local = host == "localhost"
+        || host.parse::<std::net::IpAddr>().is_ok_and(|address| {
+            address.is_loopback() || address.is_unspecified() || is_link_local(address)
+        });
+    if local {
+        problems.push(Problem::new(
+            "LocalEndpoint",
+            format!(
+                "spec.members[{place}].endpoint.host is {host:?}, which means each pod itself and \
+                 not a server of IDC {}: give an address that pods of every IDC reach.",
+                member.idc
+            ),
+        ));
+    }
+}
+
+fn is_link_local(address: std::net::IpAddr) -> bool {
+    match address {
+        std::net::IpAddr::V4(address) => address.is_link_local(),
+        std::net::IpAddr::V6(address) => address.is_unicast_link_local(),
+    }
+}
