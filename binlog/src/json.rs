@@ -232,40 +232,22 @@ fn opaque(input: &mut Input, out: &mut String) -> Result<(), Defect> {
 }
 
 /// The shortest digits that read back as the same number, in the layout that the server chooses:
-/// plain if the point lies within 15 digits and the text within 22 characters, else with an
-/// exponent. A whole number in plain layout ends in `.0`.
+/// plain if the point lies within 15 digits, else with an exponent. A whole number in plain layout
+/// ends in `.0`.
 pub fn double(number: f64) -> String {
     const MOST_PLAIN_DIGITS: i32 = 15;
-    const WIDTH: i32 = 22;
     if number == 0.0 {
-        return if number.is_sign_negative() {
-            "-0.0"
-        } else {
-            "0.0"
-        }
-        .to_owned();
+        return if number.is_sign_negative() { "-0.0" } else { "0.0" }.to_owned();
     }
     // Rust prints the shortest digits too, as d.ddde±x.
     let scientific = format!("{:e}", number.abs());
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let digits: String = mantissa
-        .chars()
-        .filter(|character| *character != '.')
-        .collect();
+    let digits: String = mantissa.chars().filter(|character| *character != '.').collect();
     let exponent: i32 = exponent.parse().unwrap_or(0);
     // Where the point is, counted from the first digit.
     let point = exponent + 1;
-    let count = i32::try_from(digits.len()).unwrap_or(WIDTH);
-    let width = if number < 0.0 { WIDTH - 1 } else { WIDTH };
-    let plain_length = if point <= 0 {
-        count - point + 2
-    } else if point < count {
-        count + 1
-    } else {
-        point
-    };
-    let far = !(-MOST_PLAIN_DIGITS + 1..=MOST_PLAIN_DIGITS).contains(&point);
-    let body = if far || plain_length > width {
+    let count = i32::try_from(digits.len()).unwrap_or(MOST_PLAIN_DIGITS);
+    let body = if !(-MOST_PLAIN_DIGITS + 1..=MOST_PLAIN_DIGITS).contains(&point) {
         let (first, rest) = digits.split_at(1);
         let dot = if rest.is_empty() { "" } else { "." };
         format!("{first}{dot}{rest}e{exponent}")
@@ -275,14 +257,33 @@ pub fn double(number: f64) -> String {
         let (whole, rest) = digits.split_at(point.unsigned_abs() as usize);
         format!("{whole}.{rest}")
     } else {
-        format!(
-            "{digits}{}.0",
-            "0".repeat((point - count).unsigned_abs() as usize)
-        )
+        format!("{digits}{}.0", "0".repeat((point - count).unsigned_abs() as usize))
     };
-    if number < 0.0 {
-        format!("-{body}")
-    } else {
-        body
+    if number < 0.0 { format!("-{body}") } else { body }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As MySQL 9.7 prints them.
+    #[test]
+    fn doubles_look_as_the_server_prints_them() {
+        let cases = [
+            (1.0, "1.0"),
+            (-0.0, "-0.0"),
+            (0.1, "0.1"),
+            (1e15, "1e15"),
+            (1e14, "100000000000000.0"),
+            (1e20, "1e20"),
+            (1e-20, "1e-20"),
+            (-6.257273961156123e-5, "-0.00006257273961156123"),
+            (3.245378534372523e-15, "0.000000000000003245378534372523"),
+            (f64::MAX, "1.7976931348623157e308"),
+            (5e-324, "5e-324"),
+        ];
+        for (number, expected) in cases {
+            assert_eq!(double(number), expected);
+        }
     }
 }

@@ -387,6 +387,7 @@ fn is_numeric(kind: ColumnKind) -> bool {
             | Kind::Decimal
             | Kind::Float
             | Kind::Double
+            | Kind::Year
     )
 }
 
@@ -467,7 +468,8 @@ fn column_of(
             let byte = optional.signedness.get(place / 8).copied();
             let byte =
                 byte.ok_or_else(|| Defect::from("a number is neither signed nor unsigned"))?;
-            column.unsigned = byte & (0x80 >> (place % 8)) != 0;
+            // YEAR takes part in the bits, and has no sign to tell.
+            column.unsigned = byte & (0x80 >> (place % 8)) != 0 && kind != ColumnKind::Year;
         }
         ColumnKind::Char | ColumnKind::VarChar | ColumnKind::Blob => {
             let place = next(&mut places.strings);

@@ -37,7 +37,7 @@ use crate::status::StatusBoard;
 /// Reads one link's source and serves its transactions to the link's writer.
 #[derive(Debug, Parser)]
 #[command(name = "syncer", version)]
-struct Options {
+struct SyncerOptions {
     #[command(flatten)]
     process: process::Options,
     /// The link's settings, JSON.
@@ -56,7 +56,7 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = SyncerOptions::parse();
     match run(&options).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn run(options: &Options) -> anyhow::Result<()> {
+async fn run(options: &SyncerOptions) -> anyhow::Result<()> {
     let process = Process::start(&options.process, "syncer").await?;
     let shared = Arc::new(shared(options)?);
     process.registry(|registry| shared.metrics.register(registry));
@@ -94,7 +94,7 @@ async fn run(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn shared(options: &Options) -> anyhow::Result<Shared> {
+fn shared(options: &SyncerOptions) -> anyhow::Result<Shared> {
     let path = options.link.display();
     let text =
         std::fs::read(&options.link).with_context(|| format!("cannot read {path} (--link)"))?;
@@ -142,4 +142,14 @@ fn read_credentials(directory: &Path) -> anyhow::Result<Credentials> {
         password: line(read("password")?),
         ca,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_options_are_sound() {
+        super::SyncerOptions::command().debug_assert();
+    }
 }
