@@ -75,9 +75,8 @@ impl ReconcileError {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Cluster(error) => error.category(),
-            Self::Topology(error) => error.category(),
+            Self::Topology(error) | Self::Commit(CommitError::Unknown(error)) => error.category(),
             Self::Commit(CommitError::Lost { .. }) => "lost",
-            Self::Commit(CommitError::Unknown(error)) => error.category(),
             Self::Identity(_) => "identity",
             Self::Json { .. } => "json",
         }

@@ -36,7 +36,7 @@ use crate::context::{Context, Failures, run};
 use crate::coordination::Coordination;
 use crate::leader::{Candidate, Leadership};
 use crate::metrics::Metrics;
-use crate::options::{Images, Options, Settings};
+use crate::options::{Arguments, Images, Settings};
 use crate::pace::Pace;
 use crate::queues::queues;
 use crate::reports::Reports;
@@ -45,7 +45,7 @@ use crate::stores::Stores;
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let options = Options::parse();
+    let options = Arguments::parse();
     let process = Process::start(&options.process, "operator").await?;
     let result = work(&options, &process).await;
     if let Err(error) = &result {
@@ -55,7 +55,7 @@ async fn main() -> anyhow::Result<()> {
     result
 }
 
-async fn work(options: &Options, process: &Process) -> anyhow::Result<()> {
+async fn work(options: &Arguments, process: &Process) -> anyhow::Result<()> {
     options.check()?;
     let settings = options.settings(Images::read(&options.images)?);
     // Several TLS libraries could be in one program, so the one in use is named.

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::Parser;
 use model::IdcName;
 
+// The name differs from `process::Options`, since clap names a group after each.
 /// Turns Idcs, Units, SyncLinks and Switchovers into pods, routing and the topology in etcd.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "operator", version)]
-pub struct Options {
+pub struct Arguments {
     /// The coordination etcd: URLs of its members, separated by commas.
     #[arg(
         long,
@@ -78,7 +79,7 @@ pub enum OptionsError {
     ClusterPerIdc(IdcName),
 }
 
-impl Options {
+impl Arguments {
     /// Refuses what cannot work.
     pub fn check(&self) -> Result<(), OptionsError> {
         if self.lease_duration < SHORTEST_LEASE {
@@ -160,13 +161,13 @@ fn default_holder() -> String {
 mod tests {
     use super::*;
 
-    fn parse(arguments: &[&str]) -> Options {
+    fn parse(arguments: &[&str]) -> Arguments {
         let base = [
             "operator",
             "--etcd-endpoints=http://a:2379,http://b:2379",
             "--images=/x",
         ];
-        Options::parse_from(base.iter().chain(arguments))
+        Arguments::parse_from(base.iter().chain(arguments))
     }
 
     #[test]

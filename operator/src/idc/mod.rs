@@ -56,19 +56,19 @@ async fn act(idc: &Idc, name: &IdcName, context: &Context) -> Result<(), Reconci
         secret.as_deref(),
     );
     apply(
-        plan::plan(idc, name, &context.settings, &credentials),
+        Box::new(plan::plan(idc, name, &context.settings, &credentials)),
         context,
     )
     .await
 }
 
-async fn apply(plan: IdcPlan, context: &Context) -> Result<(), ReconcileError> {
+async fn apply(plan: Box<IdcPlan>, context: &Context) -> Result<(), ReconcileError> {
     let IdcPlan {
         account,
         secret,
         service,
         deployment,
-    } = plan;
+    } = *plan;
     let (cluster, stores) = (&context.cluster, &context.stores);
     cluster.apply(&stores.accounts, account, MANAGER).await?;
     cluster.apply(&stores.secrets, secret, MANAGER).await?;

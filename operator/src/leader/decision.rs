@@ -76,7 +76,7 @@ pub fn decide(me: &str, seen: Option<Seen>, memory: &mut Option<Memory>, now: Mo
 
 /// Until when a holder whose renewal was sent at this moment, and then acknowledged, may act.
 pub fn deadline(sent: Moment) -> Moment {
-    sent + LEASE - MARGIN
+    sent + LEASE.saturating_sub(MARGIN)
 }
 
 #[cfg(test)]

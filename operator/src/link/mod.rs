@@ -39,28 +39,14 @@ pub async fn reconcile(
         return Ok(Action::await_change());
     }
     let key = LinkKey::new(link.namespace().unwrap_or_default(), link.name_any())?;
-    let unit = link
-        .spec
-        .unit
-        .as_deref()
-        .and_then(|unit| find(&context.stores.units, key.namespace(), unit));
+    let unit_name = link.spec.unit.as_deref();
+    let unit = unit_name.and_then(|unit| find(&context.stores.units, key.namespace(), unit));
     let transport = find(
         &context.stores.secrets,
         &context.settings.namespace,
         &context.settings.transport_secret,
     );
-    let around = Surroundings {
-        unit: unit.as_deref(),
-        units: names_of_units(&key, &context),
-        twins: twins(&link, &key, &context),
-        transport: (
-            format!(
-                "{}/{}",
-                context.settings.namespace, context.settings.transport_secret
-            ),
-            transport.as_deref().map(keys),
-        ),
-    };
+    let around = surroundings(&link, &key, unit.as_deref(), transport.as_deref(), &context);
     let mut facts = Facts {
         link: &link,
         problems: &[],
@@ -78,16 +64,15 @@ pub async fn reconcile(
         Err(found) => problems = found,
         Ok(ends) => {
             facts.waits = waits(&ends, &key, &context);
-            match act(
+            let acted = act(
                 &link,
                 &key,
                 ends,
                 &mut facts,
                 transport.as_deref(),
                 &context,
-            )
-            .await
-            {
+            );
+            match Box::pin(acted).await {
                 Ok(()) => {}
                 Err(ReconcileError::Cluster(error @ ClusterError::Foreign { .. })) => {
                     problems.push(Problem::new("NameTaken", format!("{error}.")));
@@ -105,6 +90,25 @@ pub async fn reconcile(
     match failed {
         Some(error) => Err(error),
         None => Ok(again.map_or_else(Action::await_change, Action::requeue)),
+    }
+}
+
+fn surroundings<'a>(
+    link: &SyncLink,
+    key: &LinkKey,
+    unit: Option<&'a crds::Unit>,
+    transport: Option<&Secret>,
+    context: &Context,
+) -> Surroundings<'a> {
+    let settings = &context.settings;
+    Surroundings {
+        unit,
+        units: names_of_units(key, context),
+        twins: twins(link, key, context),
+        transport: (
+            format!("{}/{}", settings.namespace, settings.transport_secret),
+            transport.map(keys),
+        ),
     }
 }
 
@@ -164,17 +168,17 @@ async fn act(
         what: "a link's settings",
         source,
     })?;
-    apply(plan, context).await
+    Box::pin(apply(Box::new(plan), context)).await
 }
 
-async fn apply(plan: LinkPlan, context: &Context) -> Result<(), ReconcileError> {
+async fn apply(plan: Box<LinkPlan>, context: &Context) -> Result<(), ReconcileError> {
     let LinkPlan {
         config,
         transport,
         accounts,
         services,
         deployments,
-    } = plan;
+    } = *plan;
     let (cluster, stores) = (&context.cluster, &context.stores);
     cluster.apply(&stores.config_maps, config, MANAGER).await?;
     cluster.apply(&stores.secrets, transport, MANAGER).await?;

@@ -43,13 +43,13 @@ pub fn service_name(key: &UnitKey, purpose: &str) -> String {
     format!("{}-{purpose}", key.name())
 }
 
-/// Plans routing. `stale` tells of copies that are too old to be read.
+/// Plans routing. `too_old` tells of copies that are too old to be read.
 pub fn plan(
     unit: &Unit,
     key: &UnitKey,
     state: &UnitState,
     resolve: impl Fn(&str) -> Resolution,
-    stale: &BTreeSet<IdcName>,
+    too_old: &BTreeSet<IdcName>,
 ) -> RoutingPlan {
     let mut plan = RoutingPlan::default();
     if !unit.spec.routing.service {
@@ -62,7 +62,7 @@ pub fn plan(
     let writers = service_name(key, "rw");
     plan.add(unit, key, &writers, &writers, primary, &resolve);
 
-    let readable = readers(unit, state, primary, stale);
+    let readable = readers(unit, state, primary, too_old);
     let readers = service_name(key, "ro");
     for member in &unit.spec.members {
         // Ports may differ between members, and a slice has one port for all its endpoints.
@@ -78,7 +78,7 @@ fn readers(
     unit: &Unit,
     state: &UnitState,
     primary: Option<&Member>,
-    stale: &BTreeSet<IdcName>,
+    too_old: &BTreeSet<IdcName>,
 ) -> BTreeSet<IdcName> {
     let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
     let healthy = |idc: &IdcName| {
@@ -91,7 +91,7 @@ fn readers(
         .members
         .iter()
         .map(|member| member.idc.clone())
-        .filter(|idc| Some(idc) != holder && healthy(idc) && !stale.contains(idc))
+        .filter(|idc| Some(idc) != holder && healthy(idc) && !too_old.contains(idc))
         .collect();
     if copies.is_empty() {
         primary
