@@ -12,6 +12,7 @@ use topology::{EtcdOptions, SessionClaim};
 /// each Unit writable.
 #[derive(Debug, Parser)]
 #[command(name = "arbiter", version)]
+#[group(skip)]
 pub struct Options {
     /// The IDC that this arbiter acts for.
     #[arg(long, env = "MULTIACTIVE_IDC")]

@@ -112,6 +112,8 @@ pub struct Worker {
     identity: Option<ServerIdentity>,
     has_data: bool,
     failures: u32,
+    /// Whether the last try to connect succeeded.
+    connects: bool,
     passed: bool,
     boots: Option<Finding>,
     preflight: JoinSet<MemberReport>,
@@ -141,6 +143,7 @@ impl Worker {
             identity: None,
             has_data: false,
             failures: 0,
+            connects: false,
             passed: false,
             boots: None,
             preflight: JoinSet::new(),
@@ -337,9 +340,6 @@ impl Worker {
     fn report_look(&mut self, looked: Result<Observation, String>) {
         let report = match looked {
             Ok(observation) => {
-                if self.failures > 0 && !self.passed {
-                    self.preflight_at = Instant::now();
-                }
                 self.failures = 0;
                 self.identity = Some(observation.identity.clone());
                 Report::Seen {
@@ -407,9 +407,20 @@ impl Worker {
             .as_ref()
             .map_or(500, |it| it.heartbeat.timeout_millis);
         let patience = Duration::from_millis((2 * timeout).max(1_000));
-        let mut session = ControlSession::connect(options, patience)
-            .await
-            .map_err(|error| error.to_string())?;
+        let mut session = match ControlSession::connect(options, patience).await {
+            Ok(session) => session,
+            Err(error) => {
+                self.connects = false;
+                return Err(error.to_string());
+            }
+        };
+        if !self.connects {
+            self.connects = true;
+            if !self.passed {
+                // What preflight found may have been mended.
+                self.preflight_at = Instant::now();
+            }
+        }
         let prepared = if self.passed {
             session.install().await.map(drop)
         } else {

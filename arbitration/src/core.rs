@@ -13,6 +13,9 @@ use crate::event::{
 };
 use crate::{Moment, Now, Rules, Settings};
 
+/// Between two questions whether the member has caught up, in milliseconds.
+const CHECK_PAUSE: u64 = 20;
+
 /// Whether the member can be written to, as far as this process can be sure.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Exposure {
@@ -341,6 +344,10 @@ impl Core {
                 DatabaseResult::Applied(contained),
             ) => {
                 self.caught_up = contained.then_some(position);
+                if !contained {
+                    // A look may come in between.
+                    self.database_retry = now.at.plus(CHECK_PAUSE);
+                }
             }
             (DatabaseCommand::Leave, DatabaseResult::Left) => {
                 self.left = true;

@@ -33,11 +33,9 @@ impl Core {
         };
         let writable = match self.member.exposure {
             Exposure::Open | Exposure::Writable => true,
-            Exposure::Uncertain => self
-                .member
-                .seen
-                .as_ref()
-                .is_some_and(|(_, seen)| !seen.read_only),
+            Exposure::Uncertain => {
+                self.member.seen.as_ref().is_some_and(|(_, seen)| !seen.read_only)
+            }
             Exposure::Unseen | Exposure::Closed(_) => false,
         };
         Report {
@@ -111,7 +109,8 @@ impl Core {
         if self.session.is_none() || self.lease.is_none() {
             return "waiting for a session in etcd".to_owned();
         }
-        if self.confirmed().is_none() {
+        // A state that is a moment behind our own last transaction is no news.
+        if self.state.is_none() {
             return "waiting for etcd to tell the state of the unit".to_owned();
         }
         if self.deleted() {
@@ -131,7 +130,9 @@ impl Core {
             return format!("the database of {me} cannot be reached");
         }
         if self.member.exposure == Exposure::Uncertain {
-            return self.with_failure("fencing");
+            let opens =
+                matches!(self.database.as_ref(), Some((_, DatabaseCommand::Open { .. })));
+            return if opens { "opening".to_owned() } else { self.with_failure("fencing") };
         }
         match self.phase() {
             Some(IntentPhase::Requested) => return "a request waits for the target".to_owned(),
