@@ -94,17 +94,16 @@ pub(crate) fn check(change: &TableChange, config: &LinkConfig) -> Result<(), Wri
             }
             Ok(())
         }
-        "epoch" => match change
-            .rows
-            .iter()
-            .any(|row| matches!(row, RowChange::Delete { .. }))
-        {
-            false => Ok(()),
-            true => unexpected(
-                "the removal of a row of multiactive.epoch".to_owned(),
-                "rows of that table are never removed; put the row back at the source",
-            ),
-        },
+        "epoch" => {
+            let removed = |row: &RowChange| matches!(row, RowChange::Delete { .. });
+            if change.rows.iter().any(removed) {
+                return unexpected(
+                    "the removal of a row of multiactive.epoch".to_owned(),
+                    "rows of that table are never removed; put the row back at the source",
+                );
+            }
+            Ok(())
+        }
         other => unexpected(
             format!("a row of multiactive.{other}"),
             "run the same release of syncer and writer",

@@ -20,15 +20,14 @@ pub(crate) async fn claim(
     writer: &str,
 ) -> Result<Checkpoint, WriterError> {
     target.lock(&config.link).await?;
-    let found = match target.checkpoint(&config.link).await? {
-        Some(row) => read(row, config)?,
-        None => {
-            insert(target, config).await?;
-            Checkpoint {
-                position: None,
-                snapshot: Snapshot::default(),
-                record: Record::default(),
-            }
+    let found = if let Some(row) = target.checkpoint(&config.link).await? {
+        read(row, config)?
+    } else {
+        insert(target, config).await?;
+        Checkpoint {
+            position: None,
+            snapshot: Snapshot::default(),
+            record: Record::default(),
         }
     };
     let mut mine = found.clone();

@@ -273,15 +273,15 @@ impl WriterError {
     /// What to do after it.
     pub fn class(&self) -> Class {
         match self {
+            // The arbiter makes the schema; the writer may simply have been earlier.
             Self::Session(SessionError::Unreachable { .. })
             | Self::Locked { .. }
-            | Self::Syncer { .. } => Class::Environment,
+            | Self::Syncer { .. }
+            | Self::Schema { .. } => Class::Environment,
             Self::Session(SessionError::Refused { source, .. }) | Self::Target { source, .. } => {
                 class_of_driver(source)
             }
             Self::CheckpointMoved | Self::EpochMoved => Class::Collision,
-            // The arbiter makes the schema; the writer may simply have been earlier.
-            Self::Schema { .. } => Class::Environment,
             _ => Class::Halt,
         }
     }

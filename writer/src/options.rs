@@ -114,9 +114,7 @@ mod tests {
     use super::*;
 
     fn link(change: impl FnOnce(&mut LinkConfig)) -> Result<(), WriterError> {
-        let end = |idc: &str| {
-            serde_json::json!({"idc": idc, "endpoint": {"host": "db.example", "port": 3306}})
-        };
+        let end = |idc: &str| serde_json::json!({"idc": idc, "endpoint": {"host": "db.example", "port": 3306}});
         let json = serde_json::json!({
             "link": "shop/sh-bj", "unit": "shop/orders", "source": end("sh"), "target": end("bj"),
             "origins": ["sh", "bj"], "databases": ["shop"],
@@ -141,7 +139,9 @@ mod tests {
         assert!(link(|_| {}).is_ok());
         let refused = |change: fn(&mut LinkConfig)| link(change).unwrap_err().to_string();
         assert!(refused(|config| config.relay = true).contains("relay: true"));
-        assert!(refused(|config| config.target.idc = config.source.idc.clone()).contains("both sh"));
+        assert!(
+            refused(|config| config.target.idc = config.source.idc.clone()).contains("both sh")
+        );
         assert!(refused(|config| config.apply.max_rows = 0).contains("maxRows is 0"));
         let route = |config: &mut LinkConfig| {
             let (from, to) = ("shop.log_*".to_owned(), "shop.log".to_owned());

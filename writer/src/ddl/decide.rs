@@ -33,11 +33,10 @@ pub(crate) fn on_mysql(intent: Option<&Intent>, gtid_executed: bool) -> Decision
     match intent {
         Some(intent) if intent.before == DONE_BY_HAND => Decision::HasRun,
         Some(_) if gtid_executed => Decision::HasRun,
-        Some(_) => Decision::Run,
         None if gtid_executed => {
             Decision::Ambiguous("its GTID was used at the target for something else before")
         }
-        None => Decision::Run,
+        Some(_) | None => Decision::Run,
     }
 }
 

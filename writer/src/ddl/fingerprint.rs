@@ -35,7 +35,7 @@ const PARTS: [&str; 8] = [
      FROM information_schema.views WHERE table_schema IN ({})",
 ];
 
-/// InnoDB's own numbers of tables, by name. A table keeps its number when it is renamed and gets a
+/// The storage engine's own numbers of tables, by name. A table keeps its number when it is renamed and gets a
 /// new one when it is truncated, so that the swap of two tables with equal definitions is seen.
 /// MariaDB's name for it; on MySQL the statement's GTID tells all and this is not needed.
 const TABLE_NUMBERS: &str = "SELECT CONCAT_WS('|', name, table_id) \

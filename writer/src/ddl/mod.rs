@@ -226,7 +226,7 @@ impl Applier {
         gtid: &Gtid,
         before: &str,
     ) -> Result<(), WriterError> {
-        let settings = self.ddl_settings(transaction, ddl).await?;
+        let settings = self.ddl_settings(transaction, ddl)?;
         let identity = match self.target.engine() {
             Engine::MySql => Identity::MySql(decide::derived_gtid(gtid, &self.config.source.idc)),
             Engine::MariaDb => Identity::MariaDb(self.binlog_numbers().await?.1 + 1),
@@ -344,12 +344,8 @@ impl Applier {
         Ok(found.is_some())
     }
 
-    async fn ddl_settings(
-        &mut self,
-        transaction: &Transaction,
-        ddl: &Ddl,
-    ) -> Result<String, WriterError> {
-        let from = match self.source_flavor(transaction) {
+    fn ddl_settings(&self, transaction: &Transaction, ddl: &Ddl) -> Result<String, WriterError> {
+        let from = match source_flavor(transaction) {
             Flavor::MySql => Engine::MySql,
             Flavor::MariaDb => Engine::MariaDb,
         };
@@ -365,13 +361,6 @@ impl Applier {
             )
         })?;
         Ok(session::settings(&ddl.session, &mode, to))
-    }
-
-    fn source_flavor(&self, transaction: &Transaction) -> Flavor {
-        transaction
-            .position
-            .as_ref()
-            .map_or(Flavor::MySql, change::Position::flavor)
     }
 
     /// Sets the statement's character set and collations, by the names that the target has for
@@ -540,6 +529,13 @@ impl Applier {
         databases.dedup();
         databases
     }
+}
+
+fn source_flavor(transaction: &Transaction) -> Flavor {
+    transaction
+        .position
+        .as_ref()
+        .map_or(Flavor::MySql, change::Position::flavor)
 }
 
 fn refused(transaction: &Transaction, ddl: &Ddl, reason: &str) -> WriterError {

@@ -44,8 +44,7 @@ pub(crate) fn sql_mode(bits: u64, from: Engine, to: Engine) -> Result<String, u3
     for bit in (0..64).filter(|bit| bits >> bit & 1 == 1) {
         let known = MODES.iter().find(|(of_mode, _)| *of_mode == bit);
         let target_has = match bit {
-            4 => to == Engine::MariaDb,
-            28 => to == Engine::MariaDb,
+            4 | 28 => to == Engine::MariaDb,
             _ => true,
         };
         match known {

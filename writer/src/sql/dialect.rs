@@ -37,7 +37,10 @@ pub(crate) fn translate(statement: &[u8], target: Engine) -> Cow<'_, [u8]> {
     while at < statement.len() {
         let rest = &statement[at..];
         if is_word(rest[0]) {
-            let length = rest.iter().position(|byte| !is_word(*byte)).unwrap_or(rest.len());
+            let length = rest
+                .iter()
+                .position(|byte| !is_word(*byte))
+                .unwrap_or(rest.len());
             let name = std::str::from_utf8(&rest[..length]).ok();
             if let Some(ours) = name.and_then(|name| collation(name, target)) {
                 out.extend_from_slice(&statement[copied..at]);
@@ -103,7 +106,9 @@ mod tests {
     #[test]
     fn bare_names_are_replaced() {
         assert_eq!(
-            to_mariadb("CREATE DATABASE `a` /*!40100 DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci */"),
+            to_mariadb(
+                "CREATE DATABASE `a` /*!40100 DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci */"
+            ),
             "CREATE DATABASE `a` /*!40100 DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_nopad_ai_ci */"
         );
         assert_eq!(

@@ -34,7 +34,7 @@ pub(crate) fn table(out: &mut Vec<u8>, database: &str, table: &str) {
     identifier(out, table);
 }
 
-/// Appends bytes in quotes. The session's `sql_mode` has no NO_BACKSLASH_ESCAPES.
+/// Appends bytes in quotes. The session's `sql_mode` has no `NO_BACKSLASH_ESCAPES`.
 ///
 /// The server looks for the closing quote in the client's character set, utf8mb4. No byte of a
 /// multi-byte character there is below 128, so bytes of any other character set, escaped one by
@@ -298,7 +298,7 @@ mod tests {
             #[allow(clippy::cast_possible_truncation)]
             let stored = read as f32;
             prop_assert_eq!(stored.to_bits(), small);
-            prop_assert_eq!(read, f64::from(number));
+            prop_assert_eq!(read.to_bits(), f64::from(number).to_bits());
         }
 
         #[test]

@@ -7,7 +7,7 @@
 //! and no row is removed to be put again, since that would take its children along.
 //!
 //! The exception are lenient changes, of a table whose copy is under way. Why putting such rows
-//! blindly is right (the argument is DBLog's, arXiv 2010.12597): the copy of a chunk is sent at a
+//! blindly is right (the argument is `DBLog`'s, arXiv 2010.12597): the copy of a chunk is sent at a
 //! point P of the stream, without the rows that were changed between the low mark, which lies
 //! before the chunk was read, and P. A row of the chunk was therefore the same all the time between
 //! the mark and P: the chunk holds what the source held at P. A lenient change leaves its row as
@@ -160,7 +160,7 @@ impl Plan {
         tuple(&mut sql, row, &mapping.columns);
         sql.extend_from_slice(b" ON DUPLICATE KEY UPDATE ");
         separated(&mut sql, b",", &mapping.columns, |sql, column| {
-            assignment(sql, row, column)
+            assignment(sql, row, column);
         });
         self.add(Subject::Housekeeping, Expect::Success, 0, &sql);
     }
@@ -441,7 +441,7 @@ fn assignment(sql: &mut Vec<u8>, row: &Row, column: &MappedColumn) {
 
 fn by_key(sql: &mut Vec<u8>, row: &Row, mapping: &Mapping) {
     separated(sql, b" AND ", &mapping.key, |sql, column| {
-        assignment(sql, row, column)
+        assignment(sql, row, column);
     });
 }
 
