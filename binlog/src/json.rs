@@ -231,23 +231,41 @@ fn opaque(input: &mut Input, out: &mut String) -> Result<(), Defect> {
     Ok(())
 }
 
-/// The shortest digits that read back as the same number, in the layout that the server chooses:
-/// plain if the point lies within 15 digits, else with an exponent. A whole number in plain layout
-/// ends in `.0`.
+/// The shortest digits that read back as the same number, of several such the nearest and of two
+/// equally near the even one, in the layout that the server chooses: with an exponent below 1e-15
+/// and for whole numbers from 1e15 on, else plain. A whole number in plain layout ends in `.0`.
 pub fn double(number: f64) -> String {
     const MOST_PLAIN_DIGITS: i32 = 15;
     if number == 0.0 {
-        return if number.is_sign_negative() { "-0.0" } else { "0.0" }.to_owned();
+        return if number.is_sign_negative() {
+            "-0.0"
+        } else {
+            "0.0"
+        }
+        .to_owned();
     }
     // Rust prints the shortest digits too, as d.ddde±x.
-    let scientific = format!("{:e}", number.abs());
+    let size = number.abs();
+    let mut scientific = format!("{size:e}");
+    // Of two that are equally near it prints the greater; rounding to so many digits gives the
+    // even one.
+    let digits_behind = scientific.find('e').unwrap_or(1).saturating_sub(2);
+    let rounded = format!("{size:.digits_behind$e}");
+    if rounded.parse() == Ok(size) {
+        scientific = rounded;
+    }
     let (mantissa, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
-    let digits: String = mantissa.chars().filter(|character| *character != '.').collect();
+    let digits: String = mantissa
+        .chars()
+        .filter(|character| *character != '.')
+        .collect();
     let exponent: i32 = exponent.parse().unwrap_or(0);
     // Where the point is, counted from the first digit.
     let point = exponent + 1;
     let count = i32::try_from(digits.len()).unwrap_or(MOST_PLAIN_DIGITS);
-    let body = if !(-MOST_PLAIN_DIGITS + 1..=MOST_PLAIN_DIGITS).contains(&point) {
+    let tiny = point <= -MOST_PLAIN_DIGITS;
+    let huge = point > MOST_PLAIN_DIGITS && point >= count;
+    let body = if tiny || huge {
         let (first, rest) = digits.split_at(1);
         let dot = if rest.is_empty() { "" } else { "." };
         format!("{first}{dot}{rest}e{exponent}")
@@ -257,9 +275,16 @@ pub fn double(number: f64) -> String {
         let (whole, rest) = digits.split_at(point.unsigned_abs() as usize);
         format!("{whole}.{rest}")
     } else {
-        format!("{digits}{}.0", "0".repeat((point - count).unsigned_abs() as usize))
+        format!(
+            "{digits}{}.0",
+            "0".repeat((point - count).unsigned_abs() as usize)
+        )
     };
-    if number < 0.0 { format!("-{body}") } else { body }
+    if number < 0.0 {
+        format!("-{body}")
+    } else {
+        body
+    }
 }
 
 #[cfg(test)]
@@ -279,6 +304,13 @@ mod tests {
             (1e-20, "1e-20"),
             (-6.257273961156123e-5, "-0.00006257273961156123"),
             (3.245378534372523e-15, "0.000000000000003245378534372523"),
+            (-4356555228559223.5, "-4356555228559223.5"),
+            (1234567890123456.0, "1.234567890123456e15"),
+            (999999999999999.9, "999999999999999.9"),
+            // Exactly in the middle between ...79.2 and ...79.3.
+            (2102824507937979.25, "2102824507937979.2"),
+            (1.2345678901234567e-15, "0.0000000000000012345678901234568"),
+            (1.2345678901234567e-16, "1.2345678901234568e-16"),
             (f64::MAX, "1.7976931348623157e308"),
             (5e-324, "5e-324"),
         ];
