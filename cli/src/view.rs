@@ -221,6 +221,8 @@ pub struct RequestView {
     pub planned: bool,
     /// Where the primary is to go; `None`: the rules choose.
     pub to: Option<IdcName>,
+    /// Whether the new primary may lack writes.
+    pub allow_data_loss: bool,
     /// How far it is.
     pub progress: Progress,
     /// When it was asked for.

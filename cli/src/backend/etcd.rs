@@ -24,6 +24,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(40);
 /// addresses cannot, so this is tried once and not waited for.
 const ARBITER_TIMEOUT: Duration = Duration::from_millis(800);
 
+/// How often a request that was not answered, or met a change that does not matter to it, is made.
+const TRIES: u32 = 3;
+
 /// As many receipts as are kept.
 const ALL_RECEIPTS: u32 = 100;
 
@@ -152,9 +155,8 @@ impl EtcdBackend {
 
     /// Asks for what the plan says. Answers with the request's name.
     pub async fn begin(&self, plan: &Plan, call: &Invocation) -> Result<String, Failure> {
-        let id = random_id(plan);
-        let intent = Intent {
-            id: id.clone(),
+        let mut intent = Intent {
+            id: random_id(plan),
             kind: if plan.planned {
                 IntentKind::Planned
             } else {
@@ -167,17 +169,30 @@ impl EtcdBackend {
             requested_at: Timestamp::now(),
             phase: IntentPhase::Requested,
         };
-        match self.topology.create_intent(&plan.unit, &intent).await {
-            Ok(_) => Ok(id),
-            // No answer may also mean that it was created: the same id again is no second request.
-            Err(IntentRefused::Etcd(TopologyError::Unknown { .. })) => self
-                .topology
-                .create_intent(&plan.unit, &intent)
-                .await
-                .map(|_| id)
-                .map_err(|refused| intent_failure(plan, refused, call)),
-            Err(refused) => Err(intent_failure(plan, refused, call)),
+        let mut tries = TRIES;
+        loop {
+            tries -= 1;
+            match self.topology.create_intent(&plan.unit, &intent).await {
+                Ok(_) => return Ok(intent.id),
+                // No answer may also mean that it was created: the same id is no second request.
+                Err(IntentRefused::Etcd(TopologyError::Unknown { .. })) if tries > 0 => {}
+                // The lost primary's key goes when its lease does. That is no reason to begin anew,
+                // as long as nobody else was elected: the epoch is compared all the same.
+                Err(IntentRefused::Changed { .. } | IntentRefused::Lost { .. })
+                    if tries > 0 && plan.expected_primary().is_none() =>
+                {
+                    intent.expected_primary = self.primary(plan).await?;
+                }
+                Err(refused) => return Err(intent_failure(plan, refused, call)),
+            }
         }
+    }
+
+    /// Who is primary now.
+    async fn primary(&self, plan: &Plan) -> Result<Option<IdcName>, Failure> {
+        let state = self.topology.unit_state(&plan.unit).await;
+        let state = state.map_err(|error| failure(&plan.not_begun(), &error))?;
+        Ok(state.primary.map(|primary| primary.value.idc))
     }
 
     /// The phases of a request from now on. Ends after a final one.
@@ -319,7 +334,9 @@ impl CertificateFolder {
             )
         })?;
         for (file, link) in [(ca, "ca.crt"), (cert, "tls.crt"), (key, "tls.key")] {
-            let linked = std::path::absolute(file)
+            // Opened here so that a file that is not there is named as it was given.
+            let linked = std::fs::File::open(file)
+                .and_then(|_| std::path::absolute(file))
                 .and_then(|file| std::os::unix::fs::symlink(file, folder.path.join(link)));
             linked.map_err(|error| {
                 Failure::failed(tried(&file.display().to_string()), error.to_string())

@@ -152,6 +152,7 @@ pub fn request(intent: &Intent) -> RequestView {
         id: intent.id.clone(),
         planned: intent.kind == IntentKind::Planned,
         to: intent.to.clone(),
+        allow_data_loss: intent.allow_data_loss,
         progress: progress(&intent.phase),
         requested_at: Some(intent.requested_at),
     }

@@ -9,11 +9,10 @@ use futures::stream::{LocalBoxStream, StreamExt};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::runtime::watcher::{self, watch_object};
 use kube::runtime::{WatchStreamExt, watcher::DefaultBackoff};
 use kube::{Api, Client, Error as KubeError, Resource, ResourceExt};
-use model::{Finding, Severity, UnitKey};
+use model::UnitKey;
 use serde::de::DeserializeOwned;
 
 use super::kube_errors::{down, failure};
@@ -29,13 +28,13 @@ use crate::view::{Progress, ReceiptView};
 const WATCH_ERRORS: u32 = 4;
 
 /// Who wrote a field, in `managedFields`.
-const FIELD_MANAGER: &str = "mactl";
+pub(super) const FIELD_MANAGER: &str = "mactl";
 
 /// The Kubernetes API as a source of views and a taker of requests.
 pub struct KubeBackend {
-    client: Client,
+    pub(super) client: Client,
     url: String,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     call: Invocation,
 }
 
@@ -226,12 +225,7 @@ impl KubeBackend {
             SwitchoverSpec {
                 unit: plan.unit.name().to_owned(),
                 to: plan.to.clone(),
-                // What was seen when it was decided: if that has changed since, it is refused. A
-                // failover to the primary itself (its database was lost and is back) has none.
-                expected_primary: plan
-                    .from
-                    .clone()
-                    .filter(|from| plan.to.as_ref() != Some(from)),
+                expected_primary: plan.expected_primary(),
                 kind: if plan.planned {
                     SwitchoverKind::Planned
                 } else {
@@ -344,49 +338,6 @@ impl KubeBackend {
         )
         .await?;
         Ok(())
-    }
-
-    /// What the API server says of these objects, without storing any: its own validation, as
-    /// findings with kind, namespace and name of the object. Objects whose kind or namespace is not
-    /// there yet cannot be judged and are left out.
-    pub async fn judge(&self, objects: &[DynamicObject]) -> Vec<(String, String, String, Finding)> {
-        let mut found = Vec::new();
-        let params = PatchParams {
-            dry_run: true,
-            force: true,
-            ..PatchParams::apply(FIELD_MANAGER)
-        };
-        for object in objects {
-            let Some(types) = &object.types else { continue };
-            let Ok(gvk) = GroupVersionKind::try_from(types) else {
-                continue;
-            };
-            let resource = ApiResource::from_gvk(&gvk);
-            let (kind, name) = (types.kind.clone(), object.name_any());
-            let namespace = object.namespace().unwrap_or_default();
-            let api: Api<DynamicObject> = match kind.as_str() {
-                "Idc" => Api::all_with(self.client.clone(), &resource),
-                _ => Api::namespaced_with(self.client.clone(), &namespace, &resource),
-            };
-            let patch = Patch::Apply(object);
-            let request = api.patch(&name, &params, &patch);
-            let answer = tokio::time::timeout(self.timeout, request).await;
-            // 404: its kind or its namespace is not there yet. 403: whoever asks may not apply it,
-            // which says nothing about the object.
-            if let Ok(Err(KubeError::Api(status))) = answer
-                && !matches!(status.code, 401 | 403 | 404)
-            {
-                let finding = Finding {
-                    severity: Severity::Blocking,
-                    check: "Refused".to_owned(),
-                    object: format!("{kind} {name}"),
-                    message: format!("the API server refuses it: {}", status.message),
-                    fix: String::new(),
-                };
-                found.push((kind, namespace, name, finding));
-            }
-        }
-        found
     }
 
     /// A Secret; `None` if there is none of that name.

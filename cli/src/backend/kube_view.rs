@@ -187,6 +187,7 @@ fn request_view(request: &Switchover) -> RequestView {
         id: request.name_any(),
         planned: request.spec.kind == SwitchoverKind::Planned,
         to: request.spec.to.clone(),
+        allow_data_loss: request.spec.allow_data_loss,
         progress: progress(request),
         requested_at: request.creation_timestamp().map(|time| time.0),
     }

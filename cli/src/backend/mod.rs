@@ -2,6 +2,7 @@
 
 mod etcd;
 mod etcd_view;
+mod judge;
 mod kube;
 mod kube_errors;
 mod kube_view;

@@ -87,7 +87,7 @@ async fn run(
     let (idcs, before) = backend.unit(unit, call).await?;
     // Earlier transitions only make the prediction better, so it goes on without them.
     let receipts = backend.receipts(unit, call).await.unwrap_or_default();
-    let (plan, id) = match decide(&before, &idcs, &receipts)? {
+    let (plan, id, begun) = match decide(&before, &idcs, &receipts)? {
         Decision::AlreadySo(message) => {
             if asked.output.is_for_programs() {
                 note(&(message + "\n"));
@@ -104,7 +104,7 @@ async fn run(
                     request.id
                 ),
             )?;
-            (plan, request.id)
+            (plan, request.id, false)
         }
         Decision::Begin(plan) => {
             say(
@@ -127,12 +127,17 @@ async fn run(
                 &call.own(&plan.command()),
             )?;
             let id = backend.begin(&plan, call).await?;
-            (plan, id)
+            (plan, id, true)
         }
     };
     let again = call.own(&plan.command());
     if asked.dry_run || !asked.follow.wait {
-        say(asked, &format!("Asked for, as {id}. Follow it: {again}\n"))?;
+        let word = if begun {
+            format!("Asked for, as {id}. ")
+        } else {
+            String::new()
+        };
+        say(asked, &format!("{word}Follow it: {again}\n"))?;
         finish(asked, &plan, &id, None, None)?;
         return Ok(Exit::Done);
     }

@@ -43,7 +43,7 @@ pub fn failover(
         )
         .next(call.own(&format!("status {}", unit.unit))));
     }
-    let in_flight = under_way(unit, false, request.to, call)?;
+    let in_flight = under_way(unit, false, request.allow_data_loss, request.to, call)?;
     let plan = plan(unit, target, request, call);
     if let Some(request) = in_flight {
         return Ok(Decision::Follow(request, plan));

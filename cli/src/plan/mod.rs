@@ -86,6 +86,19 @@ impl Plan {
         }
     }
 
+    /// The primary that must still be it when the request is carried out.
+    ///
+    /// A failover to a named IDC has none: the primary that was seen is believed lost, so that it
+    /// is gone by then is what is wanted. A failover that leaves the choice to the rules has: a
+    /// second one, asked for by somebody who has not seen the first, must not move the new primary.
+    pub fn expected_primary(&self) -> Option<IdcName> {
+        if self.planned || self.to.is_none() {
+            self.from.clone()
+        } else {
+            None
+        }
+    }
+
     /// The command that asks for the same again, or takes up following it.
     pub fn command(&self) -> String {
         let what = if self.planned {
@@ -257,6 +270,7 @@ fn member<'a>(
 fn under_way(
     unit: &UnitView,
     planned: bool,
+    allow_data_loss: bool,
     to: Option<&IdcName>,
     call: &Invocation,
 ) -> Result<Option<RequestView>, Failure> {
@@ -267,7 +281,8 @@ fn under_way(
     else {
         return Ok(None);
     };
-    if request.planned == planned && (request.to.as_ref() == to || to.is_none()) {
+    let alike = request.planned == planned && request.allow_data_loss == allow_data_loss;
+    if alike && (request.to.as_ref() == to || to.is_none()) {
         return Ok(Some(request.clone()));
     }
     if !planned {

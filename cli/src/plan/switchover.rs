@@ -49,7 +49,7 @@ pub fn switchover(
         )
         .next(call.own(&format!("status {}", unit.unit))));
     }
-    let in_flight = under_way(unit, true, Some(to), call)?;
+    let in_flight = under_way(unit, true, false, Some(to), call)?;
     let plan = plan(unit, idcs, receipts, target, call);
     if let Some(request) = in_flight {
         return Ok(Decision::Follow(request, plan));

@@ -188,6 +188,7 @@ fn the_same_request_is_followed_and_another_one_is_in_the_way() {
         id: "orders-bj-x".to_owned(),
         planned: true,
         to: Some(idc("bj")),
+        allow_data_loss: false,
         progress: Progress::Fenced,
         requested_at: None,
     });
@@ -212,12 +213,57 @@ fn the_same_request_is_followed_and_another_one_is_in_the_way() {
 }
 
 #[test]
+fn only_a_failover_to_a_named_idc_does_without_the_primary_that_was_seen() {
+    let unit = fixtures::unit();
+    assert_eq!(
+        plan(switch(&unit, "bj", None)).expected_primary(),
+        Some(idc("sh"))
+    );
+    assert_eq!(
+        plan(fail(&unit, None, false)).expected_primary(),
+        Some(idc("sh"))
+    );
+    assert_eq!(
+        plan(fail(&unit, Some("bj"), false)).expected_primary(),
+        None
+    );
+}
+
+#[test]
+fn allowing_data_loss_is_another_request_than_not_allowing_it() {
+    let mut unit = fixtures::unit();
+    unit.under_way = Some(RequestView {
+        id: "orders-bj-x".to_owned(),
+        planned: false,
+        to: Some(idc("bj")),
+        allow_data_loss: false,
+        progress: Progress::Requested,
+        requested_at: None,
+    });
+    assert!(matches!(
+        fail(&unit, Some("bj"), false),
+        Ok(Decision::Follow(..))
+    ));
+    let to = idc("bj");
+    let request = FailoverRequest {
+        to: Some(&to),
+        allow_data_loss: true,
+        expect_no_primary: false,
+    };
+    assert!(matches!(
+        failover(&unit, request, &call()),
+        Ok(Decision::Begin(_))
+    ));
+}
+
+#[test]
 fn what_has_ended_is_neither_followed_nor_in_the_way() {
     let mut unit = fixtures::unit();
     unit.under_way = Some(RequestView {
         id: "orders-bj-x".to_owned(),
         planned: true,
         to: Some(idc("bj")),
+        allow_data_loss: false,
         progress: Progress::Cancelled {
             reason: String::new(),
         },

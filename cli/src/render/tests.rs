@@ -109,6 +109,7 @@ fn request(progress: Progress) -> RequestView {
         id: "orders-bj-x7k2p".to_owned(),
         planned: true,
         to: Some(idc("bj")),
+        allow_data_loss: false,
         progress,
         requested_at: Some(now()),
     }
