@@ -16,6 +16,9 @@ use crate::{Moment, Now, Rules, Settings};
 /// Between two questions whether the member has caught up, in milliseconds.
 const CHECK_PAUSE: u64 = 20;
 
+/// How many times longer the pause is while the server cannot be reached.
+const UNREACHABLE_PAUSES: u64 = 10;
+
 /// Whether the member can be written to, as far as this process can be sure.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Exposure {
@@ -287,7 +290,10 @@ impl Core {
             self.promoted = None;
             self.caught_up = None;
         }
-        self.member.reachable = true;
+        if !self.member.reachable {
+            self.member.reachable = true;
+            self.database_retry = now.at;
+        }
         if self.database.is_none() {
             self.member.exposure = self.exposure_after(&observation, same_boot);
         }
@@ -369,7 +375,10 @@ impl Core {
 
     fn take_failure(&mut self, now: Now, command: &DatabaseCommand, reason: String) {
         self.database_failure = reason;
-        self.database_retry = now.at.plus(self.settings.retry_pause);
+        // A server that looks do not reach either is left alone for longer; the next look that
+        // reaches it ends that.
+        let pauses = if self.member.reachable { 1 } else { UNREACHABLE_PAUSES };
+        self.database_retry = now.at.plus(self.settings.retry_pause * pauses);
         // An open or a fence without a clear end may have happened in part, or may yet. A guard
         // that may not be there is no guard.
         match command {

@@ -31,7 +31,10 @@ impl Core {
         } else {
             MemberRole::Unknown
         };
+        let expired = !self.member.reachable
+            && self.guards_end().is_some_and(|end| now.at >= end);
         let writable = match self.member.exposure {
+            _ if expired => false,
             Exposure::Open | Exposure::Writable => true,
             Exposure::Uncertain => {
                 self.member.seen.as_ref().is_some_and(|(_, seen)| !seen.read_only)
