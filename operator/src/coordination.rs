@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use model::{UnitKey, UnitState};
+use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 use topology::{Topology, TopologyState};
 
@@ -26,6 +27,7 @@ struct View {
 pub struct Coordination {
     topology: Topology,
     view: Arc<RwLock<View>>,
+    first_answer: Arc<SetOnce<()>>,
 }
 
 /// One Unit's part of etcd, and whether it can be relied on.
@@ -44,7 +46,13 @@ impl Coordination {
         Self {
             topology,
             view: Arc::default(),
+            first_answer: Arc::default(),
         }
+    }
+
+    /// Waits until etcd was read, or has failed to be.
+    pub async fn tried(&self) {
+        self.first_answer.wait().await;
     }
 
     /// The client, for writes.
@@ -115,6 +123,8 @@ impl Coordination {
                     }
                 }
             }
+            // It is set already from the second answer on.
+            let _already = self.first_answer.set(());
         }
     }
 

@@ -80,7 +80,9 @@ async fn fetch<T: DeserializeOwned>(address: &str) -> Result<T, StatusError> {
             .to_bytes();
         if status != StatusCode::OK {
             let text = String::from_utf8_lossy(&body);
-            return Err(answer(format!("{status}: {}", text.trim())));
+            let text = text.trim();
+            let colon = if text.is_empty() { "" } else { ": " };
+            return Err(answer(format!("{status}{colon}{text}")));
         }
         serde_json::from_slice(&body)
             .map_err(|error| answer(format!("what is no status of this version: {error}")))

@@ -22,6 +22,7 @@ mod triggers;
 mod unit;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -43,6 +44,9 @@ use crate::reports::Reports;
 use crate::resolve::Resolver;
 use crate::stores::Stores;
 
+/// How long a new leader looks around before it acts, if somebody does not answer.
+const FIRST_LOOK: Duration = Duration::from_secs(4);
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = Arguments::parse();
@@ -58,7 +62,6 @@ async fn main() -> anyhow::Result<()> {
 async fn work(options: &Arguments, process: &Process) -> anyhow::Result<()> {
     options.check()?;
     let settings = options.settings(Images::read(&options.images)?);
-    // Several TLS libraries could be in one program, so the one in use is named.
     let client = Client::try_default()
         .await
         .context("no way to the Kubernetes API: neither a service account nor a kubeconfig")?;
@@ -148,7 +151,16 @@ async fn lead(
         () = term.cancelled() => false,
     };
     if listed {
-        start(&context, inboxes, &queues, &mut tasks, term);
+        look(&context, &queues, &mut tasks, term);
+        // Statuses that are written before the first look around would say that nothing is known,
+        // and be written again a moment later.
+        let looked = async { tokio::join!(context.coordination.tried(), context.reports.asked()) };
+        tokio::select! {
+            _ = looked => {}
+            () = tokio::time::sleep(FIRST_LOOK) => {}
+            () = term.cancelled() => {}
+        }
+        start(&context, inboxes, &mut tasks, term);
         queues.send(stores.everything());
     }
     while let Some(ended) = tasks.join_next().await {
@@ -159,10 +171,27 @@ async fn lead(
     }
 }
 
+/// Follows everything outside the Kubernetes API.
+fn look(
+    context: &Arc<Context>,
+    queues: &queues::Queues,
+    tasks: &mut JoinSet<()>,
+    term: &CancellationToken,
+) {
+    let stores = || context.stores.clone();
+    let (queues, stop) = (|| queues.clone(), || term.clone());
+    let coordination = context.coordination.clone();
+    tasks.spawn(coordination.follow(stores(), queues(), context.metrics.clone(), stop()));
+    let reports = context.reports.clone();
+    tasks.spawn(reports.run(context.settings.clone(), stores(), queues(), stop()));
+    let resolver = context.resolver.clone();
+    tasks.spawn(resolver.run(stores(), queues(), stop()));
+}
+
+/// Starts the controllers.
 fn start(
     context: &Arc<Context>,
     inboxes: queues::Inboxes,
-    queues: &queues::Queues,
     tasks: &mut JoinSet<()>,
     term: &CancellationToken,
 ) {
@@ -210,20 +239,4 @@ fn start(
         stop(),
         repair::reconcile,
     ));
-    let coordination = context.coordination.clone();
-    tasks.spawn(coordination.follow(
-        stores.clone(),
-        queues.clone(),
-        context.metrics.clone(),
-        stop(),
-    ));
-    let reports = context.reports.clone();
-    tasks.spawn(reports.run(
-        context.settings.clone(),
-        stores.clone(),
-        queues.clone(),
-        stop(),
-    ));
-    let resolver = context.resolver.clone();
-    tasks.spawn(resolver.run(stores.clone(), queues.clone(), stop()));
 }

@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use model::{ArbiterStatus, IdcName, LinkKey, MemberStatus, SyncerStatus, UnitKey, WriterStatus};
+use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{self, StatusError};
@@ -56,6 +57,7 @@ struct Report {
 #[derive(Debug, Clone, Default)]
 pub struct Reports {
     last: Arc<RwLock<BTreeMap<Source, Report>>>,
+    first_round: Arc<SetOnce<()>>,
 }
 
 /// The last word of one process: `None` while it was not asked yet.
@@ -126,9 +128,20 @@ impl Reports {
                 });
             tokio::select! {
                 () = shutdown.cancelled() => return,
-                () = async { round.await; tokio::time::sleep(EVERY).await } => {}
+                () = round => {}
+            }
+            // It is set already from the second round on.
+            let _already = self.first_round.set(());
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(EVERY) => {}
             }
         }
+    }
+
+    /// Waits until everybody was asked once.
+    pub async fn asked(&self) {
+        self.first_round.wait().await;
     }
 
     fn forget_others(&self, sources: &BTreeMap<Source, String>) {

@@ -14,6 +14,7 @@ use kube::runtime::controller::Action;
 use model::{IdcName, LinkKey, UnitKey, UnitState};
 
 pub use plan::Names;
+pub use report::WAITING;
 pub use validate::unsupported_options;
 
 use crate::cluster::ClusterError;

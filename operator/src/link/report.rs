@@ -11,6 +11,9 @@ use crate::cluster::Notice;
 use crate::reports::Word;
 use crate::unit::{Problem, describe, lag_class};
 
+/// The reason of a link that is not started before its members have passed preflight.
+pub const WAITING: &str = "WaitingForPreflight";
+
 /// What was observed.
 pub struct Facts<'a> {
     /// The link.
@@ -153,7 +156,7 @@ fn ready(facts: &Facts<'_>) -> Verdict {
         return Verdict::no(READY, "Suspended", message);
     }
     if !facts.started {
-        return Verdict::no(READY, "WaitingForPreflight", facts.waits.join(" "));
+        return Verdict::no(READY, WAITING, facts.waits.join(" "));
     }
     match &facts.writer {
         None => Verdict::no(READY, "Starting", "Syncer and writer are being started."),

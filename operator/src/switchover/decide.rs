@@ -98,12 +98,13 @@ fn refusal(facts: &Facts<'_>) -> Option<String> {
             key.namespace()
         ));
     };
-    let members: Vec<&str> = unit
+    let mut members: Vec<&str> = unit
         .spec
         .members
         .iter()
         .map(|member| member.idc.as_str())
         .collect();
+    members.sort_unstable();
     if let Some(to) = &spec.to
         && unit.spec.member(to).is_none()
     {

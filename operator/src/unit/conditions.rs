@@ -3,9 +3,10 @@
 use crds::{Automation, LinkPhase, UnitPhase, Verdict};
 use model::{IdcName, MemberStatus, Severity, UnitState};
 
-use super::report::{Facts, phase};
+use super::report::{Facts, LinkFacts, phase};
 use super::routing::open_primary;
 use super::validate::describe;
+use crate::link::WAITING;
 
 /// All conditions, in the order of the API.
 pub fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
@@ -241,19 +242,17 @@ fn member_trouble(
     ))
 }
 
-fn link_trouble(link: &super::report::LinkFacts) -> Option<(&'static str, String)> {
+fn link_trouble(link: &LinkFacts) -> Option<(&'static str, String)> {
+    let (ready, why, message) = link.ready.as_ref()?;
     let reason = match link.phase {
         Some(LinkPhase::Halted) => "LinkHalted",
         Some(LinkPhase::Suspended) => "LinkSuspended",
         Some(LinkPhase::CatchingUp) => "LinkCatchingUp",
-        _ if matches!(link.ready, Some((false, _))) => "LinkNotReady",
+        // What it waits for is the Unit's own preflight.
+        _ if why == WAITING => return None,
+        _ if !ready => "LinkNotReady",
         _ => return None,
     };
-    let message = link
-        .ready
-        .as_ref()
-        .map(|(_, message)| message.as_str())
-        .unwrap_or_default();
     Some((reason, format!("SyncLink {}: {message}", link.name)))
 }
 

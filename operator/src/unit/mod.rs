@@ -312,8 +312,13 @@ impl LinkFacts {
         Self {
             name: link.name_any(),
             phase: status.phase,
-            ready: crds::condition(&status.conditions, "Ready")
-                .map(|ready| (ready.status == "True", ready.message.clone())),
+            ready: crds::condition(&status.conditions, "Ready").map(|ready| {
+                (
+                    ready.status == "True",
+                    ready.reason.clone(),
+                    ready.message.clone(),
+                )
+            }),
         }
     }
 }

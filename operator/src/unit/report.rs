@@ -49,8 +49,8 @@ pub struct LinkFacts {
     pub name: String,
     /// Where it stands.
     pub phase: Option<LinkPhase>,
-    /// Whether it is Ready, and the message.
-    pub ready: Option<(bool, String)>,
+    /// Whether it is Ready, the reason, and the message.
+    pub ready: Option<(bool, String, String)>,
 }
 
 impl Facts<'_> {
@@ -283,7 +283,9 @@ pub fn notices(old: &UnitStatus, new: &UnitStatus) -> Vec<Notice> {
         );
         say(false, &transition.kind, note);
     }
-    if new.phase == Some(UnitPhase::NoPrimary) && old.phase != Some(UnitPhase::NoPrimary) {
+    // A Unit that has never had a primary has told what it waits for already.
+    let had_one = new.epoch.is_some();
+    if had_one && new.phase == Some(UnitPhase::NoPrimary) && old.phase != new.phase {
         let ready = condition(&new.conditions, "Ready");
         let note = ready.map(|ready| ready.message.clone()).unwrap_or_default();
         say(true, "NoPrimary", note);
