@@ -1,3 +1,4 @@
 //! The product on a real cluster, handled as its users do.
 
+mod refusals;
 mod whole_way;
