@@ -56,7 +56,7 @@ impl Transition {
         } else if let Some(vacated) = &state.vacated {
             proof = Some(vacated.value.proof.clone());
         }
-        let (reason, message) = reason(kind, core, from.as_ref(), proof.is_some());
+        let (reason, message) = reason(kind, core, from.as_ref(), proof.as_ref());
         let started_at = match kind {
             TransitionKind::Switchover | TransitionKind::Failover => {
                 intent.map_or(now.wall, |intent| intent.requested_at)
@@ -120,7 +120,7 @@ fn reason(
     kind: TransitionKind,
     core: &Core,
     from: Option<&IdcName>,
-    proved: bool,
+    proof: Option<&FenceProof>,
 ) -> (&'static str, String) {
     let me = &core.me;
     let from = from.map_or("nobody".to_owned(), ToString::to_string);
@@ -133,13 +133,22 @@ fn reason(
             "Requested",
             format!("planned switchover from {from} to {me}; nothing was lost"),
         ),
-        TransitionKind::Failover if proved => (
-            "Requested",
-            format!("failover from {from} to {me}, asked for; {from} was fenced, with proof"),
-        ),
         TransitionKind::Failover => (
             "Requested",
-            format!("failover from {from} to {me}, asked for; the lease of {from} had run out"),
+            match proof {
+                Some(FenceProof::Fenced { .. }) => {
+                    format!(
+                        "failover from {from} to {me}, asked for; {from} was fenced, with proof"
+                    )
+                }
+                Some(_) => format!(
+                    "failover from {from} to {me}, asked for; the database of {from} was out of \
+                     reach, and its guard had run out"
+                ),
+                None => format!(
+                    "failover from {from} to {me}, asked for; the lease of {from} had run out"
+                ),
+            },
         ),
         TransitionKind::Retake => (
             "SessionLost",

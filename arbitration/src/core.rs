@@ -178,6 +178,11 @@ impl Core {
                 self.needs = self.needs.max(session.revision);
                 // What an earlier session sent compares that session's revision.
                 self.transaction = None;
+                // Another process of this IDC may have held the session in between, and opened
+                // what this one had closed: its proofs are worth nothing any more.
+                if !matches!(self.member.exposure, Exposure::Open | Exposure::Uncertain) {
+                    self.member.exposure = Exposure::Unseen;
+                }
             }
             Event::KeepAlive {
                 sent_at,
@@ -377,7 +382,11 @@ impl Core {
         self.database_failure = reason;
         // A server that looks do not reach either is left alone for longer; the next look that
         // reaches it ends that.
-        let pauses = if self.member.reachable { 1 } else { UNREACHABLE_PAUSES };
+        let pauses = if self.member.reachable {
+            1
+        } else {
+            UNREACHABLE_PAUSES
+        };
         self.database_retry = now.at.plus(self.settings.retry_pause * pauses);
         // An open or a fence without a clear end may have happened in part, or may yet. A guard
         // that may not be there is no guard.

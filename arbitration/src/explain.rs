@@ -31,14 +31,15 @@ impl Core {
         } else {
             MemberRole::Unknown
         };
-        let expired = !self.member.reachable
-            && self.guards_end().is_some_and(|end| now.at >= end);
+        let expired = !self.member.reachable && self.guards_end().is_some_and(|end| now.at >= end);
         let writable = match self.member.exposure {
             _ if expired => false,
             Exposure::Open | Exposure::Writable => true,
-            Exposure::Uncertain => {
-                self.member.seen.as_ref().is_some_and(|(_, seen)| !seen.read_only)
-            }
+            Exposure::Uncertain => self
+                .member
+                .seen
+                .as_ref()
+                .is_some_and(|(_, seen)| !seen.read_only),
             Exposure::Unseen | Exposure::Closed(_) => false,
         };
         Report {
@@ -133,9 +134,15 @@ impl Core {
             return format!("the database of {me} cannot be reached");
         }
         if self.member.exposure == Exposure::Uncertain {
-            let opens =
-                matches!(self.database.as_ref(), Some((_, DatabaseCommand::Open { .. })));
-            return if opens { "opening".to_owned() } else { self.with_failure("fencing") };
+            let opens = matches!(
+                self.database.as_ref(),
+                Some((_, DatabaseCommand::Open { .. }))
+            );
+            return if opens {
+                "opening".to_owned()
+            } else {
+                self.with_failure("fencing")
+            };
         }
         match self.phase() {
             Some(IntentPhase::Requested) => return "a request waits for the target".to_owned(),

@@ -17,6 +17,8 @@ pub enum Fault {
     Supersede(IdcName),
     /// The arbiter loses etcd.
     CutEtcd(IdcName),
+    /// etcd's answers to the arbiter become slow, and then nothing gets through.
+    Fading(IdcName),
     /// The arbiter loses its database.
     CutDatabase(IdcName),
     /// The database dies and comes back fenced.
@@ -92,8 +94,9 @@ impl World {
                 None => Fault::CutLink,
             },
             22..28 => Fault::Supersede(place),
-            28..40 => Fault::CutEtcd(place),
-            40..48 => Fault::CutDatabase(place),
+            28..36 => Fault::CutEtcd(place),
+            36..41 => Fault::Fading(place),
+            41..48 => Fault::CutDatabase(place),
             48..56 => Fault::Restart(place),
             56..63 => Fault::FreezeDatabase(place),
             63..70 => Fault::CutLink,
@@ -154,6 +157,11 @@ impl World {
                 return;
             }
             Fault::CutEtcd(place) => self.set_cuts(place, |process| process.cut_from_etcd = true),
+            Fault::Fading(place) => {
+                self.set_cuts(place, |process| process.slow_replies = true);
+                let then = self.rng.range(3_000, 7_000);
+                self.later(then, Happening::Fault(Fault::CutEtcd(place.clone())));
+            }
             Fault::CutDatabase(place) => {
                 self.set_cuts(place, |process| process.cut_from_database = true);
             }
@@ -189,6 +197,9 @@ impl World {
                 // The watch lists anew.
                 self.push_all();
             }
+            Fault::Fading(place) => {
+                self.set_cuts(&place, |process| process.slow_replies = false);
+            }
             Fault::CutDatabase(place) => {
                 self.set_cuts(&place, |process| process.cut_from_database = false);
             }
@@ -205,6 +216,7 @@ impl World {
         self.link_up = true;
         for process in 0..self.processes.len() {
             self.processes[process].cut_from_etcd = false;
+            self.processes[process].slow_replies = false;
             self.processes[process].cut_from_database = false;
             self.thaw_process(process);
         }
