@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{
     ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions, PropagationPolicy,
 };
@@ -84,6 +85,19 @@ pub enum ClusterError {
         /// Its name.
         name: String,
     },
+    /// Something of that name is left from an earlier object of the owner's name.
+    #[error(
+        "{kind} {namespace}/{name} still belongs to an object of the same name that was deleted: \
+         Kubernetes' garbage collector removes it"
+    )]
+    Leftover {
+        /// Its kind.
+        kind: String,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
     /// An object of ours cannot be written as JSON.
     #[error("cannot {doing}: {source}")]
     Json {
@@ -102,6 +116,7 @@ impl ClusterError {
             Self::Kube { .. } => "api",
             Self::Timeout { .. } => "api_timeout",
             Self::Foreign { .. } => "foreign",
+            Self::Leftover { .. } => "leftover",
             Self::Json { .. } => "json",
         }
     }
@@ -173,11 +188,22 @@ impl Cluster {
             .insert(APPLIED.to_owned(), hash.clone());
         let wanted = typed(&desired).map_err(json)?;
         if let Some(live) = live {
-            if !same_owner(&live, &desired) {
-                return Err(ClusterError::Foreign {
-                    kind,
-                    namespace,
-                    name,
+            if !same_owner(&live, &desired, |found, wanted| found.uid == wanted.uid) {
+                let earlier = |found: &OwnerReference, wanted: &OwnerReference| {
+                    (&found.kind, &found.name) == (&wanted.kind, &wanted.name)
+                };
+                return Err(if same_owner(&live, &desired, earlier) {
+                    ClusterError::Leftover {
+                        kind,
+                        namespace,
+                        name,
+                    }
+                } else {
+                    ClusterError::Foreign {
+                        kind,
+                        namespace,
+                        name,
+                    }
                 });
             }
             let found = typed(&live).map_err(json)?;
@@ -422,11 +448,16 @@ fn typed<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> serde_json::R
     Ok(value)
 }
 
-fn same_owner<K: ResourceExt>(live: &K, desired: &K) -> bool {
-    desired.owner_references().iter().any(|wanted| {
+fn same_owner<K: ResourceExt>(
+    live: &K,
+    desired: &K,
+    same: impl Fn(&OwnerReference, &OwnerReference) -> bool,
+) -> bool {
+    let wanted = desired.owner_references();
+    wanted.iter().any(|wanted| {
         live.owner_references()
             .iter()
-            .any(|found| found.uid == wanted.uid)
+            .any(|found| same(found, wanted))
     })
 }
 

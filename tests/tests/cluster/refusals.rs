@@ -3,8 +3,8 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::World;
-use harness::product::{NAMESPACE, Product};
-use harness::shell;
+use harness::product::{NAMESPACE, Product, SYSTEM};
+use harness::{images, shell};
 
 const MANIFESTS: &str = include_str!("refusals.yaml");
 
@@ -119,6 +119,7 @@ fn what_needs_a_look_at_other_objects_becomes_a_condition() {
 }
 
 fn conditions(product: &Product<'_>) -> Result<()> {
+    reinstall(product)?;
     let unit = format!(
         "apiVersion: multiactive.dev/v1alpha1\nkind: Unit\n\
          metadata: {{name: lost, namespace: {NAMESPACE}}}\n\
@@ -182,6 +183,27 @@ fn conditions(product: &Product<'_>) -> Result<()> {
         product
             .kubectl(&["delete", object, "--timeout=60s"])
             .context(object)?;
+    }
+    Ok(())
+}
+
+/// Another test of this suite ends with the product uninstalled, and the order is not ours.
+fn reinstall(product: &Product<'_>) -> Result<()> {
+    let operator = "deployment/multiactive-operator";
+    let namespace = format!("--namespace={SYSTEM}");
+    let found = [
+        "get",
+        operator,
+        &namespace,
+        "--ignore-not-found",
+        "--output=name",
+    ];
+    if product.kubectl(&found)?.is_empty() {
+        let images: Vec<_> = images::PROCESSES
+            .into_iter()
+            .map(images::process)
+            .collect::<Result<_>>()?;
+        product.install(&images)?;
     }
     Ok(())
 }
