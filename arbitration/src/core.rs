@@ -58,6 +58,8 @@ pub(crate) struct LeaseClock {
 pub(crate) struct Pending {
     pub id: u64,
     pub purpose: Purpose,
+    /// The revision of the state that it was decided on.
+    pub based_on: Revision,
     pub transition: Option<Transition>,
 }
 
@@ -256,13 +258,13 @@ impl Core {
                 }
             }
             Outcome::Lost => {
-                // Something we compared is newer than the state we know.
-                let known = self.state.as_ref().map_or(0, |state| state.revision.0);
-                self.needs = self.needs.max(Revision(known + 1));
+                let before = self.needs;
+                // Something we compared is newer than the state that we decided on.
+                self.needs = self.needs.max(Revision(pending.based_on.0 + 1));
                 if pending.purpose == Purpose::AnnounceOpen {
                     // Perhaps only the receipt was there already.
                     self.receipt_of = self.epoch();
-                    self.needs = Revision(known);
+                    self.needs = before;
                 }
                 self.transaction_retry = now.at.plus(self.settings.retry_pause);
             }
@@ -447,6 +449,10 @@ impl Core {
         self.transaction = Some(Pending {
             id,
             purpose,
+            based_on: self
+                .state
+                .as_ref()
+                .map_or(Revision::ABSENT, |state| state.revision),
             transition,
         });
         out.push(Command::Commit(Transaction {

@@ -142,20 +142,15 @@ impl Core {
             return None;
         }
         let plan = self.takeover(now, state, Purpose::Retake, TransitionKind::Retake)?;
-        Some(plan.compare_if(
-            self.rules.respect_intent,
-            Slot::Intent,
-            intent_revision(state),
-        ))
+        Some(plan.compare(Slot::Intent, intent_revision(state)))
     }
 
     /// Whether an unfinished intent stands to another IDC.
     fn promised_elsewhere(&self) -> bool {
-        self.rules.respect_intent
-            && self.intent().is_some_and(|intent| match &intent.value.to {
-                Some(to) => *to != self.me,
-                None => true,
-            })
+        self.intent().is_some_and(|intent| match &intent.value.to {
+            Some(to) => *to != self.me,
+            None => true,
+        })
     }
 
     fn take_forced(&self, now: Now, state: &UnitState) -> Option<Plan> {
@@ -386,7 +381,7 @@ impl Core {
         let mut plan = self
             .plan(purpose)
             .compare_if(self.rules.compare_primary, Slot::Primary, primary_revision)
-            .compare_if(self.rules.compare_epoch, Slot::Epoch, epoch_revision)
+            .compare(Slot::Epoch, epoch_revision)
             .compare(Slot::Unit, doc.revision)
             .write(Write::Epoch(elected))
             .write(Write::Primary(primary, session.lease));

@@ -66,9 +66,7 @@ impl Core {
 
     /// Whether a transaction that is unaccounted for may yet take `primary` from this holder.
     pub(crate) fn barred(&self) -> bool {
-        self.rules.barrier
-            && self.barrier.is_some()
-            && self.held().map(|primary| primary.revision) == self.barrier
+        self.barrier.is_some() && self.held().map(|primary| primary.revision) == self.barrier
     }
 
     /// Whether an intent asks this holder to be fenced.

@@ -132,6 +132,9 @@ impl World {
     }
 
     pub fn begin_fault(&mut self, fault: Fault) {
+        if !self.rough {
+            return;
+        }
         self.note(|| format!("fault {fault:?}"));
         let lasts = if self.rng.percent(70) {
             self.rng.range(50, 3_000)

@@ -8,7 +8,7 @@ use arbitration::{
     Purpose, Rules, Settings, Transaction,
 };
 use jiff::Timestamp;
-use model::{Generation, IdcName, UnitState};
+use model::{Generation, IdcName, Revision, UnitState};
 
 use crate::chaos::Fault;
 use crate::database::{Clock, Database, Sent, Statement};
@@ -31,7 +31,6 @@ pub struct Process {
     pub frozen: bool,
     backlog: Vec<Happening>,
     session: Option<HeldSession>,
-    claiming: bool,
     /// The server's clock as an observation showed it, and this clock when its answer came.
     mapping: Option<(u64, u64)>,
     running: Option<u64>,
@@ -48,7 +47,8 @@ pub enum Happening {
     Wake(usize),
     KeepAliveDue(usize),
     ObserveDue(usize),
-    ClaimArrives(usize),
+    /// With the revision of the session's key as the claimant read it before.
+    ClaimArrives(usize, Option<Revision>),
     ClaimAnswered(usize, HeldSession),
     KeepAliveArrives(usize, HeldSession, u64),
     KeepAliveAnswered(usize, u64, Result<u64, bool>),
@@ -108,6 +108,8 @@ pub struct World {
     pub link_up: bool,
     /// While faults are drawn, messages are lost and late too.
     pub rough: bool,
+    /// So many more messages in a hundred are very late.
+    late: u64,
     pub counts: Counts,
     pub violation: Option<String>,
     pub log: Vec<String>,
@@ -141,6 +143,7 @@ impl World {
             processes: Vec::new(),
             link_up: true,
             rough: false,
+            late: 0,
             counts: Counts::default(),
             violation: None,
             log: Vec::new(),
@@ -151,6 +154,7 @@ impl World {
             orders: 0,
         };
         // Servers that are put under care may accept writes, one or even both.
+        world.late = if world.rng.percent(25) { 12 } else { 0 };
         let both = world.rng.percent(50);
         for (name, read_only) in [("sh", false), ("bj", !both)] {
             let clock = world.draw_clock();
@@ -211,7 +215,6 @@ impl World {
             frozen: false,
             backlog: Vec::new(),
             session: None,
-            claiming: false,
             mapping: None,
             running: None,
             observing: false,
@@ -283,8 +286,8 @@ impl World {
         }
         match self.rng.range(0, 100) {
             0..2 => None,
-            2 => Some(self.rng.range(2_000, 12_000)),
-            3..6 => Some(self.rng.range(200, 2_500)),
+            late if (2..3 + self.late).contains(&late) => Some(self.rng.range(2_000, 12_000)),
+            90..93 => Some(self.rng.range(200, 2_500)),
             _ => Some(self.rng.range(1, 25)),
         }
     }
@@ -306,7 +309,7 @@ impl World {
             }
             Happening::KeepAliveDue(process) => self.keep_alive_due(process),
             Happening::ObserveDue(process) => self.observe_due(process),
-            Happening::ClaimArrives(process) => self.claim_arrives(process),
+            Happening::ClaimArrives(process, seen) => self.claim_arrives(process, seen),
             Happening::ClaimAnswered(process, session) => self.claim_answered(process, session),
             Happening::KeepAliveArrives(process, session, sent_at) => {
                 self.keep_alive_arrives(process, session, sent_at);
@@ -420,14 +423,26 @@ impl World {
                 );
             }
         } else if let Some(delay) = self.delay(cut) {
-            self.processes[process].claiming = true;
-            self.later(delay, Happening::ClaimArrives(process));
+            let idc = &self.processes[process].idc;
+            let seen = self
+                .etcd
+                .state
+                .sessions
+                .get(idc)
+                .map(|session| session.revision);
+            self.later(delay, Happening::ClaimArrives(process, seen));
         }
     }
 
-    fn claim_arrives(&mut self, process: usize) {
+    fn claim_arrives(&mut self, process: usize, seen: Option<Revision>) {
         let idc = self.processes[process].idc.clone();
-        if self.processes[process].session.is_some() {
+        let found = self
+            .etcd
+            .state
+            .sessions
+            .get(&idc)
+            .map(|session| session.revision);
+        if found != seen {
             return;
         }
         let session = self.etcd.claim(self.now, &idc, LEASE);
@@ -439,8 +454,15 @@ impl World {
     }
 
     fn claim_answered(&mut self, process: usize, session: HeldSession) {
-        self.processes[process].claiming = false;
-        if self.processes[process].session.is_none() {
+        let idc = &self.processes[process].idc;
+        let found = self
+            .etcd
+            .state
+            .sessions
+            .get(idc)
+            .map(|found| found.revision);
+        // The answer to a claim that was overtaken is that to a lost comparison.
+        if self.processes[process].session.is_none() && found == Some(session.revision) {
             self.processes[process].session = Some(session);
             self.step(process, Event::SessionClaimed(session));
             let state = self.etcd.state.clone();
