@@ -201,7 +201,15 @@ mod tests {
     #[test]
     fn each_object_has_its_own_pause() {
         let failures = Failures::default();
-        let object = |name: &str| crds::Idc::new(name, crds::IdcSpec::default());
+        let object = |name: &str| {
+            crds::Idc::new(
+                name,
+                crds::IdcSpec {
+                    role: crds::IdcRole::Data,
+                    scheduling: None,
+                },
+            )
+        };
         assert_eq!(failures.failed(&object("sh")), Duration::from_secs(1));
         assert_eq!(failures.failed(&object("sh")), Duration::from_secs(2));
         assert_eq!(failures.failed(&object("bj")), Duration::from_secs(1));

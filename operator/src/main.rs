@@ -16,6 +16,8 @@ mod repair;
 mod reports;
 mod resolve;
 mod resources;
+#[cfg(test)]
+mod samples;
 mod stores;
 mod switchover;
 mod triggers;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crds::{DataRepair, Idc, Switchover, SyncLink, Unit};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::store::Writer;
@@ -47,6 +47,8 @@ pub struct Stores {
     pub config_maps: Store<ConfigMap>,
     /// Those of ours.
     pub accounts: Store<ServiceAccount>,
+    /// Those of arbiters, in the operator's own namespace.
+    pub arbiters: Store<Pod>,
 }
 
 /// The writing ends, which the watches hold.
@@ -62,6 +64,7 @@ struct Writers {
     slices: Writer<EndpointSlice>,
     config_maps: Writer<ConfigMap>,
     accounts: Writer<ServiceAccount>,
+    arbiters: Writer<Pod>,
 }
 
 /// An object of a store.
@@ -140,6 +143,14 @@ impl Stores {
         watches.start(&mut tasks, writers.slices, ours(), triggers::owned);
         watches.start(&mut tasks, writers.config_maps, ours(), triggers::owned);
         watches.start(&mut tasks, writers.accounts, ours(), triggers::owned);
+        let pods = Api::namespaced(client.clone(), namespace);
+        watches.follow(
+            &mut tasks,
+            pods,
+            writers.arbiters,
+            arbiters(),
+            triggers::arbiter_pod,
+        );
         (stores, tasks)
     }
 
@@ -171,6 +182,7 @@ impl Stores {
             self.slices.wait_until_ready(),
             self.config_maps.wait_until_ready(),
             self.accounts.wait_until_ready(),
+            self.arbiters.wait_until_ready(),
         );
         ready.is_ok()
     }
@@ -188,6 +200,7 @@ fn make() -> (Stores, Writers) {
     let (slices, slice_writer) = store();
     let (config_maps, config_map_writer) = store();
     let (accounts, account_writer) = store();
+    let (arbiters, arbiter_writer) = store();
     (
         Stores {
             idcs,
@@ -201,6 +214,7 @@ fn make() -> (Stores, Writers) {
             slices,
             config_maps,
             accounts,
+            arbiters,
         },
         Writers {
             idcs: idc_writer,
@@ -214,6 +228,7 @@ fn make() -> (Stores, Writers) {
             slices: slice_writer,
             config_maps: config_map_writer,
             accounts: account_writer,
+            arbiters: arbiter_writer,
         },
     )
 }
@@ -224,6 +239,13 @@ fn everything() -> watcher::Config {
 
 fn ours() -> watcher::Config {
     watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1))
+}
+
+fn arbiters() -> watcher::Config {
+    ours().labels(&format!(
+        "{}={},app.kubernetes.io/component=arbiter",
+        MANAGED_BY.0, MANAGED_BY.1
+    ))
 }
 
 /// Helm's Secrets are large and change with every release; tokens are none of our business.
@@ -254,6 +276,20 @@ impl Watches<'_> {
         F: Fn(&K, &Stores) -> Vec<Target> + Send + 'static,
     {
         let api: Api<K> = Api::all(self.client.clone());
+        self.follow(tasks, api, writer, config, affected);
+    }
+
+    fn follow<K, F>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        api: Api<K>,
+        writer: Writer<K>,
+        config: watcher::Config,
+        affected: F,
+    ) where
+        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+        F: Fn(&K, &Stores) -> Vec<Target> + Send + 'static,
+    {
         let stream = reflector(writer, watcher(api, config).default_backoff());
         let (queues, stores) = (self.queues.clone(), self.stores.clone());
         let shutdown = self.shutdown.clone();

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crds::{DataRepair, Idc, Switchover, SyncLink, Unit};
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Resource, ResourceExt};
 use model::{IdcName, UnitKey};
 use topology::{Changes, TopologyState};
@@ -112,6 +112,16 @@ pub fn repair(repair: &DataRepair, _: &Stores) -> Vec<Target> {
 /// What we made concerns whom it was made for.
 pub fn owned<K: Resource>(object: &K, _: &Stores) -> Vec<Target> {
     Target::owner_of(object).into_iter().collect()
+}
+
+/// An arbiter's pod concerns its Idc.
+pub fn arbiter_pod(pod: &Pod, _: &Stores) -> Vec<Target> {
+    pod.labels()
+        .get("multiactive.dev/idc")
+        .cloned()
+        .map(Target::Idc)
+        .into_iter()
+        .collect()
 }
 
 /// A Secret concerns the Units that name it and their arbiters; the transport's concerns all links.

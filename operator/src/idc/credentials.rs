@@ -88,3 +88,58 @@ pub fn text(secret: &Secret, key: &str) -> Option<String> {
         .ok()
         .filter(|text| !text.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{idc_name, object, unit};
+
+    fn secret(data: &[(&str, &str)]) -> Secret {
+        Secret {
+            data: Some(
+                data.iter()
+                    .map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())))
+                    .collect(),
+            ),
+            ..Secret::default()
+        }
+    }
+
+    fn found(name: &str) -> Option<Arc<Secret>> {
+        match name {
+            "orders-sh" => Some(Arc::new(secret(&[("username", "app"), ("password", "p")]))),
+            "orders-bj" => Some(Arc::new(secret(&[("username", "b"), ("password", "q")]))),
+            "ca" => Some(Arc::new(secret(&[("ca.crt", "PEM")]))),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_arbiter_gets_the_accounts_of_its_own_members_with_their_ca() {
+        let units = [Arc::new(unit())];
+        let files = collect(&idc_name("bj"), &units, None, |_, name| found(name), None);
+        let json: serde_json::Value = serde_json::from_slice(&files["shop.orders.bj"].0).unwrap();
+        assert_eq!(files.len(), 1);
+        assert_eq!(
+            json,
+            serde_json::json!({"username": "b", "password": "q", "ca": "PEM"})
+        );
+        assert!(collect(&idc_name("gz"), &units, None, |_, name| found(name), None).is_empty());
+    }
+
+    #[test]
+    fn an_account_that_somebody_deletes_stays_with_an_arbiter_that_may_have_to_fence() {
+        let units = [Arc::new(unit())];
+        let present = secret(&[("shop.orders.sh", "old"), ("shop.gone.sh", "older")]);
+        let files = collect(&idc_name("sh"), &units, None, |_, _| None, Some(&present));
+        assert_eq!(files.keys().collect::<Vec<_>>(), ["shop.orders.sh"]);
+        assert_eq!(files["shop.orders.sh"].0, b"old");
+    }
+
+    #[test]
+    fn a_secret_without_its_keys_gives_no_account() {
+        let units = [Arc::new(object::<Unit>(crate::samples::UNIT))];
+        let half = |_: &str, _: &str| Some(Arc::new(secret(&[("username", "app")])));
+        assert!(collect(&idc_name("sh"), &units, None, half, None).is_empty());
+    }
+}

@@ -7,6 +7,7 @@ mod report;
 use std::sync::Arc;
 
 use crds::{Idc, IdcRole};
+use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use model::{IdcName, UnitKey};
@@ -59,7 +60,34 @@ async fn act(idc: &Idc, name: &IdcName, context: &Context) -> Result<(), Reconci
         Box::new(plan::plan(idc, name, &context.settings, &credentials)),
         context,
     )
-    .await
+    .await?;
+    hurry(name, context).await
+}
+
+/// The kubelet brings a changed Secret into a running pod within a minute or two, or at once when
+/// the pod itself changes, which an annotation is enough for. It names the Secret's version: a hash
+/// of what is in it would be an invitation to guess passwords.
+async fn hurry(name: &IdcName, context: &Context) -> Result<(), ReconcileError> {
+    let secret = find(
+        &context.stores.secrets,
+        &context.settings.namespace,
+        &plan::secret_name(name),
+    );
+    let Some(version) = secret.and_then(|secret| secret.resource_version()) else {
+        // The watch of Secrets will show it, and this Idc is looked at again then.
+        return Ok(());
+    };
+    let of_this_idc = |pod: &Pod| {
+        pod.labels().get("multiactive.dev/idc").map(String::as_str) == Some(name.as_str())
+            && pod.metadata.deletion_timestamp.is_none()
+    };
+    for pod in context.stores.arbiters.state_filter(of_this_idc) {
+        context
+            .cluster
+            .annotate(&*pod, "multiactive.dev/credentials", &version)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn apply(plan: Box<IdcPlan>, context: &Context) -> Result<(), ReconcileError> {

@@ -92,3 +92,40 @@ fn program(idc: &Idc, name: &IdcName, settings: &Settings) -> Program {
         grace: 30,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::ByteString;
+
+    use super::*;
+    use crate::samples::{assert_snapshot, idc, idc_name, settings};
+
+    #[test]
+    fn an_arbiter_as_it_is_applied() {
+        let files = BTreeMap::from([("shop.orders.sh".to_owned(), ByteString(b"{}".to_vec()))]);
+        let plan = plan(&idc("sh"), &idc_name("sh"), &settings(), &files);
+        assert_snapshot("arbiter-deployment", &plan.deployment);
+        assert_snapshot(
+            "arbiter-others",
+            &(&plan.account, &plan.secret, &plan.service),
+        );
+    }
+
+    #[test]
+    fn changed_accounts_restart_nothing() {
+        let with = |content: &[u8]| {
+            let file = ("shop.orders.sh".to_owned(), ByteString(content.to_vec()));
+            plan(
+                &idc("sh"),
+                &idc_name("sh"),
+                &settings(),
+                &BTreeMap::from([file]),
+            )
+        };
+        let (one, other) = (with(b"1"), with(b"2"));
+        assert_ne!(one.secret, other.secret);
+        assert_eq!(one.deployment, other.deployment);
+    }
+}

@@ -324,3 +324,77 @@ fn credentials_volume(account: &str, endpoint: &Endpoint) -> Volume {
         ..Volume::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{self, assert_snapshot};
+
+    fn with_link<T>(link: &SyncLink, look: impl FnOnce(LinkPlan) -> T) -> T {
+        let (unit, settings) = (samples::unit(), samples::settings());
+        let (source, target) = (samples::idc("sh"), samples::idc("bj"));
+        let inputs = Inputs {
+            link,
+            key: &LinkKey::new("shop", "orders-sh-bj").unwrap(),
+            unit: &samples::key(),
+            ends: Ends {
+                unit: &unit,
+                source: &unit.spec.members[0],
+                target: &unit.spec.members[1],
+            },
+            source: Some(&source),
+            target: Some(&target),
+            certificate: BTreeMap::from([("tls.key".to_owned(), ByteString(b"key".to_vec()))]),
+            settings: &settings,
+        };
+        look(plan(&inputs).unwrap())
+    }
+
+    #[test]
+    fn a_link_as_it_is_applied() {
+        with_link(&samples::link(), |plan| {
+            let LinkPlan {
+                config,
+                transport,
+                accounts,
+                services,
+                deployments,
+            } = plan;
+            assert_snapshot("link-deployments", &deployments);
+            assert_snapshot("link-others", &(config, transport, accounts, services));
+        });
+    }
+
+    #[test]
+    fn a_suspended_link_has_no_pods_and_the_same_settings() {
+        let mut suspended = samples::link();
+        suspended.spec.suspended = true;
+        let running = with_link(&samples::link(), |plan| plan);
+        let stopped = with_link(&suspended, |plan| plan);
+        assert_eq!(running.config, stopped.config);
+        for deployment in stopped.deployments {
+            assert_eq!(deployment.spec.unwrap().replicas, Some(0));
+        }
+    }
+
+    #[test]
+    fn other_settings_replace_the_pods() {
+        let mut other = samples::link();
+        other.spec.options.apply.batch.max_rows = 7;
+        let annotations = |plan: LinkPlan| {
+            plan.deployments.map(|deployment| {
+                deployment
+                    .spec
+                    .unwrap()
+                    .template
+                    .metadata
+                    .unwrap()
+                    .annotations
+                    .unwrap()
+            })
+        };
+        let before = with_link(&samples::link(), annotations);
+        assert_ne!(before, with_link(&other, annotations));
+        assert_eq!(before, with_link(&samples::link(), annotations));
+    }
+}

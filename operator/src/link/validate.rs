@@ -210,3 +210,99 @@ fn ends<'a>(
         target: target?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    fn around(unit: Option<&Unit>) -> Surroundings<'_> {
+        let keys = ["ca.crt", "tls.crt", "tls.key"].map(|key| (key.to_owned(), true));
+        Surroundings {
+            unit,
+            units: vec!["orders".to_owned()],
+            twins: Vec::new(),
+            transport: (
+                "multiactive-system/t".to_owned(),
+                Some(BTreeMap::from(keys)),
+            ),
+        }
+    }
+
+    fn problems(link: &SyncLink, around: &Surroundings<'_>) -> Vec<String> {
+        let key = LinkKey::new("shop", "orders-sh-bj").unwrap();
+        match validate(link, &key, around) {
+            Ok(_) => Vec::new(),
+            Err(problems) => problems
+                .into_iter()
+                .map(|problem| problem.message)
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_yet_is_refused_field_by_field() {
+        let unit = samples::unit();
+        assert!(problems(&samples::link(), &around(Some(&unit))).is_empty());
+        let link: SyncLink = samples::object(
+            "{apiVersion: multiactive.dev/v1alpha1, kind: SyncLink,\
+              metadata: {name: orders-sh-bj, namespace: shop},\
+              spec: {unit: orders, source: {idc: sh}, target: {idc: bj}, relay: true,\
+                     compression: Lz4, apply: {consistency: Eventual}, transport: Kafka,\
+                     kafka: {bootstrapServers: k, topic: changes}, conflicts: {resolve: Hold},\
+                     classes: [{tables: [a.b]}]}}",
+        );
+        let told = problems(&link, &around(Some(&unit))).join("\n");
+        for field in [
+            "spec.transport Kafka is not",
+            "spec.compression Lz4 is not",
+            "spec.apply.consistency Eventual is not",
+            "spec.conflicts is not",
+            "spec.relay true is not",
+            "spec.classes is not",
+        ] {
+            assert!(told.contains(field), "{field} is missing in:\n{told}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_unit_or_member_is_told_with_those_there_are() {
+        let told = problems(&samples::link(), &around(None));
+        assert!(
+            told[0].contains("there is no Unit of that name in namespace shop (there are: orders)")
+        );
+        let unit = samples::unit();
+        let mut link = samples::link();
+        link.spec.target.idc = Some(samples::idc_name("gz"));
+        let told = problems(&link, &around(Some(&unit)));
+        assert_eq!(
+            told,
+            [
+                "spec.target.idc is \"gz\", but Unit shop/orders has no member in IDC gz; it has sh, bj."
+            ]
+        );
+    }
+
+    #[test]
+    fn a_missing_certificate_is_named_with_its_namespace() {
+        let unit = samples::unit();
+        let mut surroundings = around(Some(&unit));
+        surroundings.transport.1 = None;
+        let told = problems(&samples::link(), &surroundings);
+        assert!(
+            told[0].starts_with("Secret multiactive-system/t with the links' certificate does not")
+        );
+    }
+
+    #[test]
+    fn of_two_links_in_one_direction_the_older_one_stays() {
+        let unit = samples::unit();
+        let mut surroundings = around(Some(&unit));
+        surroundings.twins = vec![("a-link".to_owned(), None)];
+        assert!(
+            problems(&samples::link(), &surroundings)[0].contains("SyncLink shop/a-link copies")
+        );
+        surroundings.twins = vec![("z-link".to_owned(), None)];
+        assert!(problems(&samples::link(), &surroundings).is_empty());
+    }
+}

@@ -53,3 +53,26 @@ pub fn plan(unit: &Unit, key: &UnitKey) -> Vec<SyncLink> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use kube::ResourceExt;
+
+    use super::*;
+    use crate::samples::{assert_snapshot, key, unit};
+
+    #[test]
+    fn a_mesh_joins_each_pair_both_ways() {
+        let links = plan(&unit(), &key());
+        let names: Vec<String> = links.iter().map(ResourceExt::name_any).collect();
+        assert_eq!(names, ["orders-sh-bj", "orders-bj-sh"]);
+        assert_snapshot("mesh-link", &links[0]);
+    }
+
+    #[test]
+    fn no_links_where_none_are_wanted() {
+        let mut unit = unit();
+        unit.spec.links = LinkLayout::None;
+        assert!(plan(&unit, &key()).is_empty());
+    }
+}

@@ -4,6 +4,8 @@ mod conditions;
 mod links;
 mod report;
 pub mod routing;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -213,3 +213,111 @@ fn endpoints(
         }]),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use kube::ResourceExt;
+    use model::Epoch;
+
+    use super::*;
+    use crate::samples::{assert_snapshot, idc_name, key, member, state, unit};
+
+    fn resolve(host: &str) -> Resolution {
+        match host.parse() {
+            Ok(address) => Resolution::Addresses(BTreeSet::from([address])),
+            Err(_) if host == "two.example" => Resolution::Addresses(
+                ["192.0.2.7", "2001:db8::7"]
+                    .iter()
+                    .map(|text| text.parse().unwrap())
+                    .collect(),
+            ),
+            Err(_) => Resolution::Failed("no such name".to_owned()),
+        }
+    }
+
+    /// Addresses by slice.
+    fn led(unit: &Unit, state: &UnitState, too_old: &[&str]) -> BTreeMap<String, Vec<String>> {
+        let too_old = too_old.iter().map(|idc| idc_name(idc)).collect();
+        let plan = plan(unit, &key(), state, resolve, &too_old);
+        let addresses = |slice: &EndpointSlice| {
+            let endpoints = slice.endpoints.clone().unwrap();
+            endpoints
+                .into_iter()
+                .flat_map(|endpoint| endpoint.addresses)
+                .collect()
+        };
+        plan.slices
+            .iter()
+            .map(|slice| (slice.name_any(), addresses(slice)))
+            .collect()
+    }
+
+    fn writers(state: &UnitState) -> Vec<String> {
+        led(&unit(), state, &[])["orders-rw"].clone()
+    }
+
+    #[test]
+    fn routing_as_it_is_applied() {
+        let plan = plan(&unit(), &key(), &state(), resolve, &BTreeSet::new());
+        assert_snapshot("routing", &(plan.services, plan.slices));
+    }
+
+    #[test]
+    fn writers_are_led_to_an_open_primary_of_the_current_epoch_or_nowhere() {
+        assert_eq!(writers(&state()), ["192.0.2.1"]);
+        let mut closed = state();
+        closed.primary.as_mut().unwrap().value.open = false;
+        assert!(writers(&closed).is_empty());
+        let mut ended = state();
+        ended.epoch.as_mut().unwrap().value.epoch = Epoch(2);
+        assert!(writers(&ended).is_empty());
+        let mut gone = state();
+        gone.primary = None;
+        assert!(writers(&gone).is_empty());
+        let mut unknown = state();
+        unknown.epoch = None;
+        assert!(writers(&unknown).is_empty());
+    }
+
+    #[test]
+    fn readers_are_led_to_healthy_copies_and_else_to_the_primary() {
+        let readers = |state: &UnitState, too_old: &[&str]| {
+            let led = led(&unit(), state, too_old);
+            [led["orders-ro-sh"].clone(), led["orders-ro-bj"].clone()].concat()
+        };
+        assert_eq!(readers(&state(), &[]), ["192.0.2.2"]);
+        assert_eq!(readers(&state(), &["bj"]), ["192.0.2.1"]);
+        let mut broken = state();
+        broken
+            .members
+            .get_mut(&idc_name("bj"))
+            .unwrap()
+            .value
+            .reachable = false;
+        assert_eq!(readers(&broken, &[]), ["192.0.2.1"]);
+        broken.primary = None;
+        assert!(readers(&broken, &[]).is_empty());
+    }
+
+    #[test]
+    fn names_lead_to_all_their_addresses_and_failures_are_told() {
+        let mut unit = unit();
+        member(&mut unit, 0).endpoint.host = "two.example".to_owned();
+        let led = led(&unit, &state(), &[]);
+        assert_eq!(led["orders-rw"], ["192.0.2.7"]);
+        assert_eq!(led["orders-rw-v6"], ["2001:db8::7"]);
+        member(&mut unit, 0).endpoint.host = "none.example".to_owned();
+        let plan = plan(&unit, &key(), &state(), resolve, &BTreeSet::new());
+        assert_eq!(plan.unresolved, ["member sh: no such name"]);
+    }
+
+    #[test]
+    fn no_services_where_none_are_wanted() {
+        let mut unit = unit();
+        unit.spec.routing.service = false;
+        let plan = plan(&unit, &key(), &state(), resolve, &BTreeSet::new());
+        assert_eq!(plan, RoutingPlan::default());
+    }
+}

@@ -238,3 +238,133 @@ fn is_link_local(address: std::net::IpAddr) -> bool {
         std::net::IpAddr::V6(address) => address.is_unicast_link_local(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples::{idc_name, key, member, object, unit};
+
+    fn around() -> Surroundings {
+        let keys = |keys: &[&str]| keys.iter().map(|key| ((*key).to_owned(), true)).collect();
+        Surroundings {
+            idcs: BTreeMap::from([
+                (idc_name("sh"), IdcRole::Data),
+                (idc_name("bj"), IdcRole::Data),
+                (idc_name("gz"), IdcRole::Witness),
+            ]),
+            units: Vec::new(),
+            secrets: BTreeMap::from([
+                ("orders-sh".to_owned(), keys(&["username", "password"])),
+                ("orders-bj".to_owned(), keys(&["username", "password"])),
+                ("ca".to_owned(), keys(&["ca.crt"])),
+            ]),
+        }
+    }
+
+    fn told(unit: &Unit, around: &Surroundings) -> Vec<(&'static str, String)> {
+        let problems = validate(unit, &key(), around);
+        problems
+            .into_iter()
+            .map(|problem| (problem.reason, problem.message))
+            .collect()
+    }
+
+    #[test]
+    fn a_sound_unit_has_no_problem() {
+        assert_eq!(told(&unit(), &around()), []);
+    }
+
+    #[test]
+    fn an_idc_must_exist_and_hold_copies() {
+        let mut unit = unit();
+        member(&mut unit, 1).idc = idc_name("gz");
+        let found = told(&unit, &around());
+        assert_eq!(found[0].0, "WitnessAsMember");
+        member(&mut unit, 1).idc = idc_name("xx");
+        let found = told(&unit, &around());
+        assert_eq!(found[0].0, "UnknownIdc");
+        assert!(
+            found[0].1.contains("(there are: bj, gz, sh)"),
+            "{}",
+            found[0].1
+        );
+    }
+
+    #[test]
+    fn secrets_are_named_with_namespace_and_key() {
+        let mut around = around();
+        around.secrets.remove("orders-sh");
+        around
+            .secrets
+            .get_mut("orders-bj")
+            .unwrap()
+            .remove("password");
+        around
+            .secrets
+            .get_mut("ca")
+            .unwrap()
+            .insert("ca.crt".to_owned(), false);
+        let found = told(&unit(), &around);
+        assert!(
+            found[0]
+                .1
+                .starts_with("Secret shop/orders-sh does not exist; spec.members[0] (sh)")
+        );
+        assert!(
+            found[1]
+                .1
+                .starts_with("Secret shop/orders-bj has no key password (it has: username)")
+        );
+        assert!(
+            found[2]
+                .1
+                .starts_with("Secret shop/ca has nothing under the key ca.crt")
+        );
+    }
+
+    #[test]
+    fn of_two_units_on_one_server_the_older_one_keeps_it() {
+        let neighbour = |name: &str, created: i64| Neighbour {
+            key: UnitKey::new("shop", name).unwrap(),
+            created: Timestamp::from_second(created).ok(),
+            servers: vec![("192.0.2.1".to_owned(), 3307)],
+        };
+        let mut unit = unit();
+        unit.metadata.creation_timestamp =
+            serde_json::from_str("\"1970-01-01T00:01:40Z\"").unwrap();
+        let with = |other: Neighbour| Surroundings {
+            units: vec![other],
+            ..around()
+        };
+        assert_eq!(
+            told(&unit, &with(neighbour("bills", 99)))[0].0,
+            "ServerInUse"
+        );
+        assert_eq!(
+            told(&unit, &with(neighbour("bills", 100)))[0].0,
+            "ServerInUse"
+        );
+        assert_eq!(told(&unit, &with(neighbour("zebra", 100))), []);
+        assert_eq!(told(&unit, &with(neighbour("bills", 101))), []);
+    }
+
+    #[test]
+    fn what_cannot_be_routed_or_is_not_built_is_refused() {
+        let unit: Unit = object(
+            &crate::samples::UNIT
+                .replace("192.0.2.1", "127.0.0.1")
+                .replace("databases: [orders]", "databases: [orders]\n  healthChecks: {http: {url: 'http://x'}}\n  linkTemplate: {ddl: Halt, compression: Lz4}"),
+        );
+        let found = told(&unit, &around());
+        let reasons: Vec<_> = found.iter().map(|(reason, _)| *reason).collect();
+        assert_eq!(
+            reasons,
+            ["LocalEndpoint", "NotSupportedYet", "NotSupportedYet"]
+        );
+        assert!(
+            found[2].1.starts_with("spec.linkTemplate.compression Lz4"),
+            "{}",
+            found[2].1
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! What a Unit's status says in the situations of its life.
+
+use std::collections::BTreeMap;
+
+use crds::{LinkPhase, UnitPhase, UnitStatus, condition};
+use jiff::Timestamp;
+use model::{Finding, MemberRole, MemberStatus, PositionText, Severity, UnitState};
+
+use super::report::{Facts, LinkFacts, notices, status, worth_writing};
+use super::{Problem, UnitView};
+use crate::samples::{self, idc_name, key};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+fn said(lag: Option<u64>) -> MemberStatus {
+    MemberStatus {
+        role: MemberRole::Replica,
+        writable: false,
+        reachable: true,
+        epoch: model::Epoch(1),
+        position: Some(PositionText("0-1-5".to_owned())),
+        lag_millis: lag,
+        findings: Vec::new(),
+        message: String::new(),
+    }
+}
+
+struct World {
+    unit: crds::Unit,
+    state: Option<UnitState>,
+    trouble: Option<String>,
+    problems: Vec<Problem>,
+    replica: MemberStatus,
+    links: Vec<LinkFacts>,
+}
+
+impl World {
+    fn well() -> Self {
+        let link = |name: &str| LinkFacts {
+            name: name.to_owned(),
+            phase: Some(LinkPhase::Streaming),
+            ready: Some((true, "Streaming".to_owned(), String::new())),
+        };
+        Self {
+            unit: samples::unit(),
+            state: Some(samples::state()),
+            trouble: None,
+            problems: Vec::new(),
+            replica: said(Some(40)),
+            links: vec![link("orders-bj-sh"), link("orders-sh-bj")],
+        }
+    }
+
+    fn status(&self, now: Timestamp) -> UnitStatus {
+        let holder = MemberStatus {
+            writable: true,
+            lag_millis: None,
+            ..said(None)
+        };
+        let facts = Facts {
+            unit: &self.unit,
+            key: &key(),
+            problems: &self.problems,
+            failure: None,
+            view: UnitView {
+                state: self.state.clone(),
+                trouble: self.trouble.clone(),
+            },
+            words: BTreeMap::from([
+                (idc_name("sh"), Some(Ok(Some(holder)))),
+                (idc_name("bj"), Some(Ok(Some(self.replica.clone())))),
+            ]),
+            links: self.links.clone(),
+            receipt: None,
+            unresolved: Vec::new(),
+        };
+        status(&facts, now)
+    }
+
+    fn says(&self, kind: &str) -> (String, String, String) {
+        let status = self.status(at(10));
+        let found = condition(&status.conditions, kind).unwrap();
+        (
+            found.status.clone(),
+            found.reason.clone(),
+            found.message.clone(),
+        )
+    }
+}
+
+#[test]
+fn a_unit_that_is_well() {
+    let world = World::well();
+    samples::assert_snapshot("unit-status-well", &world.status(at(10)));
+}
+
+#[test]
+fn what_was_written_once_is_not_written_again() {
+    let mut world = World::well();
+    let first = world.status(at(10));
+    world.unit.status = Some(first.clone());
+    // Later, with everything as it was but for figures that always move.
+    world.replica.position = Some(PositionText("0-1-99".to_owned()));
+    world.replica.lag_millis = Some(70);
+    let second = world.status(at(500));
+    assert!(!worth_writing(&first, &second, true));
+    assert_eq!(notices(&first, &second), []);
+}
+
+#[test]
+fn figures_are_written_when_their_time_has_come_and_words_at_once() {
+    let mut world = World::well();
+    let first = world.status(at(10));
+    world.unit.status = Some(first.clone());
+    world.replica.lag_millis = Some(3_000);
+    let lagging = world.status(at(11));
+    assert!(!worth_writing(&first, &lagging, false));
+    assert!(worth_writing(&first, &lagging, true));
+    world.state.as_mut().unwrap().primary = None;
+    assert!(worth_writing(&first, &world.status(at(12)), false));
+}
+
+#[test]
+fn a_problem_is_told_and_nothing_else_is_claimed() {
+    let mut world = World::well();
+    world.problems = vec![Problem::new(
+        "MissingSecret",
+        "Secret shop/orders-sh does not exist.",
+    )];
+    let (status, reason, message) = world.says("Ready");
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("False", "MissingSecret")
+    );
+    assert!(
+        message.ends_with("The last valid spec stays in force."),
+        "{message}"
+    );
+    assert_eq!(world.says("PreflightPassed").1, "MissingSecret");
+    world.state.as_mut().unwrap().unit = None;
+    assert!(
+        world
+            .says("TopologyAgreed")
+            .2
+            .starts_with("Nothing is in force yet.")
+    );
+}
+
+#[test]
+fn findings_of_an_arbiter_are_told_whole() {
+    let mut world = World::well();
+    let state = world.state.as_mut().unwrap();
+    state.primary = None;
+    state.epoch = None;
+    state
+        .members
+        .get_mut(&idc_name("bj"))
+        .unwrap()
+        .value
+        .preflight_passed = false;
+    world.replica.findings = vec![Finding {
+        severity: Severity::Blocking,
+        check: "BinlogFormat".to_owned(),
+        object: "member bj (192.0.2.2:3306)".to_owned(),
+        message: "binlog_format is STATEMENT.".to_owned(),
+        fix: "SET GLOBAL binlog_format = 'ROW'".to_owned(),
+    }];
+    let expected = "member bj (192.0.2.2:3306): binlog_format is STATEMENT. Fix: SET GLOBAL \
+                    binlog_format = 'ROW'";
+    assert_eq!(world.says("PreflightPassed").2, expected);
+    assert_eq!(world.says("Ready").2, expected);
+}
+
+#[test]
+fn a_lost_primary_is_told_with_the_way_out() {
+    let mut world = World::well();
+    let state = world.state.as_mut().unwrap();
+    state.primary = None;
+    let sh = state.members.get_mut(&idc_name("sh")).unwrap();
+    sh.value.reachable = false;
+    assert_eq!(world.status(at(1)).phase, Some(UnitPhase::NoPrimary));
+    let (status, reason, message) = world.says("Ready");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "NoPrimary"));
+    assert!(
+        message.contains("`mactl failover orders --to bj -n shop`"),
+        "{message}"
+    );
+    assert_eq!(world.says("Degraded").1, "MemberUnreachable");
+    assert_eq!(world.says("Fenced").0, "Unknown");
+}
+
+#[test]
+fn etcd_out_of_reach_is_unknown_and_takes_nothing_back() {
+    let mut world = World::well();
+    world.unit.status = Some(world.status(at(10)));
+    world.trouble = Some("no etcd".to_owned());
+    world.state = None;
+    let status = world.status(at(20));
+    assert_eq!(status.primary, Some(idc_name("sh")));
+    assert_eq!(status.phase, Some(UnitPhase::Ready));
+    assert_eq!(world.says("Ready").0, "Unknown");
+}
+
+#[test]
+fn a_member_that_is_not_fenced_is_named() {
+    let mut world = World::well();
+    let members = &mut world.state.as_mut().unwrap().members;
+    members.get_mut(&idc_name("bj")).unwrap().value.fenced = false;
+    let (status, reason, message) = world.says("Fenced");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "NotFenced"));
+    assert!(message.ends_with("bj."), "{message}");
+}
+
+#[test]
+fn a_halted_link_degrades_and_says_why() {
+    let mut world = World::well();
+    world.links[0].phase = Some(LinkPhase::Halted);
+    world.links[0].ready = Some((false, "Halted".to_owned(), "row 7 differs".to_owned()));
+    let (status, reason, message) = world.says("Degraded");
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "LinkHalted"));
+    assert_eq!(message, "SyncLink orders-bj-sh: row 7 differs");
+}
+
+#[test]
+fn a_moved_primary_is_an_event() {
+    let mut world = World::well();
+    let before = world.status(at(10));
+    let state = world.state.as_mut().unwrap();
+    for record in [
+        &mut state.primary.as_mut().unwrap().value.idc,
+        &mut state.epoch.as_mut().unwrap().value.idc,
+    ] {
+        *record = idc_name("bj");
+    }
+    state.primary.as_mut().unwrap().value.epoch = model::Epoch(2);
+    state.epoch.as_mut().unwrap().value.epoch = model::Epoch(2);
+    let told = notices(&before, &world.status(at(11)));
+    assert_eq!(told[0].reason, "PrimaryOpen");
+    assert_eq!(told[0].note, "bj takes the writes, epoch 2.");
+}
