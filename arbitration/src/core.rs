@@ -523,7 +523,7 @@ impl Core {
 
     pub(crate) fn plan(&self, purpose: Purpose) -> Plan {
         let mut compares = Vec::new();
-        if let Some(session) = self.session.filter(|_| self.rules.compare_session) {
+        if let Some(session) = self.session {
             compares.push(Compare::Revision(
                 Slot::Session(self.me.clone()),
                 session.revision,

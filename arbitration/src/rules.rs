@@ -2,7 +2,7 @@
 
 /// Which rules are in force. Production knows only [`Rules::ALL`]; the simulator takes one out at
 /// a time and must then find two primaries, or a lost write. Rules that stand behind others (the
-/// epoch's revision in a takeover, the barrier after an unknown outcome) are not here, since no run
+/// session's revision in every transaction, the epoch's in a takeover, the barrier after an unknown outcome) are not here, since no run
 /// shows their absence while those others are in force: scripts in `testdata/` see that they are
 /// followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,8 +20,6 @@ pub struct Rules {
     pub compare_primary: bool,
     /// Rule 7: the first primary compares that every member is fenced.
     pub compare_members: bool,
-    /// Rule 12: each transaction compares the session's revision.
-    pub compare_session: bool,
     /// Switchover: hand-over and cancel compare the intent's revision.
     pub compare_intent: bool,
     /// Switchover: the old primary opens again only once its cancel is acknowledged.
@@ -39,7 +37,6 @@ impl Rules {
         release_with_proof: true,
         compare_primary: true,
         compare_members: true,
-        compare_session: true,
         compare_intent: true,
         await_cancel: true,
         await_catch_up: true,

@@ -46,6 +46,8 @@ fn run(seed: u64, rules: Rules, verbose: bool) -> World {
     world
 }
 
+const STUCK: &str = "nothing stays writable";
+
 fn recover(world: &mut World) {
     let mut since = None;
     while world.violation.is_none() && world.now < ROUGH + RECOVERY {
@@ -63,7 +65,7 @@ fn recover(world: &mut World) {
         .as_ref()
         .map(|intent| format!("{:?}", intent.value));
     world.violate(format!(
-        "nothing stays writable though all is well since {ROUGH}; {intent:?}"
+        "{STUCK} though all is well since {ROUGH}; {intent:?}"
     ));
 }
 
@@ -138,7 +140,13 @@ fn one_seed() {
 /// Takes one rule out and looks, from this seed on, for a run that shows what it was there for.
 fn is_found_without(name: &str, rules: Rules, first: u64) {
     let mut seeds = (first..first + 4_000).chain(0..first);
-    match seeds.find_map(|seed| Some((seed, run(seed, rules, false).violation?))) {
+    // What only never recovers is not what these rules are for.
+    let unsafe_run = |seed| {
+        run(seed, rules, false)
+            .violation
+            .filter(|it| !it.contains(STUCK))
+    };
+    match seeds.find_map(|seed| Some((seed, unsafe_run(seed)?))) {
         Some((seed, violation)) => println!("without {name}: seed {seed}: {violation}"),
         None => panic!("the simulator does not notice that the rule {name} is missing"),
     }
@@ -161,14 +169,13 @@ macro_rules! each_rule_is_needed {
 }
 
 each_rule_is_needed! {
-    fence_before_lease_ends from 0,
-    deadline_from_sending from 0,
-    guard from 0,
+    fence_before_lease_ends from 20,
+    deadline_from_sending from 130,
+    guard from 240,
     release_with_proof from 0,
     compare_primary from 0,
     compare_members from 0,
-    compare_session from 0,
-    compare_intent from 0,
-    await_cancel from 0,
+    compare_intent from 40,
+    await_cancel from 20,
     await_catch_up from 0,
 }

@@ -31,6 +31,8 @@ pub struct Process {
     pub frozen: bool,
     backlog: Vec<Happening>,
     session: Option<HeldSession>,
+    /// Claims that were sent: only the newest one's answer counts.
+    claims: u64,
     /// The server's clock as an observation showed it, and this clock when its answer came.
     mapping: Option<(u64, u64)>,
     running: Option<u64>,
@@ -48,10 +50,10 @@ pub enum Happening {
     KeepAliveDue(usize),
     ObserveDue(usize),
     /// With the revision of the session's key as the claimant read it before.
-    ClaimArrives(usize, Option<Revision>),
-    ClaimAnswered(usize, HeldSession),
+    ClaimArrives(usize, Option<Revision>, u64),
+    ClaimAnswered(usize, HeldSession, u64),
     KeepAliveArrives(usize, HeldSession, u64),
-    KeepAliveAnswered(usize, u64, Result<u64, bool>),
+    KeepAliveAnswered(usize, HeldSession, u64, Result<u64, bool>),
     CommitArrives(usize, Box<Transaction>),
     Answer(usize, Box<Event>),
     Push(usize, Box<UnitState>),
@@ -215,6 +217,7 @@ impl World {
             frozen: false,
             backlog: Vec::new(),
             session: None,
+            claims: 0,
             mapping: None,
             running: None,
             observing: false,
@@ -309,13 +312,20 @@ impl World {
             }
             Happening::KeepAliveDue(process) => self.keep_alive_due(process),
             Happening::ObserveDue(process) => self.observe_due(process),
-            Happening::ClaimArrives(process, seen) => self.claim_arrives(process, seen),
-            Happening::ClaimAnswered(process, session) => self.claim_answered(process, session),
+            Happening::ClaimArrives(process, seen, claim) => {
+                self.claim_arrives(process, seen, claim)
+            }
+            Happening::ClaimAnswered(process, session, claim) => {
+                self.claim_answered(process, session, claim);
+            }
             Happening::KeepAliveArrives(process, session, sent_at) => {
                 self.keep_alive_arrives(process, session, sent_at);
             }
-            Happening::KeepAliveAnswered(process, sent_at, answer) => {
-                self.keep_alive_answered(process, sent_at, answer);
+            Happening::KeepAliveAnswered(process, session, sent_at, answer) => {
+                // An answer about an earlier session is none about this one.
+                if self.processes[process].session == Some(session) {
+                    self.keep_alive_answered(process, sent_at, answer);
+                }
             }
             Happening::CommitArrives(process, transaction) => {
                 self.commit_arrives(process, &transaction);
@@ -430,11 +440,13 @@ impl World {
                 .sessions
                 .get(idc)
                 .map(|session| session.revision);
-            self.later(delay, Happening::ClaimArrives(process, seen));
+            self.processes[process].claims += 1;
+            let claim = self.processes[process].claims;
+            self.later(delay, Happening::ClaimArrives(process, seen, claim));
         }
     }
 
-    fn claim_arrives(&mut self, process: usize, seen: Option<Revision>) {
+    fn claim_arrives(&mut self, process: usize, seen: Option<Revision>, claim: u64) {
         let idc = self.processes[process].idc.clone();
         let found = self
             .etcd
@@ -449,20 +461,12 @@ impl World {
         self.note(|| format!("process {process} claims the session of {idc}: {session:?}"));
         self.push_all();
         if let Some(delay) = self.delay(self.processes[process].cut_from_etcd) {
-            self.later(delay, Happening::ClaimAnswered(process, session));
+            self.later(delay, Happening::ClaimAnswered(process, session, claim));
         }
     }
 
-    fn claim_answered(&mut self, process: usize, session: HeldSession) {
-        let idc = &self.processes[process].idc;
-        let found = self
-            .etcd
-            .state
-            .sessions
-            .get(idc)
-            .map(|found| found.revision);
-        // The answer to a claim that was overtaken is that to a lost comparison.
-        if self.processes[process].session.is_none() && found == Some(session.revision) {
+    fn claim_answered(&mut self, process: usize, session: HeldSession, claim: u64) {
+        if self.processes[process].session.is_none() && self.processes[process].claims == claim {
             self.processes[process].session = Some(session);
             self.step(process, Event::SessionClaimed(session));
             let state = self.etcd.state.clone();
@@ -486,7 +490,7 @@ impl World {
             };
             self.later(
                 delay,
-                Happening::KeepAliveAnswered(process, sent_at, answer),
+                Happening::KeepAliveAnswered(process, session, sent_at, answer),
             );
         }
     }
@@ -795,7 +799,7 @@ fn addressee(what: &Happening) -> Option<usize> {
         Happening::Wake(process)
         | Happening::KeepAliveDue(process)
         | Happening::ObserveDue(process)
-        | Happening::ClaimAnswered(process, _)
+        | Happening::ClaimAnswered(process, ..)
         | Happening::KeepAliveAnswered(process, ..)
         | Happening::Answer(process, _)
         | Happening::Push(process, _)
