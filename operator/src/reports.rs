@@ -309,8 +309,8 @@ mod tests {
 
     use super::*;
 
-    fn writer(phase: LinkPhase, applied: u64) -> Result<Said, StatusError> {
-        Ok(Said::Writer(WriterStatus {
+    fn writer(phase: LinkPhase, applied: u64) -> Said {
+        Said::Writer(WriterStatus {
             link: "shop/orders-sh-bj".parse().unwrap(),
             phase,
             snapshot: SnapshotProgress::default(),
@@ -323,7 +323,7 @@ mod tests {
                 ..Ledger::default()
             },
             error: String::new(),
-        }))
+        })
     }
 
     #[test]
@@ -332,12 +332,12 @@ mod tests {
         let source = Source::Writer("shop/orders-sh-bj".parse().unwrap());
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        assert!(reports.learn(&source, writer(LinkPhase::Streaming, 1), at(0)));
-        assert!(!reports.learn(&source, writer(LinkPhase::Streaming, 2), at(2)));
-        assert!(reports.learn(&source, writer(LinkPhase::Halted, 2), at(4)));
-        assert!(!reports.learn(&source, writer(LinkPhase::Halted, 3), at(12)));
-        assert!(reports.learn(&source, writer(LinkPhase::Halted, 4), at(14)));
+        assert!(reports.learn(&source, Ok(writer(LinkPhase::Streaming, 1)), at(0)));
+        assert!(!reports.learn(&source, Ok(writer(LinkPhase::Streaming, 2)), at(2)));
+        assert!(reports.learn(&source, Ok(writer(LinkPhase::Halted, 2)), at(4)));
+        assert!(!reports.learn(&source, Ok(writer(LinkPhase::Halted, 3)), at(12)));
+        assert!(reports.learn(&source, Ok(writer(LinkPhase::Halted, 4)), at(14)));
         // Nothing at all has changed: nothing is told, however long it lasts.
-        assert!(!reports.learn(&source, writer(LinkPhase::Halted, 4), at(500)));
+        assert!(!reports.learn(&source, Ok(writer(LinkPhase::Halted, 4)), at(500)));
     }
 }

@@ -42,7 +42,6 @@ async fn act(idc: &Idc, name: &IdcName, context: &Context) -> Result<(), Reconci
         return Ok(());
     }
     context.cluster.set_finalizer(idc, FINALIZER, true).await?;
-    publish(idc, name, context).await?;
     let secret = find(
         &context.stores.secrets,
         &context.settings.namespace,
@@ -61,7 +60,9 @@ async fn act(idc: &Idc, name: &IdcName, context: &Context) -> Result<(), Reconci
         context,
     )
     .await?;
-    hurry(name, context).await
+    hurry(name, context).await?;
+    // Last, since an arbiter is needed also while etcd is out of this operator's reach.
+    publish(idc, name, context).await
 }
 
 /// The kubelet brings a changed Secret into a running pod within a minute or two, or at once when
@@ -109,7 +110,11 @@ async fn apply(plan: Box<IdcPlan>, context: &Context) -> Result<(), ReconcileErr
 
 async fn publish(idc: &Idc, name: &IdcName, context: &Context) -> Result<(), ReconcileError> {
     let document = idc.spec.document();
-    let (state, _) = context.coordination.everything();
+    let (state, trouble) = context.coordination.everything();
+    if trouble.is_some() {
+        // Once etcd is followed again, every object is looked at again.
+        return Ok(());
+    }
     let known = state.as_ref().and_then(|state| state.idcs.get(name));
     if known.is_some_and(|known| known.value == document) {
         return Ok(());

@@ -83,12 +83,12 @@ pub fn deadline(sent: Moment) -> Moment {
 mod tests {
     use super::*;
 
-    fn seen(holder: &str, version: &str) -> Option<Seen> {
-        Some(Seen {
+    fn seen(holder: &str, version: &str) -> Seen {
+        Seen {
             holder: holder.to_owned(),
             resource_version: version.to_owned(),
             duration: LEASE,
-        })
+        }
     }
 
     fn second(seconds: u64) -> Moment {
@@ -100,7 +100,7 @@ mod tests {
         let mut memory = None;
         assert_eq!(decide("a", None, &mut memory, second(0)), Step::Create);
         assert_eq!(
-            decide("a", seen("a", "1"), &mut memory, second(1)),
+            decide("a", Some(seen("a", "1")), &mut memory, second(1)),
             Step::Renew {
                 resource_version: "1".to_owned()
             }
@@ -111,15 +111,15 @@ mod tests {
     fn anothers_lease_is_taken_only_after_it_has_stood_still_for_its_whole_duration() {
         let mut memory = None;
         assert_eq!(
-            decide("b", seen("a", "1"), &mut memory, second(100)),
+            decide("b", Some(seen("a", "1")), &mut memory, second(100)),
             Step::Wait
         );
         assert_eq!(
-            decide("b", seen("a", "1"), &mut memory, second(114)),
+            decide("b", Some(seen("a", "1")), &mut memory, second(114)),
             Step::Wait
         );
         assert_eq!(
-            decide("b", seen("a", "1"), &mut memory, second(115)),
+            decide("b", Some(seen("a", "1")), &mut memory, second(115)),
             Step::Take {
                 resource_version: "1".to_owned()
             }
@@ -129,17 +129,17 @@ mod tests {
     #[test]
     fn a_renewal_starts_the_wait_anew() {
         let mut memory = None;
-        decide("b", seen("a", "1"), &mut memory, second(0));
+        decide("b", Some(seen("a", "1")), &mut memory, second(0));
         assert_eq!(
-            decide("b", seen("a", "2"), &mut memory, second(14)),
+            decide("b", Some(seen("a", "2")), &mut memory, second(14)),
             Step::Wait
         );
         assert_eq!(
-            decide("b", seen("a", "2"), &mut memory, second(28)),
+            decide("b", Some(seen("a", "2")), &mut memory, second(28)),
             Step::Wait
         );
         assert!(matches!(
-            decide("b", seen("a", "2"), &mut memory, second(29)),
+            decide("b", Some(seen("a", "2")), &mut memory, second(29)),
             Step::Take { .. }
         ));
     }
@@ -148,7 +148,7 @@ mod tests {
     fn a_released_lease_is_taken_at_once() {
         let mut memory = None;
         assert!(matches!(
-            decide("b", seen("", "7"), &mut memory, second(0)),
+            decide("b", Some(seen("", "7")), &mut memory, second(0)),
             Step::Take { .. }
         ));
     }

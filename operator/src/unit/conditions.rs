@@ -1,8 +1,9 @@
 //! The conditions of a Unit. Each that is not as it should be says why, and what to do.
 
 use crds::{Automation, LinkPhase, UnitPhase, Verdict};
-use model::{IdcName, MemberStatus, Severity, UnitState};
+use model::{IdcName, UnitState};
 
+use super::preflight::preflight;
 use super::report::{Facts, LinkFacts, phase};
 use super::routing::open_primary;
 use super::validate::describe;
@@ -33,11 +34,11 @@ fn ready(facts: &Facts<'_>, preflight: &Verdict) -> Verdict {
         }
         return Verdict::no(READY, first.reason, message);
     }
-    if let Some(failure) = &facts.failure {
-        return Verdict::no(READY, "ApplyFailed", failure.clone());
-    }
     if let Some(trouble) = &facts.view.trouble {
         return Verdict::unknown(READY, "EtcdUnreachable", trouble.clone());
+    }
+    if let Some(failure) = &facts.failure {
+        return Verdict::no(READY, "ApplyFailed", failure.clone());
     }
     let Some(state) = facts.state() else {
         return Verdict::unknown(READY, "Starting", "etcd has not been read yet.");
@@ -308,12 +309,12 @@ fn candidates(facts: &Facts<'_>, state: &UnitState) -> Vec<Candidate> {
 
 fn failover_ready(facts: &Facts<'_>) -> Verdict {
     const FAILOVER: &str = "FailoverReady";
-    let Some(state) = facts.state().filter(|state| state.unit.is_some()) else {
-        return Verdict::no(FAILOVER, "NotPublished", "The Unit is not in force yet.");
-    };
     if let Some(trouble) = &facts.view.trouble {
         return Verdict::unknown(FAILOVER, "EtcdUnreachable", trouble.clone());
     }
+    let Some(state) = facts.state().filter(|state| state.unit.is_some()) else {
+        return Verdict::no(FAILOVER, "NotPublished", "The Unit is not in force yet.");
+    };
     let candidates = candidates(facts, state);
     let told: Vec<String> = candidates.iter().map(Candidate::describe).collect();
     let told = told.join("; ");
@@ -355,6 +356,9 @@ fn failover_ready(facts: &Facts<'_>) -> Verdict {
 /// Whether every member but the primary is known to refuse writes.
 fn fenced(facts: &Facts<'_>) -> Verdict {
     const FENCED: &str = "Fenced";
+    if let Some(trouble) = &facts.view.trouble {
+        return Verdict::unknown(FENCED, "EtcdUnreachable", trouble.clone());
+    }
     let Some(state) = facts.state().filter(|state| state.unit.is_some()) else {
         return Verdict::unknown(FENCED, "NotPublished", "The Unit is not in force yet.");
     };
@@ -435,85 +439,5 @@ fn topology_agreed(facts: &Facts<'_>) -> Verdict {
                 .map_or("Publishing", |problem| problem.reason),
             format!("Nothing is in force yet. {}", describe(facts.problems)),
         ),
-    }
-}
-
-fn preflight(facts: &Facts<'_>) -> Verdict {
-    const PREFLIGHT: &str = "PreflightPassed";
-    if let Some(first) = facts.problems.first() {
-        return Verdict::no(PREFLIGHT, first.reason, describe(facts.problems));
-    }
-    let Some(state) = facts.state() else {
-        return Verdict::unknown(PREFLIGHT, "Starting", "etcd has not been read yet.");
-    };
-    let (mut failures, mut waits, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
-    for member in &facts.unit.spec.members {
-        let idc = &member.idc;
-        let passed = state
-            .members
-            .get(idc)
-            .map(|record| record.value.preflight_passed);
-        let findings = facts.member(idc).map(findings).unwrap_or_default();
-        match passed {
-            Some(true) => warnings.extend(findings.warnings),
-            _ if !findings.blocking.is_empty() => failures.extend(findings.blocking),
-            Some(false) => failures.push(not_passed(facts, idc)),
-            None => waits.push(waiting(facts, state, idc)),
-        }
-    }
-    if !failures.is_empty() {
-        failures.extend(waits);
-        Verdict::no(PREFLIGHT, "PreflightFailed", failures.join(" "))
-    } else if !waits.is_empty() {
-        Verdict::unknown(PREFLIGHT, "Waiting", waits.join(" "))
-    } else if warnings.is_empty() {
-        Verdict::yes(PREFLIGHT, "Passed", "")
-    } else {
-        Verdict::yes(PREFLIGHT, "PassedWithWarnings", warnings.join(" "))
-    }
-}
-
-#[derive(Default)]
-struct Findings {
-    blocking: Vec<String>,
-    warnings: Vec<String>,
-}
-
-fn findings(member: &MemberStatus) -> Findings {
-    let mut found = Findings::default();
-    for finding in &member.findings {
-        match finding.severity {
-            Severity::Blocking => found.blocking.push(finding.to_string()),
-            Severity::Warning => found.warnings.push(finding.to_string()),
-        }
-    }
-    found
-}
-
-fn not_passed(facts: &Facts<'_>, idc: &IdcName) -> String {
-    let said = facts
-        .member(idc)
-        .map(|said| said.message.clone())
-        .unwrap_or_default();
-    if said.is_empty() {
-        format!("Member {idc} has not passed preflight.")
-    } else {
-        format!("Member {idc} has not passed preflight: {said}")
-    }
-}
-
-/// Why an arbiter has not told of its member yet.
-fn waiting(facts: &Facts<'_>, state: &UnitState, idc: &IdcName) -> String {
-    if !state.sessions.contains_key(idc) {
-        return format!(
-            "The arbiter of {idc} has no session in etcd yet: see `kubectl get idc {idc} -o wide`."
-        );
-    }
-    match facts.words.get(idc) {
-        Some(Some(Ok(Some(member)))) if !member.message.is_empty() => {
-            format!("Member {idc}: {}", member.message)
-        }
-        Some(Some(Err(error))) => format!("The arbiter of {idc} does not answer: {error}."),
-        _ => format!("The arbiter of {idc} has not looked at its member yet."),
     }
 }

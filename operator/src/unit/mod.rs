@@ -2,6 +2,7 @@
 
 mod conditions;
 mod links;
+mod preflight;
 mod report;
 pub mod routing;
 #[cfg(test)]
@@ -116,7 +117,9 @@ async fn act(
         unresolved.clone_from(&plan.unresolved);
         route(unit, key, plan, context).await?;
     }
-    if !valid {
+    // Once etcd is followed again, every object is looked at again.
+    let etcd_well = view.state.is_some() && view.trouble.is_none();
+    if !valid || !etcd_well {
         return Ok(unresolved);
     }
     context.cluster.set_finalizer(unit, FINALIZER, true).await?;
