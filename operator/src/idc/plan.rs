@@ -64,7 +64,11 @@ fn program(idc: &Idc, name: &IdcName, settings: &Settings) -> Program {
         format!("--idc={name}"),
         format!("--etcd-endpoints={}", settings.etcd_endpoints.join(",")),
         format!("--etcd-prefix={}", settings.etcd_prefix),
-        format!("--lease-duration={}", settings.lease_duration),
+        // Whole seconds, which is what etcd's leases are made of.
+        format!(
+            "--lease-duration={}s",
+            settings.lease_duration.as_millis() / 1000
+        ),
         format!("--credentials={MOUNTS}/credentials"),
         "--holder=$(POD_NAME)".to_owned(),
         format!("--address=$(POD_IP):{STATUS_PORT}"),

@@ -4,7 +4,7 @@ use crds::{ArbiterSummary, Idc, IdcStatus, ReachedMember, Verdict, condition, me
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use model::{ArbiterStatus, IdcName, SessionRecord};
+use model::{ArbiterStatus, IdcName, SessionRecord, UnitKey};
 use topology::TopologyState;
 
 use super::plan::arbiter_name;
@@ -30,84 +30,78 @@ pub struct Facts<'a> {
 /// The status.
 pub fn status(idc: &Idc, facts: &Facts<'_>, now: Timestamp) -> IdcStatus {
     let old = idc.status.clone().unwrap_or_default();
-    let session = facts.state.and_then(|state| state.sessions.get(facts.name));
-    let members = members(facts);
+    let Some(state) = facts.state else {
+        // Nothing is known of etcd, so what was known stays.
+        let verdicts = verdicts(facts, false, &old.members);
+        return IdcStatus {
+            observed_generation: idc.metadata.generation,
+            conditions: merge_conditions(&old.conditions, &verdicts, idc.metadata.generation, now),
+            ..old
+        };
+    };
+    let session = state.sessions.get(facts.name).map(|session| &session.value);
+    let members = members(facts.name, state);
     let reached = members.iter().filter(|member| member.reachable).count();
     let verdicts = verdicts(facts, session.is_some(), &members);
     IdcStatus {
         observed_generation: idc.metadata.generation,
-        arbiter: arbiter(
-            facts,
-            session.map(|session| &session.value),
-            old.arbiter.as_ref(),
-            now,
-        ),
+        arbiter: Some(arbiter(session, old.arbiter, now)),
         reaches: Some(format!("{reached}/{}", members.len())),
-        primaries: primaries(facts),
+        primaries: primaries(facts.name, state),
         members,
         conditions: merge_conditions(&old.conditions, &verdicts, idc.metadata.generation, now),
     }
 }
 
 fn arbiter(
-    facts: &Facts<'_>,
     session: Option<&SessionRecord>,
-    old: Option<&ArbiterSummary>,
+    old: Option<ArbiterSummary>,
     now: Timestamp,
-) -> Option<ArbiterSummary> {
-    if facts.state.is_none() {
-        return old.cloned();
-    }
+) -> ArbiterSummary {
     if let Some(session) = session {
-        return Some(ArbiterSummary {
+        return ArbiterSummary {
             state: "Active".to_owned(),
             holder: Some(session.holder.clone()),
             version: Some(session.version.clone()),
             last_heartbeat: None,
-        });
+        };
     }
     match old {
-        Some(old) if old.state == "Active" => Some(ArbiterSummary {
+        Some(old) if old.state == "Active" => ArbiterSummary {
             state: "Lost".to_owned(),
             last_heartbeat: Some(Time(Timestamp::from_second(now.as_second()).unwrap_or(now))),
-            ..old.clone()
-        }),
-        Some(old) => Some(old.clone()),
-        None => Some(ArbiterSummary {
+            ..old
+        },
+        Some(old) => old,
+        None => ArbiterSummary {
             state: "Starting".to_owned(),
             holder: None,
             version: None,
             last_heartbeat: None,
-        }),
+        },
     }
 }
 
 /// The members of this IDC as etcd tells: what the arbiter says there is known to everybody.
-fn members(facts: &Facts<'_>) -> Vec<ReachedMember> {
-    let Some(state) = facts.state else {
-        return Vec::new();
-    };
-    state
-        .unit_keys()
-        .filter_map(|key| {
-            let unit = state.unit(key);
-            unit.unit.as_ref()?.value.member(facts.name)?;
-            let record = unit.members.get(facts.name);
-            Some(ReachedMember {
-                unit: key.to_string(),
-                reachable: record.is_some_and(|record| record.value.reachable),
-            })
+fn members(name: &IdcName, state: &TopologyState) -> Vec<ReachedMember> {
+    let member = |key: &UnitKey| {
+        let unit = state.unit(key);
+        unit.unit.as_ref()?.value.member(name)?;
+        let record = unit.members.get(name);
+        Some(ReachedMember {
+            unit: key.to_string(),
+            reachable: record.is_some_and(|record| record.value.reachable),
         })
-        .collect()
+    };
+    state.unit_keys().filter_map(member).collect()
 }
 
-fn primaries(facts: &Facts<'_>) -> u32 {
-    let Some(state) = facts.state else { return 0 };
+fn primaries(name: &IdcName, state: &TopologyState) -> u32 {
     let held = state.unit_keys().filter(|key| {
         state
             .unit(key)
             .primary
-            .is_some_and(|primary| primary.value.idc == *facts.name)
+            .is_some_and(|primary| primary.value.idc == *name)
     });
     u32::try_from(held.count()).unwrap_or(u32::MAX)
 }
@@ -221,4 +215,71 @@ pub fn notices(old: Option<&IdcStatus>, new: &IdcStatus) -> Vec<Notice> {
         });
     }
     notices
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    fn facts<'a>(
+        name: &'a IdcName,
+        state: Option<&'a TopologyState>,
+        trouble: Option<&str>,
+    ) -> Facts<'a> {
+        Facts {
+            name,
+            state,
+            etcd_trouble: trouble.map(str::to_owned),
+            word: None,
+            deployment: None,
+            problem: None,
+        }
+    }
+
+    fn with_session(name: &IdcName) -> TopologyState {
+        let mut state = TopologyState::default();
+        let session = samples::state().sessions[name].clone();
+        state.sessions.insert(name.clone(), session);
+        state
+    }
+
+    #[test]
+    fn an_arbiter_is_active_then_lost_and_its_last_sign_of_life_is_kept() {
+        let name = samples::idc_name("sh");
+        let mut idc = samples::idc("sh");
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let (there, gone) = (with_session(&name), TopologyState::default());
+        let active = status(&idc, &facts(&name, Some(&there), None), at(1));
+        assert_eq!(active.arbiter.as_ref().unwrap().state, "Active");
+        assert_eq!(
+            condition(&active.conditions, "Ready").unwrap().status,
+            "True"
+        );
+        idc.status = Some(active.clone());
+        let lost = status(&idc, &facts(&name, Some(&gone), None), at(7));
+        assert_eq!(
+            lost.arbiter.as_ref().unwrap().last_heartbeat,
+            Some(Time(at(7)))
+        );
+        assert_eq!(notices(Some(&active), &lost)[0].reason, "ArbiterLost");
+        idc.status = Some(lost.clone());
+        // Nothing new: nothing to write.
+        assert_eq!(status(&idc, &facts(&name, Some(&gone), None), at(99)), lost);
+    }
+
+    #[test]
+    fn etcd_out_of_reach_takes_nothing_back() {
+        let name = samples::idc_name("sh");
+        let mut idc = samples::idc("sh");
+        let now = Timestamp::from_second(1).unwrap();
+        let state = with_session(&name);
+        idc.status = Some(status(&idc, &facts(&name, Some(&state), None), now));
+        let blind = status(&idc, &facts(&name, None, Some("no etcd")), now);
+        assert_eq!(blind.arbiter, idc.status.unwrap().arbiter);
+        assert_eq!(
+            condition(&blind.conditions, "Ready").unwrap().status,
+            "Unknown"
+        );
+    }
 }
