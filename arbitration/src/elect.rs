@@ -28,18 +28,7 @@ impl Core {
                     record.reachable && record.preflight_passed && (record.fenced || !fenced)
                 })
             })
-            && self.identities_differ(state)
-    }
-
-    /// No two members answer as the same server: a server that is its own copy is no copy.
-    pub(crate) fn identities_differ(&self, state: &UnitState) -> bool {
-        let mut identities: Vec<_> = state
-            .members
-            .values()
-            .filter_map(|record| record.value.identity.as_ref())
-            .collect();
-        identities.sort();
-        identities.windows(2).all(|pair| pair[0] != pair[1])
+            && identities_differ(state)
     }
 
     /// The member that goes first: data before none, then the higher priority, then the name.
@@ -246,72 +235,6 @@ impl Core {
             .then_some(DatabaseCommand::CheckApplied { source, position })
     }
 
-    /// How far this member was behind when the primary was last known to live, if that is allowed;
-    /// else why not, with the figures.
-    pub(crate) fn forced_lag(
-        &self,
-        now: Now,
-        state: &UnitState,
-        intent: &Versioned<Intent>,
-    ) -> Result<u64, String> {
-        let doc = self
-            .doc()
-            .ok_or_else(|| "the unit was deleted".to_owned())?;
-        let epoch = state.epoch.as_ref().map(|epoch| &epoch.value);
-        let holder = epoch.map_or("the primary".to_owned(), |epoch| epoch.idc.to_string());
-        let own = epoch.is_some_and(|epoch| epoch.idc == self.me);
-        let lag = if own {
-            Some(0)
-        } else {
-            self.lag_at_last_evidence(now, state)
-        };
-        if intent.value.allow_data_loss {
-            return Ok(lag.unwrap_or_default());
-        }
-        let bound = doc.value.failover.max_lag_millis;
-        let way_out = "Repair the link or bring the old primary back; to promote all the same and \
-             accept the loss: mactl failover --allow-data-loss";
-        match lag {
-            Some(lag) if lag <= bound => Ok(lag),
-            Some(lag) => Err(format!(
-                "{} was {lag} ms behind {holder} when that was last known to live, more than \
-                 failover.maxLag of {bound} ms. {way_out}",
-                self.me
-            )),
-            None => Err(format!(
-                "{} has never received a heartbeat of {holder}, so nobody knows what it lacks. \
-                 {way_out}",
-                self.me
-            )),
-        }
-    }
-
-    /// The age that the newest heartbeat of the old primary had here when that primary was last
-    /// known to live. An arbiter that saw no sign of life itself counts up to now, which is never
-    /// less.
-    fn lag_at_last_evidence(&self, now: Now, state: &UnitState) -> Option<u64> {
-        let (seen_at, seen) = self.member.seen.as_ref()?;
-        let heartbeat = seen_at.minus(seen.lag_millis?);
-        let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
-        let reachable = holder
-            .and_then(|holder| state.members.get(holder))
-            .is_some_and(|record| record.value.reachable);
-        let check = self.doc().map(|doc| &doc.value.heartbeat);
-        let noticed_after = if holder.is_none() && state.vacated.is_none() {
-            // The key went with its lease: the last keep-alive came a lease time before.
-            self.lease.as_ref().map_or(0, |lease| lease.granted)
-        } else {
-            check.map_or(0, |check| {
-                check.interval_millis * u64::from(check.failures) + check.timeout_millis
-            })
-        };
-        let last_sign = match self.evidence {
-            Some(evidence) if !reachable => evidence.minus(noticed_after),
-            _ => now.at,
-        };
-        Some(last_sign.since(heartbeat))
-    }
-
     /// The hand-over of a planned switchover: `primary` moves from the fenced holder's lease to
     /// this one's, in one transaction that excludes a cancel.
     pub(crate) fn hand_over(&self, now: Now) -> Option<Plan> {
@@ -404,4 +327,15 @@ fn intent_revision(state: &UnitState) -> Revision {
         .intent
         .as_ref()
         .map_or(Revision::ABSENT, |intent| intent.revision)
+}
+
+/// No two members answer as the same server: a server that is its own copy is no copy.
+pub(crate) fn identities_differ(state: &UnitState) -> bool {
+    let mut identities: Vec<_> = state
+        .members
+        .values()
+        .filter_map(|record| record.value.identity.as_ref())
+        .collect();
+    identities.sort();
+    identities.windows(2).all(|pair| pair[0] != pair[1])
 }

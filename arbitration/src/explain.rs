@@ -3,6 +3,7 @@
 use model::{Epoch, IntentPhase, MemberRole};
 
 use crate::core::{Core, Exposure};
+use crate::elect::identities_differ;
 use crate::event::DatabaseCommand;
 use crate::{Moment, Now};
 
@@ -184,7 +185,7 @@ impl Core {
         match (&state.epoch, &state.primary) {
             (_, Some(_)) => String::new(),
             _ if paused => "the unit is paused: no election".to_owned(),
-            (None, None) if !self.identities_differ(state) => {
+            (None, None) if !identities_differ(state) => {
                 "two members answer as one and the same server: give each member a server of its \
                  own"
                 .to_owned()

@@ -129,10 +129,13 @@ impl Core {
 
     /// The member is closed, but what is to be done next needs the proof of it.
     fn wants_proof(&self, now: Now) -> bool {
+        let asked = matches!(self.phase(), Some(IntentPhase::TargetReady { .. }))
+            && self.intent_wants_fence(now);
         self.member.exposure == Exposure::Closed(None)
             && self.member.reachable
             && self.held().is_some()
-            && (self.intent_wants_fence(now) || self.must_release(now))
+            && !self.is_another_server()
+            && (asked || self.must_release(now))
     }
 
     /// Whether the holder has to give `primary` up.

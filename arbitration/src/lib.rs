@@ -4,7 +4,7 @@
 //! one IDC. The shell (`arbiter/`) carries them out; the simulator in `tests/` steps the same core
 //! through crashes, lost messages, pauses and drifting clocks.
 //!
-//! A step has two halves. The first takes the event into the state (`core`). The second decides by
+//! A step has two halves. The first takes the event into the state (`intake`). The second decides by
 //! pure functions of the state what is to be done: one command to the database at a time (`hold`),
 //! one transaction to etcd at a time (`elect`, `request`, `announce`). So it does not matter which
 //! event brought a state about, and an answer that was lost is made up for by the next event.
@@ -52,6 +52,8 @@ mod elect;
 mod event;
 mod explain;
 mod hold;
+mod intake;
+mod lag;
 mod request;
 mod rules;
 mod time;

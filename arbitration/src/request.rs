@@ -293,7 +293,7 @@ impl Core {
                 })
             }
             (IntentPhase::TargetReady { .. }, _) if state.primary.is_none() && !target => {
-                (age >= 2 * settings.answer_timeout).then(|| self.silent_target(intent, age))
+                (age >= 2 * settings.answer_timeout).then(|| silent_target(intent, age))
             }
             (IntentPhase::TargetReady { .. }, IntentKind::Forced) if state.primary.is_none() => {
                 // What the holder's fence showed may be worse than what the request was allowed on.
@@ -305,9 +305,9 @@ impl Core {
                 }
             }
             (IntentPhase::Fenced { .. }, _) if holds => (age >= settings.catch_up_timeout)
-                .then(|| self.silent_target(intent, settings.catch_up_timeout)),
+                .then(|| silent_target(intent, settings.catch_up_timeout)),
             (IntentPhase::Fenced { .. }, _) if state.primary.is_none() && !target => {
-                (age >= 2 * settings.catch_up_timeout).then(|| self.silent_target(intent, age))
+                (age >= 2 * settings.catch_up_timeout).then(|| silent_target(intent, age))
             }
             _ => None,
         }?;
@@ -317,19 +317,19 @@ impl Core {
             None => plan.compare(Slot::Primary, model::Revision::ABSENT),
         })
     }
+}
 
-    fn silent_target(&self, intent: &Versioned<Intent>, millis: u64) -> String {
-        let to = intent
-            .value
-            .to
-            .as_ref()
-            .map_or("the target", |to| to.as_str());
-        format!(
-            "{to} did not catch up and take over within {} s, so the primary stays where it was. \
-             {SEE}",
-            millis / 1_000
-        )
-    }
+fn silent_target(intent: &Versioned<Intent>, millis: u64) -> String {
+    let to = intent
+        .value
+        .to
+        .as_ref()
+        .map_or("the target", |to| to.as_str());
+    format!(
+        "{to} did not catch up and take over within {} s, so the primary stays where it was. \
+         {SEE}",
+        millis / 1_000
+    )
 }
 
 const SEE: &str = "See mactl status";

@@ -2,7 +2,7 @@
 
 use model::{
     Endpoint, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcName, Intent, IntentKind,
-    IntentPhase, MemberDoc, Revision, UnitDoc, Versioned,
+    IntentPhase, MemberDoc, Revision, TlsSettings, UnitDoc, Versioned,
 };
 
 use crate::world::{Happening, World, idc};
@@ -43,7 +43,7 @@ pub fn unit_doc(paused: bool) -> UnitDoc {
         endpoint: Endpoint {
             host: name.to_owned(),
             port: 3306,
-            tls: Default::default(),
+            tls: TlsSettings::default(),
         },
         priority,
     };

@@ -7,6 +7,13 @@
 //! `SEED=123 cargo test -p arbitration --test simulation one_seed -- --ignored --nocapture` replays a seed
 //! with its log; `SEEDS=100000` runs more of them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "it is how a test fails"
+)]
+
 mod chaos;
 mod database;
 mod etcd;
@@ -33,9 +40,10 @@ fn run(seed: u64, rules: Rules, verbose: bool) -> World {
     let mut at = calm;
     while at < ROUGH {
         // Often right after the one before: in the middle of what that set going.
-        at += match world.rng.percent(50) {
-            true => world.rng.range(1, 150),
-            false => world.rng.range(200, 5_000),
+        at += if world.rng.percent(50) {
+            world.rng.range(1, 150)
+        } else {
+            world.rng.range(200, 5_000)
         };
         let fault = world.draw_fault();
         world.later(at.saturating_sub(world.now), Happening::Fault(fault));

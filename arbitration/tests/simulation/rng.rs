@@ -1,4 +1,4 @@
-//! The only source of chance: SplitMix64, so that a seed is a whole run.
+//! The only source of chance: `SplitMix64`, so that a seed is a whole run.
 
 /// A generator of numbers that a seed determines.
 #[derive(Debug, Clone)]

@@ -23,6 +23,10 @@ const OBSERVE_EVERY: u64 = 500;
 
 /// An arbiter process. A crashed one never comes back; its IDC gets a new one.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that can be wrong with it"
+)]
 pub struct Process {
     pub idc: IdcName,
     pub core: Core,
@@ -313,7 +317,7 @@ impl World {
             Happening::KeepAliveDue(process) => self.keep_alive_due(process),
             Happening::ObserveDue(process) => self.observe_due(process),
             Happening::ClaimArrives(process, seen, claim) => {
-                self.claim_arrives(process, seen, claim)
+                self.claim_arrives(process, seen, claim);
             }
             Happening::ClaimAnswered(process, session, claim) => {
                 self.claim_answered(process, session, claim);
@@ -597,9 +601,10 @@ impl World {
                 continue;
             }
             // A watch delivers late, but in order and without gaps.
-            let delay = match self.rough && self.rng.percent(5) {
-                true => self.rng.range(100, 3_000),
-                false => self.rng.range(1, 15),
+            let delay = if self.rough && self.rng.percent(5) {
+                self.rng.range(100, 3_000)
+            } else {
+                self.rng.range(1, 15)
             };
             let at = (self.now + delay).max(self.processes[process].last_push);
             self.processes[process].last_push = at;

@@ -1,0 +1,249 @@
+//! How each event changes the state. Nothing is decided here.
+
+use model::{Revision, UnitState};
+
+use crate::core::{Core, Exposure, LeaseClock};
+use crate::event::{DatabaseCommand, DatabaseResult, Event, Observation, Outcome, Purpose};
+use crate::{Moment, Now};
+
+/// Between two questions whether the member has caught up, in milliseconds.
+const CHECK_PAUSE: u64 = 20;
+
+/// How many times longer the pause is while the server cannot be reached.
+const UNREACHABLE_PAUSES: u64 = 10;
+
+impl Core {
+    pub(crate) fn take(&mut self, now: Now, event: Event) {
+        match event {
+            Event::Tick => {}
+            Event::SessionClaimed(session) => {
+                self.session = Some(session);
+                self.lease = None;
+                self.member.guards_before = None;
+                self.needs = self.needs.max(session.revision);
+                // What an earlier session sent compares that session's revision.
+                self.transaction = None;
+                // Another process of this IDC may have held the session in between, and opened
+                // what this one had closed: its proofs are worth nothing any more.
+                if !matches!(self.member.exposure, Exposure::Open | Exposure::Uncertain) {
+                    self.member.exposure = Exposure::Unseen;
+                }
+            }
+            Event::KeepAlive {
+                sent_at,
+                granted_millis,
+            } => {
+                self.take_keep_alive(now, sent_at, granted_millis);
+            }
+            Event::SessionLost => {
+                self.session = None;
+                self.lease = None;
+                self.transaction = None;
+            }
+            Event::State(state) => self.take_state(*state),
+            Event::Committed { id, outcome } => self.take_outcome(now, id, outcome),
+            Event::Observed(observation) => self.take_observation(now, observation),
+            Event::Unreachable => self.member.reachable = false,
+            Event::Preflight(passed) => self.member.preflight = passed,
+            Event::Database { id, result } => self.take_result(now, id, result),
+        }
+    }
+
+    fn take_keep_alive(&mut self, now: Now, sent_at: Moment, granted: u64) {
+        if self.session.is_none() {
+            return;
+        }
+        let sent_at = if self.rules.deadline_from_sending {
+            sent_at
+        } else {
+            now.at
+        };
+        let since = self
+            .lease
+            .as_ref()
+            .map_or(sent_at, |lease| lease.since.max(sent_at));
+        self.lease = Some(LeaseClock { since, granted });
+        if self.member.guards_before.is_none() {
+            self.member.guards_before = Some(now.at.plus(granted));
+        }
+        if self.holder_elsewhere_lives() {
+            self.evidence = Some(sent_at);
+        }
+    }
+
+    fn take_state(&mut self, state: UnitState) {
+        if self
+            .state
+            .as_ref()
+            .is_some_and(|known| known.revision > state.revision)
+        {
+            return;
+        }
+        if state.unit.is_some() {
+            self.left = false;
+        }
+        self.state = Some(state);
+    }
+
+    fn take_outcome(&mut self, now: Now, id: u64, outcome: Outcome) {
+        let Some(pending) = self.transaction.take_if(|pending| pending.id == id) else {
+            return;
+        };
+        match outcome {
+            Outcome::Done(revision) => {
+                self.needs = self.needs.max(revision);
+                if pending.purpose == Purpose::AnnounceOpen {
+                    self.receipt_of = self.epoch();
+                    self.transition = None;
+                }
+                if let Some(transition) = pending.transition {
+                    self.transition = Some(transition);
+                }
+            }
+            Outcome::Lost => {
+                let before = self.needs;
+                // Something we compared is newer than the state that we decided on.
+                self.needs = self.needs.max(Revision(pending.based_on.0 + 1));
+                if pending.purpose == Purpose::AnnounceOpen {
+                    // Perhaps only the receipt was there already.
+                    self.receipt_of = self.epoch();
+                    self.needs = before;
+                }
+                self.transaction_retry = now.at.plus(self.settings.retry_pause);
+            }
+            Outcome::Unknown => {
+                if matches!(pending.purpose, Purpose::Release | Purpose::HolderFenced) {
+                    self.barrier = self.held().map(|primary| primary.revision);
+                }
+                // If it took effect after all, this is what its receipt says.
+                if let Some(transition) = pending.transition {
+                    self.transition = Some(transition);
+                }
+                self.transaction_retry = now.at.plus(self.settings.retry_pause);
+            }
+        }
+    }
+
+    fn take_observation(&mut self, now: Now, observation: Observation) {
+        let before = self.member.seen.as_ref().map(|(_, before)| before.clone());
+        let same_server = before
+            .as_ref()
+            .is_none_or(|before| before.identity == observation.identity);
+        let same_boot = same_server
+            && before
+                .as_ref()
+                .is_none_or(|before| before.boot == observation.boot);
+        if !same_server {
+            self.member.preflight = false;
+        }
+        if !same_boot {
+            self.promoted = None;
+            self.caught_up = None;
+        }
+        if !self.member.reachable {
+            self.member.reachable = true;
+            self.database_retry = now.at;
+        }
+        if self.database.is_none() {
+            self.member.exposure = self.exposure_after(&observation, same_boot);
+        }
+        self.member.seen = Some((now.at, observation));
+    }
+
+    fn exposure_after(&self, observation: &Observation, same_boot: bool) -> Exposure {
+        let closed = observation.read_only;
+        match &self.member.exposure {
+            Exposure::Unseen | Exposure::Writable | Exposure::Open if closed => {
+                Exposure::Closed(None)
+            }
+            Exposure::Unseen | Exposure::Writable => Exposure::Writable,
+            Exposure::Uncertain => Exposure::Uncertain,
+            Exposure::Closed(_) if !closed => Exposure::Writable,
+            Exposure::Closed(proof) => Exposure::Closed(proof.clone().filter(|_| same_boot)),
+            Exposure::Open if !same_boot => Exposure::Uncertain,
+            Exposure::Open if !observation.guard_running && self.rules.guard => Exposure::Uncertain,
+            Exposure::Open => Exposure::Open,
+        }
+    }
+
+    fn take_result(&mut self, now: Now, id: u64, result: DatabaseResult) {
+        let Some((_, command)) = self.database.take_if(|(number, _)| *number == id) else {
+            return;
+        };
+        self.database_failure.clear();
+        match (command, result) {
+            (DatabaseCommand::Fence { .. }, DatabaseResult::Fenced(proof)) => {
+                self.member.exposure = Exposure::Closed(Some(proof));
+                self.member.guard_until = None;
+            }
+            (DatabaseCommand::Promote { epoch, .. }, DatabaseResult::Promoted { applied }) => {
+                self.promoted = Some(epoch);
+                if let Some(transition) = &mut self.transition {
+                    transition.promoted(now, applied);
+                }
+            }
+            (DatabaseCommand::StartGuard { deadline }, DatabaseResult::GuardRuns) => {
+                self.member.guard_until = self.member.guard_until.max(Some(deadline));
+                if self.member.exposure == Exposure::Writable {
+                    self.member.exposure = Exposure::Open;
+                }
+            }
+            (DatabaseCommand::Open { .. }, DatabaseResult::Opened) => {
+                self.member.exposure = Exposure::Open;
+                self.fenced_for_intent = false;
+                self.stopped_at = None;
+                if let Some(transition) = &mut self.transition {
+                    transition.opened(now);
+                }
+            }
+            (
+                DatabaseCommand::CheckApplied { position, .. },
+                DatabaseResult::Applied(contained),
+            ) => {
+                self.caught_up = contained.then_some(position);
+                if !contained {
+                    // A look may come in between.
+                    self.database_retry = now.at.plus(CHECK_PAUSE);
+                }
+            }
+            (DatabaseCommand::Leave, DatabaseResult::Left) => {
+                self.left = true;
+                self.member.exposure = Exposure::Unseen;
+                self.member.guard_until = None;
+            }
+            (command, DatabaseResult::Failed { reason }) => {
+                self.take_failure(now, &command, reason);
+            }
+            (command, _) => {
+                self.take_failure(
+                    now,
+                    &command,
+                    "the answer is not one to the command".to_owned(),
+                );
+            }
+        }
+    }
+
+    fn take_failure(&mut self, now: Now, command: &DatabaseCommand, reason: String) {
+        self.database_failure = reason;
+        // A server that looks do not reach either is left alone for longer; the next look that
+        // reaches it ends that.
+        let pauses = if self.member.reachable {
+            1
+        } else {
+            UNREACHABLE_PAUSES
+        };
+        self.database_retry = now.at.plus(self.settings.retry_pause * pauses);
+        // An open or a fence without a clear end may have happened in part, or may yet. A guard
+        // that may not be there is no guard.
+        match command {
+            DatabaseCommand::Open { .. } | DatabaseCommand::Fence { .. } => {
+                self.member.exposure = Exposure::Uncertain;
+            }
+            DatabaseCommand::StartGuard { .. } if self.member.exposure != Exposure::Open => {
+                self.member.guard_until = None;
+            }
+            _ => {}
+        }
+    }
+}

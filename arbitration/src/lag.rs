@@ -1,0 +1,74 @@
+//! The lag guard: how far a candidate was behind when the old primary was last known to live.
+
+use model::{Intent, UnitState, Versioned};
+
+use crate::Now;
+use crate::core::Core;
+
+impl Core {
+    /// How far this member was behind when the primary was last known to live, if that is allowed;
+    /// else why not, with the figures.
+    pub(crate) fn forced_lag(
+        &self,
+        now: Now,
+        state: &UnitState,
+        intent: &Versioned<Intent>,
+    ) -> Result<u64, String> {
+        let doc = self
+            .doc()
+            .ok_or_else(|| "the unit was deleted".to_owned())?;
+        let epoch = state.epoch.as_ref().map(|epoch| &epoch.value);
+        let holder = epoch.map_or("the primary".to_owned(), |epoch| epoch.idc.to_string());
+        let own = epoch.is_some_and(|epoch| epoch.idc == self.me);
+        let lag = if own {
+            Some(0)
+        } else {
+            self.lag_at_last_evidence(now, state)
+        };
+        if intent.value.allow_data_loss {
+            return Ok(lag.unwrap_or_default());
+        }
+        let bound = doc.value.failover.max_lag_millis;
+        let way_out = "Repair the link or bring the old primary back; to promote all the same and \
+             accept the loss: mactl failover --allow-data-loss";
+        match lag {
+            Some(lag) if lag <= bound => Ok(lag),
+            Some(lag) => Err(format!(
+                "{} was {lag} ms behind {holder} when that was last known to live, more than \
+                 failover.maxLag of {bound} ms. {way_out}",
+                self.me
+            )),
+            None => Err(format!(
+                "{} has never received a heartbeat of {holder}, so nobody knows what it lacks. \
+                 {way_out}",
+                self.me
+            )),
+        }
+    }
+
+    /// The age that the newest heartbeat of the old primary had here when that primary was last
+    /// known to live. An arbiter that saw no sign of life itself counts up to now, which is never
+    /// less.
+    fn lag_at_last_evidence(&self, now: Now, state: &UnitState) -> Option<u64> {
+        let (seen_at, seen) = self.member.seen.as_ref()?;
+        let heartbeat = seen_at.minus(seen.lag_millis?);
+        let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
+        let reachable = holder
+            .and_then(|holder| state.members.get(holder))
+            .is_some_and(|record| record.value.reachable);
+        let check = self.doc().map(|doc| &doc.value.heartbeat);
+        let noticed_after = if holder.is_none() && state.vacated.is_none() {
+            // The key went with its lease: the last keep-alive came a lease time before.
+            self.lease.as_ref().map_or(0, |lease| lease.granted)
+        } else {
+            check.map_or(0, |check| {
+                check.interval_millis * u64::from(check.failures) + check.timeout_millis
+            })
+        };
+        let last_sign = match self.evidence {
+            Some(evidence) if !reachable => evidence.minus(noticed_after),
+            _ => now.at,
+        };
+        Some(last_sign.since(heartbeat))
+    }
+}

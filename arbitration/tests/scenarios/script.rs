@@ -1,0 +1,447 @@
+//! The words of a script. Each line is one of them:
+//!
+//! | line | means |
+//! |---|---|
+//! | `core sh` | begins: the core of this IDC |
+//! | `at 1200` | the clock, in milliseconds, for all that follows |
+//! | `unit [paused]`, `epoch 1 sh`, `primary sh 1 open lease=1`, `member bj fenced passed data lag...` | etcd holds this from now on, written at the next revision |
+//! | `intent planned bj Requested`, `vacated 1 sh 500` | the same, for an intent or a proof |
+//! | `gone primary` | etcd holds it no more |
+//! | `deliver` | the core is told the state |
+//! | `session lease=1`, `keepalive 1000`, `lost`, `tick`, `preflight passed` | events |
+//! | `observed closed lag=40 data guard boot=1 server=x`, `unreachable` | a look |
+//! | `done fenced 500`, `done failed why` | what became of the last database command |
+//! | `committed`, `committed lost`, `committed unknown` | what became of the last transaction; done, it is in etcd |
+//! | `report` | what the core says of itself |
+
+use arbitration::{
+    Command, Core, DatabaseResult, Event, HeldSession, Moment, Now, Observation, Outcome, Purpose,
+    Rules, Settings, Transaction, Write,
+};
+use jiff::Timestamp;
+use model::{
+    Endpoint, Epoch, EpochRecord, FailoverMode, FailoverPolicy, FenceProof, Generation,
+    HeartbeatCheck, IdcName, Intent, IntentKind, IntentPhase, LeaseId, MemberDoc, MemberRecord,
+    PositionText, PrimaryRecord, Revision, ServerBoot, ServerIdentity, SessionRecord, TlsSettings,
+    UnitDoc, UnitState, VacatedRecord, Versioned,
+};
+
+use crate::render;
+
+pub struct Stage {
+    core: Option<Core>,
+    me: IdcName,
+    at: u64,
+    state: UnitState,
+    line: usize,
+    transaction: Option<Transaction>,
+    command: Option<u64>,
+}
+
+fn idc(name: &str) -> IdcName {
+    IdcName::new(name).unwrap()
+}
+
+/// The value of `name=` among the words.
+fn named<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    words
+        .iter()
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+}
+
+fn number(words: &[&str], name: &str) -> Option<u64> {
+    named(words, name).map(|value| value.parse().unwrap())
+}
+
+fn free<T>(value: T, revision: Revision) -> Versioned<T> {
+    Versioned {
+        value,
+        revision,
+        lease: None,
+    }
+}
+
+fn server(idc: &IdcName) -> ServerIdentity {
+    ServerIdentity(format!("server-{idc}"))
+}
+
+fn fenced(idc: &IdcName, position: &str) -> FenceProof {
+    FenceProof::Fenced {
+        identity: server(idc),
+        boot: ServerBoot(1),
+        position: PositionText(position.to_owned()),
+        at: Timestamp::UNIX_EPOCH,
+    }
+}
+
+impl Stage {
+    pub fn new() -> Self {
+        Self {
+            core: None,
+            me: idc("none"),
+            at: 0,
+            state: UnitState::default(),
+            line: 0,
+            transaction: None,
+            command: None,
+        }
+    }
+
+    /// Plays one line; the commands that the core answers with.
+    pub fn play(&mut self, line: &str, number: usize) -> Vec<String> {
+        self.line = number;
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [] | ["#", ..] => Vec::new(),
+            ["core", name] => {
+                self.me = idc(name);
+                self.core = Some(Core::new(self.me.clone(), Settings::default(), Rules::ALL));
+                Vec::new()
+            }
+            ["at", moment] => {
+                self.at = moment.parse().unwrap();
+                Vec::new()
+            }
+            ["report"] => {
+                let now = self.now();
+                let report = self.core.as_ref().unwrap().report(now);
+                let writable = if report.writable {
+                    "writable"
+                } else {
+                    "closed"
+                };
+                vec![format!(
+                    "{:?}, {writable}, {:?}",
+                    report.role, report.message
+                )]
+            }
+            _ if self.set_scene(&words) => Vec::new(),
+            _ => {
+                let event = self.event(&words);
+                self.step(event)
+            }
+        }
+    }
+
+    /// Steps the core. What it publishes of its member is put into etcd and delivered at once, and
+    /// not shown: scripts are about the rest.
+    fn step(&mut self, event: Event) -> Vec<String> {
+        let now = self.now();
+        let commands = self.core.as_mut().unwrap().step(now, event);
+        let mut answers = Vec::new();
+        for command in commands {
+            match command {
+                Command::Commit(transaction) if transaction.purpose == Purpose::PublishMember => {
+                    self.apply(&transaction);
+                    let (id, outcome) = (transaction.id, Outcome::Done(self.state.revision));
+                    answers.extend(self.step(Event::Committed { id, outcome }));
+                    answers.extend(self.step(Event::State(Box::new(self.state.clone()))));
+                }
+                Command::Commit(transaction) => {
+                    answers.push(render::etcd(&transaction));
+                    self.transaction = Some(transaction);
+                }
+                Command::Database { id, command } => {
+                    answers.push(render::database(&command));
+                    self.command = Some(id);
+                }
+            }
+        }
+        answers
+    }
+
+    fn apply(&mut self, transaction: &Transaction) {
+        self.state.revision = Revision(self.state.revision.0 + 1);
+        let revision = self.state.revision;
+        let state = &mut self.state;
+        for write in transaction.writes.iter().cloned() {
+            match write {
+                Write::Epoch(value) => state.epoch = Some(free(value, revision)),
+                Write::Primary(value, lease) => {
+                    state.primary = Some(Versioned {
+                        value,
+                        revision,
+                        lease: Some(lease),
+                    });
+                }
+                Write::DeletePrimary => state.primary = None,
+                Write::Vacated(value) => state.vacated = Some(free(value, revision)),
+                Write::DeleteVacated => state.vacated = None,
+                Write::Intent(value) => state.intent = Some(free(value, revision)),
+                Write::Member(value, lease) => {
+                    let record = Versioned {
+                        value,
+                        revision,
+                        lease: Some(lease),
+                    };
+                    state.members.insert(self.me.clone(), record);
+                }
+                Write::History(_) | Write::DeleteHistory(_) => {}
+            }
+        }
+    }
+
+    fn now(&self) -> Now {
+        let wall = Timestamp::from_millisecond(i64::try_from(self.at).unwrap()).unwrap();
+        Now {
+            at: Moment(self.at),
+            wall,
+        }
+    }
+
+    fn put<T>(&mut self, value: T, lease: Option<u64>) -> Versioned<T> {
+        self.state.revision = Revision(self.state.revision.0 + 1);
+        let lease = lease.map(|lease| LeaseId(i64::try_from(lease).unwrap()));
+        Versioned {
+            value,
+            revision: self.state.revision,
+            lease,
+        }
+    }
+
+    /// Whether the line said what etcd holds.
+    fn set_scene(&mut self, words: &[&str]) -> bool {
+        match words {
+            ["unit", rest @ ..] => self.state.unit = Some(self.put(unit_doc(rest), None)),
+            ["epoch", epoch, name] => {
+                let identity = server(&idc(name));
+                let epoch = Epoch(epoch.parse().unwrap());
+                let record = EpochRecord {
+                    epoch,
+                    idc: idc(name),
+                    identity,
+                };
+                self.state.epoch = Some(self.put(record, None));
+            }
+            ["primary", name, epoch, open, rest @ ..] => {
+                let record = PrimaryRecord {
+                    idc: idc(name),
+                    epoch: Epoch(epoch.parse().unwrap()),
+                    identity: server(&idc(name)),
+                    open: *open == "open",
+                };
+                self.state.primary = Some(self.put(record, number(rest, "lease")));
+            }
+            ["member", name, rest @ ..] => {
+                let record = self.put(member_record(&idc(name), rest), None);
+                self.state.members.insert(idc(name), record);
+            }
+            ["intent", kind, to, phase, rest @ ..] => {
+                let intent = self.intent(kind, to, phase, rest);
+                self.state.intent = Some(self.put(intent, None));
+            }
+            ["vacated", epoch, name, position] => {
+                let epoch = Epoch(epoch.parse().unwrap());
+                let proof = fenced(&idc(name), position);
+                let record = VacatedRecord {
+                    epoch,
+                    idc: idc(name),
+                    proof,
+                };
+                self.state.vacated = Some(self.put(record, None));
+            }
+            ["gone", what] => self.remove(what),
+            _ => return false,
+        }
+        true
+    }
+
+    fn remove(&mut self, what: &str) {
+        self.state.revision = Revision(self.state.revision.0 + 1);
+        match what {
+            "unit" => self.state.unit = None,
+            "primary" => self.state.primary = None,
+            "vacated" => self.state.vacated = None,
+            "intent" => self.state.intent = None,
+            other => panic!("line {}: gone {other}?", self.line),
+        }
+    }
+
+    fn intent(&self, kind: &str, to: &str, phase: &str, rest: &[&str]) -> Intent {
+        let epoch = self
+            .state
+            .epoch
+            .as_ref()
+            .map_or(Epoch::NONE, |epoch| epoch.value.epoch);
+        let holder = self
+            .state
+            .primary
+            .as_ref()
+            .map(|primary| primary.value.idc.clone());
+        let phase = match phase {
+            "Requested" => IntentPhase::Requested,
+            "TargetReady" => IntentPhase::TargetReady { lag_millis: 10 },
+            "Fenced" => IntentPhase::Fenced {
+                stopped_at: Timestamp::UNIX_EPOCH,
+                proof: fenced(
+                    holder.as_ref().unwrap_or(&idc("sh")),
+                    named(rest, "at").unwrap(),
+                ),
+            },
+            "HandedOver" => IntentPhase::HandedOver {
+                stopped_at: None,
+                epoch,
+            },
+            "Cancelled" => IntentPhase::Cancelled {
+                reason: String::new(),
+            },
+            other => panic!("line {}: phase {other}?", self.line),
+        };
+        Intent {
+            id: "request".to_owned(),
+            kind: if kind == "forced" {
+                IntentKind::Forced
+            } else {
+                IntentKind::Planned
+            },
+            to: (to != "-").then(|| idc(to)),
+            expected_primary: holder,
+            expected_epoch: number(rest, "epoch").map_or(epoch, Epoch),
+            allow_data_loss: rest.contains(&"loss"),
+            requested_at: Timestamp::UNIX_EPOCH,
+            phase,
+        }
+    }
+
+    fn event(&mut self, words: &[&str]) -> Event {
+        match words {
+            ["tick"] => Event::Tick,
+            ["lost"] => Event::SessionLost,
+            ["unreachable"] => Event::Unreachable,
+            ["deliver"] => Event::State(Box::new(self.state.clone())),
+            ["preflight", word] => Event::Preflight(*word == "passed"),
+            ["session", rest @ ..] => self.claim(rest),
+            ["keepalive", sent_at] => Event::KeepAlive {
+                sent_at: Moment(sent_at.parse().unwrap()),
+                granted_millis: 6_000,
+            },
+            ["observed", rest @ ..] => Event::Observed(self.observation(rest)),
+            ["committed", rest @ ..] => Event::Committed {
+                id: self.committing(rest.is_empty()),
+                outcome: match rest {
+                    [] => Outcome::Done(self.state.revision),
+                    ["lost"] => Outcome::Lost,
+                    ["unknown"] => Outcome::Unknown,
+                    _ => panic!("line {}: outcome {rest:?}?", self.line),
+                },
+            },
+            ["done", rest @ ..] => Event::Database {
+                id: self
+                    .command
+                    .take()
+                    .unwrap_or_else(|| panic!("line {}: no command was sent", self.line)),
+                result: self.result(rest),
+            },
+            _ => panic!("line {}: {words:?}?", self.line),
+        }
+    }
+
+    fn committing(&mut self, done: bool) -> u64 {
+        let transaction = self
+            .transaction
+            .take()
+            .unwrap_or_else(|| panic!("line {}: no transaction was sent", self.line));
+        if done {
+            self.apply(&transaction);
+        }
+        transaction.id
+    }
+
+    fn claim(&mut self, rest: &[&str]) -> Event {
+        let record = SessionRecord {
+            holder: "process".to_owned(),
+            address: String::new(),
+            version: String::new(),
+            generation: Generation(1),
+        };
+        let lease = number(rest, "lease").unwrap();
+        let session = self.put(record, Some(lease));
+        let held = HeldSession {
+            lease: session.lease.unwrap(),
+            revision: session.revision,
+            generation: Generation(1),
+        };
+        self.state.sessions.insert(self.me.clone(), session);
+        Event::SessionClaimed(held)
+    }
+
+    fn observation(&self, rest: &[&str]) -> Observation {
+        Observation {
+            identity: named(rest, "server")
+                .map_or_else(|| server(&self.me), |name| ServerIdentity(name.to_owned())),
+            boot: ServerBoot(number(rest, "boot").map_or(1, |boot| i64::try_from(boot).unwrap())),
+            read_only: rest.contains(&"closed"),
+            guard_running: rest.contains(&"guard"),
+            lag_millis: number(rest, "lag"),
+            has_data: rest.contains(&"data"),
+            highest_epoch: number(rest, "epoch").map_or(Epoch::NONE, Epoch),
+        }
+    }
+
+    fn result(&self, rest: &[&str]) -> DatabaseResult {
+        match rest {
+            ["fenced", position] => DatabaseResult::Fenced(fenced(&self.me, position)),
+            ["promoted"] => DatabaseResult::Promoted { applied: None },
+            ["guard-runs"] => DatabaseResult::GuardRuns,
+            ["opened"] => DatabaseResult::Opened,
+            ["applied"] => DatabaseResult::Applied(true),
+            ["not-applied"] => DatabaseResult::Applied(false),
+            ["left"] => DatabaseResult::Left,
+            ["failed", why @ ..] => DatabaseResult::Failed {
+                reason: why.join(" "),
+            },
+            _ => panic!("line {}: result {rest:?}?", self.line),
+        }
+    }
+}
+
+fn member_record(idc: &IdcName, words: &[&str]) -> MemberRecord {
+    MemberRecord {
+        identity: Some(
+            named(words, "server")
+                .map_or_else(|| server(idc), |name| ServerIdentity(name.to_owned())),
+        ),
+        boot: Some(ServerBoot(1)),
+        reachable: !words.contains(&"unreachable"),
+        fenced: words.contains(&"fenced"),
+        preflight_passed: words.contains(&"passed"),
+        has_data: words.contains(&"data"),
+        highest_epoch: number(words, "epoch").map_or(Epoch::NONE, Epoch),
+    }
+}
+
+fn unit_doc(words: &[&str]) -> UnitDoc {
+    let member = |name: &str, priority| MemberDoc {
+        idc: idc(name),
+        endpoint: Endpoint {
+            host: name.to_owned(),
+            port: 3306,
+            tls: TlsSettings::default(),
+        },
+        priority,
+    };
+    let members = vec![member("sh", 100), member("bj", 50)];
+    let without = named(words, "without");
+    UnitDoc {
+        uid: "1".to_owned(),
+        generation: 1,
+        databases: vec!["orders".to_owned()],
+        members: members
+            .into_iter()
+            .filter(|member| Some(member.idc.as_str()) != without)
+            .collect(),
+        failover: FailoverPolicy {
+            mode: FailoverMode::Manual,
+            max_lag_millis: 5_000,
+            cooldown_millis: 0,
+            failback: FailoverMode::Manual,
+            failsafe: false,
+        },
+        heartbeat: HeartbeatCheck {
+            interval_millis: 1_000,
+            timeout_millis: 500,
+            failures: 3,
+        },
+        paused: words.contains(&"paused"),
+    }
+}
