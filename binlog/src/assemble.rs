@@ -349,6 +349,16 @@ impl Assembler {
                  SELECT. Make the same table at the target by hand and let the link copy it anew",
             ));
         }
+        if let Some(number) = query.unknown_setting {
+            return Err(decoder.refused(
+                "UnknownSetting",
+                format!(
+                    "a statement was met that depends on the session setting number {number}, \
+                     which is not known: {shown}"
+                ),
+                "Use a version of multiactive that knows this version of the server",
+            ));
+        }
         if query.error != 0 {
             return Err(decoder.refused(
                 "DdlFailed",

@@ -67,6 +67,9 @@ pub struct QueryEvent {
     pub error: u16,
     /// The settings.
     pub session: DdlSession,
+    /// The number of a setting that is not known. It hides those behind it, so the statement
+    /// cannot be run elsewhere with the same result.
+    pub unknown_setting: Option<u8>,
 }
 
 /// Bits of the status variable `Q_FLAGS2_CODE`.
@@ -85,22 +88,23 @@ impl QueryEvent {
         let database = text(&input.take(database_length.into())?)?;
         input.skip(1)?;
         let statement = if compressed { inflate(input)? } else { input.0 };
-        let mut session = read_status(status)?;
+        let (mut session, unknown_setting) = read_status(status)?;
         session.started_micros += u64::from(timestamp) * 1_000_000;
         Ok(Self {
             database,
             statement,
             error,
             session,
+            unknown_setting,
         })
     }
 }
 
 /// The status variables of a query event, as `Query_event` in
 /// `libs/mysql/binlog/event/statement_events.h` of MySQL and `Query_log_event` in `sql/log_event.h`
-/// of MariaDB list them. They are written in no fixed order and without lengths, so one that is not
-/// known hides those behind it; then what was not found is not known and the statement is refused.
-fn read_status(mut input: Input) -> Result<DdlSession, Defect> {
+/// of MariaDB list them. They are written without lengths, so one that is not known hides those
+/// behind it; its number is given too then.
+fn read_status(mut input: Input) -> Result<(DdlSession, Option<u8>), Defect> {
     let mut session = DdlSession {
         foreign_key_checks: true,
         unique_checks: true,
@@ -149,7 +153,9 @@ fn read_status(mut input: Input) -> Result<DdlSession, Defect> {
             16 => session.explicit_defaults_for_timestamp = Some(input.u8()? != 0),
             17 => input.skip(8)?, // DDL's transaction number in the engine
             18 => session.default_collation_for_utf8mb4 = input.u16()?,
-            19 | 20 => input.skip(1)?, // sql_require_primary_key, default_table_encryption
+            // sql_require_primary_key, default_table_encryption, and one that MySQL 9.7 writes with
+            // changes of rows only.
+            19..=21 => input.skip(1)?,
             // MariaDB.
             128 => session.started_micros += input.little(3)?,
             129 => input.skip(8)?, // transaction number of DDL
@@ -166,10 +172,10 @@ fn read_status(mut input: Input) -> Result<DdlSession, Defect> {
                 let pairs = input.u8()?;
                 input.skip(usize::from(pairs) * 4)?; // default collations of character sets
             }
-            other => return Err(Defect(format!("the status variable {other} is not known"))),
+            other => return Ok((session, Some(other))),
         }
     }
-    Ok(session)
+    Ok((session, None))
 }
 
 /// Databases that the statement changes; 254 means too many to name.

@@ -77,6 +77,21 @@ pub async fn tables(conn: &mut Conn, databases: &[String]) -> Result<Vec<TableIn
     read(conn, databases, None).await
 }
 
+/// The sequences of some databases (MariaDB), as database and name.
+pub async fn sequences(
+    conn: &mut Conn,
+    databases: &[String],
+) -> Result<Vec<(String, String)>, DriverError> {
+    if databases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = of_databases(conn, SEQUENCES, databases, None).await?;
+    Ok(rows
+        .iter()
+        .map(|row| (text(row, 0), text(row, 1)))
+        .collect())
+}
+
 /// One base table, if it is there.
 pub async fn table(
     conn: &mut Conn,
@@ -140,6 +155,8 @@ async fn read(
 
 const TABLES: &str = "SELECT table_schema, table_name, engine, table_rows, avg_row_length \
      FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_schema IN ";
+const SEQUENCES: &str = "SELECT table_schema, table_name FROM information_schema.tables \
+     WHERE table_type = 'SEQUENCE' AND table_schema IN ";
 const COLUMNS: &str = "SELECT table_schema, table_name, column_name, data_type, column_type, \
      is_nullable, character_octet_length, numeric_precision, numeric_scale, datetime_precision, \
      collation_name, generation_expression, extra, character_set_name \

@@ -249,7 +249,20 @@ impl Source {
             ))?;
         let selected = |info: &TableInfo| selection.has_table(&info.database, &info.table);
         let tables: Vec<TableInfo> = all.into_iter().filter(selected).collect();
-        let problems: Vec<String> = tables.iter().filter_map(problem).collect();
+        let mut problems: Vec<String> = tables.iter().filter_map(problem).collect();
+        let sequences = mysql::tables::sequences(&mut self.session.conn, selection.databases())
+            .await
+            .map_err(PullError::query(
+                "reading the sequences from information_schema",
+            ))?;
+        for (database, name) in sequences {
+            if selection.has_table(&database, &name) {
+                problems.push(format!(
+                    "Links do not carry sequences yet, and {database}.{name} is one: exclude it \
+                     from the link, or use AUTO_INCREMENT instead"
+                ));
+            }
+        }
         if problems.is_empty() {
             Ok(tables)
         } else {
