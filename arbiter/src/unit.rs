@@ -214,15 +214,11 @@ impl Unit {
                 self.reached = true;
                 self.position = Some(observation.position.clone());
                 self.lag_millis = observation.lag_millis;
-                let generation = self.generation;
                 Some(Event::Observed(arbitration::Observation {
                     identity: observation.identity.clone(),
                     boot: observation.boot,
                     read_only: observation.read_only && !observation.offline,
-                    guard_running: observation
-                        .guards
-                        .iter()
-                        .any(|guard| Some(guard.generation) <= generation),
+                    guard_running: !observation.guards.is_empty(),
                     lag_millis: observation.lag_millis,
                     has_data,
                     highest_epoch: observation.highest_epoch,

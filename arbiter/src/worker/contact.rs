@@ -1,0 +1,165 @@
+//! How the worker gets in touch with the database: sessions, looks, preflight.
+
+use std::time::Duration;
+
+use model::{Epoch, Finding, Severity};
+use mysql::control::{BootsFenced, ControlError, ControlSession, Observation};
+use mysql::preflight::{MemberReport, Subject};
+use tokio::time::Instant;
+
+use super::{PREFLIGHT_AGAIN, PREFLIGHT_AGAIN_WHEN_FAILED, Report, Worker};
+
+impl Worker {
+    /// A heartbeat and a look, within the Unit's time-out once a session is there.
+    pub(super) async fn look(&mut self) -> Result<Observation, String> {
+        self.ensure_session().await?;
+        let Some(settings) = &self.settings else {
+            return Err("no settings".to_owned());
+        };
+        let timeout = Duration::from_millis(settings.heartbeat.timeout_millis);
+        let Some(session) = self.session.as_mut() else {
+            return Err("no session".to_owned());
+        };
+        let context = &self.context;
+        let (idc, writable) = (&self.idc, context.writable);
+        let looking = async {
+            session.heartbeat(idc, context.epoch, writable).await?;
+            session.observe(context.followed.as_ref()).await
+        };
+        let looked = match tokio::time::timeout(timeout, looking).await {
+            Ok(looked) => looked.map_err(|error| error.to_string()),
+            Err(_) => Err(format!("no answer to a heartbeat within {timeout:?}")),
+        };
+        // Only the very first election asks for it, and it may take a while.
+        if looked.is_ok() && !self.has_data && self.context.epoch == Epoch::NONE {
+            let databases = settings.databases.clone();
+            self.has_data = session
+                .has_data(&databases)
+                .await
+                .map_err(|error| error.to_string())?;
+        }
+        if !session.is_usable() {
+            self.session = None;
+        }
+        looked
+    }
+
+    /// Connects if need be. The first contact makes our schema, once preflight has passed.
+    pub(super) async fn ensure_session(&mut self) -> Result<(), String> {
+        if self.session.as_ref().is_some_and(ControlSession::is_usable) {
+            return Ok(());
+        }
+        self.session = None;
+        let Some(options) = &self.access else {
+            return Err("there is no account to connect with".to_owned());
+        };
+        let timeout = self
+            .settings
+            .as_ref()
+            .map_or(500, |it| it.heartbeat.timeout_millis);
+        let patience = Duration::from_millis((2 * timeout).max(1_000));
+        let mut session = match ControlSession::connect(options, patience).await {
+            Ok(session) => session,
+            Err(error) => {
+                self.connects = false;
+                return Err(error.to_string());
+            }
+        };
+        if !self.connects {
+            self.connects = true;
+            if !self.passed {
+                // What preflight found may have been mended.
+                self.preflight_at = Instant::now();
+            }
+        }
+        let prepared = if self.passed {
+            session.install().await.map(drop)
+        } else {
+            Ok(())
+        };
+        let boots = match prepared {
+            Ok(()) => session.boots_fenced().await,
+            Err(error) => Err(error),
+        };
+        match boots {
+            Ok(boots) => self.note_boots(boots),
+            Err(ControlError::NotInstalled { .. }) if !self.passed => {
+                return Err("our schema is made once preflight has passed".to_owned());
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        self.session = Some(session);
+        Ok(())
+    }
+
+    fn note_boots(&mut self, boots: BootsFenced) {
+        let Some(settings) = &self.settings else {
+            return;
+        };
+        let seen = match boots {
+            BootsFenced::Yes => {
+                self.boots = None;
+                return;
+            }
+            BootsFenced::No => "the server comes up accepting writes after a restart",
+            BootsFenced::NotKnown => {
+                "whether the server comes up fenced after a restart is not known until its next one"
+            }
+        };
+        self.boots = Some(Finding {
+            severity: Severity::Warning,
+            check: "BootsFenced".to_owned(),
+            object: format!("member {} ({})", self.idc, settings.subject_endpoint),
+            message: seen.to_owned(),
+            fix: "put read_only=1 under [mysqld] into the server's configuration".to_owned(),
+        });
+    }
+
+    pub(super) fn start_preflight(&mut self) {
+        if Instant::now() < self.preflight_at || !self.preflight.is_empty() {
+            return;
+        }
+        self.preflight_at = Instant::now() + PREFLIGHT_AGAIN_WHEN_FAILED;
+        let (Some(options), Some(settings)) = (self.access.clone(), &self.settings) else {
+            return;
+        };
+        let subject = Subject {
+            idc: self.idc.clone(),
+            endpoint: settings.subject_endpoint.clone(),
+            databases: settings.databases.clone(),
+            members: settings.members,
+        };
+        self.preflight
+            .spawn(async move { mysql::preflight::member(&options, &subject).await });
+    }
+
+    pub(super) fn take_preflight(&mut self, report: Result<MemberReport, tokio::task::JoinError>) {
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                tracing::error!(%error, "preflight ended badly; it is run again");
+                return;
+            }
+        };
+        let passed = report.passed();
+        if passed && !self.passed {
+            self.look_at = Instant::now();
+        }
+        self.passed = passed && self.missing.is_none();
+        let pause = if self.passed {
+            PREFLIGHT_AGAIN
+        } else {
+            PREFLIGHT_AGAIN_WHEN_FAILED
+        };
+        self.preflight_at = Instant::now() + pause;
+        self.report_findings(report.findings);
+    }
+
+    pub(super) fn report_findings(&self, mut findings: Vec<Finding>) {
+        findings.extend(self.missing.iter().chain(&self.boots).cloned());
+        let _ = self.reports.send(Report::Preflight {
+            findings,
+            passed: self.passed,
+        });
+    }
+}
