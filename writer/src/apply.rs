@@ -166,7 +166,13 @@ impl Applier {
             epochs.extend(self.run(&request, &last.gtid, careful).await?);
             if !judged && epochs.len() >= 2 {
                 judged = true;
-                self.judge(batch, &epochs)?;
+                match self.judge(batch, &epochs) {
+                    // What came before it is still to be applied, so one by one.
+                    Err(error @ WriterError::Stranded { .. }) if batch.len() > 1 => {
+                        return Err(Attempt::Suspect(error));
+                    }
+                    judged => judged?,
+                }
             }
         }
         self.commit().await?;

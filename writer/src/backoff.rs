@@ -30,8 +30,8 @@ impl Backoff {
 fn longest(class: Class, failures: u32) -> Duration {
     let (first, last) = match class {
         Class::Collision => (50, 1_000),
-        Class::Environment => (100, 10_000),
-        Class::Halt => (1_000, 30_000),
+        Class::Environment => (100, 3_000),
+        Class::Halt => (1_000, 10_000),
     };
     Duration::from_millis((first << failures.min(10)).min(last))
 }
@@ -51,8 +51,8 @@ mod tests {
                 "{wait:?} of {longest:?}"
             );
         }
-        assert_eq!(longest(Class::Environment, 40), Duration::from_secs(10));
-        assert_eq!(longest(Class::Halt, 40), Duration::from_secs(30));
+        assert_eq!(longest(Class::Environment, 40), Duration::from_secs(3));
+        assert_eq!(longest(Class::Halt, 40), Duration::from_secs(10));
         backoff.reset();
         assert!(backoff.next(Class::Environment) <= Duration::from_millis(100));
     }

@@ -74,12 +74,7 @@ fn kind_of(code: u16, message: &str, verb: Verb) -> Option<ConflictKind> {
 /// What a wrong number of rows means.
 pub(crate) fn mismatch(cause: &Cause, statement: &Statement, gtid: &str) -> WriterError {
     let Subject::Rows { verb, .. } = &statement.subject else {
-        return WriterError::Unexpected {
-            what: format!("transaction {gtid}, with an epoch that another IDC holds at the target"),
-            fix: "one epoch is never two IDCs'; compare multiactive.epoch on both sides and with \
-                  mactl history, and remove the row that is wrong"
-                .to_owned(),
-        };
+        return epoch_of_two(&format!("transaction {gtid}"));
     };
     let kind = match verb {
         Verb::Update => ConflictKind::UpdateMissing,
@@ -99,6 +94,17 @@ pub(crate) fn mismatch(cause: &Cause, statement: &Statement, gtid: &str) -> Writ
         kind
     };
     conflict(kind, statement, gtid, detail)
+}
+
+/// One epoch, and the two sides do not agree whose.
+pub(crate) fn epoch_of_two(what: &str) -> WriterError {
+    WriterError::Unexpected {
+        what: format!("{what}, with an epoch that another IDC holds at the target"),
+        fix:
+            "one epoch is never two IDCs'; compare multiactive.epoch on both sides and with mactl \
+              history, and remove the row that is wrong"
+                .to_owned(),
+    }
 }
 
 /// What a warning means.

@@ -11,7 +11,7 @@ use crate::sql::dialect;
 use crate::sql::literal;
 use crate::sql::plan::{Expect, Plan, Subject};
 use crate::status::Done;
-use crate::target::lookup::look_up;
+use crate::target::lookup::{look_up, quote};
 use crate::target::session::{Cause, Failure, STRICT_MODE};
 
 impl Applier {
@@ -39,6 +39,7 @@ impl Applier {
             self.settled.snapshot.table(&table.database, &table.table);
         }
         self.settled.snapshot.done = begin.tables.is_empty();
+        self.put_source_epoch(begin.epoch).await?;
         self.store(true).await?;
         self.status.settled(&self.stored, Done::default());
         tracing::info!(
@@ -48,6 +49,33 @@ impl Applier {
             "snapshot begins"
         );
         Ok(())
+    }
+
+    /// Writes down whose epoch the source's own one is. Its row lies before the beginning of the
+    /// stream and so would never cross. Without it the target would know of no primary, and the
+    /// opposite link, which waits for one, would begin only after the target has been promoted: too
+    /// late for what was written there meanwhile.
+    async fn put_source_epoch(&mut self, epoch: u64) -> Result<(), WriterError> {
+        if epoch == 0 {
+            return Ok(());
+        }
+        let idc = quote(self.config.source.idc.as_str());
+        let put = format!(
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) \
+             VALUES ({epoch}, {idc}, NULL, UTC_TIMESTAMP(6)) ON DUPLICATE KEY UPDATE epoch={epoch}"
+        );
+        self.target
+            .execute("writing to multiactive.epoch", put.as_bytes())
+            .await?;
+        let check = format!("SELECT idc={idc} FROM multiactive.epoch WHERE epoch={epoch}");
+        let same: Option<u8> = self
+            .target
+            .first("reading multiactive.epoch", &check)
+            .await?;
+        if same == Some(1) {
+            return Ok(());
+        }
+        Err(explain::epoch_of_two("the beginning of the snapshot"))
     }
 
     async fn make_table(&mut self, table: &SnapshotTable) -> Result<(), WriterError> {
@@ -79,7 +107,7 @@ impl Applier {
                 "looking for a database",
                 &format!(
                     "SELECT 1 FROM information_schema.schemata WHERE schema_name={}",
-                    crate::target::lookup::quote(database)
+                    quote(database)
                 ),
             )
             .await?;

@@ -1,0 +1,197 @@
+//! Both ends of both links for real: MySQL in `sh`, MariaDB in `bj`, a syncer and a writer each way.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use harness::World;
+use harness::database::Database;
+
+use super::rig::{
+    Writer, certificates, credentials, free_port, in_world, link, program, reset, start_writer,
+    until,
+};
+
+/// A process that is killed when dropped.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// One direction.
+struct Link {
+    directory: PathBuf,
+    address: String,
+    writer: Option<Writer>,
+    _syncer: Killed,
+}
+
+impl Link {
+    fn start(world: &World, syncer: &Path, source: &Database, target: &Database) -> Result<Self> {
+        let name = format!("{}-{}", source.idc, target.idc);
+        let directory = world.info().directory.join("apply").join(&name);
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory)?;
+        }
+        certificates(&directory.join("tls"))?;
+        // Both servers have the account under the same name.
+        credentials(&directory.join("credentials"), target)?;
+        let settings = link(&name, &source.idc, (&source.host, source.port), target);
+        std::fs::write(directory.join("link.json"), settings.to_string())?;
+        let (serve, listen) = (free_port()?, free_port()?);
+        let address = format!("127.0.0.1:{serve}");
+        let log = std::fs::File::create(directory.join("syncer.log"))?;
+        let child = Command::new(syncer)
+            .args([
+                "--link",
+                "link.json",
+                "--credentials",
+                "credentials",
+                "--tls",
+                "tls",
+            ])
+            .args(["--serve", &address, "--log", "text", "--listen"])
+            .arg(format!("127.0.0.1:{listen}"))
+            .current_dir(&directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()?;
+        let writer = Some(start_writer(&directory, &address, &[])?);
+        Ok(Self {
+            directory,
+            address,
+            writer,
+            _syncer: Killed(child),
+        })
+    }
+
+    /// Kills the writer and starts another one.
+    fn kill_writer(&mut self) -> Result<()> {
+        if let Some(writer) = self.writer.take() {
+            writer.kill()?;
+        }
+        self.writer = Some(start_writer(&self.directory, &self.address, &[])?);
+        Ok(())
+    }
+
+    fn describe(&self) -> String {
+        self.writer
+            .as_ref()
+            .map(Writer::describe)
+            .unwrap_or_default()
+    }
+}
+
+async fn equal(sh: &Database, bj: &Database, links: &[&Link]) -> Result<()> {
+    let mut sides = Vec::new();
+    let same = until("both sides are equal", async || {
+        sides = [sh, bj]
+            .map(|side| side.checksum("orders", "t").ok())
+            .to_vec();
+        Ok(sides[0].is_some() && sides[0] == sides[1])
+    });
+    let outcome = same.await;
+    let logs: Vec<String> = links.iter().map(|link| link.describe()).collect();
+    outcome.with_context(|| format!("{sides:?}\n{}", logs.join("\n")))
+}
+
+/// Some hundred transactions of every kind on one side, written as an application would; the keys
+/// come from the server, whose increment keeps the two sides apart.
+fn load(side: &Database, round: u32) -> Result<()> {
+    let mut sql = String::new();
+    for number in 0..120 {
+        let v = round * 1000 + number;
+        sql.push_str(&format!(
+            "INSERT INTO t (v) VALUES ({v}), ({v}); UPDATE t SET v = v + 1 WHERE v % 7 = {};",
+            number % 7
+        ));
+        if number % 10 == 0 {
+            sql.push_str(&format!(
+                "START TRANSACTION; DELETE FROM t WHERE v % 13 = {}; UPDATE t SET u = NULL; \
+                 UPDATE t SET u = id; COMMIT;",
+                number % 13
+            ));
+        }
+    }
+    side.app(&format!("USE orders; {sql}")).map(drop)
+}
+
+#[test]
+fn both_ways_with_snapshot_stream_statements_crashes_and_a_turn() -> Result<()> {
+    in_world(async |world: &World| {
+        let syncer = program("syncer", &[])?;
+        let (sh, bj) = (world.database("sh")?, world.database("bj")?);
+        for side in [sh, bj] {
+            reset(side).await?;
+            side.root("SET sql_log_bin = 0; DROP TABLE orders.t")?;
+        }
+        // Rows that exist before the links, and an epoch that says whose they are.
+        sh.root(
+            "SET GLOBAL read_only = 0; CREATE TABLE orders.t \
+             (id INT AUTO_INCREMENT PRIMARY KEY, v INT, u INT UNIQUE) COLLATE utf8mb4_0900_ai_ci; \
+             INSERT INTO multiactive.epoch VALUES (1, 'sh', NULL, NOW(6))",
+        )?;
+        load(sh, 0)?;
+        let mut there = Link::start(world, &syncer, sh, bj)?;
+        let mut back = Link::start(world, &syncer, bj, sh)?;
+        // The copy, while writing goes on and the writer dies again and again.
+        for round in 1..6 {
+            load(sh, round)?;
+            there.kill_writer()?;
+        }
+        equal(sh, bj, &[&there, &back]).await?;
+        // The way back has begun before the turn: bj has learned of epoch 1 from the way there.
+        let begun = "SELECT COUNT(*) FROM multiactive.applied WHERE position IS NOT NULL";
+        until("the way back begins", async || {
+            Ok(sh.root(begun)? == [["1"]])
+        })
+        .await?;
+        sh.app("ALTER TABLE orders.t ADD COLUMN note VARCHAR(20) DEFAULT 'é', ADD INDEX (v)")?;
+        load(sh, 6)?;
+        equal(sh, bj, &[&there, &back]).await?;
+        // The turn: bj is opened under the next epoch, sh is closed first.
+        sh.root("SET GLOBAL read_only = 1")?;
+        bj.root("SET GLOBAL read_only = 0; INSERT INTO multiactive.epoch VALUES (2, 'bj', NULL, NOW(6))")?;
+        for round in 7..10 {
+            load(bj, round)?;
+            back.kill_writer()?;
+        }
+        bj.app("TRUNCATE TABLE orders.t")?;
+        load(bj, 10)?;
+        equal(sh, bj, &[&there, &back]).await?;
+        let epochs = "SELECT epoch, idc FROM multiactive.epoch ORDER BY epoch";
+        ensure!(
+            sh.root(epochs)? == [["1", "sh"], ["2", "bj"]],
+            "{:?}",
+            sh.root(epochs)?
+        );
+        quiet(sh, bj).await
+    })
+}
+
+/// Links that have nothing to do leave the binlogs alone: nothing goes round in circles, and two
+/// links do not answer each other's checkpoints.
+async fn quiet(sh: &Database, bj: &Database) -> Result<()> {
+    let positions = || -> Result<_> {
+        let sh = sh.root("SELECT REPLACE(@@GLOBAL.gtid_executed, '\n', '')")?;
+        Ok((sh, bj.root("SELECT @@GLOBAL.gtid_current_pos")?))
+    };
+    let mut last = positions()?;
+    let mut same_since = std::time::Instant::now();
+    // Longer than any checkpoint waits that is written for changes left out.
+    until("both servers are quiet for three seconds", async || {
+        let now = positions()?;
+        if now != last {
+            last = now;
+            same_since = std::time::Instant::now();
+        }
+        Ok(same_since.elapsed() > std::time::Duration::from_secs(3))
+    })
+    .await
+}

@@ -1,0 +1,12 @@
+//! What the writer does to a target, on both engines: the shipped program against real servers,
+//! fed by a syncer that plays a script, so that every moment can be chosen. The last module lets
+//! both ends of a link run for real.
+
+mod conflicts;
+mod crashes;
+mod epochs;
+mod links;
+mod rig;
+mod script;
+mod statements;
+mod values;

@@ -1,0 +1,389 @@
+//! A world with both engines, and writers as processes.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use change::Flavor;
+use harness::database::Database;
+use harness::{Databases, World, WorldSpec, paths, shell};
+use model::{LinkPhase, WriterStatus};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::script::Source;
+
+/// How long something may take on a slow machine before a test fails.
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn world() -> Result<&'static Mutex<World>> {
+    static WORLD: OnceLock<Result<Mutex<World>, String>> = OnceLock::new();
+    let start = || {
+        let databases = Databases::pair(harness::Engine::MySql, harness::Engine::MariaDb);
+        let spec = WorldSpec {
+            databases,
+            ..WorldSpec::empty("suite-apply")
+        };
+        World::up(&spec)
+            .map(Mutex::new)
+            .map_err(|error| format!("{error:#}"))
+    };
+    match WORLD.get_or_init(start) {
+        Ok(world) => Ok(world),
+        Err(error) => bail!("the world did not start: {error}"),
+    }
+}
+
+/// Builds a program of the product with its failpoints.
+pub fn program(package: &str, features: &[&str]) -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut arguments = vec!["build", "--quiet", "--package", package];
+    for feature in features {
+        arguments.extend(["--features", feature]);
+    }
+    shell::run(shell::command(cargo, arguments).current_dir(paths::workspace()))?;
+    Ok(paths::target().join("debug").join(package))
+}
+
+fn writer_program() -> Result<&'static Path> {
+    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || program("writer", &["failpoints"]).map_err(|error| format!("{error:#}"));
+    match PROGRAM.get_or_init(build) {
+        Ok(path) => Ok(path),
+        Err(error) => bail!("the writer was not built: {error}"),
+    }
+}
+
+/// Certificates of one CA for both ends.
+pub fn certificates(directory: &Path) -> Result<()> {
+    std::fs::create_dir_all(directory)?;
+    let mut authority = CertificateParams::new(Vec::new())?;
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority_key = KeyPair::generate()?;
+    let authority_certificate = authority.self_signed(&authority_key)?;
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate()?;
+    let certificate = CertificateParams::new(vec!["transport.multiactive".to_owned()])?
+        .signed_by(&key, &issuer)?;
+    std::fs::write(directory.join("ca.crt"), authority_certificate.pem())?;
+    std::fs::write(directory.join("tls.crt"), certificate.pem())?;
+    std::fs::write(directory.join("tls.key"), key.serialize_pem())?;
+    Ok(())
+}
+
+/// A free port of loopback, below those that the system gives to outgoing connections, and another
+/// one each time.
+pub fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(24_000);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        ensure!(port < 32_000, "no free port below 32000");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+}
+
+/// One target with a scripted source.
+pub struct Rig<'a> {
+    pub target: &'a Database,
+    pub source: Source,
+    pub directory: PathBuf,
+    syncer: String,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+/// A writer that runs; killed when dropped.
+pub struct Writer {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs a test with each engine as the target, one after the other.
+pub fn on_each(test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
+    let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
+    writer_program()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    // The source is of the other engine: what is the same on both is tried crosswise.
+    for (idc, from, flavor) in [("sh", "bj", Flavor::MariaDb), ("bj", "sh", Flavor::MySql)] {
+        let target = world.database(idc)?;
+        let source = Source::new(from, flavor);
+        runtime
+            .block_on(async {
+                let rig = Rig::new(&world, target, source).await?;
+                tokio::time::timeout(Duration::from_secs(240), Box::pin(test(&rig)))
+                    .await
+                    .context("too slow")?
+            })
+            .with_context(|| format!("with {} as the target", target.engine.name()))?;
+    }
+    Ok(())
+}
+
+/// Runs a test with the world alone.
+pub fn in_world(test: impl AsyncFn(&World) -> Result<()>) -> Result<()> {
+    let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
+    writer_program()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(Box::pin(test(&world)))
+}
+
+/// The product's own schema, empty, and a fresh `orders.t`, on one server; none of it logged.
+pub async fn reset(database: &Database) -> Result<()> {
+    let endpoint = model::Endpoint {
+        host: database.host.clone(),
+        port: database.port,
+        tls: model::TlsSettings::default(),
+    };
+    let credentials = model::Credentials {
+        username: database.user.clone(),
+        password: database.password.clone(),
+        ca: None,
+    };
+    let options = mysql::session::SessionOptions::new(
+        &endpoint,
+        &credentials,
+        mysql::session::Program::Arbiter,
+    )?;
+    let mut control =
+        mysql::control::ControlSession::connect(&options, Duration::from_secs(10)).await?;
+    control.install().await?;
+    // The writer passes read_only by, as on a replica.
+    database.root(
+        "SET GLOBAL read_only = 1; SET sql_log_bin = 0; DELETE FROM multiactive.epoch; \
+         DELETE FROM multiactive.applied; DELETE FROM multiactive.ddl; \
+         DELETE FROM multiactive.heartbeat; DROP DATABASE IF EXISTS orders; \
+         CREATE DATABASE orders CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; \
+         CREATE TABLE orders.t (id INT PRIMARY KEY, v INT, u INT UNIQUE)",
+    )?;
+    Ok(())
+}
+
+impl<'a> Rig<'a> {
+    async fn new(world: &'a World, target: &'a Database, source: Source) -> Result<Self> {
+        reset(target).await?;
+        let directory = world.info().directory.join("apply").join(&target.idc);
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory)?;
+        }
+        certificates(&directory.join("tls"))?;
+        credentials(&directory.join("credentials"), target)?;
+        let stop = CancellationToken::new();
+        let syncer = source
+            .clone()
+            .serve(&directory.join("tls"), stop.clone())
+            .await?
+            .to_string();
+        let rig = Self {
+            target,
+            source,
+            directory,
+            syncer,
+            _stop: stop.drop_guard(),
+        };
+        rig.settings(|_| {})?;
+        Ok(rig)
+    }
+
+    /// Writes the link's settings.
+    pub fn settings(&self, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+        let mut link = link("apply", &self.source.idc, ("127.0.0.1", 1), self.target);
+        change(&mut link);
+        std::fs::write(self.directory.join("link.json"), link.to_string())?;
+        Ok(())
+    }
+
+    /// Starts a writer.
+    pub fn start(&self) -> Result<Writer> {
+        self.start_with(&[])
+    }
+
+    /// Starts a writer that ends at a failpoint.
+    pub fn start_with(&self, arguments: &[&str]) -> Result<Writer> {
+        start_writer(&self.directory, &self.syncer, arguments)
+    }
+
+    /// Everything in `orders.t`, as text.
+    pub fn rows(&self) -> Result<Vec<Vec<String>>> {
+        self.target
+            .root("SELECT id, v, u FROM orders.t ORDER BY id")
+    }
+
+    /// The link's checkpoint.
+    pub fn applied(&self) -> Result<String> {
+        let rows = self
+            .target
+            .root("SELECT position FROM multiactive.applied")?;
+        Ok(rows
+            .first()
+            .and_then(|row| row.first())
+            .cloned()
+            .unwrap_or_default())
+    }
+
+    /// Whether everything at the source has been applied.
+    pub fn is_through(&self) -> Result<bool> {
+        let position = self.source.position(self.source.length());
+        Ok(self.applied()? == position.to_string())
+    }
+
+    /// Waits until everything at the source has been applied.
+    pub async fn wait_through(&self, writer: &Writer) -> Result<()> {
+        until("all is applied", async || self.is_through())
+            .await
+            .with_context(|| writer.describe())
+    }
+
+    /// Waits until the link halts, and returns its error.
+    pub async fn wait_halted(&self, writer: &Writer) -> Result<String> {
+        let mut error = String::new();
+        let halted = until("the link halts", async || {
+            let status = writer.status().await?;
+            error.clone_from(&status.error);
+            Ok(status.phase == LinkPhase::Halted && !status.error.contains("one of several rows"))
+        });
+        halted.await.with_context(|| writer.describe())?;
+        Ok(error)
+    }
+}
+
+/// A link's settings.
+pub fn link(name: &str, from: &str, source: (&str, u16), target: &Database) -> serde_json::Value {
+    serde_json::json!({
+        "link": format!("suite/{name}"), "unit": "suite/orders",
+        "source": {"idc": from, "endpoint": {"host": source.0, "port": source.1}},
+        "target": {"idc": target.idc, "endpoint": {"host": target.host, "port": target.port}},
+        "origins": ["sh", "bj"], "databases": ["orders"],
+        "tables": {"include": [], "exclude": [], "routes": []},
+        "snapshot": {"mode": "IfEmpty", "chunkBytes": 65_536}, "compression": "Zstd",
+        "apply": {"consistency": "Transactional", "maxRows": 1000, "lingerMillis": 5},
+        "ddl": "Apply", "relay": false,
+    })
+}
+
+/// The product's account on a server, as a mounted Secret.
+pub fn credentials(directory: &Path, database: &Database) -> Result<()> {
+    std::fs::create_dir_all(directory)?;
+    std::fs::write(directory.join("username"), &database.user)?;
+    std::fs::write(directory.join("password"), &database.password)?;
+    Ok(())
+}
+
+/// Starts a writer with the files in a directory.
+pub fn start_writer(directory: &Path, syncer: &str, arguments: &[&str]) -> Result<Writer> {
+    let port = free_port()?;
+    let log = directory.join("writer.log");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(&log)?;
+    let child = Command::new(writer_program()?)
+        .args([
+            "--link",
+            "link.json",
+            "--credentials",
+            "credentials",
+            "--tls",
+            "tls",
+        ])
+        .args(["--syncer", syncer, "--log", "text", "--listen"])
+        .arg(format!("127.0.0.1:{port}"))
+        .args(arguments)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(file)
+        .spawn()?;
+    Ok(Writer { child, port, log })
+}
+
+impl Writer {
+    /// Kills it, as `kill -9` does.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Waits for its end; says whether it ended by a failpoint rather than in good order.
+    pub async fn ended(&mut self) -> Result<bool> {
+        let mut status = None;
+        let ended = until("the writer ends", async || {
+            status = self.child.try_wait()?;
+            Ok(status.is_some())
+        });
+        ended.await?;
+        Ok(status.is_some_and(|status| !status.success()))
+    }
+
+    /// Asks it to end.
+    pub fn terminate(&self) -> Result<()> {
+        shell::run(&mut shell::command(
+            "kill",
+            ["-TERM", &self.child.id().to_string()],
+        ))
+    }
+
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
+    /// The body that one of its endpoints answers with.
+    pub async fn get(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: writer\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        Ok(body.to_owned())
+    }
+
+    pub async fn status(&self) -> Result<WriterStatus> {
+        let start = Instant::now();
+        loop {
+            match self.get("/status").await {
+                Ok(body) => return Ok(serde_json::from_str(&body)?),
+                // It may not listen yet.
+                Err(error) if start.elapsed() > LIMIT => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        }
+    }
+
+    pub fn describe(&self) -> String {
+        format!("{}:\n{}", self.log.display(), shell::tail(&self.log))
+    }
+}
+
+/// Polls until a check holds.
+pub async fn until(what: &str, mut check: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    loop {
+        if check().await? {
+            return Ok(());
+        }
+        ensure!(start.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,384 @@
+//! A syncer that plays a script: it serves what follows the writer's checkpoint, as the real one
+//! does, and takes part in nothing else.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use bytes::Bytes;
+use change::sync::sync_server::{Sync, SyncServer};
+use change::{
+    Body, Column, ColumnKind, Ddl, DdlObject, DdlSession, Flavor, Frame, MAX_PACKET_BYTES,
+    PacketEncoder, Position, RowChange, RowFlags, SnapshotBegin, TableChange, TableSchema,
+    Transaction, Value,
+};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::Stream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
+use tonic::{Request, Response, Status};
+
+/// The source that the script plays.
+#[derive(Clone)]
+pub struct Source {
+    pub idc: String,
+    pub flavor: Flavor,
+    pub epoch: u64,
+    /// Its server id where it plays a MariaDB, part of its UUID where it plays a MySQL. Each source
+    /// is another server, since targets remember GTIDs.
+    server: u32,
+    state: Arc<Mutex<State>>,
+    grown: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The frames of each transaction; the first is number 1.
+    transactions: Vec<Vec<Frame>>,
+}
+
+impl Source {
+    pub fn new(idc: &str, flavor: Flavor) -> Self {
+        static SERVERS: AtomicU32 = AtomicU32::new(1000);
+        let server = SERVERS.fetch_add(1, Ordering::Relaxed);
+        let (grown, _) = watch::channel(());
+        Self {
+            idc: idc.to_owned(),
+            flavor,
+            epoch: 1,
+            server,
+            state: Arc::default(),
+            grown,
+        }
+    }
+
+    /// Its server UUID where it plays a MySQL.
+    pub fn uuid(&self) -> String {
+        format!("3e11fa47-71ca-11e1-9e33-c80aa942{:04}", self.server)
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn gtid(&self, number: usize) -> String {
+        match self.flavor {
+            Flavor::MySql => format!("{}:{number}", self.uuid()),
+            Flavor::MariaDb => format!("9-{}-{number}", self.server),
+        }
+    }
+
+    pub fn position(&self, number: usize) -> Position {
+        let text = match (self.flavor, number) {
+            (_, 0) => String::new(),
+            (Flavor::MySql, _) => format!("{}:1-{number}", self.uuid()),
+            (Flavor::MariaDb, _) => self.gtid(number),
+        };
+        Position::parse(self.flavor, &text).expect("a position")
+    }
+
+    /// Commits a transaction at the source.
+    pub fn commit(&self, changes: Vec<TableChange>) -> String {
+        self.commit_parts(vec![changes])
+    }
+
+    /// Commits a transaction that travels in several parts.
+    pub fn commit_parts(&self, parts: Vec<Vec<TableChange>>) -> String {
+        let bodies = parts.into_iter().map(Body::Rows).collect();
+        self.add(bodies)
+    }
+
+    /// Runs a DDL statement at the source.
+    pub fn ddl(&self, verb: &str, object: &str, statement: &str) -> String {
+        let ddl = Ddl {
+            database: "orders".to_owned(),
+            statement: Bytes::copy_from_slice(statement.as_bytes()),
+            verb: verb.to_owned(),
+            objects: vec![DdlObject {
+                database: "orders".to_owned(),
+                name: Some(object.to_owned()),
+            }],
+            session: DdlSession {
+                // STRICT_TRANS_TABLES and NO_ENGINE_SUBSTITUTION.
+                sql_mode: 1 << 21 | 1 << 30,
+                charset_client: 45,
+                collation_connection: 45,
+                collation_server: 45,
+                foreign_key_checks: true,
+                unique_checks: true,
+                ..DdlSession::default()
+            },
+        };
+        self.add(vec![Body::Ddl(ddl)])
+    }
+
+    fn add(&self, bodies: Vec<Body>) -> String {
+        let mut state = self.state();
+        let number = state.transactions.len() + 1;
+        let gtid = self.gtid(number);
+        let last = bodies.len() - 1;
+        let frames = bodies.into_iter().enumerate().map(|(part, body)| {
+            Frame::Transaction(Transaction {
+                gtid: gtid.clone(),
+                origin: self.idc.clone(),
+                epoch: self.epoch,
+                committed_micros: 1_700_000_000_000_000,
+                part: u32::try_from(part).expect("few parts"),
+                position: (part == last).then(|| self.position(number)),
+                filtered: 0,
+                body,
+            })
+        });
+        state.transactions.push(frames.collect());
+        drop(state);
+        self.grown.send_replace(());
+        gtid
+    }
+
+    /// Changes a transaction before anybody reads it.
+    pub fn edit(&self, number: usize, change: impl Fn(&mut Transaction)) {
+        for frame in &mut self.state().transactions[number - 1] {
+            if let Frame::Transaction(transaction) = frame {
+                change(transaction);
+            }
+        }
+    }
+
+    /// How many transactions there are.
+    pub fn length(&self) -> usize {
+        self.state().transactions.len()
+    }
+
+    /// The frames that a writer with this checkpoint is served, and how many transactions that is.
+    fn after(&self, checkpoint: Option<&Position>, sent: &mut usize) -> Vec<Frame> {
+        let state = self.state();
+        let mut frames = Vec::new();
+        for (index, transaction) in state.transactions.iter().enumerate().skip(*sent) {
+            let is_applied = checkpoint.is_some_and(|at| at.contains(&self.position(index + 1)));
+            if !is_applied {
+                frames.extend(transaction.iter().cloned());
+            }
+        }
+        *sent = state.transactions.len();
+        frames
+    }
+
+    /// Serves until the token is cancelled.
+    pub async fn serve(self, tls: &Path, stop: CancellationToken) -> Result<SocketAddr> {
+        let read = |name: &str| std::fs::read(tls.join(name));
+        let config = ServerTlsConfig::new()
+            .identity(Identity::from_pem(read("tls.crt")?, read("tls.key")?))
+            .client_ca_root(Certificate::from_pem(read("ca.crt")?));
+        let listener = tonic::transport::server::TcpIncoming::bind("127.0.0.1:0".parse()?)?;
+        let address = listener.local_addr()?;
+        let service = SyncServer::new(self).max_encoding_message_size(MAX_PACKET_BYTES);
+        let server = Server::builder().tls_config(config)?;
+        tokio::spawn(async move {
+            let _ended_with_the_test = server
+                .serve_with_incoming_shutdown(service, listener, stop.cancelled_owned())
+                .await;
+        });
+        Ok(address)
+    }
+}
+
+#[tonic::async_trait]
+impl Sync for Source {
+    type PullStream = Pin<Box<dyn Stream<Item = Result<change::sync::Packet, Status>> + Send>>;
+
+    async fn pull(
+        &self,
+        request: Request<change::sync::PullRequest>,
+    ) -> Result<Response<Self::PullStream>, Status> {
+        let request = request.into_inner();
+        let checkpoint: Option<Position> = match &request.checkpoint {
+            Some(position) => Some(
+                position
+                    .try_into()
+                    .map_err(|e: change::WireError| Status::internal(e.to_string()))?,
+            ),
+            None => None,
+        };
+        let (sender, receiver) = mpsc::channel(1);
+        let source = self.clone();
+        let mut grown = self.grown.subscribe();
+        tokio::spawn(async move {
+            let mut encoder = PacketEncoder::new(change::Compression::Zstd).expect("an encoder");
+            let mut sent = 0;
+            let mut frames = Vec::new();
+            if checkpoint.is_none() {
+                frames.push(Frame::SnapshotBegin(SnapshotBegin {
+                    position: source.position(0),
+                    epoch: source.epoch,
+                    tables: Vec::new(),
+                    resumed: false,
+                }));
+                frames.push(Frame::SnapshotEnd);
+            }
+            loop {
+                frames.extend(source.after(checkpoint.as_ref(), &mut sent));
+                for frame in frames.drain(..) {
+                    encoder.push(&frame).expect("a frame");
+                    let packet = encoder.flush().expect("a packet").expect("not empty");
+                    if sender.send(Ok(packet)).await.is_err() {
+                        return;
+                    }
+                }
+                tokio::select! {
+                    changed = grown.changed() => if changed.is_err() { return },
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+}
+
+/// A column that may be NULL, in utf8mb4.
+pub fn column(name: &str, kind: ColumnKind) -> Column {
+    Column {
+        name: name.to_owned(),
+        kind,
+        unsigned: false,
+        nullable: true,
+        collation: if matches!(kind, ColumnKind::VarChar | ColumnKind::Text) {
+            45
+        } else {
+            0
+        },
+        length: 0,
+        decimals: 0,
+        members: Vec::new(),
+    }
+}
+
+/// `orders.t (id INT PRIMARY KEY, v INT, u INT UNIQUE)`.
+pub fn table() -> Arc<TableSchema> {
+    Arc::new(TableSchema {
+        database: "orders".to_owned(),
+        table: "t".to_owned(),
+        columns: ["id", "v", "u"]
+            .map(|name| column(name, ColumnKind::Int))
+            .to_vec(),
+        primary_key: vec![0],
+    })
+}
+
+/// A row of `orders.t`.
+pub fn row(id: i64, v: i64, u: Option<i64>) -> Vec<Value> {
+    vec![
+        Value::Int(id),
+        Value::Int(v),
+        u.map_or(Value::Null, Value::Int),
+    ]
+}
+
+pub fn changes(table: &Arc<TableSchema>, rows: Vec<RowChange>) -> TableChange {
+    TableChange {
+        table: Arc::clone(table),
+        lenient: false,
+        flags: RowFlags::default(),
+        rows,
+    }
+}
+
+pub fn insert(id: i64, v: i64, u: Option<i64>) -> RowChange {
+    RowChange::Insert {
+        after: row(id, v, u),
+    }
+}
+
+pub fn update(before: Vec<Value>, after: Vec<Value>) -> RowChange {
+    RowChange::Update { before, after }
+}
+
+pub fn delete(before: Vec<Value>) -> RowChange {
+    RowChange::Delete { before }
+}
+
+/// `multiactive.heartbeat` as the arbiter makes it.
+pub fn heartbeat(idc: &str, seq: u64) -> TableChange {
+    let mut name = column("idc", ColumnKind::VarChar);
+    // ascii_bin.
+    name.collation = 65;
+    let unsigned = |name: &str| Column {
+        unsigned: true,
+        ..column(name, ColumnKind::BigInt)
+    };
+    let mut at = column("at", ColumnKind::DateTime);
+    at.decimals = 6;
+    let table = TableSchema {
+        database: "multiactive".to_owned(),
+        table: "heartbeat".to_owned(),
+        columns: vec![
+            name,
+            unsigned("epoch"),
+            column("writable", ColumnKind::TinyInt),
+            unsigned("seq"),
+            at,
+        ],
+        primary_key: vec![0],
+    };
+    let moment = change::DateTime {
+        date: change::Date {
+            year: 2024,
+            month: 2,
+            day: 29,
+        },
+        hour: 12,
+        minute: 0,
+        second: 0,
+        micros: 1,
+    };
+    let after = vec![
+        Value::Text(Bytes::copy_from_slice(idc.as_bytes())),
+        Value::UInt(1),
+        Value::Int(1),
+        Value::UInt(seq),
+        Value::DateTime(moment),
+    ];
+    let before = after.clone();
+    changes(&Arc::new(table), vec![update(before, after)])
+}
+
+/// A row of `multiactive.epoch`.
+pub fn epoch_row(epoch: u64, idc: &str) -> TableChange {
+    let ascii = |name: &str, kind| Column {
+        collation: 65,
+        ..column(name, kind)
+    };
+    let mut at = column("at", ColumnKind::DateTime);
+    at.decimals = 6;
+    let table = TableSchema {
+        database: "multiactive".to_owned(),
+        table: "epoch".to_owned(),
+        columns: vec![
+            Column {
+                unsigned: true,
+                ..column("epoch", ColumnKind::BigInt)
+            },
+            ascii("idc", ColumnKind::VarChar),
+            ascii("ended", ColumnKind::Text),
+            at,
+        ],
+        primary_key: vec![0],
+    };
+    let after = vec![
+        Value::UInt(epoch),
+        Value::Text(Bytes::copy_from_slice(idc.as_bytes())),
+        Value::Null,
+        Value::DateTime(change::DateTime {
+            date: change::Date {
+                year: 2024,
+                month: 1,
+                day: 1,
+            },
+            ..change::DateTime::default()
+        }),
+    ];
+    changes(&Arc::new(table), vec![RowChange::Insert { after }])
+}

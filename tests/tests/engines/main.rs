@@ -1,0 +1,4 @@
+//! Both engines, for real.
+
+mod apply;
+mod control;
