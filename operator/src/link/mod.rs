@@ -228,11 +228,11 @@ fn waits(ends: &Ends<'_>, key: &LinkKey, context: &Context) -> Vec<String> {
         .collect()
 }
 
+/// A member that was never reached has nothing to start a link on, whatever was found before.
+/// A member that was never reached has nothing to start a link on, whatever was found before.
 fn passed(state: &UnitState, idc: &IdcName) -> bool {
-    state
-        .members
-        .get(idc)
-        .is_some_and(|record| record.value.preflight_passed)
+    let record = state.members.get(idc).map(|record| &record.value);
+    record.is_some_and(|record| record.preflight_passed && record.reachable)
 }
 
 fn names_of_units(key: &LinkKey, context: &Context) -> Vec<String> {

@@ -4,7 +4,7 @@ use crds::{Automation, LinkPhase, UnitPhase, Verdict};
 use model::{IdcName, UnitState};
 
 use super::preflight::preflight;
-use super::report::{Facts, LinkFacts, phase};
+use super::report::{Facts, LinkFacts, phase, sentence};
 use super::routing::open_primary;
 use super::validate::describe;
 use crate::link::WAITING;
@@ -140,7 +140,7 @@ fn with_words(mut text: String, facts: &Facts<'_>) -> String {
         if let Some(said) = facts.member(&member.idc)
             && !said.message.is_empty()
         {
-            text.push_str(&format!(" {}: {}", member.idc, said.message));
+            text.push_str(&format!(" {}: {}", member.idc, sentence(&said.message)));
         }
     }
     text
@@ -233,14 +233,11 @@ fn member_trouble(
     if record.reachable {
         return None;
     }
-    let said = facts
-        .member(idc)
-        .map(|said| said.message.as_str())
-        .unwrap_or_default();
-    Some((
-        "MemberUnreachable",
-        format!("The arbiter of {idc} does not reach its member. {said}"),
-    ))
+    let mut text = format!("The arbiter of {idc} does not reach its member.");
+    if let Some(said) = facts.member(idc).filter(|said| !said.message.is_empty()) {
+        text.push_str(&format!(" {}", sentence(&said.message)));
+    }
+    Some(("MemberUnreachable", text))
 }
 
 fn link_trouble(link: &LinkFacts) -> Option<(&'static str, String)> {
@@ -254,7 +251,10 @@ fn link_trouble(link: &LinkFacts) -> Option<(&'static str, String)> {
         _ if !ready => "LinkNotReady",
         _ => return None,
     };
-    Some((reason, format!("SyncLink {}: {message}", link.name)))
+    Some((
+        reason,
+        format!("SyncLink {}: {}", link.name, sentence(message)),
+    ))
 }
 
 /// A member that might take over, and why it may not.

@@ -3,7 +3,7 @@
 use crds::Verdict;
 use model::{IdcName, MemberStatus, Severity, UnitState};
 
-use super::report::Facts;
+use super::report::{Facts, sentence};
 use super::validate::describe;
 
 /// The condition.
@@ -21,14 +21,15 @@ pub fn preflight(facts: &Facts<'_>) -> Verdict {
     let (mut failures, mut waits, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     for member in &facts.unit.spec.members {
         let idc = &member.idc;
-        let passed = state
-            .members
-            .get(idc)
-            .map(|record| record.value.preflight_passed);
+        // Before the first primary, a member out of reach cannot take part either; afterwards it is
+        // an outage, which the condition Degraded tells.
+        let begun = state.epoch.is_some();
+        let record = state.members.get(idc).map(|record| &record.value);
+        let passed = record.map(|record| record.preflight_passed && (begun || record.reachable));
         let findings = facts.member(idc).map(findings).unwrap_or_default();
         match passed {
-            Some(true) => warnings.extend(findings.warnings),
             _ if !findings.blocking.is_empty() => failures.extend(findings.blocking),
+            Some(true) => warnings.extend(findings.warnings),
             Some(false) => failures.push(not_passed(facts, idc)),
             None => waits.push(waiting(facts, state, idc)),
         }
@@ -70,7 +71,7 @@ fn not_passed(facts: &Facts<'_>, idc: &IdcName) -> String {
     if said.is_empty() {
         format!("Member {idc} has not passed preflight.")
     } else {
-        format!("Member {idc} has not passed preflight: {said}")
+        format!("Member {idc} has not passed preflight: {}", sentence(&said))
     }
 }
 
@@ -83,7 +84,7 @@ fn waiting(facts: &Facts<'_>, state: &UnitState, idc: &IdcName) -> String {
     }
     match facts.words.get(idc) {
         Some(Some(Ok(Some(member)))) if !member.message.is_empty() => {
-            format!("Member {idc}: {}", member.message)
+            format!("Member {idc}: {}", sentence(&member.message))
         }
         Some(Some(Err(error))) => format!("The arbiter of {idc} does not answer: {error}."),
         _ => format!("The arbiter of {idc} has not looked at its member yet."),

@@ -216,6 +216,16 @@ pub fn kind_name(kind: TransitionKind) -> &'static str {
     }
 }
 
+/// A text that others wrote, with a full stop, so that more can follow it.
+pub fn sentence(text: &str) -> String {
+    let text = text.trim();
+    if text.is_empty() || text.ends_with(['.', '!', '?']) {
+        text.to_owned()
+    } else {
+        format!("{text}.")
+    }
+}
+
 /// Whether a new status is worth a write: whatever is more than a figure at once, figures beyond
 /// a tolerance when their time has come, positions never by themselves.
 pub fn worth_writing(old: &UnitStatus, new: &UnitStatus, figures_due: bool) -> bool {

@@ -214,13 +214,36 @@ fn a_member_that_is_not_fenced_is_named() {
 }
 
 #[test]
+fn what_preflight_finds_later_is_told_too_but_an_outage_is_none_of_its() {
+    let mut world = World::well();
+    let finding = Finding {
+        severity: Severity::Blocking,
+        check: "TableWithoutKey".to_owned(),
+        object: "table orders.keyless".to_owned(),
+        message: "has no key.".to_owned(),
+        fix: String::new(),
+    };
+    world.replica.findings = vec![finding];
+    assert_eq!(world.says("PreflightPassed").0, "False");
+    world.replica.findings.clear();
+    let bj = |world: &mut World, reachable| {
+        let members = &mut world.state.as_mut().unwrap().members;
+        members.get_mut(&idc_name("bj")).unwrap().value.reachable = reachable;
+    };
+    bj(&mut world, false);
+    assert_eq!(world.says("PreflightPassed").0, "True", "an outage");
+    world.state.as_mut().unwrap().epoch = None;
+    assert_eq!(world.says("PreflightPassed").0, "False", "never begun");
+}
+
+#[test]
 fn a_halted_link_degrades_and_says_why() {
     let mut world = World::well();
     world.links[0].phase = Some(LinkPhase::Halted);
     world.links[0].ready = Some((false, "Halted".to_owned(), "row 7 differs".to_owned()));
     let (status, reason, message) = world.says("Degraded");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "LinkHalted"));
-    assert_eq!(message, "SyncLink orders-bj-sh: row 7 differs");
+    assert_eq!(message, "SyncLink orders-bj-sh: row 7 differs.");
 }
 
 #[test]
