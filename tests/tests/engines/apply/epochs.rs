@@ -70,7 +70,8 @@ fn an_epoch_that_crosses_ends_the_ones_before() -> Result<()> {
         ensure!(rig.rows()? == [["1", "2", "NULL"]], "{:?}", rig.rows()?);
         let epochs = rig
             .target
-            .root("SELECT epoch, idc FROM multiactive.epoch")?;
+            .root("SELECT epoch, idc FROM multiactive.epoch ORDER BY epoch")?;
+        let source = rig.source.idc.as_str();
         ensure!(epochs == [["1", source], ["5", source]], "{epochs:?}");
         Ok(())
     })
@@ -131,9 +132,9 @@ async fn meet(rig: &Rig<'_>, locks: &str) -> Result<()> {
     promotion.query_drop("COMMIT").await?;
     promotion.disconnect().await?;
     let error = rig.wait_halted(&writer).await?;
-    ensure!(error.contains("stranded"), "{error}");
+    ensure!(error.contains("stranded"), "the error is {error:?}");
     ensure!(rig.rows()?.is_empty(), "{:?}", rig.rows()?);
-    ensure!(rig.applied()? == before, "{}", rig.applied()?);
+    ensure!(rig.applied()? == before, "the checkpoint is {:?}", rig.applied()?);
     Ok(())
 }
 

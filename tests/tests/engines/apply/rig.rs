@@ -229,22 +229,20 @@ impl<'a> Rig<'a> {
             .root("SELECT id, v, u FROM orders.t ORDER BY id")
     }
 
-    /// The link's checkpoint.
+    /// The link's checkpoint; empty where there is none.
     pub fn applied(&self) -> Result<String> {
-        let rows = self
-            .target
-            .root("SELECT position FROM multiactive.applied")?;
-        Ok(rows
-            .first()
-            .and_then(|row| row.first())
-            .cloned()
-            .unwrap_or_default())
+        Ok(self.checkpoint()?.unwrap_or_default())
+    }
+
+    fn checkpoint(&self) -> Result<Option<String>> {
+        let sql = "SELECT position FROM multiactive.applied WHERE position IS NOT NULL";
+        Ok(self.target.root(sql)?.into_iter().flatten().next())
     }
 
     /// Whether everything at the source has been applied.
     pub fn is_through(&self) -> Result<bool> {
         let position = self.source.position(self.source.length());
-        Ok(self.applied()? == position.to_string())
+        Ok(self.checkpoint()? == Some(position.to_string()))
     }
 
     /// Waits until everything at the source has been applied.
