@@ -9,6 +9,9 @@ use topology::{CommitError, KeepAlive, Session, SessionClaim, Topology};
 use crate::metrics::Metrics;
 
 const CLAIM_AGAIN_AFTER: Duration = Duration::from_millis(300);
+/// After a keep-alive that failed, the next one does not wait for its turn: an election in etcd may
+/// end at any moment, and time is short.
+const TRY_AGAIN_AFTER: Duration = Duration::from_millis(100);
 
 /// What became of the session.
 #[derive(Debug, Clone)]
@@ -107,6 +110,7 @@ async fn keep_alive(
             Err(error) => {
                 metrics.etcd_error(&error);
                 tracing::warn!(%error, "a keep-alive was not acknowledged");
+                ticks.reset_after(TRY_AGAIN_AFTER);
             }
         }
     }

@@ -118,6 +118,7 @@ pub struct Worker {
     connects: bool,
     passed: bool,
     boots: Option<Finding>,
+    findings: Vec<Finding>,
     preflight: JoinSet<MemberReport>,
     preflight_at: Instant,
     look_at: Instant,
@@ -148,6 +149,7 @@ impl Worker {
             connects: false,
             passed: false,
             boots: None,
+            findings: Vec::new(),
             preflight: JoinSet::new(),
             preflight_at: Instant::now(),
             look_at: Instant::now(),
@@ -216,7 +218,8 @@ impl Worker {
                 // A session that exists goes on: losing a Secret must not stop a business.
                 self.missing = Some(*finding);
                 self.passed = false;
-                self.report_findings(Vec::new());
+                self.findings.clear();
+                self.report_findings();
             }
             Order::Member(settings) => {
                 self.settings = Some(settings);

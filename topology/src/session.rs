@@ -10,6 +10,8 @@ use crate::{CommitError, Topology, TopologyError, Transaction};
 
 /// An endpoint that has not answered a keep-alive within this time is joined by the next one.
 const HEDGE_AFTER: Duration = Duration::from_millis(300);
+/// A keep-alive that takes longer than this is tried anew: the next one may meet a new leader.
+const ATTEMPT: Duration = Duration::from_secs(1);
 
 /// Who claims a session.
 #[derive(Debug, Clone)]
@@ -194,13 +196,11 @@ impl Topology {
                 },
             })
         });
-        let attempt = match tokio::time::timeout(self.request_timeout(), asking).await {
+        let patience = self.request_timeout().min(ATTEMPT);
+        let attempt = match tokio::time::timeout(patience, asking).await {
             Ok(Ok(answer)) => Attempt::Answer(answer),
             Ok(Err(error)) => Attempt::Failed(number, crate::client::describe(&error)),
-            Err(_) => Attempt::Failed(
-                number,
-                format!("no answer within {:?}", self.request_timeout()),
-            ),
+            Err(_) => Attempt::Failed(number, format!("no answer within {patience:?}")),
         };
         (number, attempt)
     }

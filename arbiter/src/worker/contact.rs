@@ -27,7 +27,16 @@ impl Worker {
             session.observe(context.followed.as_ref()).await
         };
         let looked = match tokio::time::timeout(timeout, looking).await {
-            Ok(looked) => looked.map_err(|error| error.to_string()),
+            Ok(Ok(looked)) => Ok(looked),
+            Ok(Err(error)) => {
+                // Somebody dropped our schema: the next contact makes it anew.
+                let dropped = matches!(error, ControlError::NotInstalled { .. });
+                if dropped {
+                    self.session = None;
+                }
+                let reason = error.to_string();
+                return Err(reason);
+            }
             Err(_) => Err(format!("no answer to a heartbeat within {timeout:?}")),
         };
         // Only the very first election asks for it, and it may take a while.
@@ -72,16 +81,7 @@ impl Worker {
                 self.preflight_at = Instant::now();
             }
         }
-        let prepared = if self.passed {
-            session.install().await.map(drop)
-        } else {
-            Ok(())
-        };
-        let boots = match prepared {
-            Ok(()) => session.boots_fenced().await,
-            Err(error) => Err(error),
-        };
-        match boots {
+        match self.prepare(&mut session).await {
             Ok(boots) => self.note_boots(boots),
             Err(ControlError::NotInstalled { .. }) if !self.passed => {
                 return Err("our schema is made once preflight has passed".to_owned());
@@ -92,13 +92,26 @@ impl Worker {
         Ok(())
     }
 
+    /// Nothing is changed on a server before preflight has passed there once.
+    async fn prepare(&self, session: &mut ControlSession) -> Result<BootsFenced, ControlError> {
+        if self.passed {
+            session.install().await?;
+        } else {
+            session.observe(None).await?;
+        }
+        session.boots_fenced().await
+    }
+
     fn note_boots(&mut self, boots: BootsFenced) {
         let Some(settings) = &self.settings else {
             return;
         };
+        let before = self.boots.take();
         let seen = match boots {
             BootsFenced::Yes => {
-                self.boots = None;
+                if before.is_some() {
+                    self.report_findings();
+                }
                 return;
             }
             BootsFenced::No => "the server comes up accepting writes after a restart",
@@ -113,6 +126,9 @@ impl Worker {
             message: seen.to_owned(),
             fix: "put read_only=1 under [mysqld] into the server's configuration".to_owned(),
         });
+        if self.boots != before {
+            self.report_findings();
+        }
     }
 
     pub(super) fn start_preflight(&mut self) {
@@ -152,14 +168,15 @@ impl Worker {
             PREFLIGHT_AGAIN_WHEN_FAILED
         };
         self.preflight_at = Instant::now() + pause;
-        self.report_findings(report.findings);
+        self.findings = report.findings;
+        self.report_findings();
     }
 
-    pub(super) fn report_findings(&self, mut findings: Vec<Finding>) {
-        findings.extend(self.missing.iter().chain(&self.boots).cloned());
-        let _ = self.reports.send(Report::Preflight {
-            findings,
-            passed: self.passed,
-        });
+    /// Tells what preflight found last, and what was found beside it.
+    pub(super) fn report_findings(&self) {
+        let beside = self.missing.iter().chain(&self.boots);
+        let findings = self.findings.iter().chain(beside).cloned().collect();
+        let passed = self.passed;
+        let _ = self.reports.send(Report::Preflight { findings, passed });
     }
 }

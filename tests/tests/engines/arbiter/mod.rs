@@ -1,0 +1,6 @@
+//! Arbiters as they are shipped, against an etcd of three members and a server of each engine: MySQL
+//! in `sh`, MariaDB in `bj`, a witness. Applications write to both servers all the time.
+
+mod life;
+mod rig;
+mod topology;

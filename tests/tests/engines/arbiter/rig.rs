@@ -1,0 +1,479 @@
+//! The world of these tests: arbiters in each IDC, applications that write to both servers, and what
+//! stands in for the links: heartbeats and checkpoints copied between the servers by the test.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use harness::database::Database;
+use harness::sandbox::PartSpec;
+use harness::{Databases, World, WorldSpec};
+use model::{
+    ArbiterStatus, Credentials, Endpoint, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcName,
+    Intent, IntentKind, IntentPhase, MemberDoc, Receipt, TlsSettings, UnitDoc, UnitKey, UnitState,
+};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
+use tokio::task::JoinSet;
+use topology::{EtcdOptions, Topology};
+
+/// The IDCs with data.
+pub const DATA: [&str; 2] = ["sh", "bj"];
+const PORT: u16 = 8080;
+
+pub fn world() -> Result<&'static Mutex<World>> {
+    static WORLD: OnceLock<Result<Mutex<World>, String>> = OnceLock::new();
+    let start = || {
+        let databases = Databases::pair(harness::Engine::MySql, harness::Engine::MariaDb);
+        let spec = WorldSpec {
+            databases,
+            etcd: true,
+            ..WorldSpec::empty("suite-arbiter")
+        };
+        World::up(&spec)
+            .map(Mutex::new)
+            .map_err(|error| format!("{error:#}"))
+    };
+    match WORLD.get_or_init(start) {
+        Ok(world) => Ok(world),
+        Err(error) => bail!("the world did not start: {error}"),
+    }
+}
+
+/// Runs a test that has the world to itself.
+pub fn with_world(test: impl AsyncFn(&World) -> Result<()>) -> Result<()> {
+    let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        tokio::time::timeout(Duration::from_secs(300), Box::pin(test(&world)))
+            .await
+            .context("the test took more than 300 s")?
+    })
+}
+
+pub async fn topology(world: &World, prefix: &str) -> Result<Topology> {
+    let options = EtcdOptions::new(world.info().etcd.clone(), prefix, None);
+    Ok(Topology::connect(&options).await?)
+}
+
+pub fn idc(name: &str) -> Result<IdcName> {
+    Ok(IdcName::new(name)?)
+}
+
+/// Polls until the answer is there.
+pub async fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut look: impl AsyncFnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let give_up = Instant::now() + limit;
+    loop {
+        if let Some(answer) = look().await? {
+            return Ok(answer);
+        }
+        ensure!(Instant::now() < give_up, "not within {limit:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The arbiter's binary, built if need be: cargo has let go of its lock while tests run.
+fn binary() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let build = || {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = std::process::Command::new(cargo)
+            .args(["build", "--quiet", "--package", "arbiter"])
+            .current_dir(harness::paths::workspace())
+            .status()
+            .map_err(|error| error.to_string())?;
+        if !status.success() {
+            return Err(format!("cargo build --package arbiter: {status}"));
+        }
+        // This test is target/<profile>/deps/<name>.
+        let own = std::env::current_exe().map_err(|error| error.to_string())?;
+        let profile = own.parent().and_then(std::path::Path::parent);
+        let path = profile
+            .map(|folder| folder.join("arbiter"))
+            .unwrap_or_default();
+        if path.exists() {
+            Ok(path)
+        } else {
+            Err(format!("{} is missing", path.display()))
+        }
+    };
+    BUILT
+        .get_or_init(build)
+        .clone()
+        .map_err(|error| anyhow::anyhow!(error))
+}
+
+/// A write that was acknowledged to an application.
+#[derive(Debug, Clone)]
+pub struct Write {
+    pub idc: &'static str,
+    pub sent: Instant,
+    pub acknowledged: Instant,
+}
+
+pub struct Rig<'a> {
+    pub world: &'a World,
+    pub topology: Topology,
+    pub unit: UnitKey,
+    credentials: PathBuf,
+    prefix: String,
+    writes: Arc<Mutex<Vec<Write>>>,
+    tasks: JoinSet<()>,
+}
+
+impl<'a> Rig<'a> {
+    pub async fn new(world: &'a World, name: &str) -> Result<Self> {
+        let prefix = format!("/{name}/");
+        let credentials = world.info().directory.join(format!("credentials-{name}"));
+        // An earlier run's.
+        if credentials.exists() {
+            std::fs::remove_dir_all(&credentials)?;
+        }
+        std::fs::create_dir_all(&credentials)?;
+        Ok(Self {
+            world,
+            topology: topology(world, &prefix).await?,
+            unit: UnitKey::new("shop", name)?,
+            credentials,
+            prefix,
+            writes: Arc::default(),
+            tasks: JoinSet::new(),
+        })
+    }
+
+    pub fn part(&self, idc: &str) -> String {
+        format!("arbiter-{}-{idc}", self.unit.name())
+    }
+
+    pub fn start_arbiters(&self) -> Result<()> {
+        for idc in &self.world.info().idcs {
+            let own = harness::coordination::endpoint(self.world.info().network, idc)?;
+            let mut endpoints = self.world.info().etcd.clone();
+            endpoints.sort_by_key(|endpoint| *endpoint != own);
+            let spec = PartSpec::new([
+                binary()?.display().to_string(),
+                format!("--idc={idc}"),
+                format!("--etcd-endpoints={}", endpoints.join(",")),
+                format!("--etcd-prefix={}", self.prefix),
+                format!("--credentials={}", self.credentials.display()),
+                format!("--holder={idc}-1"),
+                format!("--address={}:{PORT}", self.world.info().network.idc(idc)?),
+                format!("--listen=0.0.0.0:{PORT}"),
+                "--log=text".to_owned(),
+            ]);
+            self.world
+                .sandbox()
+                .spawn(&self.part(idc), spec.in_netns(idc))?;
+        }
+        Ok(())
+    }
+
+    pub fn stop_arbiters(&self) -> Result<()> {
+        for idc in &self.world.info().idcs {
+            self.world.stop(&self.part(idc))?;
+        }
+        Ok(())
+    }
+
+    /// Writes a member's credentials file.
+    pub fn grant(&self, name: &str, password: Option<&str>) -> Result<()> {
+        let database = self.world.database(name)?;
+        let credentials = Credentials {
+            username: database.user.clone(),
+            password: password.unwrap_or(&database.password).to_owned(),
+            ca: None,
+        };
+        let file = self
+            .credentials
+            .join(self.unit.credentials_file(&idc(name)?));
+        std::fs::write(file, serde_json::to_vec(&credentials)?)?;
+        Ok(())
+    }
+
+    pub async fn publish(&self, paused: bool) -> Result<()> {
+        let mut members = Vec::new();
+        for (name, priority) in [("sh", 100), ("bj", 50)] {
+            let database = self.world.database(name)?;
+            let endpoint = Endpoint {
+                host: database.host.clone(),
+                port: database.port,
+                tls: TlsSettings::default(),
+            };
+            members.push(MemberDoc {
+                idc: idc(name)?,
+                endpoint,
+                priority,
+            });
+        }
+        let doc = UnitDoc {
+            uid: self.unit.to_string(),
+            generation: 1,
+            databases: vec!["orders".to_owned()],
+            members,
+            failover: FailoverPolicy {
+                mode: FailoverMode::Manual,
+                max_lag_millis: 5_000,
+                cooldown_millis: 0,
+                failback: FailoverMode::Manual,
+                failsafe: false,
+            },
+            heartbeat: HeartbeatCheck {
+                interval_millis: 500,
+                timeout_millis: 500,
+                failures: 3,
+            },
+            paused,
+        };
+        self.topology.publish_unit(&self.unit, &doc).await?;
+        Ok(())
+    }
+
+    pub async fn state(&self) -> Result<UnitState> {
+        Ok(self.topology.unit_state(&self.unit).await?)
+    }
+
+    /// Waits until this IDC holds an open primary of a later epoch than this one.
+    pub async fn primary(&self, name: &str, after: u64, limit: Duration) -> Result<u64> {
+        until(&format!("{name} is the open primary"), limit, async || {
+            let state = self.state().await?;
+            let open = state.primary.filter(|primary| {
+                primary.value.open
+                    && primary.value.idc.as_str() == name
+                    && primary.value.epoch.0 > after
+            });
+            Ok(open.map(|primary| primary.value.epoch.0))
+        })
+        .await
+    }
+
+    /// Asks for something and waits for its end.
+    pub async fn ask(
+        &self,
+        kind: IntentKind,
+        to: &str,
+        allow_data_loss: bool,
+    ) -> Result<IntentPhase> {
+        let state = self.state().await?;
+        let intent = Intent {
+            id: format!("request-{}", state.revision),
+            kind,
+            to: Some(idc(to)?),
+            expected_primary: state.primary.map(|primary| primary.value.idc),
+            expected_epoch: state
+                .epoch
+                .map(|epoch| epoch.value.epoch)
+                .unwrap_or_default(),
+            allow_data_loss,
+            requested_at: jiff::Timestamp::now(),
+            phase: IntentPhase::Requested,
+        };
+        self.topology.create_intent(&self.unit, &intent).await?;
+        until("the request ends", Duration::from_secs(60), async || {
+            let found = self
+                .state()
+                .await?
+                .intent
+                .context("the intent is gone")?
+                .value;
+            ensure!(
+                found.id == intent.id,
+                "another intent took its place: {found:?}"
+            );
+            Ok(found.phase.is_final().then_some(found.phase))
+        })
+        .await
+    }
+
+    pub async fn receipt(&self, epoch: u64) -> Result<Receipt> {
+        let found = self
+            .topology
+            .receipt(&self.unit, model::Epoch(epoch))
+            .await?;
+        found.with_context(|| format!("no receipt of epoch {epoch}"))
+    }
+
+    pub fn status(&self, idc: &str) -> Result<ArbiterStatus> {
+        let address = self.world.info().network.idc(idc)?;
+        let mut stream = TcpStream::connect((address.as_str(), PORT))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        write!(
+            stream,
+            "GET /status HTTP/1.1\r\nHost: arbiter\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (_, body) = answer.split_once("\r\n\r\n").context("no body")?;
+        serde_json::from_str(body).with_context(|| format!("/status of {idc}: {body}"))
+    }
+
+    /// Applications that write to both servers, as fast as a few milliseconds' pause allows.
+    pub fn start_applications(&mut self) -> Result<()> {
+        for idc in DATA {
+            let database = self.world.database(idc)?.clone();
+            self.tasks
+                .spawn(application(idc, database, self.writes.clone()));
+        }
+        Ok(())
+    }
+
+    /// What the links' ends would do for arbitration: bring heartbeats and checkpoints across.
+    pub fn start_links(&mut self) -> Result<()> {
+        for (from, to) in [("sh", "bj"), ("bj", "sh")] {
+            let (source, target) = (
+                self.world.database(from)?.clone(),
+                self.world.database(to)?.clone(),
+            );
+            self.tasks.spawn(link(from, source, target));
+        }
+        Ok(())
+    }
+
+    /// What applications were told so far.
+    pub fn writes(&self) -> Vec<Write> {
+        self.writes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The number of times that acknowledged writes moved from one server to another, in the order
+    /// of their acknowledgement: one a transition, unless two members were writable at once.
+    pub fn moves(&self) -> usize {
+        let mut writes = self.writes();
+        writes.sort_by_key(|write| write.acknowledged);
+        writes
+            .windows(2)
+            .filter(|pair| pair[0].idc != pair[1].idc)
+            .count()
+    }
+
+    /// The longest time between two acknowledged writes since then, and how many there were.
+    pub fn longest_gap(&self, since: Instant) -> (Duration, usize) {
+        let mut times: Vec<_> = self
+            .writes()
+            .iter()
+            .filter(|write| write.acknowledged >= since)
+            .map(|write| write.acknowledged)
+            .collect();
+        times.sort();
+        let gap = times
+            .windows(2)
+            .map(|pair| pair[1] - pair[0])
+            .max()
+            .unwrap_or_default();
+        (gap, times.len())
+    }
+
+    /// Waits until an application's write to this server is acknowledged.
+    pub async fn written(&self, name: &str, limit: Duration) -> Result<Write> {
+        let since = Instant::now();
+        until(&format!("{name} takes writes"), limit, async || {
+            let writes = self.writes();
+            Ok(writes
+                .into_iter()
+                .find(|write| write.idc == name && write.sent > since))
+        })
+        .await
+    }
+}
+
+fn options(database: &Database, user: &str, password: &str) -> OptsBuilder {
+    OptsBuilder::default()
+        .ip_or_hostname(database.host.clone())
+        .tcp_port(database.port)
+        .prefer_socket(false)
+        .user(Some(user.to_owned()))
+        .pass(Some(password.to_owned()))
+}
+
+async fn application(idc: &'static str, database: Database, writes: Arc<Mutex<Vec<Write>>>) {
+    let options = options(&database, &database.app_user, &database.app_password)
+        .db_name(Some(database.schema.clone()));
+    let mut conn: Option<Conn> = None;
+    loop {
+        tokio::time::sleep(Duration::from_millis(4)).await;
+        let open = match conn.take() {
+            Some(open) => Ok(open),
+            None => connect(options.clone()).await,
+        };
+        let Ok(mut open) = open else { continue };
+        let sent = Instant::now();
+        let insert = open.query_drop("INSERT INTO t (v) VALUES (1)");
+        match tokio::time::timeout(Duration::from_secs(2), insert).await {
+            Ok(Ok(())) => {
+                let acknowledged = Instant::now();
+                let write = Write {
+                    idc,
+                    sent,
+                    acknowledged,
+                };
+                writes
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(write);
+                conn = Some(open);
+            }
+            Ok(Err(error)) if !error.is_fatal() => conn = Some(open),
+            _ => {}
+        }
+    }
+}
+
+async fn connect(options: OptsBuilder) -> Result<Conn> {
+    Ok(tokio::time::timeout(Duration::from_secs(1), Conn::new(options)).await??)
+}
+
+async fn link(from: &'static str, source: Database, target: Database) {
+    let mut told = String::new();
+    loop {
+        if let Err(error) = copy(from, &source, &target).await {
+            let error = format!("{error:#}");
+            if error != told {
+                println!("the link from {from} begins anew: {error}");
+                told = error;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn copy(from: &str, source: &Database, target: &Database) -> Result<()> {
+    let mut read = connect(options(source, &source.user, &source.password)).await?;
+    let mut write = connect(options(target, &target.user, &target.password)).await?;
+    write
+        .query_drop("SET SESSION sql_log_bin = 0, time_zone = '+00:00'")
+        .await?;
+    let position = match source.engine {
+        harness::Engine::MySql => "REPLACE(@@GLOBAL.gtid_executed, '\\n', '')",
+        harness::Engine::MariaDb => "@@GLOBAL.gtid_binlog_pos",
+    };
+    let look = format!(
+        "SELECT {position}, (SELECT CONCAT_WS(',', epoch, writable, seq, CONCAT('''', at, '''')) \
+         FROM multiactive.heartbeat WHERE idc = '{from}')"
+    );
+    loop {
+        let seen: Option<(String, Option<String>)> =
+            tokio::time::timeout(Duration::from_secs(1), read.query_first(look.as_str())).await??;
+        let (position, heartbeat) = seen.context("no position")?;
+        if let Some(values) = heartbeat {
+            let copy = format!(
+                "REPLACE INTO multiactive.heartbeat (idc, epoch, writable, seq, at) \
+                 VALUES ('{from}', {values}); \
+                 REPLACE INTO multiactive.applied (link, source, position, at) \
+                 VALUES ('shop/{from}', '{from}', '{position}', NOW(6))"
+            );
+            let copying = write.query_drop(copy);
+            tokio::time::timeout(Duration::from_secs(1), copying).await??;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
