@@ -1,4 +1,5 @@
 //! Both engines, for real.
 
 mod apply;
+mod arbiter;
 mod control;
