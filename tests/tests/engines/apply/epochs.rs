@@ -134,7 +134,11 @@ async fn meet(rig: &Rig<'_>, locks: &str) -> Result<()> {
     let error = rig.wait_halted(&writer).await?;
     ensure!(error.contains("stranded"), "the error is {error:?}");
     ensure!(rig.rows()?.is_empty(), "{:?}", rig.rows()?);
-    ensure!(rig.applied()? == before, "the checkpoint is {:?}", rig.applied()?);
+    ensure!(
+        rig.applied()? == before,
+        "the checkpoint is {:?}",
+        rig.applied()?
+    );
     Ok(())
 }
 

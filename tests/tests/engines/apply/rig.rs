@@ -46,7 +46,17 @@ pub fn program(package: &str, features: &[&str]) -> Result<PathBuf> {
     for feature in features {
         arguments.extend(["--features", feature]);
     }
-    shell::run(shell::command(cargo, arguments).current_dir(paths::workspace()))?;
+    let mut build = shell::command(cargo, arguments);
+    build.current_dir(paths::workspace());
+    // What cargo tells a test of its package would make build scripts (ring's) run again, and
+    // everything that stands on them be compiled again, here and at the next ordinary build.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            build.env_remove(&name);
+        }
+    }
+    shell::run(&mut build)?;
     Ok(paths::target().join("debug").join(package))
 }
 
