@@ -19,6 +19,7 @@ mod execute;
 mod keeper;
 mod metrics;
 mod options;
+mod servers;
 mod status;
 mod supervisor;
 mod translate;

@@ -14,6 +14,7 @@ use topology::{Changes, SessionClaim, Topology, TopologyWatch};
 use crate::keeper::{self, SessionNews};
 use crate::metrics::Metrics;
 use crate::options::Options;
+use crate::servers::Servers;
 use crate::status::Statuses;
 use crate::unit::{Shared, Unit};
 
@@ -47,6 +48,7 @@ impl Supervisor {
                 topology,
                 metrics,
                 statuses,
+                servers: Servers::default(),
             },
             claim,
             credentials: options.credentials,

@@ -7,7 +7,9 @@ use std::time::Duration;
 use arbitration::{
     Command, Core, DatabaseCommand, Event, Moment, Outcome, Purpose, Rules, Settings, Transaction,
 };
-use model::{Finding, IdcName, MemberStatus, PositionText, Severity, UnitKey, UnitState};
+use model::{
+    Finding, IdcName, MemberStatus, PositionText, ServerIdentity, Severity, UnitKey, UnitState,
+};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
@@ -15,6 +17,7 @@ use topology::{CommitError, Topology};
 
 use crate::credentials::CredentialsFile;
 use crate::metrics::Metrics;
+use crate::servers::{self, Servers};
 use crate::status::Statuses;
 use crate::worker::{Context, MemberSettings, Order, Report, Worker};
 use crate::{clock, execute, translate};
@@ -32,6 +35,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What `/status` answers.
     pub statuses: Statuses,
+    /// Whose each server is.
+    pub servers: Servers,
 }
 
 /// One Unit's task.
@@ -47,6 +52,9 @@ pub struct Unit {
     settings: Option<MemberSettings>,
     context: Option<Context>,
     findings: Vec<Finding>,
+    /// What preflight found, and whether it passed, without what is known here only.
+    preflight: (Vec<Finding>, bool),
+    rival: Option<Finding>,
     position: Option<PositionText>,
     lag_millis: Option<u64>,
     reached: bool,
@@ -86,6 +94,8 @@ impl Unit {
             settings: None,
             context: None,
             findings: Vec::new(),
+            preflight: (Vec::new(), false),
+            rival: None,
             position: None,
             lag_millis: None,
             reached: false,
@@ -104,7 +114,13 @@ impl Unit {
         loop {
             let event = tokio::select! {
                 Some(event) = self.inputs.recv() => Some(event),
-                Some(report) = self.reports.recv() => self.take_report(report),
+                Some(report) = self.reports.recv() => {
+                    if let Report::Seen { observation, .. } = &report {
+                        let identity = observation.identity.clone();
+                        self.look_for_rivals(&identity).await;
+                    }
+                    self.take_report(report)
+                }
                 Some(done) = self.transactions.join_next() => self.take_outcome(done),
                 () = tokio::time::sleep_until(self.credentials_at) => {
                     self.read_credentials().await;
@@ -120,6 +136,7 @@ impl Unit {
                 tracing::info!(unit = %self.key, "the unit has no member here any more");
                 self.shared.statuses.forget(&self.key);
                 self.shared.metrics.forget(&self.key);
+                self.shared.servers.forget(&self.key);
                 return self.key.clone();
             }
             wake = self.core.wake_at(clock::now());
@@ -239,16 +256,38 @@ impl Unit {
                 Some(Event::Database { id, result })
             }
             Report::Preflight { findings, passed } => {
-                for finding in findings
-                    .iter()
-                    .filter(|finding| !self.findings.contains(finding))
-                {
-                    tracing::warn!(unit = %self.key, check = finding.check, "{finding}");
-                }
-                self.findings = findings;
-                Some(Event::Preflight(passed))
+                self.preflight = (findings, passed);
+                Some(self.judge_findings())
             }
         }
+    }
+
+    /// A server that belongs to another Unit blocks like any other finding.
+    async fn look_for_rivals(&mut self, identity: &ServerIdentity) {
+        let (epoch, _) = self.core.heartbeat();
+        let other = self.shared.servers.seen(identity, &self.key, epoch);
+        let rival = other.map(|other| {
+            let object = format!("member {} of unit {}", self.shared.idc, self.key);
+            servers::finding(object, identity, &other)
+        });
+        if rival != self.rival {
+            self.rival = rival;
+            let event = self.judge_findings();
+            self.step(event).await;
+        }
+    }
+
+    fn judge_findings(&mut self) -> Event {
+        let (findings, passed) = &self.preflight;
+        let all: Vec<Finding> = findings.iter().chain(&self.rival).cloned().collect();
+        for finding in all
+            .iter()
+            .filter(|finding| !self.findings.contains(finding))
+        {
+            tracing::warn!(unit = %self.key, check = finding.check, "{finding}");
+        }
+        self.findings = all;
+        Event::Preflight(*passed && self.rival.is_none())
     }
 
     async fn take_settings(&mut self, state: &UnitState) {

@@ -74,7 +74,7 @@ impl Core {
             self.member.exposure,
             Exposure::Open | Exposure::Uncertain | Exposure::Writable
         );
-        let deleted = self.deleted() && (self.left || self.member.exposure == Exposure::Unseen);
+        let deleted = self.deleted() && (self.left || !self.touches());
         let removed = self.confirmed().is_some()
             && self.my_doc().is_none()
             && self.held().is_none()

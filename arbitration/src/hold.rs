@@ -154,8 +154,7 @@ impl Core {
     pub(crate) fn database_wish(&self, now: Now) -> Option<DatabaseCommand> {
         if self.deleted() {
             let idle = self.database.is_none() && now.at >= self.database_retry;
-            let unseen = self.member.exposure == Exposure::Unseen;
-            return (idle && !self.left && !unseen).then_some(DatabaseCommand::Leave);
+            return (idle && !self.left && self.touches()).then_some(DatabaseCommand::Leave);
         }
         let running = self.database.as_ref().map(|(_, command)| command);
         if matches!(running, Some(DatabaseCommand::Fence { .. })) {
@@ -309,6 +308,12 @@ impl Core {
             last.plus(self.settings.guard_budget)
                 .plus(Settings::drift(lease.granted)),
         )
+    }
+
+    /// Whether something of ours may be at work in the member.
+    pub(crate) fn touches(&self) -> bool {
+        matches!(self.member.exposure, Exposure::Open | Exposure::Uncertain)
+            || self.member.guard_until.is_some()
     }
 
     /// The Unit was there and is gone.

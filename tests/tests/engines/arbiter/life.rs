@@ -15,7 +15,7 @@ const LEASE: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_unit_has_one_writable_member_whatever_happens() -> Result<()> {
-    with_world(async |world| {
+    with_world(&async |world| {
         let mut rig = Rig::new(world, "orders").await?;
         prepare(world).await?;
         rig.start_applications()?;
@@ -23,6 +23,7 @@ fn a_unit_has_one_writable_member_whatever_happens() -> Result<()> {
         rig.start_arbiters()?;
         Box::pin(mistakes_start_nothing(&rig)).await?;
         let mut epoch = Box::pin(first_primary(&mut rig)).await?;
+        Box::pin(second_unit_on_the_same_servers(&rig)).await?;
         let before = rig.moves();
         epoch = Box::pin(switchovers(&rig, epoch)).await?;
         Box::pin(restarts_cost_nothing(&rig)).await?;
@@ -129,6 +130,44 @@ async fn first_primary(rig: &mut Rig<'_>) -> Result<u64> {
     Ok(epoch)
 }
 
+/// A Unit owns its servers: another one on them is refused, and the first is not disturbed.
+async fn second_unit_on_the_same_servers(rig: &Rig<'_>) -> Result<()> {
+    let begin = Instant::now();
+    let other = model::UnitKey::new("shop", "invoices")?;
+    for idc in DATA {
+        rig.grant_to(&other, idc, None)?;
+    }
+    rig.publish_as(&other, false).await?;
+    for idc in DATA {
+        until(
+            &format!("{idc} says whose the server is"),
+            Duration::from_secs(20),
+            async || {
+                let status = rig.status(idc)?;
+                let said = status.units.get(&other).is_some_and(|member| {
+                    let mut findings = member.findings.iter();
+                    findings
+                        .any(|it| it.check == "SharedServer" && it.message.contains("shop/orders"))
+                });
+                Ok(said.then_some(()))
+            },
+        )
+        .await?;
+    }
+    let state = rig.topology.unit_state(&other).await?;
+    ensure!(
+        state.epoch.is_none() && state.primary.is_none(),
+        "{state:?}"
+    );
+    rig.topology.forget_unit(&other, &other.to_string()).await?;
+    let (gap, _) = rig.longest_gap(begin);
+    ensure!(
+        gap < Duration::from_millis(700),
+        "writes stopped for {gap:?}"
+    );
+    Ok(())
+}
+
 async fn switchovers(rig: &Rig<'_>, mut epoch: u64) -> Result<u64> {
     let refused = rig.ask(IntentKind::Planned, "witness", false).await?;
     ensure!(
@@ -210,12 +249,8 @@ async fn frozen_arbiter(rig: &Rig<'_>, epoch: u64) -> Result<u64> {
     })
     .await?;
     let expired = Instant::now();
-    let last = rig
-        .writes()
-        .into_iter()
-        .filter(|write| write.idc == "sh")
-        .next_back();
-    let last = last.map(|write| write.acknowledged).unwrap_or(begin);
+    let last = rig.writes().into_iter().rfind(|write| write.idc == "sh");
+    let last = last.map_or(begin, |write| write.acknowledged);
     println!(
         "arbiter frozen: writes stopped after {:?}, the lease ended after {:?}",
         last - begin,
@@ -293,11 +328,7 @@ async fn isolated_idc(rig: &Rig<'_>, epoch: u64) -> Result<u64> {
     ensure!(matches!(phase, IntentPhase::Done { .. }), "{phase:?}");
     let epoch = rig.primary("sh", epoch, Duration::from_secs(5)).await?;
     rig.written("sh", Duration::from_secs(5)).await?;
-    let last = rig
-        .writes()
-        .into_iter()
-        .filter(|write| write.idc == "bj")
-        .next_back();
+    let last = rig.writes().into_iter().rfind(|write| write.idc == "bj");
     let last = last.map_or(begin, |write| write.acknowledged);
     println!(
         "IDC isolated: its writes stopped after {:?}, its lease ended after {:?}",

@@ -44,7 +44,7 @@ pub fn world() -> Result<&'static Mutex<World>> {
 }
 
 /// Runs a test that has the world to itself.
-pub fn with_world(test: impl AsyncFn(&World) -> Result<()>) -> Result<()> {
+pub fn with_world(test: &impl AsyncFn(&World) -> Result<()>) -> Result<()> {
     let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -186,20 +186,28 @@ impl<'a> Rig<'a> {
 
     /// Writes a member's credentials file.
     pub fn grant(&self, name: &str, password: Option<&str>) -> Result<()> {
+        self.grant_to(&self.unit, name, password)
+    }
+
+    /// The same for another Unit on the same servers.
+    pub fn grant_to(&self, unit: &UnitKey, name: &str, password: Option<&str>) -> Result<()> {
         let database = self.world.database(name)?;
         let credentials = Credentials {
             username: database.user.clone(),
             password: password.unwrap_or(&database.password).to_owned(),
             ca: None,
         };
-        let file = self
-            .credentials
-            .join(self.unit.credentials_file(&idc(name)?));
+        let file = self.credentials.join(unit.credentials_file(&idc(name)?));
         std::fs::write(file, serde_json::to_vec(&credentials)?)?;
         Ok(())
     }
 
     pub async fn publish(&self, paused: bool) -> Result<()> {
+        self.publish_as(&self.unit, paused).await
+    }
+
+    /// Publishes a Unit on these servers.
+    pub async fn publish_as(&self, unit: &UnitKey, paused: bool) -> Result<()> {
         let mut members = Vec::new();
         for (name, priority) in [("sh", 100), ("bj", 50)] {
             let database = self.world.database(name)?;
@@ -215,7 +223,7 @@ impl<'a> Rig<'a> {
             });
         }
         let doc = UnitDoc {
-            uid: self.unit.to_string(),
+            uid: unit.to_string(),
             generation: 1,
             databases: vec!["orders".to_owned()],
             members,
@@ -233,7 +241,7 @@ impl<'a> Rig<'a> {
             },
             paused,
         };
-        self.topology.publish_unit(&self.unit, &doc).await?;
+        self.topology.publish_unit(unit, &doc).await?;
         Ok(())
     }
 

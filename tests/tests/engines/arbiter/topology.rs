@@ -20,7 +20,7 @@ fn claim(holder: &str) -> Result<SessionClaim> {
 
 #[test]
 fn a_session_is_taken_over_with_its_lease() -> Result<()> {
-    with_world(async |world| {
+    with_world(&async |world| {
         let etcd = topology(world, "/sessions/").await?;
         let first = etcd.claim_session(&claim("first")?).await?;
         let alive = etcd.keep_alive(&first).await?;
@@ -65,7 +65,7 @@ fn a_session_is_taken_over_with_its_lease() -> Result<()> {
 
 #[test]
 fn documents_are_written_only_when_they_change() -> Result<()> {
-    with_world(async |world| {
+    with_world(&async |world| {
         let etcd = topology(world, "/documents/").await?;
         let doc = IdcDoc {
             role: IdcRole::Data,
@@ -90,7 +90,7 @@ fn documents_are_written_only_when_they_change() -> Result<()> {
 
 #[test]
 fn a_watch_survives_compaction_and_the_loss_of_a_member() -> Result<()> {
-    with_world(async |world| {
+    with_world(&async |world| {
         let etcd = topology(world, "/watches/").await?;
         let unit = UnitKey::new("shop", "orders")?;
         let mut watch = etcd.watch();
@@ -119,9 +119,9 @@ fn a_watch_survives_compaction_and_the_loss_of_a_member() -> Result<()> {
 
         // Nobody reads the watch while the revisions that it stands at are compacted away, and the
         // member that it reads from is lost.
-        let last = put(2).await?;
+        let newest = put(2).await?;
         let endpoints = world.info().etcd.clone();
-        let compact = ["compaction", &last.0.to_string()].map(str::to_owned);
+        let compact = ["compaction", &newest.0.to_string()].map(str::to_owned);
         let arguments: Vec<&str> = compact.iter().map(String::as_str).collect();
         ensure!(
             harness::coordination::etcdctl(&endpoints, &arguments)
@@ -129,12 +129,12 @@ fn a_watch_survives_compaction_and_the_loss_of_a_member() -> Result<()> {
                 .success()
         );
         let used = etcd.endpoint().to_owned();
-        let lost = world.info().idcs.iter().find(|idc| {
+        let member = world.info().idcs.iter().find(|idc| {
             harness::coordination::endpoint(world.info().network, idc)
                 .is_ok_and(|endpoint| endpoint == used)
         });
-        let lost = harness::coordination::part(lost.context("the endpoint in use is nobody's")?);
-        world.kill(&lost)?;
+        let gone = harness::coordination::part(member.context("the endpoint in use is nobody's")?);
+        world.kill(&gone)?;
         until(
             "a transaction gets through",
             Duration::from_secs(20),
@@ -149,7 +149,7 @@ fn a_watch_survives_compaction_and_the_loss_of_a_member() -> Result<()> {
         })
         .await?;
         ensure!(etcd.endpoint() != used, "the lost member is still in use");
-        world.start(&lost)?;
+        world.start(&gone)?;
         harness::coordination::wait(world.sandbox(), &endpoints)
     })
 }
@@ -161,7 +161,7 @@ fn epoch(watch: &topology::TopologyWatch, unit: &UnitKey) -> Result<u64> {
 
 #[test]
 fn an_etcd_out_of_reach_is_not_a_lost_comparison() -> Result<()> {
-    with_world(async |world| {
+    with_world(&async |world| {
         let mut options =
             topology::EtcdOptions::new(vec!["http://127.0.0.1:1".to_owned()], "/nowhere/", None);
         options.request_timeout = Duration::from_millis(500);
