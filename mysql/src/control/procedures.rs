@@ -62,9 +62,10 @@ pub(super) const OWN_USER: &str =
     "LEFT(USER(), CHAR_LENGTH(USER()) - CHAR_LENGTH(SUBSTRING_INDEX(USER(), '@', -1)) - 1)";
 
 /// Sessions of the server's own threads and of replicas that read its binlog: they write nothing.
+/// One that is about to log in may be ours; if not, it is met again under its name.
 pub(super) const HARMLESS: &str = "(command IN ('Binlog Dump', 'Binlog Dump GTID', 'Daemon', \
      'Slave_IO', 'Slave_SQL', 'Slave_worker') \
-     OR user IN ('system user', 'event_scheduler'))";
+     OR user IN ('system user', 'event_scheduler', 'unauthenticated user'))";
 
 /// Name and definition (all that follows the name) of each procedure.
 pub(super) fn all(engine: Engine) -> [(&'static str, String); 3] {
@@ -94,9 +95,9 @@ BEGIN
   DECLARE CONTINUE HANDLER FOR SQLEXCEPTION SET p_denied = p_denied + 1;
   SET p_left = 0, p_denied = 0;
   OPEN v_sessions;
-  each: LOOP
+  cutting: LOOP
     FETCH v_sessions INTO v_id;
-    IF v_done = 1 THEN LEAVE each; END IF;
+    IF v_done = 1 THEN LEAVE cutting; END IF;
     SET p_left = p_left + 1;
     KILL CONNECTION v_id;
   END LOOP;
@@ -108,22 +109,14 @@ END"
 /// The dead man of rule 2. It ends two seconds after it has fenced, or when its connection is
 /// killed. It writes no table, so no lock on tables or for a backup holds it up.
 fn guard(engine: Engine) -> String {
-    let (close, lift) = match engine {
+    let close = match engine {
         // `offline_mode` acts at once, whatever locks sessions hold, and they lose them. It stays
-        // on where a prepared XA transaction is left (its thread is 0), since an ordinary session
-        // could commit that under `read_only` too.
-        Engine::MySql => (
-            "SET GLOBAL offline_mode = ON; SET v_offline = 1;",
-            "IF v_offline = 1 THEN
-        CALL multiactive.cut_1('', 0, v_left, v_denied);
-        IF v_left = v_denied AND NOT EXISTS
-          (SELECT 1 FROM information_schema.innodb_trx WHERE trx_mysql_thread_id = 0) THEN
-          SET GLOBAL offline_mode = OFF;
-          SET v_offline = 0;
-        END IF;
-      END IF;",
-        ),
-        Engine::MariaDb => ("", ""),
+        // on until an arbiter fences in full: an ordinary session could commit a prepared XA
+        // transaction under `read_only` too, and a procedure cannot learn whether there is one
+        // (it cannot read what `XA RECOVER` answers, and `innodb_trx` is a copy that is not
+        // renewed while anybody reads it more often than every 0.1 s).
+        Engine::MySql => "SET GLOBAL offline_mode = ON;",
+        Engine::MariaDb => "",
     };
     format!(
         "(IN p_deadline BIGINT, IN p_identity VARCHAR(64), IN p_generation BIGINT UNSIGNED)
@@ -133,7 +126,6 @@ BEGIN
   DECLARE v_ticks INT DEFAULT 0;
   DECLARE v_left INT DEFAULT 0;
   DECLARE v_denied INT DEFAULT 0;
-  DECLARE v_offline INT DEFAULT 0;
   SET SESSION time_zone = '+00:00', SESSION lock_wait_timeout = 1;
   IF NOT EXISTS (SELECT 1 FROM multiactive.identity WHERE uuid = p_identity) THEN
     SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'multiactive.guard: this is another server';
@@ -159,7 +151,6 @@ BEGIN
         SET GLOBAL read_only = ON;
       END;
     ELSE
-      {lift}
       SET v_ticks = v_ticks + 1;
       IF v_ticks > 40 THEN LEAVE fence; END IF;
       EXECUTE multiactive_guard;

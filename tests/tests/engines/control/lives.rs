@@ -1,0 +1,168 @@
+//! Installing, looking, beating, and what a restart leaves.
+
+use super::*;
+use model::Epoch;
+use mysql::control::{BootsFenced, ControlError, SCHEMA_VERSION};
+
+async fn position(server: &Server<'_>) -> Result<String> {
+    Ok(server.control().await?.observe(None).await?.position.0)
+}
+
+#[test]
+fn installing_is_repeatable_never_logged_and_works_while_fenced() -> Result<()> {
+    on_each(async |server, identity| {
+        let before = position(server).await?;
+        let mut root = server.root().await?;
+        root.query_drop("SET GLOBAL read_only = 1; SET sql_log_bin = 0; DROP DATABASE multiactive")
+            .await?;
+        let mut control = server.control().await?;
+        let anew = control.install().await?;
+        ensure!(anew != identity, "a new schema has the old identity");
+        ensure!(
+            control.install().await? == anew,
+            "the second installation changed the identity"
+        );
+        ensure!(position(server).await? == before, "installing was logged");
+        root.query_drop("DROP PROCEDURE multiactive.open_1; DROP TABLE multiactive.watermark")
+            .await?;
+        ensure!(
+            control.install().await? == anew,
+            "mending changed the identity"
+        );
+        root.query_drop("SELECT * FROM multiactive.watermark")
+            .await?;
+        let newer = SCHEMA_VERSION + 1;
+        root.query_drop(format!(
+            "UPDATE multiactive.control SET schema_version = {newer}"
+        ))
+        .await?;
+        let refused = control.install().await;
+        ensure!(
+            matches!(refused, Err(ControlError::SchemaNewer { found, .. }) if found == newer),
+            "{refused:?}"
+        );
+        root.query_drop(format!(
+            "UPDATE multiactive.control SET schema_version = {SCHEMA_VERSION}"
+        ))
+        .await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn a_look_tells_what_there_is() -> Result<()> {
+    on_each(async |server, identity| {
+        let mut control = server.control().await?;
+        let idc = server.idc()?;
+        control.heartbeat(&idc, Epoch(3), true).await?;
+        let first = control.observe(Some(&idc)).await?;
+        ensure!(
+            first.identity == identity && !first.read_only && !first.offline,
+            "{first:?}"
+        );
+        ensure!(first.lag_millis.is_some_and(|lag| lag < 2_000), "{first:?}");
+        ensure!(
+            !first.position.0.is_empty() && first.guards.is_empty(),
+            "{first:?}"
+        );
+        ensure!(first.highest_epoch == Epoch::NONE, "{first:?}");
+        let nobody = IdcName::new("nobody")?;
+        ensure!(control.observe(Some(&nobody)).await?.lag_millis.is_none());
+        // The boot must not move, also while the second turns.
+        let end = Instant::now() + Duration::from_millis(2_200);
+        while Instant::now() < end {
+            let look = control.observe(None).await?;
+            ensure!(
+                look.boot == first.boot,
+                "{:?} became {:?}",
+                first.boot,
+                look.boot
+            );
+        }
+        ensure!(
+            control.has_data(&["orders".to_owned()]).await?,
+            "two rows were not seen"
+        );
+        let mut app = server.app().await?;
+        app.query_drop("DELETE FROM t").await?;
+        ensure!(
+            !control.has_data(&["orders".to_owned()]).await?,
+            "rows were seen in an empty table"
+        );
+        ensure!(!control.has_data(&["none".to_owned()]).await?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_heartbeat_is_logged_also_while_fenced() -> Result<()> {
+    on_each(async |server, _| {
+        let mut root = server.root().await?;
+        root.query_drop("SET GLOBAL read_only = 1").await?;
+        let (idc, mut control) = (server.idc()?, server.control().await?);
+        let before = position(server).await?;
+        control.heartbeat(&idc, Epoch(1), false).await?;
+        control.heartbeat(&idc, Epoch(1), false).await?;
+        ensure!(
+            position(server).await? != before,
+            "the heartbeat is not in the binlog"
+        );
+        let mut app = server.app().await?;
+        let refused = app.query_drop("INSERT INTO t VALUES (9, 9)").await;
+        ensure!(refused.is_err(), "the application wrote to a fenced server");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_restart_is_seen_and_comes_up_fenced() -> Result<()> {
+    on_each(async |server, identity| {
+        let mut control = server.control().await?;
+        let before = control.observe(None).await?;
+        // On MariaDB an earlier test has set the variable by SQL, so this boot tells nothing.
+        let told = control.boots_fenced().await?;
+        match server.engine {
+            Engine::MySql => ensure!(told == BootsFenced::Yes, "{told:?}"),
+            Engine::MariaDb => ensure!(told == BootsFenced::NotKnown, "{told:?}"),
+        }
+        ensure!(!before.read_only);
+        let part = harness::database::part(&server.database.idc);
+        server.world.kill(&part)?;
+        server.world.start(&part)?;
+        server.world.wait_for_database(&server.database.idc)?;
+        let mut control = server.control().await?;
+        let after = control.observe(None).await?;
+        ensure!(after.read_only, "the server came up writable");
+        ensure!(
+            after.identity == identity && after.boot != before.boot,
+            "{before:?} {after:?}"
+        );
+        // Now nobody has set it yet; and the answer is remembered when somebody has.
+        ensure!(control.boots_fenced().await? == BootsFenced::Yes);
+        let mut root = server.root().await?;
+        root.query_drop("SET GLOBAL read_only = 0").await?;
+        ensure!(control.boots_fenced().await? == BootsFenced::Yes);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_call_that_ran_out_of_patience_gives_the_connection_up() -> Result<()> {
+    on_each(async |server, _| {
+        let idc = server.idc()?;
+        let mut root = server.root().await?;
+        let mut control =
+            ControlSession::connect(&server.options, Duration::from_millis(400)).await?;
+        root.query_drop("FLUSH TABLES WITH READ LOCK").await?;
+        let late = control.heartbeat(&idc, Epoch(1), true).await;
+        ensure!(
+            matches!(late, Err(ControlError::Timeout { .. })),
+            "{late:?}"
+        );
+        let lost = control.heartbeat(&idc, Epoch(1), true).await;
+        ensure!(matches!(lost, Err(ControlError::Broken { .. })), "{lost:?}");
+        ensure!(!control.is_usable());
+        root.query_drop("UNLOCK TABLES").await?;
+        Ok(())
+    })
+}

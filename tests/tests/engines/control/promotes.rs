@@ -1,0 +1,158 @@
+//! The transaction that ends one epoch and begins the next (rule 8).
+
+use super::*;
+use model::{Epoch, PositionText};
+use mysql::control::{ControlError, PromotionOrder};
+
+async fn checkpoint(server: &Server<'_>, link: &str, source: &str, position: &str) -> Result<()> {
+    let sql = format!(
+        "REPLACE INTO multiactive.applied (link, source, position, at) \
+         VALUES ('{link}', '{source}', '{position}', UTC_TIMESTAMP(6))"
+    );
+    Ok(server.root().await?.query_drop(sql).await?)
+}
+
+fn order(server: &Server<'_>, epoch: u64, from: Option<&str>) -> Result<PromotionOrder> {
+    let from = from.map(IdcName::new).transpose()?;
+    Ok(PromotionOrder {
+        epoch: Epoch(epoch),
+        idc: server.idc()?,
+        from,
+    })
+}
+
+#[test]
+fn writes_the_epoch_once_with_what_had_been_applied() -> Result<()> {
+    on_each(async |server, _| {
+        let mut control = server.control().await?;
+        let first = control.promote(&order(server, 1, None)?).await?;
+        ensure!(first.written && first.applied.is_none(), "{first:?}");
+        checkpoint(server, "a/one", "gz", "0-5-17").await?;
+        checkpoint(server, "a/two", "gz", "0-5-12").await?;
+        checkpoint(server, "a/other", "hz", "0-6-99").await?;
+        let second = control.promote(&order(server, 2, Some("gz"))?).await?;
+        ensure!(
+            second.applied == Some(PositionText("0-5-12".into())) && second.written,
+            "{second:?}"
+        );
+        checkpoint(server, "a/two", "gz", "0-5-17").await?;
+        let again = control.promote(&order(server, 2, Some("gz"))?).await?;
+        ensure!(
+            again.applied == second.applied && !again.written,
+            "{again:?}"
+        );
+        let passed = control.promote(&order(server, 1, None)?).await;
+        ensure!(
+            matches!(passed, Err(ControlError::EpochPassed { newest: 2, .. })),
+            "{passed:?}"
+        );
+        let mut control = server.control().await?;
+        ensure!(control.observe(None).await?.highest_epoch == Epoch(2));
+        Ok(())
+    })
+}
+
+#[test]
+fn links_that_diverge_are_refused_by_name() -> Result<()> {
+    on_each(async |server, _| {
+        checkpoint(server, "a/one", "gz", "0-5-17,1-5-1").await?;
+        checkpoint(server, "a/two", "gz", "0-5-12,1-5-2").await?;
+        let refused = server
+            .control()
+            .await?
+            .promote(&order(server, 1, Some("gz"))?)
+            .await;
+        let text = refused
+            .err()
+            .map(|error| error.to_string())
+            .unwrap_or_default();
+        ensure!(text.contains("a/one, a/two"), "{text}");
+        ensure!(
+            server
+                .number("SELECT COUNT(*) FROM multiactive.epoch")
+                .await?
+                == 0
+        );
+        Ok(())
+    })
+}
+
+/// The writer's order: its row in `applied`, then the newest epoch in share mode.
+const APPLY: &str = "BEGIN; \
+     UPDATE multiactive.applied SET position = '0-5-18' WHERE link = 'a/one'; \
+     SELECT epoch FROM multiactive.epoch ORDER BY epoch DESC LIMIT 1 LOCK IN SHARE MODE";
+
+#[test]
+fn waits_for_a_writer_and_counts_what_it_applied() -> Result<()> {
+    on_each(async |server, _| {
+        checkpoint(server, "a/one", "gz", "0-5-17").await?;
+        for epoch in [1, 3] {
+            // Once on an empty table of epochs, once with a row in it.
+            let mut writer = server.options.connect().await?;
+            writer.conn.query_drop(APPLY).await?;
+            let mut control = server.control().await?;
+            let wanted = order(server, epoch, Some("gz"))?;
+            let commit = async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                writer.conn.query_drop("COMMIT").await
+            };
+            let (committed, promoted) = tokio::join!(commit, control.promote(&wanted));
+            committed?;
+            let promoted = promoted?;
+            ensure!(
+                promoted.applied == Some(PositionText("0-5-18".into())),
+                "{promoted:?}"
+            );
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_writer_that_waits_for_it_sees_the_new_epoch() -> Result<()> {
+    on_each(async |server, _| {
+        checkpoint(server, "a/one", "gz", "0-5-17").await?;
+        let mut promoter = server.options.connect().await?;
+        // The statements of a promotion, held open before its commit.
+        promoter
+            .conn
+            .query_drop(
+                "BEGIN; SELECT * FROM multiactive.applied ORDER BY link FOR UPDATE; \
+                 SELECT * FROM multiactive.epoch ORDER BY epoch DESC LIMIT 1 FOR UPDATE; \
+                 INSERT INTO multiactive.epoch VALUES (1, 'sh', '0-5-17', UTC_TIMESTAMP(6))",
+            )
+            .await?;
+        let writer = server.options.connect().await?;
+        let waiting = running(server, writer.conn, APPLY).await?;
+        promoter.conn.query_drop("COMMIT").await?;
+        let mut writer = waiting.await??;
+        let epoch: Option<u64> = writer
+            .query_first("SELECT MAX(epoch) FROM multiactive.epoch LOCK IN SHARE MODE")
+            .await?;
+        ensure!(epoch == Some(1), "{epoch:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn tells_whether_a_position_was_applied() -> Result<()> {
+    on_each(async |server, _| {
+        let gz = IdcName::new("gz")?;
+        let mut control = server.control().await?;
+        let at = |text: &str| PositionText(text.to_owned());
+        ensure!(
+            !control.applied_through(&gz, &at("0-5-17")).await?,
+            "applied without a link"
+        );
+        checkpoint(server, "a/one", "gz", "0-5-17").await?;
+        ensure!(control.applied_through(&gz, &at("0-5-17")).await?);
+        ensure!(control.applied_through(&gz, &at("0-5-16")).await?);
+        ensure!(!control.applied_through(&gz, &at("0-5-18")).await?);
+        checkpoint(server, "a/two", "gz", "0-5-3").await?;
+        ensure!(
+            !control.applied_through(&gz, &at("0-5-17")).await?,
+            "one link is behind"
+        );
+        Ok(())
+    })
+}
