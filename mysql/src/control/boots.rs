@@ -37,15 +37,23 @@ impl ControlSession {
         let look = "SELECT (SELECT MAX(variable_value) FROM performance_schema.persisted_variables \
              WHERE variable_name = 'read_only'), @@GLOBAL.persisted_globals_load";
         let mut sets = self.query(DOING, look).await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut row = answer.row(&mut sets, 0)?;
         let persisted: Option<String> = answer.value(&mut row, 0, "persisted read_only")?;
         let loaded: u8 = answer.value(&mut row, 1, "persisted_globals_load")?;
         let is_on = |text: &str| text.eq_ignore_ascii_case("ON") || text == "1";
         if !persisted.as_deref().is_some_and(is_on) {
-            self.execute(DOING, "SET PERSIST_ONLY read_only = ON").await?;
+            self.execute(DOING, "SET PERSIST_ONLY read_only = ON")
+                .await?;
         }
-        Ok(if loaded == 1 { BootsFenced::Yes } else { BootsFenced::No })
+        Ok(if loaded == 1 {
+            BootsFenced::Yes
+        } else {
+            BootsFenced::No
+        })
     }
 
     /// MariaDB: where the present value came from, which the first `SET` of a boot wipes out.
@@ -57,7 +65,10 @@ impl ControlSession {
             boot(self.engine)
         );
         let mut sets = self.query(DOING, &look).await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut row = answer.row(&mut sets, 0)?;
         let boot: i64 = answer.value(&mut row, 0, "boot")?;
         let seen_boot: i64 = answer.value(&mut row, 1, "boot")?;
@@ -65,7 +76,11 @@ impl ControlSession {
         let origin: String = answer.value(&mut row, 3, "origin of read_only")?;
         let value: String = answer.value(&mut row, 4, "read_only")?;
         if boot == seen_boot {
-            return Ok(if seen_fenced == 1 { BootsFenced::Yes } else { BootsFenced::No });
+            return Ok(if seen_fenced == 1 {
+                BootsFenced::Yes
+            } else {
+                BootsFenced::No
+            });
         }
         let fenced = match judge(&origin, &value) {
             BootsFenced::NotKnown => return Ok(BootsFenced::NotKnown),

@@ -134,11 +134,19 @@ impl ControlError {
             let (endpoint, reason) = (endpoint.clone(), error.message.clone());
             return Self::NotInstalled { endpoint, reason };
         }
-        Self::Sql { doing, endpoint: endpoint.clone(), source: Box::new(source) }
+        Self::Sql {
+            doing,
+            endpoint: endpoint.clone(),
+            source: Box::new(source),
+        }
     }
 
     pub(crate) fn timeout(doing: &'static str, endpoint: &Endpoint, patience: Duration) -> Self {
-        Self::Timeout { doing, endpoint: endpoint.clone(), patience }
+        Self::Timeout {
+            doing,
+            endpoint: endpoint.clone(),
+            patience,
+        }
     }
 
     /// The server's error number, if it was the server that refused.
@@ -206,7 +214,11 @@ fn standing(obstacles: &[Obstacle]) -> String {
     if obstacles.is_empty() {
         return "the process list shows nothing that stands in the way".to_owned();
     }
-    obstacles.iter().map(Obstacle::to_string).collect::<Vec<_>>().join("; ")
+    obstacles
+        .iter()
+        .map(Obstacle::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 /// A session that is still there after it was killed, and so may be what a fence waits for.
@@ -226,7 +238,16 @@ pub struct Obstacle {
 
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { id, user, state, statement, seconds } = self;
-        write!(f, "session {id} of {user:?} ({state:?}, {seconds} s): {statement}")
+        let Self {
+            id,
+            user,
+            state,
+            statement,
+            seconds,
+        } = self;
+        write!(
+            f,
+            "session {id} of {user:?} ({state:?}, {seconds} s): {statement}"
+        )
     }
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use model::{Epoch, IdcName, PositionText, ServerBoot, ServerIdentity};
 
-use super::procedures::{CUT, boot};
 use super::observe::position_expression;
+use super::procedures::{CUT, boot};
 use super::row::Answer;
 use super::{ControlError, ControlSession, FenceError, heartbeat_statement, literal};
 use crate::session::Engine;
@@ -54,7 +54,8 @@ impl ControlSession {
         let keep: Vec<String> = options.keep.iter().map(u64::to_string).collect();
         let keep = keep.join(",");
         if self.engine == Engine::MySql {
-            self.execute("refuse ordinary sessions", "SET GLOBAL offline_mode = ON").await?;
+            self.execute("refuse ordinary sessions", "SET GLOBAL offline_mode = ON")
+                .await?;
         }
         self.close(&keep, options, deadline).await?;
         if self.engine == Engine::MySql {
@@ -66,7 +67,8 @@ impl ControlSession {
                     transactions,
                 });
             }
-            self.execute("admit ordinary sessions", "SET GLOBAL offline_mode = OFF").await?;
+            self.execute("admit ordinary sessions", "SET GLOBAL offline_mode = OFF")
+                .await?;
         }
         // From here on nothing needs a guard, and one that passed its deadline would only cut the
         // readers of a server that is fenced.
@@ -129,7 +131,10 @@ impl ControlSession {
         loop {
             let mut sets = self.query(DOING, &cut).await?;
             sets.retain(|rows| !rows.is_empty());
-            let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+            let answer = Answer {
+                doing: DOING,
+                endpoint: &self.endpoint,
+            };
             let mut row = answer.row(&mut sets, 0)?;
             let left: i64 = answer.value(&mut row, 0, "number of sessions")?;
             let denied: i64 = answer.value(&mut row, 1, "number of sessions")?;
@@ -146,13 +151,20 @@ impl ControlSession {
     async fn timed_out(&mut self, options: &FenceOptions) -> Result<FenceError, ControlError> {
         let obstacles = self.obstacles().await?;
         let endpoint = self.endpoint.clone();
-        Ok(FenceError::TimedOut { endpoint, budget: options.budget, obstacles })
+        Ok(FenceError::TimedOut {
+            endpoint,
+            budget: options.budget,
+            obstacles,
+        })
     }
 
     async fn reads_only(&mut self) -> Result<bool, ControlError> {
         const DOING: &str = "read read_only back";
         let mut sets = self.query(DOING, "SELECT @@GLOBAL.read_only").await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut row = answer.row(&mut sets, 0)?;
         Ok(answer.value::<u8>(&mut row, 0, "read_only")? == 1)
     }
@@ -165,8 +177,15 @@ impl ControlSession {
             Engine::MariaDb => "XA RECOVER FORMAT='SQL'",
         };
         let mut sets = self.query(DOING, convert).await?;
-        let rows = if sets.is_empty() { Vec::new() } else { sets.swap_remove(0) };
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let rows = if sets.is_empty() {
+            Vec::new()
+        } else {
+            sets.swap_remove(0)
+        };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         rows.into_iter()
             .map(|mut row| {
                 let data: String = answer.value(&mut row, 3, "XID")?;
@@ -188,7 +207,10 @@ impl ControlSession {
         let open = "SELECT trx_id FROM information_schema.innodb_trx \
              WHERE trx_mysql_thread_id NOT IN (0, CONNECTION_ID())";
         let mut sets = self.query(DOING, open).await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut waited_for = Vec::new();
         for mut row in sets.drain(..).flatten() {
             let id: String = answer.value(&mut row, 0, "transaction")?;
@@ -202,7 +224,10 @@ impl ControlSession {
             let left = end.saturating_duration_since(Instant::now());
             tokio::time::sleep(left.min(Duration::from_millis(120))).await;
             let mut sets = self.query(DOING, &still).await?;
-            let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+            let answer = Answer {
+                doing: DOING,
+                endpoint: &self.endpoint,
+            };
             let mut row = answer.row(&mut sets, 0)?;
             if answer.value::<u64>(&mut row, 0, "count")? == 0 {
                 break;
@@ -221,7 +246,10 @@ impl ControlSession {
             position_expression(self.engine)
         );
         let mut sets = self.query(DOING, &statement).await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut row = answer.row(&mut sets, 0)?;
         if answer.value::<u8>(&mut row, 3, "read_only")? != 1 {
             return Err(self.timed_out(options).await?);

@@ -75,12 +75,17 @@ impl ControlSession {
         let mut own = ControlSession::connect(options, self.patience).await?;
         let server = own.clock_micros().await?;
         let Some(deadline_micros) = server_deadline(server, clock(), order.until) else {
-            return Err(ControlError::DeadlineOver { endpoint: self.endpoint.clone() });
+            return Err(ControlError::DeadlineOver {
+                endpoint: self.endpoint.clone(),
+            });
         };
         let id = u64::from(own.id());
         let Some(session) = own.session.take() else {
             let endpoint = self.endpoint.clone();
-            return Err(ControlError::Broken { doing: "start the guard", endpoint });
+            return Err(ControlError::Broken {
+                doing: "start the guard",
+                endpoint,
+            });
         };
         let call = format!(
             "CALL multiactive.{GUARD}({deadline_micros}, {}, {})",
@@ -94,7 +99,11 @@ impl ControlSession {
             // Nobody listens any more once the guard was seen running.
             drop(ended.send(outcome));
         });
-        let handle = GuardHandle { id, deadline_micros, running };
+        let handle = GuardHandle {
+            id,
+            deadline_micros,
+            running,
+        };
         self.see_running(&handle, end).await?;
         Ok(handle)
     }
@@ -105,7 +114,10 @@ impl ControlSession {
         mut end: tokio::sync::oneshot::Receiver<Result<(), mysql_async::Error>>,
     ) -> Result<(), ControlError> {
         let endpoint = self.endpoint.clone();
-        let not_seen = |reason| ControlError::GuardNotSeen { endpoint: endpoint.clone(), reason };
+        let not_seen = |reason| ControlError::GuardNotSeen {
+            endpoint: endpoint.clone(),
+            reason,
+        };
         let give_up = tokio::time::Instant::now() + self.patience;
         loop {
             let seen = self.guards_running().await?;
@@ -134,8 +146,14 @@ mod tests {
     #[test]
     fn a_late_answer_only_shortens() {
         let millis = Duration::from_millis;
-        assert_eq!(server_deadline(1_000_000, millis(10), millis(60)), Some(1_050_000));
-        assert_eq!(server_deadline(1_000_000, millis(40), millis(60)), Some(1_020_000));
+        assert_eq!(
+            server_deadline(1_000_000, millis(10), millis(60)),
+            Some(1_050_000)
+        );
+        assert_eq!(
+            server_deadline(1_000_000, millis(40), millis(60)),
+            Some(1_020_000)
+        );
         assert_eq!(server_deadline(1_000_000, millis(60), millis(60)), None);
         assert_eq!(server_deadline(1_000_000, millis(70), millis(60)), None);
     }

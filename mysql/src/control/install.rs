@@ -23,7 +23,11 @@ impl ControlSession {
             && found > SCHEMA_VERSION
         {
             let endpoint = self.endpoint.clone();
-            return Err(ControlError::SchemaNewer { endpoint, found, known: SCHEMA_VERSION });
+            return Err(ControlError::SchemaNewer {
+                endpoint,
+                found,
+                known: SCHEMA_VERSION,
+            });
         }
         if found != Some(SCHEMA_VERSION) || !self.is_whole().await? {
             let parts = missing_parts();
@@ -36,8 +40,13 @@ impl ControlSession {
             );
             self.unlogged(&rows).await?;
         }
-        let mut sets = self.query(DOING, "SELECT MAX(uuid) FROM multiactive.identity").await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let mut sets = self
+            .query(DOING, "SELECT MAX(uuid) FROM multiactive.identity")
+            .await?;
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut row = answer.row(&mut sets, 0)?;
         Ok(ServerIdentity(answer.value(&mut row, 0, "identity")?))
     }
@@ -64,14 +73,20 @@ impl ControlSession {
         if sets.first().is_none_or(Vec::is_empty) {
             return Ok(None);
         }
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut row = answer.row(&mut sets, 0)?;
         answer.value(&mut row, 0, "schema version").map(Some)
     }
 
     /// Whether every table, procedure and row of this version is there.
     async fn is_whole(&mut self) -> Result<bool, ControlError> {
-        let names: Vec<String> = tables::TABLES.iter().map(|(name, _)| literal(name)).collect();
+        let names: Vec<String> = tables::TABLES
+            .iter()
+            .map(|(name, _)| literal(name))
+            .collect();
         let mut condition = format!(
             "SELECT (SELECT COUNT(*) FROM information_schema.tables \
              WHERE table_schema = 'multiactive' AND table_name IN ({})) = {} \
@@ -81,10 +96,17 @@ impl ControlSession {
         );
         for (name, definition) in procedures::all(self.engine) {
             // Writing to a String cannot fail.
-            let _ = write!(condition, " AND {}", procedure_is(name, &comment(&definition)));
+            let _ = write!(
+                condition,
+                " AND {}",
+                procedure_is(name, &comment(&definition))
+            );
         }
         let mut sets = self.query(DOING, &condition).await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut row = answer.row(&mut sets, 0)?;
         Ok(answer.value::<u8>(&mut row, 0, "check of the schema")? == 1)
     }
@@ -95,7 +117,10 @@ impl ControlSession {
             let comment = comment(&definition);
             let check = format!("SELECT {}", procedure_is(name, &comment));
             let mut sets = self.query(DOING, &check).await?;
-            let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+            let answer = Answer {
+                doing: DOING,
+                endpoint: &self.endpoint,
+            };
             let mut row = answer.row(&mut sets, 0)?;
             if answer.value::<u8>(&mut row, 0, "check of a procedure")? == 1 {
                 continue;
@@ -145,17 +170,21 @@ fn procedure_is(name: &str, comment: &str) -> String {
 /// The statement that makes a procedure. Its definition starts with the parameters; what it is
 /// for and how it runs stands between those and the body.
 fn create_procedure(name: &str, definition: &str) -> String {
-    let characteristics =
-        format!("COMMENT {} SQL SECURITY INVOKER\nBEGIN", literal(&comment(definition)));
+    let characteristics = format!(
+        "COMMENT {} SQL SECURITY INVOKER\nBEGIN",
+        literal(&comment(definition))
+    );
     let definition = definition.replacen("BEGIN", &characteristics, 1);
     format!("CREATE PROCEDURE multiactive.{name} {definition}")
 }
 
 /// Stands in the procedure's comment and tells whether it is the one of this build.
 fn comment(definition: &str) -> String {
-    let hash = definition.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let hash = definition
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     format!("multiactive schema {SCHEMA_VERSION}, {hash:016x}")
 }
 

@@ -12,8 +12,8 @@ mod guard;
 mod install;
 mod observe;
 mod open;
-mod processes;
 mod procedures;
+mod processes;
 mod promote;
 mod row;
 mod tables;
@@ -22,8 +22,8 @@ mod uninstall;
 use std::time::Duration;
 
 use model::IdcName;
-use mysql_async::prelude::Queryable;
 use mysql_async::Row;
+use mysql_async::prelude::Queryable;
 
 use crate::session::{Engine, Session, SessionOptions};
 
@@ -33,6 +33,7 @@ pub use fence::{FenceOptions, FenceOutcome};
 pub use guard::{GuardHandle, GuardOrder};
 pub use observe::Observation;
 pub use open::{OpenOrder, OpenOutcome, OpenRefusal};
+pub(crate) use procedures::process_list;
 pub use processes::RunningGuard;
 pub use promote::{Promotion, PromotionOrder};
 pub use tables::SCHEMA_VERSION;
@@ -55,7 +56,11 @@ impl ControlSession {
         options: &SessionOptions,
         patience: Duration,
     ) -> Result<Self, ControlError> {
-        let mut session = options.clone().with_connect_timeout(patience).connect().await?;
+        let mut session = options
+            .clone()
+            .with_connect_timeout(patience)
+            .connect()
+            .await?;
         let engine = session.engine();
         let endpoint = session.endpoint().clone();
         // Sessions of ours must never wait for long behind somebody else's locks, and what they
@@ -77,9 +82,21 @@ impl ControlSession {
             Ok(Err(source)) => {
                 return Err(ControlError::sql("prepare a session", &endpoint, source));
             }
-            Err(_) => return Err(ControlError::timeout("prepare a session", &endpoint, patience)),
+            Err(_) => {
+                return Err(ControlError::timeout(
+                    "prepare a session",
+                    &endpoint,
+                    patience,
+                ));
+            }
         }
-        Ok(Self { session: Some(session), engine, endpoint, id, patience })
+        Ok(Self {
+            session: Some(session),
+            engine,
+            endpoint,
+            id,
+            patience,
+        })
     }
 
     /// The server's engine.
@@ -144,7 +161,10 @@ impl ControlSession {
         // The session is taken out and put back only when the answer was read to its end, so that
         // neither a time-out nor a caller that drops this future leaves half an answer behind.
         let Some(mut session) = self.session.take() else {
-            return Err(ControlError::Broken { doing, endpoint: self.endpoint.clone() });
+            return Err(ControlError::Broken {
+                doing,
+                endpoint: self.endpoint.clone(),
+            });
         };
         let answer = tokio::time::timeout(patience, all_sets(&mut session, statements)).await;
         match answer {

@@ -2,8 +2,8 @@
 
 use model::{Epoch, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
 
-use super::processes::{guards_of, guards_statement};
 use super::procedures::{CLOCK, boot};
+use super::processes::{guards_of, guards_statement};
 use super::row::Answer;
 use super::{ControlError, ControlSession, RunningGuard, identifier, literal};
 use crate::session::Engine;
@@ -62,7 +62,10 @@ impl ControlSession {
     ) -> Result<Observation, ControlError> {
         let statements = self.observe_statements(primary);
         let mut sets = self.query(DOING, &statements).await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut row = answer.row(&mut sets, 0)?;
         let row = &mut row;
         let lag_micros: Option<i64> = answer.value(row, 6, "lag")?;
@@ -125,8 +128,15 @@ impl ControlSession {
             names.join(", ")
         );
         let mut sets = self.query(DOING, &list).await?;
-        let rows = if sets.is_empty() { Vec::new() } else { sets.swap_remove(0) };
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let rows = if sets.is_empty() {
+            Vec::new()
+        } else {
+            sets.swap_remove(0)
+        };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut tables = Vec::with_capacity(rows.len());
         for mut row in rows {
             let database: String = answer.value(&mut row, 0, "database")?;
@@ -134,10 +144,17 @@ impl ControlSession {
             tables.push(format!("{}.{}", identifier(&database), identifier(&table)));
         }
         for some in tables.chunks(50) {
-            let checks: Vec<String> =
-                some.iter().map(|table| format!("EXISTS (SELECT 1 FROM {table})")).collect();
-            let mut sets = self.query(DOING, &format!("SELECT {}", checks.join(" OR "))).await?;
-            let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+            let checks: Vec<String> = some
+                .iter()
+                .map(|table| format!("EXISTS (SELECT 1 FROM {table})"))
+                .collect();
+            let mut sets = self
+                .query(DOING, &format!("SELECT {}", checks.join(" OR ")))
+                .await?;
+            let answer = Answer {
+                doing: DOING,
+                endpoint: &self.endpoint,
+            };
             let mut row = answer.row(&mut sets, 0)?;
             if answer.value::<u8>(&mut row, 0, "answer")? != 0 {
                 return Ok(true);
@@ -151,7 +168,10 @@ impl ControlSession {
     pub async fn clock_micros(&mut self) -> Result<i64, ControlError> {
         const DOING: &str = "read the server's clock";
         let mut sets = self.query(DOING, &format!("SELECT {CLOCK}")).await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut row = answer.row(&mut sets, 0)?;
         answer.value(&mut row, 0, "clock")
     }

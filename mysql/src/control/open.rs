@@ -109,7 +109,10 @@ impl ControlSession {
             order.boot.0
         );
         let mut sets = self.query(DOING, &call).await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut row = answer.row(&mut sets, 0)?;
         let word: String = answer.value(&mut row, 0, "refusal")?;
         let seen: String = answer.value(&mut row, 1, "reason")?;

@@ -10,6 +10,8 @@
 //!   text, comment included; that is how a guard's deadline is read from outside;
 //! - `KILL QUERY` ends one sleep and not the guard; `KILL CONNECTION` ends it;
 //! - `KILL` takes a variable inside a procedure; `SET GLOBAL` takes constants there;
+//! - with `--sysdate-is-now` the guard works too: the time is taken anew for each statement of a
+//!   procedure;
 //! - `SYSDATE` is the time of its call, in the session's zone; a session's `timestamp` does not
 //!   move it.
 //!
@@ -32,7 +34,7 @@ pub(super) const CLOCK: &str =
     "TIMESTAMPDIFF(MICROSECOND, '1970-01-01 00:00:00.000000', SYSDATE(6))";
 
 /// The process list as a table.
-pub(super) fn process_list(engine: Engine) -> &'static str {
+pub(crate) fn process_list(engine: Engine) -> &'static str {
     match engine {
         // The table of the same name in information_schema is deprecated and takes a global lock.
         Engine::MySql => "performance_schema.processlist",
@@ -69,7 +71,11 @@ pub(super) const HARMLESS: &str = "(command IN ('Binlog Dump', 'Binlog Dump GTID
 
 /// Name and definition (all that follows the name) of each procedure.
 pub(super) fn all(engine: Engine) -> [(&'static str, String); 3] {
-    [(CUT, cut(engine)), (GUARD, guard(engine)), (OPEN, open(engine))]
+    [
+        (CUT, cut(engine)),
+        (GUARD, guard(engine)),
+        (OPEN, open(engine)),
+    ]
 }
 
 /// Kills every session of another account, and where `p_ours` is set those of ours that run a

@@ -44,7 +44,12 @@ fn parse_guard(id: u64, text: &str) -> Option<RunningGuard> {
     let deadline_micros = words.next()?.parse().ok()?;
     let identity = words.next()?.strip_prefix("identity=")?.to_owned();
     let generation = Generation(words.next()?.strip_prefix("generation=")?.parse().ok()?);
-    Some(RunningGuard { id, deadline_micros, identity, generation })
+    Some(RunningGuard {
+        id,
+        deadline_micros,
+        identity,
+        generation,
+    })
 }
 
 impl ControlSession {
@@ -63,7 +68,11 @@ impl ControlSession {
 
     async fn guards_once(&mut self, statement: &str) -> Result<Vec<RunningGuard>, ControlError> {
         let mut sets = self.query("look for guards", statement).await?;
-        Ok(guards_of(if sets.is_empty() { Vec::new() } else { sets.swap_remove(0) }))
+        Ok(guards_of(if sets.is_empty() {
+            Vec::new()
+        } else {
+            sets.swap_remove(0)
+        }))
     }
 
     /// Ends guards, all but one if `except` names its connection. One that has ended by itself is
@@ -79,7 +88,10 @@ impl ControlSession {
 
     /// Kills a connection; one that is gone is no error.
     pub(super) async fn kill(&mut self, id: u64) -> Result<(), ControlError> {
-        match self.execute("end a session", &format!("KILL CONNECTION {id}")).await {
+        match self
+            .execute("end a session", &format!("KILL CONNECTION {id}"))
+            .await
+        {
             // ER_NO_SUCH_THREAD
             Err(error) if error.server_code() == Some(1094) => Ok(()),
             other => other,
@@ -99,8 +111,15 @@ impl ControlSession {
             process_list(self.engine)
         );
         let mut sets = self.query(doing, &statement).await?;
-        let rows = if sets.is_empty() { Vec::new() } else { sets.swap_remove(0) };
-        let answer = Answer { doing, endpoint: &self.endpoint };
+        let rows = if sets.is_empty() {
+            Vec::new()
+        } else {
+            sets.swap_remove(0)
+        };
+        let answer = Answer {
+            doing,
+            endpoint: &self.endpoint,
+        };
         rows.into_iter()
             .map(|mut row| {
                 Ok(Obstacle {
@@ -123,9 +142,21 @@ mod tests {
     fn a_guard_is_read_from_the_text_that_its_procedure_makes() {
         let text = format!("{GUARD_MARK}1795235427000000 identity=ab-c generation=7 */");
         let guard = parse_guard(10, &text).unwrap();
-        assert_eq!((guard.id, guard.deadline_micros), (10, 1_795_235_427_000_000));
-        assert_eq!((guard.identity.as_str(), guard.generation), ("ab-c", Generation(7)));
-        assert_eq!(parse_guard(10, "SELECT 'multiactive.guard deadline=1'"), None);
-        assert_eq!(parse_guard(10, &format!("{GUARD_MARK}x identity=a generation=1 */")), None);
+        assert_eq!(
+            (guard.id, guard.deadline_micros),
+            (10, 1_795_235_427_000_000)
+        );
+        assert_eq!(
+            (guard.identity.as_str(), guard.generation),
+            ("ab-c", Generation(7))
+        );
+        assert_eq!(
+            parse_guard(10, "SELECT 'multiactive.guard deadline=1'"),
+            None
+        );
+        assert_eq!(
+            parse_guard(10, &format!("{GUARD_MARK}x identity=a generation=1 */")),
+            None
+        );
     }
 }

@@ -76,7 +76,10 @@ impl ControlSession {
                  ORDER BY epoch DESC LIMIT 1 FOR UPDATE",
             )
             .await?;
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         if let Some(newest) = sets.get_mut(1).and_then(Vec::pop) {
             let mut newest = newest;
             let epoch: u64 = answer.value(&mut newest, 0, "epoch")?;
@@ -84,23 +87,36 @@ impl ControlSession {
             let ended: Option<String> = answer.value(&mut newest, 2, "position")?;
             if epoch == order.epoch.0 && idc == order.idc.as_str() {
                 self.execute(DOING, "ROLLBACK").await?;
-                return Ok(Promotion { applied: ended.map(PositionText), written: false });
+                return Ok(Promotion {
+                    applied: ended.map(PositionText),
+                    written: false,
+                });
             }
             if epoch >= order.epoch.0 {
                 let endpoint = self.endpoint.clone();
                 let asked = order.epoch.0;
-                return Err(ControlError::EpochPassed { endpoint, epoch: asked, newest: epoch });
+                return Err(ControlError::EpochPassed {
+                    endpoint,
+                    epoch: asked,
+                    newest: epoch,
+                });
             }
         }
         let applied = match order.from.as_ref().filter(|from| **from != order.idc) {
             Some(from) => {
-                let rows = if sets.is_empty() { Vec::new() } else { sets.swap_remove(0) };
+                let rows = if sets.is_empty() {
+                    Vec::new()
+                } else {
+                    sets.swap_remove(0)
+                };
                 let checkpoints = self.checkpoints(rows, from)?;
                 self.applied_of(checkpoints, from)?
             }
             None => None,
         };
-        let ended = applied.as_ref().map_or("NULL".to_owned(), |text| literal(&text.0));
+        let ended = applied
+            .as_ref()
+            .map_or("NULL".to_owned(), |text| literal(&text.0));
         let insert = format!(
             "INSERT INTO multiactive.epoch (epoch, idc, ended, at) \
              VALUES ({}, {}, {ended}, SYSDATE(6)); COMMIT",
@@ -108,7 +124,10 @@ impl ControlSession {
             literal(order.idc.as_str())
         );
         self.execute(DOING, &insert).await?;
-        Ok(Promotion { applied, written: true })
+        Ok(Promotion {
+            applied,
+            written: true,
+        })
     }
 
     /// Whether everything up to a position of another member has been applied here, by every link
@@ -121,13 +140,19 @@ impl ControlSession {
         const DOING: &str = "read what was applied";
         let statement = "SELECT link, source, position FROM multiactive.applied ORDER BY link";
         let mut sets = self.query(DOING, statement).await?;
-        let rows = if sets.is_empty() { Vec::new() } else { sets.swap_remove(0) };
+        let rows = if sets.is_empty() {
+            Vec::new()
+        } else {
+            sets.swap_remove(0)
+        };
         let checkpoints = self.checkpoints(rows, source)?;
         let Some(wanted) = self.parse(&position.0)? else {
             // Nothing was ever committed there.
             return Ok(true);
         };
-        let through = checkpoints.iter().all(|checkpoint| checkpoint.position.contains(&wanted));
+        let through = checkpoints
+            .iter()
+            .all(|checkpoint| checkpoint.position.contains(&wanted));
         Ok(through && !checkpoints.is_empty())
     }
 
@@ -136,7 +161,10 @@ impl ControlSession {
         rows: Vec<mysql_async::Row>,
         source: &IdcName,
     ) -> Result<Vec<Checkpoint>, ControlError> {
-        let answer = Answer { doing: DOING, endpoint: &self.endpoint };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
         let mut checkpoints = Vec::new();
         for mut row in rows {
             let link: String = answer.value(&mut row, 0, "link")?;
@@ -158,10 +186,12 @@ impl ControlSession {
         if text.is_empty() {
             return Ok(None);
         }
-        text.parse().map(Some).map_err(|source| ControlError::Position {
-            endpoint: self.endpoint.clone(),
-            source,
-        })
+        text.parse()
+            .map(Some)
+            .map_err(|source| ControlError::Position {
+                endpoint: self.endpoint.clone(),
+                source,
+            })
     }
 
     fn applied_of(
@@ -176,7 +206,11 @@ impl ControlSession {
             None => Err(ControlError::CheckpointsDiverge {
                 endpoint: self.endpoint.clone(),
                 source_idc: source.to_string(),
-                links: checkpoints.iter().map(|c| c.link.as_str()).collect::<Vec<_>>().join(", "),
+                links: checkpoints
+                    .iter()
+                    .map(|c| c.link.as_str())
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }),
         }
     }
@@ -187,7 +221,11 @@ fn least(checkpoints: &[Checkpoint]) -> Option<&Position> {
     checkpoints
         .iter()
         .map(|checkpoint| &checkpoint.position)
-        .find(|position| checkpoints.iter().all(|other| other.position.contains(position)))
+        .find(|position| {
+            checkpoints
+                .iter()
+                .all(|other| other.position.contains(position))
+        })
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Reading typed values out of rows, with an error that names what could not be read.
 
 use model::Endpoint;
-use mysql_async::prelude::FromValue;
 use mysql_async::Row;
+use mysql_async::prelude::FromValue;
 
 use super::ControlError;
 
@@ -36,6 +36,10 @@ impl Answer<'_> {
     }
 
     pub(crate) fn missing(&self, what: String) -> ControlError {
-        ControlError::Answer { doing: self.doing, endpoint: self.endpoint.clone(), what }
+        ControlError::Answer {
+            doing: self.doing,
+            endpoint: self.endpoint.clone(),
+            what,
+        }
     }
 }

@@ -21,6 +21,8 @@ pub struct MemberFacts {
     pub auto_increment_increment: u64,
     /// `@@auto_increment_offset`.
     pub auto_increment_offset: u64,
+    /// `@@lower_case_table_names`.
+    pub lower_case_table_names: u64,
 }
 
 /// Reads them.
@@ -29,17 +31,24 @@ pub(super) async fn read(session: &mut Session) -> Result<MemberFacts, mysql_asy
         Engine::MySql => "@@GLOBAL.server_uuid",
         Engine::MariaDb => "''",
     };
-    let row: Option<(u64, String, u64, u64)> = session
+    let row: Option<(u64, String, u64, u64, u64)> = session
         .conn
         .query_first(format!(
             "SELECT @@GLOBAL.server_id, {uuid}, @@GLOBAL.auto_increment_increment, \
-             @@GLOBAL.auto_increment_offset"
+             @@GLOBAL.auto_increment_offset, @@GLOBAL.lower_case_table_names"
         ))
         .await?;
-    let (server_id, server_uuid, auto_increment_increment, auto_increment_offset) =
-        row.unwrap_or_default();
-    let identity =
-        session.conn.query_first("SELECT MAX(uuid) FROM multiactive.identity").await;
+    let (
+        server_id,
+        server_uuid,
+        auto_increment_increment,
+        auto_increment_offset,
+        lower_case_table_names,
+    ) = row.unwrap_or_default();
+    let identity = session
+        .conn
+        .query_first("SELECT MAX(uuid) FROM multiactive.identity")
+        .await;
     let identity = match identity {
         Ok(identity) => identity.flatten(),
         // ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE, and ER_TABLEACCESS_DENIED_ERROR, which another check
@@ -54,6 +63,7 @@ pub(super) async fn read(session: &mut Session) -> Result<MemberFacts, mysql_asy
         identity,
         auto_increment_increment,
         auto_increment_offset,
+        lower_case_table_names,
     })
 }
 
@@ -97,7 +107,10 @@ fn compare_two(
     if !left_facts.server_uuid.is_empty() && left_facts.server_uuid == right_facts.server_uuid {
         findings.push(blocking(
             "SameServerUuid",
-            format!("both have server_uuid = {}, so their GTIDs clash", left_facts.server_uuid),
+            format!(
+                "both have server_uuid = {}, so their GTIDs clash",
+                left_facts.server_uuid
+            ),
             "stop the copied server, delete auto.cnf in its data directory, start it again",
         ));
     }
@@ -106,6 +119,21 @@ fn compare_two(
             "SameServerId",
             format!("both have server_id = {}", left_facts.server_id),
             "SET GLOBAL server_id = <another number>; and the same in the server's configuration",
+        ));
+    }
+    let (left_case, right_case) = (
+        left_facts.lower_case_table_names,
+        right_facts.lower_case_table_names,
+    );
+    if left_case != right_case {
+        findings.push(blocking(
+            "LowerCaseTableNames",
+            format!(
+                "they have lower_case_table_names = {left_case} and {right_case}, so that one name \
+                 can mean two tables on one side and one on the other"
+            ),
+            "set the same lower_case_table_names in both configurations (MySQL takes it only when \
+             the data directory is made)",
         ));
     }
     if left_facts.auto_increment_offset == right_facts.auto_increment_offset {
@@ -143,19 +171,26 @@ mod tests {
             members: 2,
         };
         let facts = MemberFacts {
-            version: ServerVersion { engine: Engine::MySql, number: (9, 7, 4) },
+            version: ServerVersion {
+                engine: Engine::MySql,
+                number: (9, 7, 4),
+            },
             server_id: number,
             server_uuid: format!("uuid-{number}"),
             identity: Some(format!("identity-{number}")),
             auto_increment_increment: 2,
             auto_increment_offset: number,
+            lower_case_table_names: 0,
         };
         (subject, facts)
     }
 
     #[test]
     fn servers_that_differ_are_accepted() {
-        assert_eq!(compare(&[member("sh", 1), member("bj", 2), member("gz", 3)]), vec![]);
+        assert_eq!(
+            compare(&[member("sh", 1), member("bj", 2), member("gz", 3)]),
+            vec![]
+        );
     }
 
     #[test]
@@ -166,9 +201,27 @@ mod tests {
         let checks: Vec<&str> = found.iter().map(|finding| finding.check.as_str()).collect();
         assert_eq!(
             checks,
-            ["SameServer", "SameServerUuid", "SameServerId", "SameAutoIncrementOffset"]
+            [
+                "SameServer",
+                "SameServerUuid",
+                "SameServerId",
+                "SameAutoIncrementOffset"
+            ]
         );
-        assert!(found[0].object.contains("member sh (sh.example:3306) and member bj"));
+        assert!(
+            found[0]
+                .object
+                .contains("member sh (sh.example:3306) and member bj")
+        );
+    }
+
+    #[test]
+    fn names_must_mean_the_same_on_both() {
+        let mut other = member("bj", 2);
+        other.1.lower_case_table_names = 1;
+        let found = compare(&[member("sh", 1), other]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].message.contains("= 0 and 1"), "{found:?}");
     }
 
     #[test]

@@ -7,12 +7,16 @@
 
 mod access;
 mod facts;
+mod privileges;
+mod settings;
+mod state;
+mod tables;
 
 use std::fmt;
 
 use model::{Endpoint, Finding, IdcName, Severity};
 
-use crate::session::SessionOptions;
+use crate::session::{Session, SessionOptions};
 
 pub use facts::MemberFacts;
 
@@ -48,7 +52,10 @@ impl MemberReport {
     /// Whether nothing blocks.
     pub fn passed(&self) -> bool {
         self.facts.is_some()
-            && self.findings.iter().all(|finding| finding.severity != Severity::Blocking)
+            && self
+                .findings
+                .iter()
+                .all(|finding| finding.severity != Severity::Blocking)
     }
 }
 
@@ -57,19 +64,49 @@ pub async fn member(options: &SessionOptions, subject: &Subject) -> MemberReport
     let mut session = match options.connect().await {
         Ok(session) => session,
         Err(error) => {
-            return MemberReport { findings: vec![access::finding(subject, &error)], facts: None };
+            return MemberReport {
+                findings: vec![access::finding(subject, &error)],
+                facts: None,
+            };
         }
     };
     let mut report = MemberReport::default();
     match facts::read(&mut session).await {
-        Ok(facts) => report.facts = Some(facts),
+        Ok(facts) => {
+            report.facts = Some(facts);
+            match look(&mut session, subject).await {
+                Ok(findings) => report.findings = findings,
+                Err(error) => report.findings.push(access::interrupted(subject, &error)),
+            }
+        }
         Err(error) => report.findings.push(access::interrupted(subject, &error)),
     }
     if let Err(error) = session.close().await {
         tracing::debug!(%error, "a preflight session did not end in good order");
     }
-    report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     report
+        .findings
+        .sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    report
+}
+
+async fn look(
+    session: &mut Session,
+    subject: &Subject,
+) -> Result<Vec<Finding>, mysql_async::Error> {
+    let mut findings = settings::check(session, subject).await?;
+    let missing = privileges::missing(session, subject).await?;
+    let may_look = missing
+        .iter()
+        .all(|finding| finding.severity != Severity::Blocking);
+    findings.extend(missing);
+    // With a privilege missing the other checks would see half, and say wrong things of it.
+    if may_look {
+        findings.extend(privileges::bypassing(session, subject).await?);
+        findings.extend(state::check(session, subject).await?);
+        findings.extend(tables::check(session, subject).await?);
+    }
+    Ok(findings)
 }
 
 /// Compares the members' servers with each other.
