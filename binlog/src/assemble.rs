@@ -88,7 +88,7 @@ pub trait Filter: Send {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
     /// A transaction to send, or a part of one.
-    Transaction(Transaction),
+    Transaction(Box<Transaction>),
     /// A transaction of which nothing is sent.
     Passed(Passed),
     /// Something seen in the transaction that comes next.
@@ -248,7 +248,7 @@ impl Assembler {
             Output::Passed(self.passed(&open))
         } else {
             let body = Body::Rows(std::mem::take(&mut open.changes));
-            Output::Transaction(self.transaction(&open, body, true))
+            Output::Transaction(Box::new(self.transaction(&open, body, true)))
         };
         self.ready.push_back(output);
         Ok(())
@@ -384,7 +384,8 @@ impl Assembler {
             session: query.session,
         };
         let transaction = self.transaction(&open, Body::Ddl(ddl), true);
-        self.ready.push_back(Output::Transaction(transaction));
+        self.ready
+            .push_back(Output::Transaction(Box::new(transaction)));
         Ok(())
     }
 
@@ -480,7 +481,7 @@ impl Assembler {
         };
         let body = Body::Rows(std::mem::take(&mut open.changes));
         let part = self.transaction(&open, body, false);
-        self.ready.push_back(Output::Transaction(part));
+        self.ready.push_back(Output::Transaction(Box::new(part)));
         open.part += 1;
         open.weight = 0;
         self.open = Some(open);

@@ -97,7 +97,7 @@ impl Decoder {
     pub fn malformed(&self, event: impl ToString, reason: impl ToString) -> BinlogError {
         BinlogError::Malformed {
             event: event.to_string(),
-            place: self.place.clone(),
+            place: Box::new(self.place.clone()),
             reason: reason.to_string(),
         }
     }
@@ -112,7 +112,7 @@ impl Decoder {
         BinlogError::Refused {
             reason,
             what: what.into(),
-            place: self.place.clone(),
+            place: Box::new(self.place.clone()),
             fix: fix.into(),
         }
     }
@@ -207,7 +207,7 @@ impl Decoder {
         }
         Err(BinlogError::Checksum {
             event: event.header().event_type_raw().to_string(),
-            place: self.place.clone(),
+            place: Box::new(self.place.clone()),
         })
     }
 

@@ -49,7 +49,7 @@ pub enum BinlogError {
         /// The event's name or number.
         event: String,
         /// Where it is.
-        place: Place,
+        place: Box<Place>,
         /// What is wrong.
         reason: String,
     },
@@ -61,7 +61,7 @@ pub enum BinlogError {
         /// The event's name or number.
         event: String,
         /// Where it is.
-        place: Place,
+        place: Box<Place>,
     },
     /// Something that is not supported, or a setting that must not be.
     #[error("{what} at {place}. {fix}")]
@@ -71,7 +71,7 @@ pub enum BinlogError {
         /// What was met, with its object.
         what: String,
         /// Where.
-        place: Place,
+        place: Box<Place>,
         /// What to do.
         fix: String,
     },

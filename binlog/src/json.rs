@@ -293,6 +293,10 @@ mod tests {
 
     /// As MySQL 9.7 prints them.
     #[test]
+    #[expect(
+        clippy::unreadable_literal,
+        reason = "the digits are compared with printed ones"
+    )]
     fn doubles_look_as_the_server_prints_them() {
         let cases = [
             (1.0, "1.0"),

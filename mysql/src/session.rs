@@ -54,11 +54,16 @@ pub struct ServerVersion {
 impl ServerVersion {
     /// Reads `9.7.4`, `8.0.36-28`, `10.11.19-MariaDB-0+deb12u1` and the like.
     pub fn parse(text: &str) -> Option<Self> {
-        let engine =
-            if text.to_ascii_lowercase().contains("mariadb") { Engine::MariaDb } else { Engine::MySql };
+        let engine = if text.to_ascii_lowercase().contains("mariadb") {
+            Engine::MariaDb
+        } else {
+            Engine::MySql
+        };
         // Old MariaDB builds put a "5.5.5-" in front, for replicas that refuse a first digit of 10.
         let text = text.strip_prefix("5.5.5-").unwrap_or(text);
-        let mut parts = text.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u16>);
+        let mut parts = text
+            .split(|c: char| !c.is_ascii_digit())
+            .map(str::parse::<u16>);
         let mut next = || parts.next()?.ok();
         let number = (next()?, next()?, next().unwrap_or(0));
         Some(Self { engine, number })
@@ -158,9 +163,15 @@ impl SessionOptions {
                 });
             }
         };
-        let version = ServerVersion::parse(&text)
-            .ok_or_else(|| SessionError::Version { endpoint: self.endpoint.clone(), text })?;
-        Ok(Session { conn, version, endpoint: self.endpoint.clone() })
+        let version = ServerVersion::parse(&text).ok_or_else(|| SessionError::Version {
+            endpoint: self.endpoint.clone(),
+            text,
+        })?;
+        Ok(Session {
+            conn,
+            version,
+            endpoint: self.endpoint.clone(),
+        })
     }
 
     fn refused(&self, source: mysql_async::Error) -> SessionError {
@@ -174,15 +185,20 @@ impl SessionOptions {
                     answer: error.message.clone(),
                 }
             }
-            mysql_async::Error::Io(mysql_async::IoError::Tls(error)) => {
-                SessionError::Tls { endpoint, reason: error.to_string() }
+            mysql_async::Error::Io(mysql_async::IoError::Tls(error)) => SessionError::Tls {
+                endpoint,
+                reason: error.to_string(),
+            },
+            mysql_async::Error::Driver(mysql_async::DriverError::NoClientSslFlagFromServer) => {
+                SessionError::Tls {
+                    endpoint,
+                    reason: "the server offers no TLS".to_owned(),
+                }
             }
-            mysql_async::Error::Driver(
-                mysql_async::DriverError::NoClientSslFlagFromServer,
-            ) => SessionError::Tls { endpoint, reason: "the server offers no TLS".to_owned() },
-            mysql_async::Error::Io(error) => {
-                SessionError::Unreachable { endpoint, reason: error.to_string() }
-            }
+            mysql_async::Error::Io(error) => SessionError::Unreachable {
+                endpoint,
+                reason: error.to_string(),
+            },
             source => SessionError::Refused { endpoint, source },
         }
     }
@@ -210,13 +226,20 @@ fn tls_options(
     match &credentials.ca {
         Some(pem) => options = options.with_root_certs(vec![pem.clone().into_bytes().into()]),
         None if mode == TlsMode::Required => {}
-        None => return Err(SessionError::MissingCa { endpoint: endpoint.clone(), mode }),
+        None => {
+            return Err(SessionError::MissingCa {
+                endpoint: endpoint.clone(),
+                mode,
+            });
+        }
     }
     Ok(Some(match mode {
         TlsMode::Required => {
             // The verifier is built in any case and refuses an empty list of roots, so the public
             // ones stay in, unused: this mode accepts every certificate.
-            options.with_disable_built_in_roots(false).with_danger_accept_invalid_certs(true)
+            options
+                .with_disable_built_in_roots(false)
+                .with_danger_accept_invalid_certs(true)
         }
         TlsMode::VerifyCa => options.with_danger_skip_domain_validation(true),
         TlsMode::VerifyIdentity | TlsMode::Disabled => options,
@@ -323,8 +346,14 @@ mod tests {
         let read = |text| ServerVersion::parse(text).map(|v| (v.engine, v.number));
         assert_eq!(read("9.7.4"), Some((Engine::MySql, (9, 7, 4))));
         assert_eq!(read("8.0.36-28"), Some((Engine::MySql, (8, 0, 36))));
-        assert_eq!(read("10.11.19-MariaDB-0+deb12u1-log"), Some((Engine::MariaDb, (10, 11, 19))));
-        assert_eq!(read("5.5.5-10.6.4-MariaDB"), Some((Engine::MariaDb, (10, 6, 4))));
+        assert_eq!(
+            read("10.11.19-MariaDB-0+deb12u1-log"),
+            Some((Engine::MariaDb, (10, 11, 19)))
+        );
+        assert_eq!(
+            read("5.5.5-10.6.4-MariaDB"),
+            Some((Engine::MariaDb, (10, 6, 4)))
+        );
         assert_eq!(read("nonsense"), None);
     }
 
@@ -333,10 +362,15 @@ mod tests {
         let endpoint = Endpoint {
             host: "db.example".into(),
             port: 3306,
-            tls: model::TlsSettings { mode: TlsMode::VerifyCa },
+            tls: model::TlsSettings {
+                mode: TlsMode::VerifyCa,
+            },
         };
-        let credentials =
-            Credentials { username: "multiactive".into(), password: String::new(), ca: None };
+        let credentials = Credentials {
+            username: "multiactive".into(),
+            password: String::new(),
+            ca: None,
+        };
         let error = SessionOptions::new(&endpoint, &credentials, Program::Arbiter).unwrap_err();
         assert!(error.to_string().contains("VerifyCa"), "{error}");
     }

@@ -1,6 +1,7 @@
 //! What `information_schema` says of tables: columns, keys, sizes.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 
 use bytes::Bytes;
 use change::{BINARY_COLLATION, Column, ColumnKind, TableSchema};
@@ -201,7 +202,11 @@ fn quote(text: &str) -> String {
     if text.is_empty() {
         return "''".to_owned();
     }
-    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let mut hex = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        // Writing to a String cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
     format!("CONVERT(0x{hex} USING utf8mb4)")
 }
 

@@ -203,7 +203,7 @@ impl Connection<'_> {
                 }
                 self.end_snapshot()
             }
-            Output::Transaction(transaction) => self.transaction(transaction).await,
+            Output::Transaction(transaction) => self.transaction(*transaction).await,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Questions to the source: where it is, whose epoch it is, which tables it has.
 
+use std::time::Duration;
+
 use change::{Flavor, Position, SnapshotTable};
 use model::{Epoch, IdcName};
 use mysql::session::{Engine, Session, SessionOptions};
@@ -12,6 +14,9 @@ use crate::select::Selection;
 
 /// `ER_NO_SUCH_TABLE` and `ER_BAD_DB_ERROR`.
 const MISSING: [u16; 2] = [1146, 1049];
+
+/// How long a table that looks wrong is left alone before it is looked at again.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
 
 /// A session for questions.
 pub struct Source {
@@ -249,7 +254,12 @@ impl Source {
             ))?;
         let selected = |info: &TableInfo| selection.has_table(&info.database, &info.table);
         let tables: Vec<TableInfo> = all.into_iter().filter(selected).collect();
-        let mut problems: Vec<String> = tables.iter().filter_map(problem).collect();
+        let mut problems = Vec::new();
+        for table in &tables {
+            if problem(table).is_some() {
+                problems.extend(self.lasting_problem(table).await?);
+            }
+        }
         let sequences = mysql::tables::sequences(&mut self.session.conn, selection.databases())
             .await
             .map_err(PullError::query(
@@ -268,6 +278,28 @@ impl Source {
         } else {
             Err(PullError::halt("Tables", problems.join(". ")))
         }
+    }
+
+    /// What is wrong with a table, if it stays wrong: `information_schema` is read by several
+    /// queries, and a table that is dropped or altered between them looks as if it had no columns
+    /// or no key.
+    async fn lasting_problem(&mut self, table: &TableInfo) -> Result<Option<String>, PullError> {
+        const LOOKS: u32 = 3;
+        let mut found = None;
+        for _ in 0..LOOKS {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+            let info = mysql::tables::table(&mut self.session.conn, &table.database, &table.table)
+                .await
+                .map_err(PullError::query(format!(
+                    "describing {}",
+                    table.full_name()
+                )))?;
+            found = info.as_ref().and_then(problem);
+            if found.is_none() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// How a table and its database are made; `None` if the table is not there any more.

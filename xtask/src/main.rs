@@ -22,7 +22,8 @@ cargo xtask COMMAND
   cluster down         end it; --name as above
   cluster env          print the lines that set KUBECONFIG, ETCD and PATH for a shell
   codegen [--check]    write the generated files, or fail if they are not up to date
-  test [SUITE]         unit, harness, engines, cluster, or all (default)
+  test [SUITE]         unit, harness, engines, cluster, way, or all (default): unit, harness and
+                       cluster
   demo                 the product at work, from nothing
       --engine E         mariadb (default), mysql, or mixed (MySQL in sh, MariaDB in bj)
       --keep             leave it running

@@ -101,7 +101,9 @@ fn gtids() -> impl Strategy<Value = Vec<MySqlGtid>> {
 
 fn set_of(gtids: &[MySqlGtid]) -> GtidSet {
     let mut set = GtidSet::default();
-    gtids.iter().for_each(|gtid| set.add(gtid));
+    for gtid in gtids {
+        set.add(gtid);
+    }
     set
 }
 

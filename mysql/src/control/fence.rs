@@ -199,7 +199,7 @@ impl ControlSession {
             .collect()
     }
 
-    /// Waits until the transactions that are open now have ended, or the grace is over. InnoDB
+    /// Waits until the transactions that are open now have ended, or the grace is over. The engine
     /// renews what it tells only for those who ask less often than every 0.1 s.
     async fn let_transactions_end(&mut self, grace: Duration) -> Result<(), ControlError> {
         const DOING: &str = "wait for open transactions";

@@ -110,7 +110,7 @@ impl ControlSession {
                     sets.swap_remove(0)
                 };
                 let checkpoints = self.checkpoints(rows, from)?;
-                self.applied_of(checkpoints, from)?
+                self.applied_of(&checkpoints, from)?
             }
             None => None,
         };
@@ -196,10 +196,10 @@ impl ControlSession {
 
     fn applied_of(
         &self,
-        checkpoints: Vec<Checkpoint>,
+        checkpoints: &[Checkpoint],
         source: &IdcName,
     ) -> Result<Option<PositionText>, ControlError> {
-        match least(&checkpoints) {
+        match least(checkpoints) {
             Some(position) if position.is_empty() => Ok(None),
             Some(position) => Ok(Some(PositionText(position.to_string()))),
             None if checkpoints.is_empty() => Ok(None),

@@ -14,7 +14,7 @@ pub(crate) struct Answer<'a> {
 
 impl Answer<'_> {
     /// The only row of a result set.
-    pub(crate) fn row(&self, sets: &mut Vec<Vec<Row>>, set: usize) -> Result<Row, ControlError> {
+    pub(crate) fn row(&self, sets: &mut [Vec<Row>], set: usize) -> Result<Row, ControlError> {
         let rows = sets.get_mut(set).filter(|rows| !rows.is_empty());
         match rows {
             Some(rows) => Ok(rows.swap_remove(0)),

@@ -182,7 +182,7 @@ async fn triggers(
 }
 
 /// Cascades are carried by the stream, but a snapshot cannot see those that the binlog leaves out:
-/// MariaDB always, MySQL until 9.5 (there InnoDB carries them out below the binlog).
+/// MariaDB always, MySQL until 9.5 (there the engine carries them out below the binlog).
 async fn cascades(
     session: &mut Session,
     subject: &Subject,

@@ -120,6 +120,9 @@ impl ChunkReader {
         let Ok(schema) = info.schema() else {
             return Ok(Outcome::Changed);
         };
+        if schema.primary_key.is_empty() {
+            return Ok(Outcome::Changed);
+        }
         let statement = statement(&info, &schema, request)?;
         conn.query_drop("SET character_set_results = NULL")
             .await

@@ -1,4 +1,3 @@
 //! The product on a real cluster, handled as its users do.
 
 mod refusals;
-mod whole_way;

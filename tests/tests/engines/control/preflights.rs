@@ -362,7 +362,11 @@ fn the_documented_account_is_enough_and_has_nothing_to_spare() -> Result<()> {
             }
         }
         // The fence has cut the first session of root where it could.
-        server.root().await?.query_drop("DROP USER 'documented'@'%'").await?;
+        server
+            .root()
+            .await?
+            .query_drop("DROP USER 'documented'@'%'")
+            .await?;
         Ok(())
     })
 }
