@@ -94,6 +94,10 @@ impl Decoder {
     }
 
     /// What was wrong, with its place.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers have defects and numbers to give away"
+    )]
     pub fn malformed(&self, event: impl ToString, reason: impl ToString) -> BinlogError {
         BinlogError::Malformed {
             event: event.to_string(),
@@ -274,17 +278,16 @@ impl Decoder {
         let table_id = input
             .little(6)
             .map_err(|defect| self.malformed("TABLE_MAP", defect))?;
-        let known = match self.maps.get(&input.0) {
-            Some(known) => Arc::clone(known),
-            None => {
-                let body = input.0.clone();
-                let known = Arc::new(self.new_table(input, wanted)?);
-                if self.maps.len() >= MAX_TABLE_MAPS {
-                    self.maps.clear();
-                }
-                self.maps.insert(body, Arc::clone(&known));
-                known
+        let known = if let Some(known) = self.maps.get(&input.0) {
+            Arc::clone(known)
+        } else {
+            let body = input.0.clone();
+            let known = Arc::new(self.new_table(input, wanted)?);
+            if self.maps.len() >= MAX_TABLE_MAPS {
+                self.maps.clear();
             }
+            self.maps.insert(body, Arc::clone(&known));
+            known
         };
         self.tables.insert(table_id, known);
         Ok(LogEvent::Nothing)

@@ -104,6 +104,10 @@ impl QueryEvent {
 /// `libs/mysql/binlog/event/statement_events.h` of MySQL and `Query_log_event` in `sql/log_event.h`
 /// of MariaDB list them. They are written without lengths, so one that is not known hides those
 /// behind it; its number is given too then.
+#[expect(
+    clippy::match_same_arms,
+    reason = "one arm for each variable, with what it is"
+)]
 fn read_status(mut input: Input) -> Result<(DdlSession, Option<u8>), Defect> {
     let mut session = DdlSession {
         foreign_key_checks: true,

@@ -503,3 +503,86 @@ fn string_kind(kind: ColumnKind, collation: u16) -> ColumnKind {
         (kind, _) => kind,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A table (id INT UNSIGNED, y YEAR, b VARCHAR(5) latin1) with the key id, as the servers log
+    /// it with `binlog_row_metadata = FULL`; `drop` leaves out optional fields of this type.
+    fn logged(drop: Option<u8>) -> Input {
+        let mut bytes = vec![3, wire::LONG, wire::YEAR, wire::VARCHAR, 2, 5, 0, 0b100];
+        let fields: [(u8, &[u8]); 4] = [
+            (field::SIGNEDNESS, &[0b1100_0000]),
+            (field::DEFAULT_CHARSET, &[8]),
+            (field::COLUMN_NAME, b"\x02id\x01y\x01b"),
+            (field::PRIMARY_KEY, &[0]),
+        ];
+        for (kind, value) in fields {
+            if Some(kind) != drop {
+                bytes.extend([kind, u8::try_from(value.len()).unwrap()]);
+                bytes.extend(value);
+            }
+        }
+        Input(bytes.into())
+    }
+
+    #[test]
+    fn the_metadata_makes_a_schema() {
+        let map = columns("d", "t", logged(None), true).unwrap();
+        let schema = map.schema.unwrap();
+        let seen: Vec<_> = schema
+            .columns
+            .iter()
+            .map(|column| {
+                (
+                    column.name.as_str(),
+                    column.kind,
+                    column.unsigned,
+                    column.nullable,
+                )
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("id", ColumnKind::Int, true, false),
+                ("y", ColumnKind::Year, false, false),
+                ("b", ColumnKind::VarChar, false, true),
+            ]
+        );
+        assert_eq!(schema.columns[2].collation, 8);
+        assert_eq!(schema.primary_key, [0]);
+        assert_eq!(
+            map.layouts,
+            [Layout::Fixed(4), Layout::Fixed(1), Layout::Counted(1)]
+        );
+    }
+
+    #[test]
+    fn what_is_missing_is_refused_where_it_is_needed() {
+        for missing in [
+            field::SIGNEDNESS,
+            field::DEFAULT_CHARSET,
+            field::COLUMN_NAME,
+        ] {
+            assert!(
+                columns("d", "t", logged(Some(missing)), true).is_err(),
+                "{missing}"
+            );
+            assert!(
+                columns("d", "t", logged(Some(missing)), false).is_ok(),
+                "{missing}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn rubbish_is_an_error_and_nothing_worse(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let _ = columns("d", "t", Input(bytes.into()), true);
+        }
+    }
+}

@@ -136,7 +136,9 @@ pub fn decimal(precision: usize, scale: usize, input: &mut Input) -> Result<Stri
     let negative = *first & 0x80 == 0;
     *first ^= 0x80;
     if negative {
-        raw.iter_mut().for_each(|byte| *byte = !*byte);
+        for byte in &mut raw {
+            *byte = !*byte;
+        }
     }
     let mut raw = Input(raw.into());
     let mut digits = String::with_capacity(precision + 2);
@@ -171,7 +173,7 @@ pub fn decimal(precision: usize, scale: usize, input: &mut Input) -> Result<Stri
 
 fn date(packed: u64) -> Date {
     Date {
-        year: (packed >> 9) as u16,
+        year: (packed >> 9 & 0x7fff) as u16,
         month: (packed >> 5 & 15) as u8,
         day: (packed & 31) as u8,
     }
@@ -206,11 +208,11 @@ pub fn unpack_datetime(packed: u64, micros: u32) -> DateTime {
     let months = days >> 5;
     DateTime {
         date: Date {
-            year: (months / 13) as u16,
+            year: ((months / 13) & 0xffff) as u16,
             month: (months % 13) as u8,
             day: (days & 31) as u8,
         },
-        hour: (clock >> 12) as u8,
+        hour: (clock >> 12 & 0x1f) as u8,
         minute: (clock >> 6 & 63) as u8,
         second: (clock & 63) as u8,
         micros,
@@ -234,4 +236,92 @@ fn time(decimals: u8, input: &mut Input) -> Result<i64, Defect> {
 pub fn unpack_clock(packed: u64) -> i64 {
     let seconds = (packed >> 12 & 0x3ff) * 3600 + (packed >> 6 & 63) * 60 + (packed & 63);
     seconds.cast_signed() * 1_000_000
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn hex(text: &str) -> Input {
+        let byte = |index: usize| u8::from_str_radix(&text[index..index + 2], 16).unwrap();
+        Input(
+            (0..text.len())
+                .step_by(2)
+                .map(byte)
+                .collect::<Vec<_>>()
+                .into(),
+        )
+    }
+
+    #[test]
+    fn decimals_as_the_manual_lays_them_out() {
+        // The example of `decimal2bin` in strings/decimal.cc.
+        let text = "1234567890.1234";
+        assert_eq!(decimal(14, 4, &mut hex("810dfb38d204d2")).unwrap(), text);
+        let text = "-1234567890.1234";
+        assert_eq!(decimal(14, 4, &mut hex("7ef204c72dfb2d")).unwrap(), text);
+        assert_eq!(decimal(5, 5, &mut hex("800000")).unwrap(), "0.00000");
+        assert_eq!(
+            decimal(3, 0, &mut hex("7fff")).unwrap(),
+            "0",
+            "there is no negative zero"
+        );
+    }
+
+    #[test]
+    fn times_below_zero_are_the_negative_of_the_whole() {
+        let cases = [
+            (0, "800000", 0),
+            (0, "800001", 1_000_000),
+            (0, "7fffff", -1_000_000),
+            // -00:00:00.01, -00:00:01.01 and -00:00:00.000001
+            (2, "7fffffff", -10_000),
+            (2, "7ffffeff", -1_010_000),
+            (6, "7fffffffffff", -1),
+            (0, "b46efb", 3_020_399_000_000),
+        ];
+        for (decimals, bytes, micros) in cases {
+            assert_eq!(time(decimals, &mut hex(bytes)).unwrap(), micros, "{bytes}");
+        }
+    }
+
+    /// How the server lays out the integer groups, written down independently.
+    fn encode(number: u64, negative: bool) -> Input {
+        // DECIMAL(18, 0): two groups of nine digits.
+        let groups = [number / 1_000_000_000, number % 1_000_000_000];
+        let mut bytes: Vec<u8> = groups
+            .iter()
+            .flat_map(|group| u32::try_from(*group).unwrap().to_be_bytes())
+            .collect();
+        if negative {
+            for byte in &mut bytes {
+                *byte = !*byte;
+            }
+        }
+        bytes[0] ^= 0x80;
+        Input(bytes.into())
+    }
+
+    proptest! {
+        #[test]
+        fn decimals_read_back(number in 0u64..1_000_000_000_000_000_000, negative: bool) {
+            let text = decimal(18, 0, &mut encode(number, negative)).unwrap();
+            let sign = if negative && number > 0 { "-" } else { "" };
+            prop_assert_eq!(text, format!("{sign}{number}"));
+        }
+
+        #[test]
+        fn rubbish_is_an_error_and_nothing_worse(
+            bytes in proptest::collection::vec(any::<u8>(), 0..80),
+            precision in 0usize..80,
+            scale in 0usize..80,
+            decimals in 0u8..=255,
+        ) {
+            let _ = decimal(precision, scale, &mut Input(bytes.clone().into()));
+            let _ = time(decimals.min(6), &mut Input(bytes.clone().into()));
+            let _ = json::to_text(&bytes.into());
+        }
+    }
 }

@@ -164,12 +164,12 @@ async fn resume(
     let begin = if copies.is_empty() {
         None
     } else {
-        let copied = |info: &&TableInfo| {
+        let unfinished = |info: &&TableInfo| {
             copies
                 .iter()
                 .any(|copy| copy.database == info.database && copy.table == info.table)
         };
-        let infos: Vec<&TableInfo> = tables.iter().filter(copied).collect();
+        let infos: Vec<&TableInfo> = tables.iter().filter(unfinished).collect();
         let tables = how_made(source, &infos).await?;
         Some(SnapshotBegin {
             position: position.clone(),

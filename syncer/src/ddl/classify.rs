@@ -98,6 +98,10 @@ pub fn classify(
     }
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the last word of functions that can fail"
+)]
 fn ddl(verb: &str, objects: Vec<Object>) -> Result<Classified, Unclear> {
     Ok(Classified {
         class: Class::Ddl,
@@ -106,6 +110,10 @@ fn ddl(verb: &str, objects: Vec<Object>) -> Result<Classified, Unclear> {
     })
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the last word of functions that can fail"
+)]
 fn ignored(verb: &str) -> Result<Classified, Unclear> {
     Ok(Classified {
         class: Class::Ignored,
@@ -114,6 +122,10 @@ fn ignored(verb: &str) -> Result<Classified, Unclear> {
     })
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the last word of functions that can fail"
+)]
 fn server_event(verb: &str, object: Object) -> Result<Classified, Unclear> {
     Ok(Classified {
         class: Class::ServerEvent,
@@ -311,10 +323,14 @@ fn alter_table(words: &mut Words<'_>) -> Result<Classified, Unclear> {
                 words.skip("TABLE");
                 objects.push(words.object(Scope::Table)?);
             }
-            token if depth == 0 && token.is("CONVERT") && words.is("PARTITION") => {
-                if words.find("TO") && words.skip("TABLE") {
-                    objects.push(words.object(Scope::Table)?);
-                }
+            token
+                if depth == 0
+                    && token.is("CONVERT")
+                    && words.is("PARTITION")
+                    && words.find("TO")
+                    && words.skip("TABLE") =>
+            {
+                objects.push(words.object(Scope::Table)?);
             }
             _ => {}
         }

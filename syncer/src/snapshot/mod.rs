@@ -1,6 +1,6 @@
 //! Copying rows that exist, while the stream goes on and nothing is locked.
 //!
-//! The way is that of DBLog (arXiv 2010.12597). For each chunk: write a low mark into
+//! The way is that of `DBLog` (arXiv 2010.12597). For each chunk: write a low mark into
 //! `multiactive.watermark`, select the chunk, write a high mark. In the stream, what lies before
 //! the low mark is in the chunk already and what lies behind the high mark comes after it. What
 //! lies between may be in it or not, so rows of the chunk whose key was changed there are dropped:
@@ -266,10 +266,9 @@ impl Snapshot {
                 ));
             }
         }
-        if self.tables.front().is_some_and(touched) {
-            if let Some(window) = &mut self.window {
-                window.spoil();
-            }
+        let first = self.tables.front().is_some_and(touched);
+        if let Some(window) = self.window.as_mut().filter(|_| first) {
+            window.spoil();
         }
         Ok(())
     }

@@ -59,14 +59,8 @@ pub fn value(column: &Column, sql: Sql) -> Result<Value, Misfit> {
                 .iter()
                 .fold(0, |bits, byte| bits << 8 | u64::from(*byte)),
         ),
-        (Kind::Year, sql) => {
-            let year = unsigned(&sql).and_then(|year| u16::try_from(year).ok());
-            Value::Year(year.ok_or_else(|| misfit(&sql))?)
-        }
-        (Kind::Enum, sql) => {
-            let index = unsigned(&sql).and_then(|index| u16::try_from(index).ok());
-            Value::Enum(index.ok_or_else(|| misfit(&sql))?)
-        }
+        (Kind::Year, sql) => Value::Year(small(&sql).ok_or_else(|| misfit(&sql))?),
+        (Kind::Enum, sql) => Value::Enum(small(&sql).ok_or_else(|| misfit(&sql))?),
         (Kind::Set, sql) => Value::Set(unsigned(&sql).ok_or_else(|| misfit(&sql))?),
         (Kind::Date, Sql::Date(year, month, day, ..)) => Value::Date(Date { year, month, day }),
         (Kind::DateTime, Sql::Date(year, month, day, hour, minute, second, micros)) => {
@@ -110,6 +104,10 @@ fn unsigned(sql: &Sql) -> Option<u64> {
         Sql::Int(number) => u64::try_from(*number).ok(),
         _ => None,
     }
+}
+
+fn small(sql: &Sql) -> Option<u16> {
+    unsigned(sql).and_then(|number| u16::try_from(number).ok())
 }
 
 fn signed(sql: &Sql) -> Option<i64> {
