@@ -3,7 +3,8 @@
 use change::{InvalidPosition, WireError};
 use mysql::session::SessionError;
 
-use crate::target::table::Unfit;
+use crate::stranded::Stranded;
+use crate::target::unfit::Unfit;
 
 /// Why the link does not go on.
 #[derive(Debug, thiserror::Error)]
@@ -97,26 +98,8 @@ pub enum WriterError {
     #[error(transparent)]
     Conflict(#[from] Conflict),
     /// Changes of an epoch that has ended.
-    #[error(
-        "{transactions} transaction(s) with {changes} change(s), the first {gtid}, were committed in \
-         {source_idc} under epoch {epoch}, which ended when epoch {newest} began: they are stranded. \
-         Nothing of them was applied and nothing is lost: they are in the binlog of {source_idc}. \
-         Settle them by hand on both sides before the link can go on"
-    )]
-    Stranded {
-        /// How many, of those received so far.
-        transactions: u64,
-        /// Their row changes and DDL statements.
-        changes: u64,
-        /// The first one's GTID.
-        gtid: String,
-        /// Where they were committed.
-        source_idc: String,
-        /// Their epoch.
-        epoch: u64,
-        /// The newest epoch at the target.
-        newest: u64,
-    },
+    #[error(transparent)]
+    Stranded(#[from] Box<Stranded>),
     /// A promotion went on while a transaction began.
     #[error("the target's epoch changed while a transaction began; looking again")]
     EpochMoved,
@@ -300,7 +283,7 @@ impl WriterError {
             Self::Wire(_) | Self::Position(_) | Self::Unexpected { .. } => "stream",
             Self::Unfit(_) => "table",
             Self::Conflict(conflict) => conflict.kind.name(),
-            Self::Stranded { .. } => "stranded",
+            Self::Stranded(_) => "stranded",
             Self::EpochMoved => "epoch_moved",
             Self::CopyIntoPrimary { .. } => "copy_into_primary",
             Self::DdlRefused { .. } | Self::DdlFailed { .. } | Self::DdlAmbiguous { .. } => "ddl",

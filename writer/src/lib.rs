@@ -2,7 +2,7 @@
 //! target, each transaction exactly once.
 //!
 //! Where things are:
-//! - [`run`]: the loop; what is settled, stored and retried;
+//! - `run`: the loop that begins again after every error; `follow`: one session of it;
 //! - `apply`, `snapshot`, `ddl`: rows, copies and statements, each with the checkpoint;
 //! - `sql`: row changes as SQL, pure;
 //! - `target`: the session with the target, and what its catalogue says;
@@ -24,19 +24,22 @@ mod epoch;
 mod error;
 mod explain;
 mod failpoint;
+mod follow;
 mod lag;
 pub mod options;
 mod run;
 mod snapshot;
 mod sql;
 mod status;
+mod stranded;
 mod stream;
 mod target;
 
 pub use error::{Class, Conflict, ConflictKind, WriterError};
 pub use run::Writer;
 pub use status::Status;
-pub use target::table::Unfit;
+pub use stranded::Stranded;
+pub use target::unfit::Unfit;
 
 /// Arms a failpoint for the rest of the process.
 #[cfg(feature = "failpoints")]

@@ -86,6 +86,19 @@ pub enum ControlError {
         /// What was seen in its place, or what its CALL came back with.
         reason: String,
     },
+    /// A newer arbiter process of the same IDC acts on this server.
+    #[error(
+        "an arbiter of generation {found} has acted at {endpoint}, and this one has generation \
+         {own}: it must not act there any more"
+    )]
+    Superseded {
+        /// Where.
+        endpoint: Endpoint,
+        /// This process's generation.
+        own: u64,
+        /// The newer one.
+        found: u64,
+    },
     /// Promotion of an epoch that this database has already seen, or passed.
     #[error("cannot promote to epoch {epoch} at {endpoint}: the database has seen epoch {newest}")]
     EpochPassed {
@@ -172,6 +185,7 @@ impl ControlError {
             Self::SchemaNewer { .. } => "schema_newer",
             Self::DeadlineOver { .. } => "deadline_over",
             Self::GuardNotSeen { .. } => "guard_not_seen",
+            Self::Superseded { .. } => "superseded",
             Self::EpochPassed { .. } => "epoch_passed",
             Self::CheckpointsDiverge { .. } => "checkpoints_diverge",
             Self::Position { .. } => "position",

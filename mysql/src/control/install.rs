@@ -52,9 +52,35 @@ impl ControlSession {
     }
 
     /// Remembers in the server that an arbiter process of this generation acts, so that `open`
-    /// refuses every older one. To be called once by each process, before its first guard.
+    /// refuses every older one. To be called by each process before its first guard.
     /// Not logged.
+    ///
+    /// Where it is remembered already this only reads, so that it also works while the server
+    /// holds all writes up for a backup.
+    ///
+    /// # Errors
+    /// [`ControlError::Superseded`] if a newer process has acted here.
     pub async fn adopt(&mut self, generation: Generation) -> Result<(), ControlError> {
+        const DOING: &str = "read the generation of arbiters";
+        let read = "SELECT COALESCE(MAX(generation), 0) FROM multiactive.control";
+        let mut sets = self.query(DOING, read).await?;
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
+        let mut row = answer.row(&mut sets, 0)?;
+        let found: u64 = answer.value(&mut row, 0, "generation")?;
+        if found > generation.0 {
+            let endpoint = self.endpoint.clone();
+            return Err(ControlError::Superseded {
+                endpoint,
+                own: generation.0,
+                found,
+            });
+        }
+        if found == generation.0 {
+            return Ok(());
+        }
         let statement = format!(
             "UPDATE multiactive.control SET generation = GREATEST(generation, {}) WHERE id = 1",
             generation.0

@@ -214,19 +214,33 @@ fn judge(engine: Engine, subject: &Subject, account: &str, grants: &Grants) -> V
         .filter(|(privilege, _)| !grants.holds(privilege, None))
         .map(|(privilege, purpose)| lack(privilege, "*.*", purpose))
         .collect();
-    let own = OWN.iter().map(|privilege| (*privilege, "multiactive"));
     let data = subject
         .databases
         .iter()
-        .flat_map(|database| DATA.iter().map(|privilege| (*privilege, database.as_str())));
-    for (privilege, database) in own.chain(data) {
-        if !grants.holds(privilege, Some(database)) {
-            let on = format!("`{}`.*", database.replace('`', "``"));
-            findings.push(lack(
-                privilege,
-                &on,
-                "to keep its books there or copy what is in it",
-            ));
+        .map(|database| (database.as_str(), DATA));
+    for (database, needed) in [("multiactive", OWN)].into_iter().chain(data) {
+        let on = format!("`{}`.*", database.replace('`', "``"));
+        let missing: Vec<&str> = needed
+            .iter()
+            .copied()
+            .filter(|privilege| !grants.holds(privilege, Some(database)))
+            .collect();
+        if missing.len() == needed.len() {
+            let nothing = Finding {
+                message: format!(
+                    "the account {account} holds nothing on {on}; or the database is called \
+                     otherwise, and spec.databases is wrong"
+                ),
+                ..lack(&needed.join(", "), &on, "")
+            };
+            findings.push(nothing);
+        } else {
+            let purpose = "to copy what is in it, or to keep books there";
+            findings.extend(
+                missing
+                    .iter()
+                    .map(|privilege| lack(privilege, &on, purpose)),
+            );
         }
     }
     let definer = match engine {
@@ -378,9 +392,17 @@ mod tests {
         assert_eq!(found.len(), 1, "{found:?}");
         assert_eq!(found[0].fix, "GRANT REPLICATION SLAVE ON *.* TO 'n'@'%';");
         let none = judge(Engine::MariaDb, &subject(), "n@%", &Grants::default());
-        assert_eq!(none.len(), MARIADB.len() + OWN.len() + DATA.len() + 1);
+        // One for each database on which nothing is granted, so that it is one statement to run.
+        assert_eq!(none.len(), MARIADB.len() + 2 + 1);
+        let of = |start: &str| none.iter().any(|finding| finding.fix.starts_with(start));
         assert!(
-            none.iter()
+            of("GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX"),
+            "{none:?}"
+        );
+        let some = grants(&["GRANT SELECT ON `orders`.* TO `n`@`%`"]);
+        let some = judge(Engine::MariaDb, &subject(), "n@%", &some);
+        assert!(
+            some.iter()
                 .any(|f| f.fix == "GRANT TRIGGER ON `orders`.* TO 'n'@'%';")
         );
     }

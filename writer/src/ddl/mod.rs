@@ -17,12 +17,14 @@
 //! rows.
 
 mod decide;
+mod environment;
 mod fingerprint;
+mod intent;
 mod session;
 
 use std::time::Duration;
 
-use change::{Ddl, Flavor, Gtid, Transaction};
+use change::{Ddl, Gtid, Transaction};
 use model::DdlPolicy;
 use mysql::session::Engine;
 
@@ -37,9 +39,8 @@ use crate::sql::dialect;
 use crate::sql::literal;
 use crate::sql::plan::{Expect, Request, Subject};
 use crate::status::Done;
-use crate::target::lookup::quote;
 use crate::target::session::{Cause, Failure, Target};
-use decide::{Decision, Intent};
+use decide::Decision;
 
 /// Under which server id a MariaDB target logs replayed statements, so that the binlog state tells
 /// their last number apart from that of rows: the letters `madd`.
@@ -161,63 +162,6 @@ impl Applier {
         }
     }
 
-    async fn decide_ddl(
-        &mut self,
-        transaction: &Transaction,
-        gtid: &Gtid,
-        now: &str,
-    ) -> Result<Decision, WriterError> {
-        let key = quote(&transaction.gtid);
-        let recorded: Option<(String, String)> = self
-            .target
-            .first(
-                "reading multiactive.ddl",
-                &format!(
-                    "SELECT `before`, CAST(statement AS CHAR) FROM multiactive.ddl WHERE gtid={key}"
-                ),
-            )
-            .await?;
-        let intent = recorded.as_ref().map(|(before, _)| Intent {
-            before: before.clone(),
-        });
-        if self.target.engine() == Engine::MySql {
-            let own = decide::derived_gtid(gtid, &self.config.source.idc);
-            let executed = self.gtid_executed(&own).await?;
-            return Ok(decide::on_mysql(intent.as_ref(), executed));
-        }
-        let number = recorded
-            .as_ref()
-            .and_then(|(_, statement)| recorded_number(statement));
-        let (of_server, _) = self.binlog_numbers().await?;
-        let logged = number.is_some_and(|number| of_server >= number);
-        Ok(decide::on_mariadb(intent.as_ref(), logged, now))
-    }
-
-    async fn gtid_executed(&mut self, gtid: &str) -> Result<bool, WriterError> {
-        let sql = format!(
-            "SELECT GTID_SUBSET({}, @@GLOBAL.gtid_executed)",
-            quote(gtid)
-        );
-        let answer: Option<u8> = self.target.first("reading gtid_executed", &sql).await?;
-        Ok(answer == Some(1))
-    }
-
-    async fn binlog_numbers(&mut self) -> Result<(u64, u64), WriterError> {
-        let state: Option<String> = self
-            .target
-            .first(
-                "reading gtid_binlog_state",
-                "SELECT @@GLOBAL.gtid_binlog_state",
-            )
-            .await?;
-        let domain = mysql::origin::origin_domain(&self.config.source.idc);
-        Ok(decide::last_numbers(
-            &state.unwrap_or_default(),
-            domain,
-            DDL_SERVER_ID,
-        ))
-    }
-
     async fn run_ddl(
         &mut self,
         guard: &mut Target,
@@ -335,135 +279,6 @@ impl Applier {
         self.target.usual_state().await
     }
 
-    async fn has_database(&mut self, name: &str) -> Result<bool, WriterError> {
-        let sql = format!(
-            "SELECT 1 FROM information_schema.schemata WHERE schema_name={}",
-            quote(name)
-        );
-        let found: Option<u8> = self.target.first("looking for a database", &sql).await?;
-        Ok(found.is_some())
-    }
-
-    fn ddl_settings(&self, transaction: &Transaction, ddl: &Ddl) -> Result<String, WriterError> {
-        let from = match source_flavor(transaction) {
-            Flavor::MySql => Engine::MySql,
-            Flavor::MariaDb => Engine::MariaDb,
-        };
-        let to = self.target.engine();
-        let mode = session::sql_mode(ddl.session.sql_mode, from, to).map_err(|bit| {
-            refused(
-                transaction,
-                ddl,
-                &format!(
-                    "it ran with bit {bit} of sql_mode, which the target's engine does not have. {}",
-                    fix(&transaction.gtid)
-                ),
-            )
-        })?;
-        Ok(session::settings(&ddl.session, &mode, to))
-    }
-
-    /// Sets the statement's character set and collations, by the names that the target has for
-    /// them.
-    async fn charset_settings(
-        &mut self,
-        transaction: &Transaction,
-        ddl: &Ddl,
-    ) -> Result<String, WriterError> {
-        let session = &ddl.session;
-        let unknown = |what: &str, id: u16| {
-            refused(
-                transaction,
-                ddl,
-                &format!(
-                    "the target does not know its {what}, number {id}. {}",
-                    fix(&transaction.gtid)
-                ),
-            )
-        };
-        let client = match session.charset_client {
-            0 => "utf8mb4",
-            id => charset::of_collation(id).ok_or_else(|| unknown("character set", id))?,
-        };
-        let mut sql = format!("SET SESSION character_set_client={client}");
-        for (variable, id) in [
-            ("collation_connection", session.collation_connection),
-            ("collation_server", session.collation_server),
-        ] {
-            if id == 0 {
-                continue;
-            }
-            match self.collation_name(id).await? {
-                Some(name) => {
-                    sql.push_str(&format!(", {variable}={name}"));
-                }
-                // It matters only where a database is made without saying its character set.
-                None if variable == "collation_server" && ddl.verb != "CREATE DATABASE" => {}
-                None if variable == "collation_connection" => {
-                    let charset =
-                        charset::of_collation(id).ok_or_else(|| unknown("collation", id))?;
-                    sql.push_str(&format!(", character_set_connection={charset}"));
-                }
-                None => return Err(unknown("server collation", id)),
-            }
-        }
-        Ok(sql)
-    }
-
-    async fn collation_name(&mut self, id: u16) -> Result<Option<String>, WriterError> {
-        let doing = "looking for a collation";
-        let plain =
-            format!("SELECT collation_name FROM information_schema.collations WHERE id={id}");
-        let found: Option<String> = self.target.first(doing, &plain).await?;
-        if found.is_some() || self.target.engine() == Engine::MySql || id < 2048 {
-            return Ok(found);
-        }
-        // MariaDB 10.10 and later; earlier ones have no collation of such a number.
-        let full = format!(
-            "SELECT full_collation_name FROM information_schema.collation_character_set_applicability \
-             WHERE id={id}"
-        );
-        self.target.first(doing, &full).await
-    }
-
-    /// Records that a statement is about to run. Outside the binlog, so that it stays with this
-    /// server.
-    async fn record_intent(
-        &mut self,
-        transaction: &Transaction,
-        ddl: &Ddl,
-        before: &str,
-        number: Option<u64>,
-    ) -> Result<(), WriterError> {
-        let head = number
-            .map(|number| format!("/* number {number} */ "))
-            .unwrap_or_default();
-        let statement = format!("{head}{}", ddl.statement_lossy());
-        let sql = format!(
-            "SET SESSION sql_log_bin=0; \
-             REPLACE INTO multiactive.ddl (gtid, statement, `before`, at) \
-             VALUES ({}, {}, {}, UTC_TIMESTAMP(6)); SET SESSION sql_log_bin=1",
-            quote(&transaction.gtid),
-            quote(&statement),
-            quote(before)
-        );
-        self.target
-            .execute("writing to multiactive.ddl", sql.as_bytes())
-            .await
-    }
-
-    /// An intent that is not forgotten does no harm: the checkpoint is past it.
-    async fn forget_intent(&mut self, gtid: &str) -> Result<(), WriterError> {
-        let sql = format!(
-            "SET SESSION sql_log_bin=0; DELETE FROM multiactive.ddl WHERE gtid={}; \
-             SET SESSION sql_log_bin=1",
-            quote(gtid)
-        );
-        self.target
-            .execute("writing to multiactive.ddl", sql.as_bytes())
-            .await
-    }
-
     /// Moves the checkpoint past a statement that is left out.
     async fn settle_ddl(
         &mut self,
@@ -531,13 +346,6 @@ impl Applier {
     }
 }
 
-fn source_flavor(transaction: &Transaction) -> Flavor {
-    transaction
-        .position
-        .as_ref()
-        .map_or(Flavor::MySql, change::Position::flavor)
-}
-
 fn refused(transaction: &Transaction, ddl: &Ddl, reason: &str) -> WriterError {
     WriterError::DdlRefused {
         statement: shorten(ddl),
@@ -561,13 +369,4 @@ fn shorten(ddl: &Ddl) -> String {
         Some((at, _)) => format!("{}...", &text[..at]),
         None => text.into_owned(),
     }
-}
-
-fn recorded_number(statement: &str) -> Option<u64> {
-    statement
-        .strip_prefix("/* number ")?
-        .split(' ')
-        .next()?
-        .parse()
-        .ok()
 }

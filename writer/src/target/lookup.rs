@@ -6,7 +6,8 @@ use std::sync::Arc;
 use change::TableSchema;
 
 use super::session::Target;
-use super::table::{ForeignKeys, Mapping, TargetColumn, TargetTable, Unfit, UniqueIndex, map};
+use super::table::{ForeignKeys, Mapping, TargetColumn, TargetTable, UniqueIndex, map};
+use super::unfit::Unfit;
 use crate::error::WriterError;
 use crate::sql::literal;
 

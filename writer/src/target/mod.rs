@@ -3,3 +3,4 @@
 pub(crate) mod lookup;
 pub(crate) mod session;
 pub(crate) mod table;
+pub(crate) mod unfit;

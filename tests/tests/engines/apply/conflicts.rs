@@ -240,7 +240,7 @@ fn what_was_born_at_the_target_breaks_the_link() -> Result<()> {
         ensure!(error.contains("round in circles"), "{error}");
         drop(writer);
         rig.source.edit(1, |transaction| {
-            transaction.origin.clone_from(&rig.target.idc)
+            transaction.origin.clone_from(&rig.target.idc);
         });
         let writer = rig.start()?;
         let error = rig.wait_halted(&writer).await?;

@@ -41,7 +41,9 @@ impl Link {
         certificates(&directory.join("tls"))?;
         // Both servers have the account under the same name.
         credentials(&directory.join("credentials"), target)?;
-        let settings = link(&name, &source.idc, (&source.host, source.port), target);
+        let mut settings = link(&name, &source.idc, (&source.host, source.port), target);
+        // Small chunks, so that the copy is under way while its writer dies.
+        settings["snapshot"]["chunkBytes"] = 1_024.into();
         std::fs::write(directory.join("link.json"), settings.to_string())?;
         let (serve, listen) = (free_port()?, free_port()?);
         let address = format!("127.0.0.1:{serve}");

@@ -6,7 +6,7 @@ mod conflicts;
 mod crashes;
 mod epochs;
 mod links;
-mod rig;
+pub mod rig;
 mod script;
 mod statements;
 mod values;

@@ -124,6 +124,10 @@ impl Drop for Writer {
 }
 
 /// Runs a test with each engine as the target, one after the other.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "tests read best as closures in the call"
+)]
 pub fn on_each(test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
     let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
     writer_program()?;
@@ -148,6 +152,10 @@ pub fn on_each(test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
 }
 
 /// Runs a test with the world alone.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "tests read best as closures in the call"
+)]
 pub fn in_world(test: impl AsyncFn(&World) -> Result<()>) -> Result<()> {
     let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
     writer_program()?;

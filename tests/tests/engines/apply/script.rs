@@ -1,6 +1,11 @@
 //! A syncer that plays a script: it serves what follows the writer's checkpoint, as the real one
 //! does, and takes part in nothing else.
 
+#![allow(
+    clippy::expect_used,
+    reason = "what the script itself makes is sound; otherwise the test fails"
+)]
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;

@@ -3,7 +3,7 @@
 use super::*;
 use model::{Epoch, Generation, ServerBoot};
 use mysql::control::{
-    GuardHandle, GuardOrder, OpenOrder, OpenOutcome, OpenRefusal, PromotionOrder,
+    ControlError, GuardHandle, GuardOrder, OpenOrder, OpenOutcome, OpenRefusal, PromotionOrder,
 };
 
 struct Ready {
@@ -77,6 +77,11 @@ fn opens_when_everything_holds_and_only_then() -> Result<()> {
         )
         .await?;
         ensure!(matches!(wrong, OpenRefusal::Boot { .. }), "{wrong:?}");
+        let superseded = server.control().await?.adopt(Generation(3)).await;
+        ensure!(
+            matches!(superseded, Err(ControlError::Superseded { found: 4, .. })),
+            "{superseded:?}"
+        );
         let generation = Generation(3);
         let wrong = refusal(
             server,

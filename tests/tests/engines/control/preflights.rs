@@ -127,8 +127,34 @@ fn what_cannot_be_copied_is_named_with_its_fix() -> Result<()> {
             )?;
         }
         let mut elsewhere = subject(server)?;
-        elsewhere.databases = vec!["nowhere".into(), "mysql".into()];
+        elsewhere.databases = vec!["nowhere".into()];
         let report = member(&server.options, &elsewhere).await;
+        found(
+            &report,
+            "Privilege",
+            Blocking,
+            &["`nowhere`.*", "GRANT SELECT, INSERT"],
+        )?;
+        let mut root = server.root().await?;
+        for database in ["nowhere", "mysql"] {
+            let grant = documented(server.engine)?
+                .split(';')
+                .find(|statement| statement.contains("`orders`"))
+                .map(|statement| statement.replace("orders", database))
+                .map(|statement| statement.replace("'documented'", "'multiactive'"))
+                .context("no grant on a database")?;
+            root.query_drop(format!("SET sql_log_bin = 0; {grant}"))
+                .await?;
+        }
+        elsewhere.databases.push("mysql".into());
+        let report = member(&server.options, &elsewhere).await;
+        let names = "`nowhere`.* FROM 'multiactive'@'%'";
+        root.query_drop(format!("REVOKE ALL ON {names}")).await?;
+        root.query_drop(
+            "REVOKE ALL ON `mysql`.* FROM 'multiactive'@'%'; \
+             GRANT SELECT ON `mysql`.* TO 'multiactive'@'%'",
+        )
+        .await?;
         found(
             &report,
             "DatabaseMissing",

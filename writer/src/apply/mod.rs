@@ -1,5 +1,7 @@
 //! Applying: rows, checkpoint and epoch check in one transaction of the target.
 
+mod parts;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,8 +18,10 @@ use crate::failpoint::{self, Point};
 use crate::lag;
 use crate::sql::plan::{Expect, Plan, Request, Subject};
 use crate::status::{Done, Status};
+use crate::stranded::Stranded;
 use crate::target::lookup::Mappings;
 use crate::target::session::{Cause, Failure, Target};
+use parts::OpenTransaction;
 
 /// A collision with another transaction is tried again so often before everything starts anew.
 const COLLISIONS: u32 = 6;
@@ -44,13 +48,6 @@ pub(crate) struct Applier {
     pub careful: bool,
     /// The open transaction of a source transaction that comes in parts.
     open: Option<OpenTransaction>,
-}
-
-struct OpenTransaction {
-    gtid: String,
-    next_part: u32,
-    changes: u64,
-    plan: Plan,
 }
 
 /// How an attempt failed.
@@ -168,7 +165,7 @@ impl Applier {
                 judged = true;
                 match self.judge(batch, &epochs) {
                     // What came before it is still to be applied, so one by one.
-                    Err(error @ WriterError::Stranded { .. }) if batch.len() > 1 => {
+                    Err(error @ WriterError::Stranded(_)) if batch.len() > 1 => {
                         return Err(Attempt::Suspect(error));
                     }
                     judged => judged?,
@@ -275,14 +272,18 @@ impl Applier {
 
     /// The loop adds what else it has received of the ended epoch.
     pub(crate) fn stranded(&self, transaction: &Transaction, newest: u64) -> WriterError {
-        WriterError::Stranded {
-            transactions: 1,
-            changes: transaction.change_count(),
+        let mut stranded = Stranded {
+            transactions: 0,
+            changes: 0,
             gtid: transaction.gtid.clone(),
+            through: None,
+            link: self.config.link.to_string(),
             source_idc: self.config.source.idc.to_string(),
             epoch: transaction.epoch,
             newest,
-        }
+        };
+        stranded.add(transaction);
+        Box::new(stranded).into()
     }
 
     /// Runs a request; the answers are those of the epoch reads, 0 where there is no row.
@@ -346,101 +347,6 @@ impl Applier {
         failpoint::pass(Point::BeforeCommit);
         self.target.execute("committing", b"COMMIT").await?;
         failpoint::pass(Point::AfterCommit);
-        Ok(())
-    }
-
-    /// Whether a source transaction is open of which parts are still to come.
-    pub(crate) fn is_open(&self) -> bool {
-        self.open.is_some()
-    }
-
-    /// Applies a part of a source transaction that does not fit into memory. All parts share one
-    /// target transaction, committed with the last.
-    pub(crate) async fn part(&mut self, part: &Transaction) -> Result<(), WriterError> {
-        let mut open = match self.open.take() {
-            None if part.part == 0 => OpenTransaction {
-                gtid: part.gtid.clone(),
-                next_part: 0,
-                changes: 0,
-                plan: Plan::new(self.careful),
-            },
-            Some(open) if open.gtid == part.gtid && open.next_part == part.part => open,
-            _ => {
-                return Err(WriterError::Unexpected {
-                    what: format!("part {} of {} out of turn", part.part, part.gtid),
-                    fix: "run the same release of syncer and writer".to_owned(),
-                });
-            }
-        };
-        match self.attempt_part(&mut open, part).await {
-            Ok(()) => {
-                if !part.is_last() {
-                    open.next_part += 1;
-                    self.open = Some(open);
-                }
-                Ok(())
-            }
-            Err(Attempt::Known(error) | Attempt::Suspect(error)) => {
-                let _gone_otherwise = self.target.roll_back().await;
-                Err(error)
-            }
-        }
-    }
-
-    async fn attempt_part(
-        &mut self,
-        open: &mut OpenTransaction,
-        part: &Transaction,
-    ) -> Result<(), Attempt> {
-        let careful = self.careful;
-        let judge_now = part.part == 0;
-        if judge_now {
-            bookkeeping::check_origin(part, &self.config)?;
-            open.plan
-                .housekeeping(Expect::Success, b"START TRANSACTION");
-            let lock = checkpoint::lock(&self.config.link, &self.stored.record);
-            open.plan.checkpoint(Expect::Answer(1), &lock);
-            open.plan.epoch(LOCK_EPOCH);
-            open.plan.epoch(READ_EPOCH);
-        }
-        self.plan_changes(&mut open.plan, rows_of(part)).await?;
-        open.changes += part.change_count();
-        let next = part.position.as_ref().map(|position| {
-            let mut next = self.after(std::slice::from_ref(part), position);
-            // The parts before this one count too.
-            let earlier = open.changes - part.change_count();
-            next.record.ledger.applied += earlier;
-            next.record.ledger.read += earlier;
-            next
-        });
-        if let Some(next) = &next {
-            let update = self.update_statement(next, false)?;
-            open.plan.checkpoint(Expect::Rows(1), &update);
-            open.plan.usual_state();
-        }
-        let mut epochs = Vec::new();
-        for request in open.plan.drain() {
-            epochs.extend(self.run(&request, &part.gtid, careful).await?);
-            if judge_now && epochs.len() == 2 {
-                self.judge(std::slice::from_ref(part), &epochs)?;
-            }
-        }
-        failpoint::pass(Point::AfterPart);
-        if let Some(next) = next {
-            self.commit().await?;
-            self.stored = next;
-            self.settled = self.stored.clone();
-            let done = Done {
-                transactions: 1,
-                changes: open.changes,
-                settled: open.changes + part.filtered,
-                lag_millis: part
-                    .position
-                    .as_ref()
-                    .map(|position| lag::of_batch(std::slice::from_ref(part), position.flavor())),
-            };
-            self.status.committed(&self.stored, done);
-        }
         Ok(())
     }
 

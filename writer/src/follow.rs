@@ -1,0 +1,323 @@
+//! Following the stream of one session: which frames are taken together, what is written when.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use change::{Body, Frame, Progress, Transaction};
+use tokio_util::sync::CancellationToken;
+
+use crate::apply::Applier;
+use crate::batch::{Batch, is_whole_rows};
+use crate::checkpoint::Checkpoint;
+use crate::error::WriterError;
+use crate::lag;
+use crate::status::Done;
+use crate::stream::Stream;
+
+/// While nothing comes, the session shows so often that it lives, well within the time after which
+/// the server drops it.
+const BEAT: Duration = Duration::from_secs(15);
+/// Progress that leaves out changes of others is written this long after it came, if no change
+/// takes it along first.
+const STORE_AFTER: Duration = Duration::from_millis(250);
+/// Progress that leaves out nothing is mostly the echo of a checkpoint, ours or the opposite
+/// link's. Were it written at once, the two links would answer each other for ever.
+const STORE_ECHO_AFTER: Duration = Duration::from_secs(3600);
+/// So long a stranded link counts what else it receives of the ended epoch.
+const COUNT_STRANDED: Duration = Duration::from_millis(500);
+
+/// Follows the stream of one session.
+pub(crate) struct Follower<'a> {
+    applier: Applier,
+    stream: Stream,
+    queue: VecDeque<Frame>,
+    shutdown: CancellationToken,
+    /// The last batch was full: the link is behind, and waiting a little for more pays.
+    full: bool,
+    /// Since when the checkpoint is behind what is settled, and whether changes were left out.
+    unstored: Option<(Instant, bool)>,
+    last_use: Instant,
+    progressed: &'a mut bool,
+}
+
+impl<'a> Follower<'a> {
+    /// `progressed` becomes true as soon as anything was settled.
+    pub(crate) fn new(
+        applier: Applier,
+        stream: Stream,
+        shutdown: CancellationToken,
+        progressed: &'a mut bool,
+    ) -> Self {
+        Self {
+            applier,
+            stream,
+            queue: VecDeque::new(),
+            shutdown,
+            full: false,
+            unstored: None,
+            last_use: Instant::now(),
+            progressed,
+        }
+    }
+
+    /// Follows until an error, or until the process shall end.
+    pub(crate) async fn follow(&mut self) -> Result<(), WriterError> {
+        match self.follow_frames().await {
+            Ok(()) => self.finish().await,
+            Err(error) => Err(self.count_stranded(error).await),
+        }
+    }
+
+    /// Ends the session with the target.
+    pub(crate) async fn close(self) {
+        self.applier.target.close().await;
+    }
+
+    async fn follow_frames(&mut self) -> Result<(), WriterError> {
+        while let Some(frame) = self.next().await? {
+            self.handle(frame).await?;
+            self.last_use = Instant::now();
+        }
+        Ok(())
+    }
+
+    /// The next frame; `None` if the process shall end.
+    async fn next(&mut self) -> Result<Option<Frame>, WriterError> {
+        loop {
+            if self.shutdown.is_cancelled() {
+                return Ok(None);
+            }
+            if let Some(frame) = self.queue.pop_front() {
+                return Ok(Some(frame));
+            }
+            let wake = self.wake();
+            tokio::select! {
+                frames = self.stream.next() => self.queue.extend(frames?),
+                () = self.shutdown.cancelled() => {}
+                () = tokio::time::sleep_until(wake.into()) => self.chores().await?,
+            }
+        }
+    }
+
+    fn store_at(&self) -> Option<Instant> {
+        let (since, left_out) = self.unstored?;
+        Some(
+            since
+                + if left_out {
+                    STORE_AFTER
+                } else {
+                    STORE_ECHO_AFTER
+                },
+        )
+    }
+
+    fn wake(&self) -> Instant {
+        let beat = self.last_use + BEAT;
+        // While a transaction is open the checkpoint is written with its end.
+        match self.store_at() {
+            Some(store) if !self.applier.is_open() => store.min(beat),
+            _ => beat,
+        }
+    }
+
+    async fn chores(&mut self) -> Result<(), WriterError> {
+        let now = Instant::now();
+        if !self.applier.is_open() && self.store_at().is_some_and(|at| at <= now) {
+            self.applier.store(false).await?;
+            self.unstored = None;
+            self.last_use = now;
+        }
+        if self.last_use + BEAT <= now {
+            self.applier
+                .target
+                .execute("showing that the session lives", b"DO 1")
+                .await?;
+            let Applier {
+                mappings, target, ..
+            } = &mut self.applier;
+            mappings.check_triggers(target).await?;
+            self.last_use = now;
+        }
+        Ok(())
+    }
+
+    async fn handle(&mut self, frame: Frame) -> Result<(), WriterError> {
+        if self.applier.is_open() && !matches!(frame, Frame::Transaction(_) | Frame::Halt(_)) {
+            return Err(WriterError::Unexpected {
+                what: "something else between the parts of a transaction".to_owned(),
+                fix: "run the same release of syncer and writer".to_owned(),
+            });
+        }
+        match frame {
+            Frame::Transaction(transaction) => self.transaction(transaction).await,
+            Frame::Progress(progress) => {
+                self.progress(&progress);
+                Ok(())
+            }
+            Frame::SnapshotBegin(begin) => {
+                self.applier.snapshot_begin(&begin).await?;
+                self.done();
+                Ok(())
+            }
+            Frame::SnapshotChunk(chunk) => {
+                self.applier.snapshot_chunk(&chunk).await?;
+                self.done();
+                Ok(())
+            }
+            Frame::SnapshotEnd => {
+                self.applier.snapshot_end().await?;
+                self.done();
+                Ok(())
+            }
+            Frame::Halt(halt) => Err(WriterError::SyncerHalted {
+                reason: halt.reason,
+                message: halt.message,
+            }),
+        }
+    }
+
+    /// Something was committed: whatever failed before is past.
+    fn done(&mut self) {
+        self.unstored = None;
+        self.applier.careful = false;
+        *self.progressed = true;
+    }
+
+    async fn transaction(&mut self, transaction: Transaction) -> Result<(), WriterError> {
+        if self.applier.settled.position.is_none() {
+            return Err(WriterError::Unexpected {
+                what: format!(
+                    "transaction {} before the beginning of the snapshot",
+                    transaction.gtid
+                ),
+                fix: "run the same release of syncer and writer".to_owned(),
+            });
+        }
+        if is_whole_rows(&transaction) && !self.applier.is_open() {
+            let batch = self.fill(transaction).await?;
+            self.applier
+                .transactions(&batch.transactions)
+                .await
+                .map_err(|error| with_rest(error, &batch.transactions))?;
+            self.done();
+            return Ok(());
+        }
+        match &transaction.body {
+            Body::Ddl(ddl) => {
+                self.applier.ddl(&transaction, ddl).await?;
+                self.done();
+            }
+            Body::Rows(_) => {
+                self.applier.part(&transaction).await?;
+                if transaction.is_last() {
+                    self.done();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes along what is here already. Latency comes first: only while the link is behind, which
+    /// shows in full batches, does it wait for more.
+    async fn fill(&mut self, first: Transaction) -> Result<Batch, WriterError> {
+        let settings = &self.applier.config.apply;
+        let max_rows = u64::from(settings.max_rows);
+        let linger = Duration::from_millis(settings.linger_millis);
+        let until = Instant::now() + if self.full { linger } else { Duration::ZERO };
+        let mut batch = Batch::of(first);
+        loop {
+            if batch.fill(&mut self.queue, max_rows) {
+                self.full = true;
+                return Ok(batch);
+            }
+            // The queue is empty here.
+            if let Some(frames) = self.stream.try_next() {
+                self.queue.extend(frames?);
+                continue;
+            }
+            let now = Instant::now();
+            if now >= until {
+                self.full = false;
+                return Ok(batch);
+            }
+            tokio::select! {
+                frames = self.stream.next() => self.queue.extend(frames?),
+                () = tokio::time::sleep_until(until.into()) => {}
+            }
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        let settled = &mut self.applier.settled;
+        settled.position = Some(progress.position.clone());
+        settled.record.engine = Some(progress.position.flavor().into());
+        settled.record.epoch = progress.epoch;
+        settled.record.ledger.filtered += progress.filtered;
+        settled.record.ledger.read += progress.filtered;
+        let (since, left_out) = self.unstored.unwrap_or((Instant::now(), false));
+        let begins = progress.filtered > 0 && !left_out;
+        let since = if begins { Instant::now() } else { since };
+        self.unstored = Some((since, left_out || progress.filtered > 0));
+        let done = Done {
+            settled: progress.filtered,
+            lag_millis: Some(lag::since_millis(progress.source_micros)),
+            ..Done::default()
+        };
+        self.applier.status.settled(&self.applier.settled, done);
+        *self.progressed = true;
+    }
+
+    /// The process ends: what is settled is written, an open transaction is rolled back.
+    async fn finish(&mut self) -> Result<(), WriterError> {
+        if self.applier.is_open() {
+            self.applier.target.roll_back().await?;
+        } else if matches!(self.unstored, Some((_, true))) {
+            self.applier.store(false).await?;
+        }
+        let Checkpoint { position, .. } = &self.applier.stored;
+        let position = position
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        tracing::info!(%position, "the link's session ends");
+        Ok(())
+    }
+
+    /// Adds to a [`WriterError::Stranded`] what else of the ended epoch has been received.
+    async fn count_stranded(&mut self, mut error: WriterError) -> WriterError {
+        let WriterError::Stranded(stranded) = &mut error else {
+            return error;
+        };
+        let until = Instant::now() + COUNT_STRANDED;
+        loop {
+            for frame in self.queue.drain(..) {
+                if let Frame::Transaction(transaction) = frame {
+                    stranded.add(&transaction);
+                }
+            }
+            tokio::select! {
+                frames = self.stream.next() => match frames {
+                    Ok(frames) => self.queue.extend(frames),
+                    Err(_) => return error,
+                },
+                () = tokio::time::sleep_until(until.into()) => return error,
+            }
+        }
+    }
+}
+
+/// Adds to a [`WriterError::Stranded`] the rest of its batch.
+fn with_rest(mut error: WriterError, batch: &[Transaction]) -> WriterError {
+    if let WriterError::Stranded(stranded) = &mut error {
+        let first = batch
+            .iter()
+            .position(|transaction| transaction.gtid == stranded.gtid);
+        for transaction in batch
+            .iter()
+            .skip(first.map_or(batch.len(), |first| first + 1))
+        {
+            stranded.add(transaction);
+        }
+    }
+    error
+}

@@ -1,0 +1,109 @@
+//! Why rows cannot be applied to a table.
+
+/// Why rows cannot be applied to a table. Each names the fix.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// The table is not there.
+    #[error(
+        "table {table} is not at the target; create it there as it is at the source, or exclude it \
+         from the link"
+    )]
+    Missing {
+        /// `database.table`.
+        table: String,
+    },
+    /// Not an ordinary table.
+    #[error(
+        "{table} at the target is a {kind}, and only ordinary tables are copied; exclude it from \
+         the link"
+    )]
+    Kind {
+        /// `database.table`.
+        table: String,
+        /// As the catalogue names it.
+        kind: String,
+    },
+    /// The table's rows would not share a transaction with the checkpoint.
+    #[error(
+        "table {table} at the target uses the engine {engine}, which cannot roll back together \
+         with the link's checkpoint; run ALTER TABLE {table} ENGINE=InnoDB there"
+    )]
+    Engine {
+        /// `database.table`.
+        table: String,
+        /// Its engine.
+        engine: String,
+    },
+    /// Triggers would act a second time on what they did at the source already.
+    #[error(
+        "table {table} at the target has the trigger {trigger}, whose effects arrive from the \
+         source as rows of their own and would happen twice; run DROP TRIGGER {trigger} at the \
+         target, or exclude the table from the link"
+    )]
+    Trigger {
+        /// `database.table`.
+        table: String,
+        /// One of its triggers.
+        trigger: String,
+    },
+    /// No row can be found again.
+    #[error(
+        "table {table} has no primary key and no unique key without NULL at the target; add one on \
+         both sides, or exclude the table from the link"
+    )]
+    NoKey {
+        /// `database.table`.
+        table: String,
+    },
+    /// A value has no place.
+    #[error(
+        "column {column} of table {table} is not at the target, so its values would be lost; add \
+         it there as it is at the source"
+    )]
+    ColumnMissing {
+        /// `database.table`.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// A new row would lack a value.
+    #[error(
+        "column {column} of table {table} is only at the target, has no default and does not allow \
+         NULL; give it a default, or drop it"
+    )]
+    ColumnExtra {
+        /// `database.table`.
+        table: String,
+        /// The column.
+        column: String,
+    },
+    /// The values of a type that is not understood could change on their way.
+    #[error(
+        "column {column} of table {table} has the type {data_type} at the target and {kind} at the \
+         source, between which values are not known to stay the same; give both the same type, or \
+         exclude the table from the link"
+    )]
+    Type {
+        /// `database.table`.
+        table: String,
+        /// The column.
+        column: String,
+        /// The target's type.
+        data_type: String,
+        /// The source's type.
+        kind: String,
+    },
+    /// A character set that is not known.
+    #[error(
+        "column {column} of table {table} has the collation number {collation} at the source, which \
+         this release does not know; change the column's collation"
+    )]
+    Collation {
+        /// `database.table`.
+        table: String,
+        /// The column.
+        column: String,
+        /// Its collation's number.
+        collation: u16,
+    },
+}
