@@ -57,11 +57,12 @@ fn mistakes(world: &World, product: &Product<'_>, sh: &Database, bj: &Database) 
     product.apply(&product::secret("bj", &bj.user, "not-the-password"))?;
     says(product, &["bj", &bj.host, "refuses the account", &bj.user])?;
     nothing_started(product)?;
-    product.apply(&product::secrets(world))?;
 
-    // Everything right but the databases: a table without key, and statement binlog.
+    // Everything right but the databases: a table without key, and statement binlog. They are made
+    // wrong before the Secret is mended, or the Unit would rightly start in between.
     sh.root("CREATE TABLE orders.keyless (a INT)")?;
     bj.root("SET GLOBAL binlog_format = 'STATEMENT'")?;
+    product.apply(&product::secrets(world))?;
     says(product, &["orders.keyless", "ALTER TABLE"])?;
     says(product, &["STATEMENT", "SET GLOBAL binlog_format"])?;
     nothing_started(product)?;
@@ -72,14 +73,15 @@ fn mistakes(world: &World, product: &Product<'_>, sh: &Database, bj: &Database) 
         text.contains("orders.keyless") && text.contains("STATEMENT"),
         "preflight: {text}"
     );
-    sh.root("DROP TABLE orders.keyless")?;
-    bj.root("SET GLOBAL binlog_format = 'ROW'")?;
 
     // A server that is not there.
     let elsewhere = product::unit(world).replacen("port: 3306", "port: 3999", 1);
     product.apply(&elsewhere)?;
     says(product, &[&format!("{}:3999", sh.host), "cannot reach"])?;
     nothing_started(product)?;
+
+    sh.root("DROP TABLE orders.keyless")?;
+    bj.root("SET GLOBAL binlog_format = 'ROW'")?;
     product.apply(&product::unit(world)).map(drop)
 }
 
