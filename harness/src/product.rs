@@ -133,7 +133,20 @@ impl<'a> Product<'a> {
     /// What is worth reading after a failure: objects, events, and the logs of our pods.
     pub fn describe(&self) -> String {
         let mut text = Vec::new();
-        let queries: [&[&str]; 3] = [
+        let logs = |namespace: &'static str| -> [&str; 5] {
+            [
+                "logs",
+                namespace,
+                "--selector=app.kubernetes.io/name=multiactive",
+                "--prefix",
+                "--tail=100",
+            ]
+        };
+        let (system, unit) = (
+            logs("--namespace=multiactive-system"),
+            logs("--namespace=shop"),
+        );
+        let queries: [&[&str]; 5] = [
             &["get", "pods", "--all-namespaces", "--output=wide"],
             &["get", "multiactive", "--all-namespaces", "--output=yaml"],
             &[
@@ -142,6 +155,8 @@ impl<'a> Product<'a> {
                 "--all-namespaces",
                 "--sort-by=.lastTimestamp",
             ],
+            &system,
+            &unit,
         ];
         for query in queries {
             let answer = self
