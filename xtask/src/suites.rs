@@ -69,7 +69,16 @@ fn unit() -> Result<()> {
         shell::run_visible(&mut cargo(&["fmt", "--all", "--check"]))
     })?;
     tools::install()?;
-    let clippy = ["clippy", "--quiet", "--workspace", "--all-targets"];
+    let clippy = [
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--keep-going",
+        "--",
+        "-D",
+        "warnings",
+    ];
     report::step("clippy", || shell::run_visible(&mut cargo(&clippy)))?;
     codegen(true)?;
     report::step("helm lint", helm_lint)?;

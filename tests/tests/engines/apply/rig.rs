@@ -209,8 +209,7 @@ impl<'a> Rig<'a> {
         let stop = CancellationToken::new();
         let syncer = source
             .clone()
-            .serve(&directory.join("tls"), stop.clone())
-            .await?
+            .serve(&directory.join("tls"), stop.clone())?
             .to_string();
         let rig = Self {
             target,

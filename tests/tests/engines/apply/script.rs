@@ -172,8 +172,8 @@ impl Source {
         frames
     }
 
-    /// Serves until the token is cancelled.
-    pub async fn serve(self, tls: &Path, stop: CancellationToken) -> Result<SocketAddr> {
+    /// Serves until the token is cancelled; must be called within a runtime.
+    pub fn serve(self, tls: &Path, stop: CancellationToken) -> Result<SocketAddr> {
         let read = |name: &str| std::fs::read(tls.join(name));
         let config = ServerTlsConfig::new()
             .identity(Identity::from_pem(read("tls.crt")?, read("tls.key")?))

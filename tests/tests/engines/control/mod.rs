@@ -125,6 +125,10 @@ impl Server<'_> {
 }
 
 /// Runs a test on each engine, one after the other. What fails names the engine.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "tests read best as closures in the call"
+)]
 fn on_each(test: impl AsyncFn(&Server<'_>, ServerIdentity) -> Result<()>) -> Result<()> {
     let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_multi_thread()

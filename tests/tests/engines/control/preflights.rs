@@ -100,32 +100,46 @@ fn what_cannot_be_copied_is_named_with_its_fix() -> Result<()> {
             &["orders.nightly", "DISABLE"],
         )?;
         if server.engine == Engine::MariaDb {
-            found(
-                &report,
-                "CascadingForeignKey",
-                Warning,
-                &["orders.child", "`chain`"],
-            )?;
-            let report = with(
-                server,
-                "CREATE SEQUENCE orders.numbers; CREATE TABLE orders.odd (a INT PRIMARY KEY, \
-                 b TEXT COMPRESSED)",
-                "DROP SEQUENCE orders.numbers; DROP TABLE orders.odd",
-            )
-            .await?;
-            found(
-                &report,
-                "Sequence",
-                Blocking,
-                &["orders.numbers", "DROP SEQUENCE"],
-            )?;
-            found(
-                &report,
-                "ColumnType",
-                Blocking,
-                &["orders.odd", "COMPRESSED"],
-            )?;
+            mariadb_s_own(server, &report).await?;
         }
+        Ok(())
+    })
+}
+
+/// What only MariaDB has.
+async fn mariadb_s_own(server: &Server<'_>, report: &MemberReport) -> Result<()> {
+    use Severity::{Blocking, Warning};
+    found(
+        report,
+        "CascadingForeignKey",
+        Warning,
+        &["orders.child", "`chain`"],
+    )?;
+    let report = with(
+        server,
+        "CREATE SEQUENCE orders.numbers; CREATE TABLE orders.odd (a INT PRIMARY KEY, \
+         b TEXT COMPRESSED)",
+        "DROP SEQUENCE orders.numbers; DROP TABLE orders.odd",
+    )
+    .await?;
+    found(
+        &report,
+        "Sequence",
+        Blocking,
+        &["orders.numbers", "DROP SEQUENCE"],
+    )?;
+    found(
+        &report,
+        "ColumnType",
+        Blocking,
+        &["orders.odd", "COMPRESSED"],
+    )
+}
+
+#[test]
+fn databases_are_named_that_are_not_there_or_not_the_user_s() -> Result<()> {
+    on_each(async |server, _| {
+        use Severity::{Blocking, Warning};
         let mut elsewhere = subject(server)?;
         elsewhere.databases = vec!["nowhere".into()];
         let report = member(&server.options, &elsewhere).await;
@@ -447,9 +461,13 @@ async fn a_life(server: &Server<'_>, options: &SessionOptions) -> Result<()> {
     control.fence(&emergency).await?;
     ensure!(server.read_only().await?);
     drop(guard);
-    // What a writer says to its session.
+    marked_writes(server.engine, options).await
+}
+
+/// What a writer says to its session.
+async fn marked_writes(engine: Engine, options: &SessionOptions) -> Result<()> {
     let mut writer = options.connect().await?;
-    let marks: &[&str] = match server.engine {
+    let marks: &[&str] = match engine {
         Engine::MySql => &[
             "SET SESSION gtid_next = 'AUTOMATIC:ma_gz'",
             "SET SESSION sql_generate_invisible_primary_key = 0",
