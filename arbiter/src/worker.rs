@@ -20,7 +20,9 @@ use crate::execute::{self, Hands};
 use crate::metrics::Metrics;
 
 const PREFLIGHT_AGAIN: Duration = Duration::from_secs(600);
-const PREFLIGHT_AGAIN_WHEN_FAILED: Duration = Duration::from_secs(60);
+/// Before the first election, so that a mistake made or mended meanwhile is seen, and while something
+/// stands against the member: somebody is waiting in front of a terminal.
+const PREFLIGHT_SOON_AGAIN: Duration = Duration::from_secs(5);
 
 /// What the worker is told by the unit.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use mysql::control::{BootsFenced, ControlError, ControlSession, Observation};
 use mysql::preflight::{MemberReport, Subject};
 use tokio::time::Instant;
 
-use super::{PREFLIGHT_AGAIN, PREFLIGHT_AGAIN_WHEN_FAILED, Report, Worker};
+use super::{PREFLIGHT_AGAIN, PREFLIGHT_SOON_AGAIN, Report, Worker};
 
 impl Worker {
     /// A heartbeat and a look, within the Unit's time-out once a session is there.
@@ -135,7 +135,7 @@ impl Worker {
         if Instant::now() < self.preflight_at || !self.preflight.is_empty() {
             return;
         }
-        self.preflight_at = Instant::now() + PREFLIGHT_AGAIN_WHEN_FAILED;
+        self.preflight_at = Instant::now() + PREFLIGHT_SOON_AGAIN;
         let (Some(options), Some(settings)) = (self.access.clone(), &self.settings) else {
             return;
         };
@@ -162,10 +162,10 @@ impl Worker {
             self.look_at = Instant::now();
         }
         self.passed = passed && self.missing.is_none();
-        let pause = if self.passed {
+        let pause = if self.passed && self.context.epoch != Epoch::NONE {
             PREFLIGHT_AGAIN
         } else {
-            PREFLIGHT_AGAIN_WHEN_FAILED
+            PREFLIGHT_SOON_AGAIN
         };
         self.preflight_at = Instant::now() + pause;
         self.findings = report.findings;
