@@ -11,6 +11,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, CR
   SHOW VIEW, CREATE ROUTINE, ALTER ROUTINE, TRIGGER, EVENT ON `orders`.* TO 'multiactive'@'%';
 
 -- An application: no privilege that passes read_only by.
-CREATE DATABASE orders;
+-- The engines' own defaults differ.
+CREATE DATABASE orders CHARACTER SET utf8mb4;
 CREATE USER 'app'@'%' IDENTIFIED BY 'app-password';
 GRANT ALL ON orders.* TO 'app'@'%';

@@ -1,5 +1,7 @@
 //! What a server says of itself, and what must differ between servers of one Unit.
 
+use std::collections::BTreeMap;
+
 use model::{Finding, Severity};
 use mysql_async::prelude::Queryable;
 
@@ -23,10 +25,24 @@ pub struct MemberFacts {
     pub auto_increment_offset: u64,
     /// `@@lower_case_table_names`.
     pub lower_case_table_names: u64,
+    /// What a table of each of the Unit's databases gets if its statement does not say.
+    pub defaults: BTreeMap<String, TextDefaults>,
+}
+
+/// What a table gets if the statement that makes it does not say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextDefaults {
+    /// The character set.
+    pub charset: String,
+    /// The collation.
+    pub collation: String,
 }
 
 /// Reads them.
-pub(super) async fn read(session: &mut Session) -> Result<MemberFacts, mysql_async::Error> {
+pub(super) async fn read(
+    session: &mut Session,
+    subject: &Subject,
+) -> Result<MemberFacts, mysql_async::Error> {
     let uuid = match session.engine() {
         Engine::MySql => "@@GLOBAL.server_uuid",
         Engine::MariaDb => "''",
@@ -64,10 +80,29 @@ pub(super) async fn read(session: &mut Session) -> Result<MemberFacts, mysql_asy
         auto_increment_increment,
         auto_increment_offset,
         lower_case_table_names,
+        defaults: text_defaults(session, subject).await?,
     })
 }
 
-/// What must differ, differs.
+async fn text_defaults(
+    session: &mut Session,
+    subject: &Subject,
+) -> Result<BTreeMap<String, TextDefaults>, mysql_async::Error> {
+    let rows: Vec<(String, String, String)> = session
+        .conn
+        .query(
+            "SELECT schema_name, default_character_set_name, default_collation_name \
+             FROM information_schema.schemata",
+        )
+        .await?;
+    Ok(rows
+        .into_iter()
+        .filter(|(name, ..)| subject.databases.contains(name))
+        .map(|(name, charset, collation)| (name, TextDefaults { charset, collation }))
+        .collect())
+}
+
+/// What must differ, differs, and what must be the same is.
 pub(super) fn compare(members: &[(Subject, MemberFacts)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (index, (left, left_facts)) in members.iter().enumerate() {
@@ -85,18 +120,37 @@ fn compare_two(
     right_facts: &MemberFacts,
 ) -> Vec<Finding> {
     let object = format!("{left} and {right}");
-    let blocking = |check: &str, message: String, fix: &str| Finding {
+    let mut findings = compare_identities(&object, left_facts, right_facts);
+    findings.extend(compare_settings(&object, left_facts, right_facts));
+    for (database, one) in &left_facts.defaults {
+        if let Some(other) = right_facts.defaults.get(database) {
+            findings.extend(compare_defaults(&object, database, one, other));
+        }
+    }
+    findings
+}
+
+fn blocking(object: &str, check: &str, message: String, fix: &str) -> Finding {
+    Finding {
         severity: Severity::Blocking,
         check: check.to_owned(),
-        object: object.clone(),
+        object: object.to_owned(),
         message,
         fix: fix.to_owned(),
-    };
+    }
+}
+
+fn compare_identities(
+    object: &str,
+    left_facts: &MemberFacts,
+    right_facts: &MemberFacts,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(identity) = &left_facts.identity
         && left_facts.identity == right_facts.identity
     {
         findings.push(blocking(
+            object,
             "SameServer",
             format!("both have the identity {identity}: they are one server, or one was copied"),
             "name two servers in spec.members; on a server whose data directory was copied from \
@@ -106,6 +160,7 @@ fn compare_two(
     }
     if !left_facts.server_uuid.is_empty() && left_facts.server_uuid == right_facts.server_uuid {
         findings.push(blocking(
+            object,
             "SameServerUuid",
             format!(
                 "both have server_uuid = {}, so their GTIDs clash",
@@ -116,17 +171,28 @@ fn compare_two(
     }
     if left_facts.server_id == right_facts.server_id {
         findings.push(blocking(
+            object,
             "SameServerId",
             format!("both have server_id = {}", left_facts.server_id),
             "SET GLOBAL server_id = <another number>; and the same in the server's configuration",
         ));
     }
+    findings
+}
+
+fn compare_settings(
+    object: &str,
+    left_facts: &MemberFacts,
+    right_facts: &MemberFacts,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
     let (left_case, right_case) = (
         left_facts.lower_case_table_names,
         right_facts.lower_case_table_names,
     );
     if left_case != right_case {
         findings.push(blocking(
+            object,
             "LowerCaseTableNames",
             format!(
                 "they have lower_case_table_names = {left_case} and {right_case}, so that one name \
@@ -140,6 +206,7 @@ fn compare_two(
         findings.push(Finding {
             severity: Severity::Warning,
             ..blocking(
+                object,
                 "SameAutoIncrementOffset",
                 format!(
                     "both have auto_increment_offset = {}: after a failover an id that was lost \
@@ -154,10 +221,81 @@ fn compare_two(
     findings
 }
 
+/// `CREATE TABLE` travels as it was written; what it leaves out is filled in on each server.
+fn compare_defaults(
+    object: &str,
+    database: &str,
+    one: &TextDefaults,
+    other: &TextDefaults,
+) -> Option<Finding> {
+    if one == other {
+        return None;
+    }
+    let fix = |set: &str| {
+        format!(
+            "run on the server that is to change: ALTER DATABASE `{}` {set}; (tables that exist \
+             keep theirs)",
+            database.replace('`', "``")
+        )
+    };
+    let finding = if one.charset == other.charset {
+        Finding {
+            severity: Severity::Warning,
+            check: "DefaultCollation".to_owned(),
+            object: object.to_owned(),
+            message: format!(
+                "the database {database} has the default collations {} and {}: a table made \
+                 without naming one may order and compare text differently on each side, in unique \
+                 keys too",
+                one.collation, other.collation
+            ),
+            fix: fix("COLLATE <one that both servers know, for example utf8mb4_general_ci>"),
+        }
+    } else {
+        Finding {
+            severity: Severity::Blocking,
+            check: "DefaultCharset".to_owned(),
+            object: object.to_owned(),
+            message: format!(
+                "the database {database} has the default character sets {} and {}: a table made \
+                 without naming one could not hold the same text on each side",
+                one.charset, other.charset
+            ),
+            fix: fix("CHARACTER SET <the other's>"),
+        }
+    };
+    Some(finding)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use model::{Endpoint, IdcName, TlsSettings};
+
+    fn defaults(charset: &str, collation: &str) -> TextDefaults {
+        TextDefaults {
+            charset: charset.to_owned(),
+            collation: collation.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_table_gets_the_same_character_set_on_both() {
+        let mut other = member("bj", 2);
+        let to = |other: &mut (Subject, MemberFacts), charset: &str, collation: &str| {
+            let defaults = defaults(charset, collation);
+            other.1.defaults.insert("orders".to_owned(), defaults);
+        };
+        to(&mut other, "latin1", "latin1_swedish_ci");
+        let found = compare(&[member("sh", 1), other.clone()]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].severity, Severity::Blocking);
+        assert!(found[0].message.contains("utf8mb4 and latin1"), "{found:?}");
+        to(&mut other, "utf8mb4", "utf8mb4_general_ci");
+        let found = compare(&[member("sh", 1), other]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].severity, Severity::Warning);
+    }
 
     fn member(idc: &str, number: u64) -> (Subject, MemberFacts) {
         let subject = Subject {
@@ -181,6 +319,7 @@ mod tests {
             auto_increment_increment: 2,
             auto_increment_offset: number,
             lower_case_table_names: 0,
+            defaults: BTreeMap::from([("orders".to_owned(), defaults("utf8mb4", "utf8mb4_bin"))]),
         };
         (subject, facts)
     }

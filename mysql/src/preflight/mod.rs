@@ -18,7 +18,7 @@ use model::{Endpoint, Finding, IdcName, Severity};
 
 use crate::session::{Session, SessionOptions};
 
-pub use facts::MemberFacts;
+pub use facts::{MemberFacts, TextDefaults};
 
 /// Which member is looked at, and what for.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ pub async fn member(options: &SessionOptions, subject: &Subject) -> MemberReport
         }
     };
     let mut report = MemberReport::default();
-    match facts::read(&mut session).await {
+    match facts::read(&mut session, subject).await {
         Ok(facts) => {
             report.facts = Some(facts);
             match look(&mut session, subject).await {
