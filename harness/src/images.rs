@@ -11,8 +11,6 @@ use crate::{paths, report, shell};
 
 /// The processes that become images, each from the binary of its crate.
 pub const PROCESSES: [&str; 4] = ["operator", "arbiter", "syncer", "writer"];
-/// The command line, built with them so that it is not built twice.
-const COMMAND_LINE: (&str, &str) = ("cli", "mactl");
 
 /// An image in an archive that container runtimes import.
 #[derive(Clone, Debug)]
@@ -36,12 +34,10 @@ impl Image {
 
 /// Builds all static binaries in one run of cargo. Their paths are `paths::release(NAME)`.
 pub fn build_binaries() -> Result<()> {
+    // The whole workspace, as for the suites: what packages are named decides the features that
+    // their dependencies are built with, and with others they would be built twice.
     let mut build = cargo_static("build");
-    for process in PROCESSES {
-        build.args(["--package", process]);
-    }
-    build.args(["--package", COMMAND_LINE.0, "--bins"]);
-    shell::run_visible(&mut build)
+    shell::run_visible(build.args(["--workspace", "--bins"]))
 }
 
 /// Cargo for static release binaries: images and tests share what it compiles.

@@ -143,7 +143,7 @@ fn real(suite: &str) -> Result<()> {
         images::build_binaries,
     )?;
     let mut test = images::cargo_static("test");
-    test.args(["--package", "tests", "--test", suite]);
+    test.args(["--workspace", "--test", suite]);
     // Test binaries cannot become the guardian of their world; this one can.
     test.env("MULTIACTIVE_XTASK", std::env::current_exe()?);
     report::step(&format!("suite {suite}"), || shell::run_visible(&mut test))
