@@ -1,5 +1,7 @@
 //! What the suites share.
 
+pub mod history;
+
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
