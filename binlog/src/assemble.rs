@@ -45,6 +45,10 @@ pub enum TableUse {
     /// They are not sent, and moving on for their sake alone is not worth a word: tables in which
     /// links keep their own books. If it were, two opposite links would answer each other for ever.
     Bookkeeping,
+    /// As [`Self::Bookkeeping`], and each transaction that a writer applies changes one:
+    /// `multiactive.applied`. What does and sends rows all the same was not born here, whatever
+    /// its mark says.
+    Checkpoint,
     /// They are not sent.
     Skip,
 }
@@ -139,6 +143,8 @@ struct Open {
     part: u32,
     filtered: u64,
     bookkeeping: bool,
+    /// It changes a writer's checkpoint.
+    checkpoint: bool,
     /// A BEGIN was seen, or the GTID said that rows follow.
     begun: bool,
 }
@@ -180,7 +186,7 @@ impl Assembler {
     pub fn wants(&self, database: &str, table: &str) -> bool {
         !matches!(
             self.filter.table(database, table),
-            TableUse::Skip | TableUse::Bookkeeping
+            TableUse::Skip | TableUse::Bookkeeping | TableUse::Checkpoint
         )
     }
 
@@ -219,6 +225,9 @@ impl Assembler {
             return Err(decoder.malformed("GTID", "the transaction before it has no end"));
         }
         decoder.set_transaction(Some(start.gtid.clone()));
+        if self.position.contains_gtid(&start.gtid) {
+            return Err(repeated(&start.gtid, &self.position, decoder));
+        }
         let birth = self
             .filter
             .birth(&start.gtid)
@@ -232,6 +241,7 @@ impl Assembler {
             part: 0,
             filtered: 0,
             bookkeeping: true,
+            checkpoint: false,
             begun,
         });
         Ok(())
@@ -242,13 +252,17 @@ impl Assembler {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
+        let sends = !open.changes.is_empty() || open.part > 0;
+        if open.checkpoint && sends {
+            return Err(applied_here(&open.start.gtid, decoder));
+        }
         decoder.set_transaction(None);
         self.move_on(&open.start.gtid, decoder)?;
-        let output = if open.changes.is_empty() && open.part == 0 {
-            Output::Passed(self.passed(&open))
-        } else {
+        let output = if sends {
             let body = Body::Rows(std::mem::take(&mut open.changes));
             Output::Transaction(Box::new(self.transaction(&open, body, true)))
+        } else {
+            Output::Passed(self.passed(&open))
         };
         self.ready.push_back(output);
         Ok(())
@@ -451,6 +465,7 @@ impl Assembler {
         if let Some(open) = &mut self.open {
             open.filtered += count;
             open.bookkeeping &= !matches!(purpose, TableUse::Send | TableUse::Skip);
+            open.checkpoint |= purpose == TableUse::Checkpoint;
         }
         Ok(())
     }
@@ -543,6 +558,31 @@ fn rows_follow(statement: &[u8]) -> bool {
 
 fn refuse(decoder: &Decoder, refusal: Refusal) -> BinlogError {
     decoder.refused(refusal.reason, refusal.what, refusal.fix)
+}
+
+/// MySQL never sends what is in the position. MariaDB does where the numbers of a domain went back,
+/// which `gtid_strict_mode` forbids: whatever position is kept, it does not tell what comes before
+/// it from what comes after, and changes would be lost or applied twice.
+fn repeated(gtid: &Gtid, position: &Position, decoder: &Decoder) -> BinlogError {
+    decoder.refused(
+        "GtidOrder",
+        format!("transaction {gtid} follows a position that holds it already: {position}"),
+        "SET GLOBAL gtid_strict_mode = ON (MariaDB), set gtid_seq_no nowhere, and let no two \
+         servers give out numbers in one domain at a time; then let the link copy its tables anew",
+    )
+}
+
+fn applied_here(gtid: &Gtid, decoder: &Decoder) -> BinlogError {
+    decoder.refused(
+        "Origin",
+        format!(
+            "transaction {gtid} was applied here by a writer, since it changes \
+             multiactive.applied, and its mark does not say where it was born: to send it on would \
+             apply it twice"
+        ),
+        "Check that every IDC whose changes reach this server is a member of the Unit, and that \
+         the operator has given this syncer its newest settings",
+    )
 }
 
 fn partial_image(table: &KnownTable, decoder: &Decoder) -> BinlogError {

@@ -42,6 +42,7 @@ impl Filter for LinkFilter {
                 "heartbeat" => TableUse::Heartbeat,
                 "epoch" => TableUse::Epoch,
                 "watermark" => TableUse::Watermark,
+                "applied" => TableUse::Checkpoint,
                 _ => TableUse::Bookkeeping,
             };
         }
@@ -249,7 +250,7 @@ mod tests {
             ("multiactive", "heartbeat", TableUse::Heartbeat),
             ("multiactive", "epoch", TableUse::Epoch),
             ("multiactive", "watermark", TableUse::Watermark),
-            ("multiactive", "applied", TableUse::Bookkeeping),
+            ("multiactive", "applied", TableUse::Checkpoint),
             ("multiactive", "ddl", TableUse::Bookkeeping),
             ("multiactive", "identity", TableUse::Bookkeeping),
             ("orders", "items", TableUse::Send),

@@ -1,5 +1,7 @@
 //! Where a connection starts: at the writer's checkpoint, or at a new one with a snapshot.
 
+use std::time::Duration;
+
 use change::{
     Flavor, Position, SnapshotBegin, SnapshotState, SnapshotTable, TargetTable, sync::PullRequest,
 };
@@ -119,7 +121,7 @@ async fn check_reach(
             ),
         ));
     }
-    if !executed.contains(checkpoint) {
+    if !executed.contains(checkpoint) && !has_soon(source, checkpoint).await? {
         return Err(PullError::halt(
             "SourceWentBack",
             format!(
@@ -146,6 +148,20 @@ async fn check_reach(
     Ok(())
 }
 
+/// Whether the source has a position after all: servers send a transaction on a moment before they
+/// count it among what they have executed, and a writer can be back within that moment.
+async fn has_soon(source: &mut Source, checkpoint: &Position) -> Result<bool, PullError> {
+    const LOOKS: u32 = 20;
+    const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+    for _ in 0..LOOKS {
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+        if source.executed().await?.contains(checkpoint) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 async fn resume(
     source: &mut Source,
     selection: &Selection,
@@ -156,6 +172,9 @@ async fn resume(
 ) -> Result<Start, PullError> {
     let tables = source.tables(selection).await?;
     let mut copies: Vec<CopyStart> = targets.iter().filter_map(unfinished).collect();
+    if !copies.is_empty() {
+        source.check_for_snapshot().await?;
+    }
     for copy in &mut copies {
         let is = |info: &TableInfo| info.database == copy.database && info.table == copy.table;
         copy.gone = !tables.iter().any(is);
