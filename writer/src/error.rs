@@ -117,6 +117,23 @@ pub enum WriterError {
         /// The link's target.
         target_idc: String,
     },
+    /// Rows of a copy were read under an epoch that has ended at the target.
+    #[error(
+        "table {table} was being copied from {source_idc} under epoch {epoch}, which ended when \
+         epoch {newest} began, so the copy would mix rows of two primaries. Empty the link's tables \
+         here and remove the link's row from multiactive.applied: the link from the new primary \
+         then copies them"
+    )]
+    CopyOfEndedEpoch {
+        /// `database.table`.
+        table: String,
+        /// The link's source.
+        source_idc: String,
+        /// The epoch of the copy.
+        epoch: u64,
+        /// The newest epoch at the target.
+        newest: u64,
+    },
     /// A statement that is not replayed.
     #[error("{statement:?} ({gtid}) is not replayed at the target: {reason}")]
     DdlRefused {
@@ -286,6 +303,7 @@ impl WriterError {
             Self::Stranded(_) => "stranded",
             Self::EpochMoved => "epoch_moved",
             Self::CopyIntoPrimary { .. } => "copy_into_primary",
+            Self::CopyOfEndedEpoch { .. } => "copy_of_ended_epoch",
             Self::DdlRefused { .. } | Self::DdlFailed { .. } | Self::DdlAmbiguous { .. } => "ddl",
             Self::File { .. } => "file",
             Self::Unsupported(_) => "unsupported",

@@ -23,6 +23,8 @@ const STORE_AFTER: Duration = Duration::from_millis(250);
 /// Progress that leaves out nothing is mostly the echo of a checkpoint, ours or the opposite
 /// link's. Were it written at once, the two links would answer each other for ever.
 const STORE_ECHO_AFTER: Duration = Duration::from_secs(3600);
+/// When an error is still told and nothing has come for so long, it is past.
+const QUIET: Duration = Duration::from_secs(3);
 /// So long a stranded link counts what else it receives of the ended epoch.
 const COUNT_STRANDED: Duration = Duration::from_millis(500);
 
@@ -37,6 +39,8 @@ pub(crate) struct Follower<'a> {
     /// Since when the checkpoint is behind what is settled, and whether changes were left out.
     unstored: Option<(Instant, bool)>,
     last_use: Instant,
+    /// When something came last.
+    last_frame: Instant,
     progressed: &'a mut bool,
 }
 
@@ -56,6 +60,7 @@ impl<'a> Follower<'a> {
             full: false,
             unstored: None,
             last_use: Instant::now(),
+            last_frame: Instant::now(),
             progressed,
         }
     }
@@ -77,6 +82,7 @@ impl<'a> Follower<'a> {
         while let Some(frame) = self.next().await? {
             self.handle(frame).await?;
             self.last_use = Instant::now();
+            self.last_frame = self.last_use;
         }
         Ok(())
     }
@@ -114,14 +120,26 @@ impl<'a> Follower<'a> {
     fn wake(&self) -> Instant {
         let beat = self.last_use + BEAT;
         // While a transaction is open the checkpoint is written with its end.
-        match self.store_at() {
-            Some(store) if !self.applier.is_open() => store.min(beat),
-            _ => beat,
-        }
+        let store = self.store_at().filter(|_| !self.applier.is_open());
+        [store, self.quiet_at()]
+            .into_iter()
+            .flatten()
+            .fold(beat, Instant::min)
+    }
+
+    fn quiet_at(&self) -> Option<Instant> {
+        let may_be_past = !self.applier.is_open()
+            && self.applier.settled.position.is_some()
+            && self.applier.status.tells_error();
+        may_be_past.then(|| self.last_frame + QUIET)
     }
 
     async fn chores(&mut self) -> Result<(), WriterError> {
         let now = Instant::now();
+        if self.quiet_at().is_some_and(|at| at <= now) {
+            self.applier.status.quiet(&self.applier.settled);
+            self.last_frame = now;
+        }
         if !self.applier.is_open() && self.store_at().is_some_and(|at| at <= now) {
             self.applier.store(false).await?;
             self.unstored = None;

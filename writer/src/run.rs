@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::apply::Applier;
 use crate::backoff::Backoff;
 use crate::claim;
+use crate::ddl::intent::forget_intents_before;
 use crate::error::{Class, WriterError};
 use crate::follow::Follower;
 use crate::options::read_credentials;
@@ -86,6 +87,9 @@ impl Writer {
         self.health.set_ready();
         let checkpoint = claim::claim(&mut target, config, name).await?;
         self.status.resume(&checkpoint);
+        if let Some(position) = &checkpoint.position {
+            forget_intents_before(&mut target, &config.link, position).await?;
+        }
         let tables = claim::tables(&mut target, config, &checkpoint).await?;
         let request = stream::request(&config.link, &checkpoint, &tables);
         let status = self.status.clone();

@@ -4,12 +4,13 @@ use change::{SnapshotBegin, SnapshotChunk, SnapshotTable};
 
 use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH};
 use crate::checkpoint::{Checkpoint, SourceEngine};
+use crate::epoch::{self, Seen, Verdict};
 use crate::error::WriterError;
 use crate::explain;
 use crate::failpoint::{self, Point};
 use crate::sql::dialect;
 use crate::sql::literal;
-use crate::sql::plan::{Expect, Plan, Subject};
+use crate::sql::plan::{Expect, Plan, Request, Statement, Subject};
 use crate::status::Done;
 use crate::target::lookup::{look_up, quote};
 use crate::target::session::{Cause, Failure, STRICT_MODE};
@@ -183,9 +184,14 @@ impl Applier {
     }
 
     async fn run_chunk(&mut self, plan: Plan, chunk: &SnapshotChunk) -> Result<(), WriterError> {
+        let mut epochs = Vec::new();
         for request in plan.finish() {
-            let Err(Failure { index, cause }) = self.target.run(&request).await else {
-                continue;
+            let Failure { index, cause } = match self.target.run(&request).await {
+                Ok(answers) => {
+                    epochs.extend(epochs_read(&request, &answers));
+                    continue;
+                }
+                Err(failure) => failure,
             };
             let statement = &request.statements[index];
             return Err(match cause {
@@ -208,7 +214,27 @@ impl Applier {
                 cause => explain::mismatch(&cause, statement, "snapshot"),
             });
         }
+        self.judge_chunk(chunk, &epochs)?;
         self.commit().await
+    }
+
+    /// Rows that were read under an epoch that has ended here are applied as little as changes
+    /// are: what the new primary made of them may have arrived from there.
+    fn judge_chunk(&self, chunk: &SnapshotChunk, epochs: &[u64]) -> Result<(), WriterError> {
+        let [locked, read] = *epochs else {
+            return Err(WriterError::EpochMoved);
+        };
+        let epoch = self.settled.record.epoch;
+        match epoch::judge(epoch, Seen { locked, read }) {
+            Verdict::Current => Ok(()),
+            Verdict::LookAgain => Err(WriterError::EpochMoved),
+            Verdict::Ended { newest } => Err(WriterError::CopyOfEndedEpoch {
+                table: chunk.table.to_string(),
+                source_idc: self.config.source.idc.to_string(),
+                epoch,
+                newest,
+            }),
+        }
     }
 
     /// Every table was copied.
@@ -233,4 +259,20 @@ impl Applier {
         );
         Ok(())
     }
+}
+
+/// The answers of the two reads of the newest epoch, 0 where there is no row.
+fn epochs_read<'a>(
+    request: &'a Request,
+    answers: &'a [Option<u64>],
+) -> impl Iterator<Item = u64> + 'a {
+    let of_epoch = |(statement, _): &(&Statement, &Option<u64>)| {
+        statement.subject == Subject::Epoch && statement.expect == Expect::Success
+    };
+    request
+        .statements
+        .iter()
+        .zip(answers)
+        .filter(of_epoch)
+        .map(|(_, answer)| answer.unwrap_or(0))
 }

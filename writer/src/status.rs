@@ -146,6 +146,25 @@ impl Status {
             #[allow(clippy::cast_precision_loss)] // Milliseconds of lag are far below 2^52.
             self.metrics.lag_seconds.set(lag as f64 / 1000.0);
         }
+        self.goes_on(&mut status, checkpoint);
+    }
+
+    /// Whether an error is told that may be past.
+    pub(crate) fn tells_error(&self) -> bool {
+        !self.lock().error.is_empty()
+    }
+
+    /// The link has been connected for a while, nothing failed and nothing waits: whatever failed
+    /// before is past, though nothing was settled since. So it is after a person has moved the
+    /// checkpoint past what halted the link, where nothing follows.
+    pub(crate) fn quiet(&self, checkpoint: &Checkpoint) {
+        let mut status = self.lock();
+        if status.ledger.in_flight == 0 {
+            self.goes_on(&mut status, checkpoint);
+        }
+    }
+
+    fn goes_on(&self, status: &mut WriterStatus, checkpoint: &Checkpoint) {
         status.error.clear();
         self.metrics.halted.set(0);
         status.phase = if checkpoint.snapshot.is_under_way() {

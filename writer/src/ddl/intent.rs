@@ -1,6 +1,7 @@
 //! What is recorded before a statement runs, and what it tells a writer that comes after.
 
-use change::{Ddl, Gtid, Transaction};
+use change::{Ddl, Gtid, Position, Transaction};
+use model::LinkKey;
 use mysql::session::Engine;
 
 use super::DDL_SERVER_ID;
@@ -8,6 +9,7 @@ use super::decide::{self, Decision, Intent};
 use crate::apply::Applier;
 use crate::error::WriterError;
 use crate::target::lookup::quote;
+use crate::target::session::Target;
 
 impl Applier {
     pub(super) async fn decide_ddl(
@@ -76,10 +78,14 @@ impl Applier {
         before: &str,
         number: Option<u64>,
     ) -> Result<(), WriterError> {
-        let head = number
-            .map(|number| format!("/* number {number} */ "))
+        let number = number
+            .map(|number| format!("number {number} "))
             .unwrap_or_default();
-        let statement = format!("{head}{}", ddl.statement_lossy());
+        let statement = format!(
+            "{}{number}*/ {}",
+            head(&self.config.link),
+            ddl.statement_lossy()
+        );
         let sql = format!(
             "SET SESSION sql_log_bin=0; \
              REPLACE INTO multiactive.ddl (gtid, statement, `before`, at) \
@@ -93,24 +99,81 @@ impl Applier {
             .await
     }
 
-    /// An intent that is not forgotten does no harm: the checkpoint is past it.
+    /// A writer that ends before this leaves the intent to [`forget_intents_before`].
     pub(super) async fn forget_intent(&mut self, gtid: &str) -> Result<(), WriterError> {
-        let sql = format!(
-            "SET SESSION sql_log_bin=0; DELETE FROM multiactive.ddl WHERE gtid={}; \
-             SET SESSION sql_log_bin=1",
-            quote(gtid)
-        );
         self.target
-            .execute("writing to multiactive.ddl", sql.as_bytes())
+            .execute("writing to multiactive.ddl", delete(gtid).as_bytes())
             .await
     }
 }
 
+/// Forgets the intents of this link whose statements the checkpoint is past: the writer that
+/// recorded them ended after the checkpoint was written. A source that is built anew and gives out
+/// their GTIDs again would otherwise find its statements done.
+pub(crate) async fn forget_intents_before(
+    target: &mut Target,
+    link: &LinkKey,
+    position: &Position,
+) -> Result<(), WriterError> {
+    let sql = format!(
+        "SELECT CAST(gtid AS CHAR), CAST(statement AS CHAR) FROM multiactive.ddl \
+         WHERE LEFT(statement, {0})={1}",
+        head(link).chars().count(),
+        quote(&head(link))
+    );
+    let recorded: Vec<(String, String)> = target.all("reading multiactive.ddl", &sql).await?;
+    for (text, statement) in recorded {
+        // What cannot be read is not of this source; it does no harm where it is.
+        let Ok(gtid) = text.parse::<Gtid>() else {
+            continue;
+        };
+        if position.contains_gtid(&gtid) {
+            tracing::info!(
+                gtid = text,
+                statement,
+                "a statement is done, its intent is forgotten"
+            );
+            target
+                .execute("writing to multiactive.ddl", delete(&text).as_bytes())
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// What a recorded statement of a link begins with; a number and `*/` follow. A link's name holds
+/// nothing that would end a comment.
+fn head(link: &LinkKey) -> String {
+    format!("/* link {link} ")
+}
+
+fn delete(gtid: &str) -> String {
+    format!(
+        "SET SESSION sql_log_bin=0; DELETE FROM multiactive.ddl WHERE gtid={}; \
+         SET SESSION sql_log_bin=1",
+        quote(gtid)
+    )
+}
+
 fn recorded_number(statement: &str) -> Option<u64> {
-    statement
-        .strip_prefix("/* number ")?
-        .split(' ')
-        .next()?
-        .parse()
-        .ok()
+    let (head, _) = statement.split_once(" */ ")?;
+    let (_, number) = head.rsplit_once(" number ")?;
+    number.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_is_read_from_the_head_only() {
+        let link: LinkKey = "shop/a".parse().unwrap();
+        let with = format!(
+            "{}number 17 */ ALTER TABLE t COMMENT ' number 5 */ '",
+            head(&link)
+        );
+        assert_eq!(recorded_number(&with), Some(17));
+        let without = format!("{}*/ ALTER TABLE t COMMENT ' number 5 */ '", head(&link));
+        assert_eq!(recorded_number(&without), None);
+    }
 }

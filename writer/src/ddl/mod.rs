@@ -19,7 +19,7 @@
 mod decide;
 mod environment;
 mod fingerprint;
-mod intent;
+pub(crate) mod intent;
 mod session;
 
 use std::time::Duration;
