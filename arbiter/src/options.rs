@@ -108,6 +108,12 @@ mod tests {
     }
 
     #[test]
+    fn the_options_are_sound() {
+        use clap::CommandFactory as _;
+        Options::command().debug_assert();
+    }
+
+    #[test]
     fn a_lease_that_is_too_short_is_refused() {
         parse("6s").unwrap().check().unwrap();
         let refusal = parse("3s").unwrap().check().unwrap_err().to_string();

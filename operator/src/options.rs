@@ -171,6 +171,12 @@ mod tests {
     }
 
     #[test]
+    fn the_options_are_sound() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
     fn what_cannot_work_is_refused_with_the_value() {
         assert_eq!(parse(&[]).check(), Ok(()));
         assert_eq!(parse(&[]).etcd_endpoints.len(), 2);
