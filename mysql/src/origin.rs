@@ -3,9 +3,9 @@
 //! What a writer applies is marked on the target: on MySQL 8.3 and later by a GTID tag, on MariaDB
 //! by a GTID domain. What has no mark was born on the server that it is read from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use change::Gtid;
+use change::{Gtid, Position};
 use model::IdcName;
 
 /// What the tags of ours begin with; other tags are an application's own and mean nothing here.
@@ -29,6 +29,26 @@ pub fn origin_domain(idc: &IdcName) -> u32 {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
     });
     hash.max(1)
+}
+
+/// How many of a position's transactions were born on the server that it is a position of, where
+/// `idcs` are the IDCs with a member. It grows by one with each of them, so between positions of
+/// one server it tells which is further, and by how much.
+pub fn born_here(position: &Position, idcs: &[IdcName]) -> u64 {
+    let marks: BTreeSet<u32> = idcs.iter().map(origin_domain).collect();
+    match position {
+        Position::MySql(set) => set
+            .iter()
+            .filter(|(_, tag, _)| !tag.starts_with(TAG_PREFIX))
+            .flat_map(|(_, _, intervals)| intervals)
+            .map(|(first, last)| last - first + 1)
+            .sum(),
+        Position::MariaDb(list) => list
+            .iter()
+            .filter(|gtid| !marks.contains(&gtid.domain))
+            .map(|gtid| gtid.sequence)
+            .sum(),
+    }
 }
 
 /// The IDCs that a transaction on one server can have been born in.
@@ -125,6 +145,18 @@ mod tests {
 
     fn origins() -> Origins {
         Origins::new(&idc("sh"), &[idc("sh"), idc("bj"), idc("eu-west-1")]).unwrap()
+    }
+
+    #[test]
+    fn what_was_applied_from_elsewhere_is_not_counted() {
+        let idcs = [idc("sh"), idc("bj")];
+        let count = |text: &str| born_here(&text.parse().unwrap(), &idcs);
+        assert_eq!(count(&format!("{UUID}:1-5:8:ma_bj:1-100")), 6);
+        assert_eq!(count(&format!("{UUID}:1-5:own:1-2")), 7);
+        assert_eq!(
+            count(&format!("0-1-42,{}-1-7", origin_domain(&idc("bj")))),
+            42
+        );
     }
 
     const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";

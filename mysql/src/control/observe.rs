@@ -1,9 +1,11 @@
 //! One look at a server, in one round trip.
 
 use model::{Epoch, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
+use mysql_async::Row;
 
 use super::procedures::{CLOCK, boot};
 use super::processes::{guards_of, guards_statement};
+use super::promote::APPLIED_ROWS;
 use super::row::Answer;
 use super::{ControlError, ControlSession, RunningGuard, identifier, literal};
 use crate::session::Engine;
@@ -38,6 +40,67 @@ pub struct Observation {
     pub clock_micros: i64,
     /// The guards that run.
     pub guards: Vec<RunningGuard>,
+    /// The newest heartbeat of every IDC that has arrived here, this server's own included.
+    pub heartbeats: Vec<HeartbeatRow>,
+    /// How far the named primary's transactions have been applied here, in its own positions;
+    /// `None` where nothing was, or where its links disagree.
+    pub applied: Option<PositionText>,
+    /// How far etcd was, as this server remembers it.
+    pub etcd: Option<EtcdMark>,
+}
+
+/// A row of `multiactive.heartbeat`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatRow {
+    /// Whose.
+    pub idc: IdcName,
+    /// The epoch that its arbiter knew.
+    pub epoch: Epoch,
+    /// Whether its arbiter believed it open.
+    pub writable: bool,
+    /// One more at each heartbeat.
+    pub seq: u64,
+}
+
+/// How far etcd has been seen to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EtcdMark {
+    /// The number of its cluster.
+    pub cluster: u64,
+    /// Its revision.
+    pub revision: i64,
+}
+
+/// What a look at another IDC's server showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peek {
+    /// Whether it refuses writes.
+    pub read_only: bool,
+    /// The epoch of its own last heartbeat; `None` before its first.
+    pub epoch: Option<Epoch>,
+    /// The number of its own last heartbeat.
+    pub seq: Option<u64>,
+}
+
+fn mark(answer: &Answer<'_>, row: &mut Row) -> Result<Option<EtcdMark>, ControlError> {
+    let cluster: Option<u64> = answer.value(row, 10, "etcd cluster")?;
+    let revision: Option<i64> = answer.value(row, 11, "etcd revision")?;
+    Ok(cluster
+        .zip(revision)
+        .map(|(cluster, revision)| EtcdMark { cluster, revision }))
+}
+
+fn heartbeats_of(answer: &Answer<'_>, rows: Vec<Row>) -> Result<Vec<HeartbeatRow>, ControlError> {
+    let read = |mut row: Row| {
+        let name: String = answer.value(&mut row, 0, "IDC")?;
+        Ok(HeartbeatRow {
+            idc: IdcName::new(name).map_err(|_| answer.missing("name of an IDC".to_owned()))?,
+            epoch: Epoch(answer.value(&mut row, 1, "epoch")?),
+            writable: answer.value::<u8>(&mut row, 2, "writable")? != 0,
+            seq: answer.value(&mut row, 3, "number of the heartbeat")?,
+        })
+    };
+    rows.into_iter().map(read).collect()
 }
 
 /// The server's position as SQL.
@@ -80,8 +143,18 @@ impl ControlSession {
             highest_epoch: Epoch(answer.value(row, 7, "epoch")?),
             generation: Generation(answer.value(row, 8, "generation")?),
             clock_micros: answer.value(row, 9, "clock")?,
-            guards: sets.into_iter().nth(1).map(guards_of).unwrap_or_default(),
+            etcd: mark(&answer, row)?,
+            guards: Vec::new(),
+            heartbeats: Vec::new(),
+            applied: None,
         };
+        let mut rest = sets.into_iter().skip(1);
+        observation.guards = rest.next().map(guards_of).unwrap_or_default();
+        observation.heartbeats = heartbeats_of(&answer, rest.next().unwrap_or_default())?;
+        if let Some(primary) = primary {
+            let rows = rest.next().unwrap_or_default();
+            observation.applied = self.applied_from(rows, primary)?;
+        }
         if observation.guards.is_empty() && !observation.read_only {
             // It may have been between two sleeps; a writable member without a guard is worth a
             // second look before it is fenced for it.
@@ -107,11 +180,51 @@ impl ControlSession {
             "SELECT (SELECT MAX(uuid) FROM multiactive.identity), {boot}, @@GLOBAL.read_only, \
              {more}, {position}, {lag}, \
              (SELECT COALESCE(MAX(epoch), 0) FROM multiactive.epoch), \
-             (SELECT COALESCE(MAX(generation), 0) FROM multiactive.control), {CLOCK}; {guards}",
+             (SELECT COALESCE(MAX(generation), 0) FROM multiactive.control), {CLOCK}, \
+             (SELECT MAX(etcd_cluster) FROM multiactive.memory), \
+             (SELECT MAX(etcd_revision) FROM multiactive.memory); {guards}; \
+             SELECT idc, epoch, writable, seq FROM multiactive.heartbeat; {APPLIED_ROWS}",
             boot = boot(self.engine),
             position = position_expression(self.engine),
             guards = guards_statement(self.engine),
         )
+    }
+
+    /// Looks at the server of another IDC, by reading only: what it says of itself.
+    ///
+    /// # Errors
+    /// [`ControlError::NotInstalled`] where its own arbiter has not made our schema yet: it answers
+    /// all the same.
+    pub async fn peek(&mut self, of: &IdcName) -> Result<Peek, ControlError> {
+        const DOING: &str = "look at another IDC's server";
+        let statement = format!(
+            "SELECT @@GLOBAL.read_only, (SELECT epoch FROM multiactive.heartbeat WHERE idc = {idc}), \
+             (SELECT seq FROM multiactive.heartbeat WHERE idc = {idc})",
+            idc = literal(of.as_str())
+        );
+        let mut sets = self.query(DOING, &statement).await?;
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
+        let mut row = answer.row(&mut sets, 0)?;
+        let epoch: Option<u64> = answer.value(&mut row, 1, "epoch")?;
+        Ok(Peek {
+            read_only: answer.value::<u8>(&mut row, 0, "read_only")? != 0,
+            epoch: epoch.map(Epoch),
+            seq: answer.value(&mut row, 2, "number of the heartbeat")?,
+        })
+    }
+
+    /// Remembers in the server how far etcd is. Not logged.
+    pub async fn remember(&mut self, mark: EtcdMark) -> Result<(), ControlError> {
+        let EtcdMark { cluster, revision } = mark;
+        self.unlogged(&format!(
+            "INSERT INTO multiactive.memory (id, etcd_cluster, etcd_revision) \
+             VALUES (1, {cluster}, {revision}) \
+             ON DUPLICATE KEY UPDATE etcd_cluster = {cluster}, etcd_revision = {revision}"
+        ))
+        .await
     }
 
     /// Whether any table of these databases holds a row. Exact, and it stops at the first row;

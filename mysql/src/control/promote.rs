@@ -12,6 +12,10 @@ use super::{ControlError, ControlSession, literal};
 
 const DOING: &str = "promote";
 
+/// The checkpoint of every link into this server.
+pub(super) const APPLIED_ROWS: &str =
+    "SELECT link, source, position FROM multiactive.applied ORDER BY link";
+
 /// Which epoch to begin.
 #[derive(Debug, Clone)]
 pub struct PromotionOrder {
@@ -138,8 +142,7 @@ impl ControlSession {
         position: &PositionText,
     ) -> Result<bool, ControlError> {
         const DOING: &str = "read what was applied";
-        let statement = "SELECT link, source, position FROM multiactive.applied ORDER BY link";
-        let mut sets = self.query(DOING, statement).await?;
+        let mut sets = self.query(DOING, APPLIED_ROWS).await?;
         let rows = if sets.is_empty() {
             Vec::new()
         } else {
@@ -154,6 +157,19 @@ impl ControlSession {
             .iter()
             .all(|checkpoint| checkpoint.position.contains(&wanted));
         Ok(through && !checkpoints.is_empty())
+    }
+
+    /// What every link from an IDC has applied here, out of the rows of [`APPLIED_ROWS`]; `None`
+    /// where that is nothing, or no position of one of them.
+    pub(super) fn applied_from(
+        &self,
+        rows: Vec<mysql_async::Row>,
+        source: &IdcName,
+    ) -> Result<Option<PositionText>, ControlError> {
+        let checkpoints = self.checkpoints(rows, source)?;
+        Ok(least(&checkpoints)
+            .filter(|position| !position.is_empty())
+            .map(|position| PositionText(position.to_string())))
     }
 
     fn checkpoints(

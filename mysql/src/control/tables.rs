@@ -5,7 +5,7 @@
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Every table, in the order in which they are made.
-pub(super) const TABLES: [(&str, &str); 7] = [
+pub(super) const TABLES: [(&str, &str); 9] = [
     (
         "identity",
         // One row: which server this is. It belongs to one data directory, so it must never
@@ -21,6 +21,13 @@ pub(super) const TABLES: [(&str, &str); 7] = [
         "id TINYINT NOT NULL DEFAULT 1 PRIMARY KEY, schema_version INT UNSIGNED NOT NULL, \
          generation BIGINT UNSIGNED NOT NULL DEFAULT 0, boot BIGINT NOT NULL DEFAULT 0, \
          boot_read_only TINYINT(1) NOT NULL DEFAULT 0",
+    ),
+    (
+        "memory",
+        // One row, never logged: how far etcd has been seen to be, so that one that was restored
+        // from a backup is recognised (rule 10).
+        "id TINYINT NOT NULL DEFAULT 1 PRIMARY KEY, etcd_cluster BIGINT UNSIGNED NOT NULL, \
+         etcd_revision BIGINT NOT NULL",
     ),
     (
         "heartbeat",
@@ -53,6 +60,21 @@ pub(super) const TABLES: [(&str, &str); 7] = [
          statement MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
          `before` VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
          at DATETIME(6) NOT NULL",
+    ),
+    (
+        "stranded",
+        // Transactions of an ended epoch, or the parts of large ones, as the writer received them.
+        // They were not applied; a person settles each. Filed in the transaction that moves the
+        // link's checkpoint past them, so that each is filed once.
+        "source VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         gtid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         part INT UNSIGNED NOT NULL DEFAULT 0, \
+         epoch BIGINT UNSIGNED NOT NULL, ended_by BIGINT UNSIGNED NOT NULL, \
+         committed DATETIME(6) NULL, changes BIGINT UNSIGNED NOT NULL, \
+         `tables` MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         body LONGBLOB NOT NULL, \
+         state ENUM('Held', 'Replayed', 'Discarded') NOT NULL DEFAULT 'Held', \
+         filed DATETIME(6) NOT NULL, PRIMARY KEY (source, gtid, part)",
     ),
 ];
 

@@ -4,6 +4,7 @@
 mod fences;
 mod guards;
 mod lives;
+mod looks;
 mod opens;
 mod preflights;
 mod promotes;

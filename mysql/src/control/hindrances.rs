@@ -1,0 +1,78 @@
+//! What would make a planned switchover hurt: looked for before it begins.
+
+use super::procedures::process_list;
+use super::row::Answer;
+use super::{ControlError, ControlSession};
+use crate::session::Engine;
+
+const DOING: &str = "look for what stands against a switchover";
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hindrances {
+    /// Statements that a fence would have to wait for or to kill: an ALTER at work. The first
+    /// hundred characters of each.
+    pub alters: Vec<String>,
+    /// Whether a session holds a lock for a backup. `None` where that cannot be seen: on MariaDB,
+    /// which shows no locks, and on MySQL without `SELECT` on
+    /// `performance_schema.metadata_locks`.
+    pub backup_lock: Option<bool>,
+    /// Prepared XA transactions.
+    pub prepared_xa: u64,
+    /// Transactions of an ended epoch that were set aside here and not settled.
+    pub stranded: u64,
+}
+
+impl ControlSession {
+    /// Looks for what would make a planned switchover of this server hurt.
+    pub async fn hindrances(&mut self) -> Result<Hindrances, ControlError> {
+        // Both engines have these states; the first copies a table, the second changes it in place.
+        let statement = format!(
+            "SELECT LEFT(COALESCE(CAST(info AS CHAR), state), 100) FROM {} \
+             WHERE state IN ('copy to tmp table', 'altering table') LIMIT 5; \
+             SELECT COUNT(DISTINCT source, gtid) FROM multiactive.stranded WHERE state = 'Held'",
+            process_list(self.engine)
+        );
+        let mut sets = self.query(DOING, &statement).await?;
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
+        let stranded = answer.value(&mut answer.row(&mut sets, 1)?, 0, "count")?;
+        let mut alters = Vec::new();
+        for mut row in sets.drain(..).next().unwrap_or_default() {
+            alters.push(answer.value(&mut row, 0, "statement")?);
+        }
+        Ok(Hindrances {
+            alters,
+            backup_lock: self.backup_lock().await?,
+            prepared_xa: u64::try_from(self.prepared_transactions().await?.len())
+                .unwrap_or(u64::MAX),
+            stranded,
+        })
+    }
+
+    /// MySQL: `LOCK INSTANCE FOR BACKUP` is a shared lock of type BACKUP LOCK (a DDL statement
+    /// takes it as `INTENTION_EXCLUSIVE`), `FLUSH TABLES WITH READ LOCK` a shared GLOBAL one.
+    async fn backup_lock(&mut self) -> Result<Option<bool>, ControlError> {
+        if self.engine == Engine::MariaDb {
+            return Ok(None);
+        }
+        let look = "SELECT EXISTS (SELECT 1 FROM performance_schema.metadata_locks \
+             WHERE object_type IN ('BACKUP LOCK', 'GLOBAL') AND lock_type = 'SHARED' \
+             AND lock_status = 'GRANTED')";
+        match self.query(DOING, look).await {
+            Ok(mut sets) => {
+                let answer = Answer {
+                    doing: DOING,
+                    endpoint: &self.endpoint,
+                };
+                let mut row = answer.row(&mut sets, 0)?;
+                Ok(Some(answer.value::<u8>(&mut row, 0, "answer")? != 0))
+            }
+            // ER_TABLEACCESS_DENIED_ERROR
+            Err(error) if error.server_code() == Some(1142) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}

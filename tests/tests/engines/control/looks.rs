@@ -1,0 +1,145 @@
+//! What arbitration is told of a server beyond its own state: heartbeats that have arrived, what was
+//! applied, how far etcd was, and what stands against a switchover.
+
+use super::*;
+use model::Epoch;
+use mysql::control::EtcdMark;
+
+#[test]
+fn heartbeats_checkpoints_and_the_memory_of_etcd_are_seen() -> Result<()> {
+    on_each(async |server, _| {
+        let mut control = server.control().await?;
+        let (own, other) = (server.idc()?, IdcName::new("elsewhere")?);
+        let mut root = server.root().await?;
+        root.query_drop(
+            "SET sql_log_bin = 0; DELETE FROM multiactive.memory; DELETE FROM multiactive.heartbeat; \
+             INSERT INTO multiactive.applied (link, source, position, at) VALUES \
+             ('a', 'elsewhere', '0-1-9', NOW()), ('b', 'elsewhere', '0-1-7', NOW())",
+        )
+        .await?;
+        control.heartbeat(&own, Epoch(3), true).await?;
+        control.heartbeat(&other, Epoch(2), false).await?;
+        control.heartbeat(&other, Epoch(2), false).await?;
+        let look = control.observe(Some(&other)).await?;
+        let of = |idc: &IdcName| look.heartbeats.iter().find(|row| row.idc == *idc).cloned();
+        let (mine, theirs) = (of(&own).context("own")?, of(&other).context("other")?);
+        ensure!(
+            (mine.epoch, mine.writable, mine.seq) == (Epoch(3), true, 1),
+            "{mine:?}"
+        );
+        ensure!(
+            (theirs.epoch, theirs.writable, theirs.seq) == (Epoch(2), false, 2),
+            "{theirs:?}"
+        );
+        let applied = look.applied.clone().map(|position| position.0);
+        ensure!(applied.as_deref() == Some("0-1-7"), "{applied:?}");
+        ensure!(look.etcd.is_none(), "{look:?}");
+        ensure!(control.observe(Some(&own)).await?.applied.is_none());
+
+        let before = control.observe(None).await?.position;
+        for revision in [5, 7] {
+            let mark = EtcdMark {
+                cluster: u64::MAX,
+                revision,
+            };
+            control.remember(mark).await?;
+            let look = control.observe(None).await?;
+            ensure!(look.etcd == Some(mark), "{:?}", look.etcd);
+            ensure!(look.position == before, "the memory of etcd was logged");
+        }
+        let peek = control.peek(&own).await?;
+        ensure!(
+            !peek.read_only && peek.epoch == Some(Epoch(3)) && peek.seq == Some(1),
+            "{peek:?}"
+        );
+        ensure!(
+            control
+                .peek(&IdcName::new("nobody")?)
+                .await?
+                .epoch
+                .is_none()
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn what_stands_against_a_switchover_is_seen() -> Result<()> {
+    on_each(async |server, _| {
+        let mut control = server.control().await?;
+        let mut root = server.root().await?;
+        root.query_drop(
+            "SET sql_log_bin = 0; DELETE FROM multiactive.stranded; \
+             INSERT INTO multiactive.stranded (source, gtid, part, epoch, ended_by, changes, \
+             `tables`, body, state, filed) VALUES \
+             ('sh', '0-1-1', 0, 1, 2, 1, '[]', '', 'Held', NOW()), \
+             ('sh', '0-1-1', 1, 1, 2, 1, '[]', '', 'Held', NOW()), \
+             ('sh', '0-1-2', 0, 1, 2, 1, '[]', '', 'Discarded', NOW())",
+        )
+        .await?;
+        let mut app = server.app().await?;
+        app.query_drop("XA START 'x'; INSERT INTO t VALUES (5, 5); XA END 'x'; XA PREPARE 'x'")
+            .await?;
+        let seen = control.hindrances().await?;
+        ensure!(seen.stranded == 1 && seen.prepared_xa == 1, "{seen:?}");
+        ensure!(
+            seen.alters.is_empty() && seen.backup_lock != Some(true),
+            "{seen:?}"
+        );
+        app.query_drop("XA ROLLBACK 'x'").await?;
+
+        // An ALTER that copies a table which takes its time.
+        app.query_drop(
+            "CREATE TABLE big (id INT PRIMARY KEY, v VARCHAR(200)); \
+             INSERT INTO big SELECT a.i + 10 * b.i + 100 * c.i + 1000 * d.i + 10000 * e.i, \
+             REPEAT('x', 200) FROM (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION \
+             SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) AS a, \
+             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 \
+             UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) AS b, \
+             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) AS c, \
+             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) AS d, \
+             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) AS e",
+        )
+        .await?;
+        let mut slow = server.app().await?;
+        let altering = tokio::spawn(async move {
+            for turn in 0..20 {
+                slow.query_drop(format!(
+                    "ALTER TABLE big ADD COLUMN c{turn} INT, ALGORITHM = COPY"
+                ))
+                .await?;
+            }
+            Ok::<(), mysql_async::Error>(())
+        });
+        let mut alters = Vec::new();
+        while alters.is_empty() && !altering.is_finished() {
+            alters = control.hindrances().await?.alters;
+        }
+        ensure!(
+            alters.iter().any(|text| text.contains("ALTER TABLE big")),
+            "{alters:?}"
+        );
+        altering.await??;
+        if server.engine == Engine::MySql {
+            root.query_drop(format!(
+                "GRANT SELECT ON performance_schema.metadata_locks TO '{}'@'%'",
+                server.database.user
+            ))
+            .await?;
+            ensure!(control.hindrances().await?.backup_lock == Some(false));
+            root.query_drop("LOCK INSTANCE FOR BACKUP").await?;
+            ensure!(control.hindrances().await?.backup_lock == Some(true));
+            root.query_drop("UNLOCK INSTANCE").await?;
+            ensure!(control.hindrances().await?.backup_lock == Some(false));
+        }
+        root.query_drop("DELETE FROM multiactive.stranded").await?;
+        ensure!(
+            control.hindrances().await?
+                == mysql::control::Hindrances {
+                    backup_lock: (server.engine == Engine::MySql).then_some(false),
+                    ..Default::default()
+                }
+        );
+        Ok(())
+    })
+}
