@@ -73,7 +73,8 @@ pub struct EtcdArgs {
     #[arg(long, value_name = "PREFIX", default_value = "/multiactive/")]
     pub etcd_prefix: String,
     /// The CA of etcd's certificates, PEM.
-    #[arg(long, value_name = "FILE", requires_all = ["etcd_cert", "etcd_key"])]
+    #[arg(long, value_name = "FILE", requires_all = ["etcd_cert", "etcd_key"],
+          alias = "etcd-cacert")]
     pub etcd_ca: Option<PathBuf>,
     /// The certificate to show to etcd, PEM.
     #[arg(long, value_name = "FILE", requires_all = ["etcd_ca", "etcd_key"])]
@@ -231,7 +232,7 @@ pub struct FailoverArgs {
     /// Promote even if the new primary may lack writes that the old one had acknowledged.
     #[arg(long)]
     pub allow_data_loss: bool,
-    /// Refuse if the Unit has a primary.
+    /// Refuse if the Unit has a primary, also one that comes back while this is asked for.
     #[arg(long)]
     pub expect_no_primary: bool,
     /// Only print the checks, and what would happen.

@@ -1,9 +1,11 @@
 //! What is wrong with a topology, and what to do about it: pure functions.
 
-use model::{Epoch, IdcRole, LinkPhase, Severity};
+use crds::LinkPhase;
+use jiff::{SignedDuration, Timestamp};
+use model::{Epoch, IdcRole, Severity};
 
 use crate::invocation::Invocation;
-use crate::render::{ago, millis};
+use crate::render::{ago, instant, millis};
 use crate::view::{
     Complaint, Gravity, IdcView, MemberView, Problem, StatusView, UnitPhase, UnitView,
 };
@@ -11,6 +13,7 @@ use crate::view::{
 /// Everything that is wrong, worst first, otherwise in the order of the tree.
 pub fn problems(view: &StatusView, call: &Invocation) -> Vec<Problem> {
     let mut found = Vec::new();
+    found.extend(operator_silent(view, call));
     if !view.idcs.is_empty() && view.idcs.iter().all(|idc| idc.arbiter_alive.is_none()) {
         found.push(no_operator(call));
     } else {
@@ -30,9 +33,31 @@ pub fn problems(view: &StatusView, call: &Invocation) -> Vec<Problem> {
 /// Without an operator, nothing is reported at all: one cause, told once.
 fn no_operator(call: &Invocation) -> Problem {
     let what = "no operator has reported on any IDC: it does not run, or cannot write statuses.";
-    problem(Gravity::Critical, "The operator", what)
-        .next(call.kubectl("get deployments -A -l app.kubernetes.io/name=multiactive,app.kubernetes.io/component=operator"))
+    problem(Gravity::Critical, "The operator", what).next(call.kubectl(OPERATORS))
 }
+
+/// An operator that renews its Lease every few seconds and has not for this long does not run; the
+/// clocks of the cluster and of this machine may differ by some of it.
+const SILENT: SignedDuration = SignedDuration::from_secs(45);
+
+/// Without an operator, everything below is as old as its last word.
+fn operator_silent(view: &StatusView, call: &Invocation) -> Option<Problem> {
+    let at = view.operator_seen?;
+    (view.at.duration_since(at) > SILENT).then(|| {
+        let what = format!(
+            "no operator runs since {}: everything below is as it was then. The arbiters go on \
+             without it; etcd knows what is now.",
+            instant(at)
+        );
+        problem(Gravity::Critical, "The operator", what)
+            .since(at)
+            .next(call.kubectl(OPERATORS))
+            .next(call.own_by_etcd("status"))
+    })
+}
+
+const OPERATORS: &str = "get deployments -A -l \
+    app.kubernetes.io/name=multiactive,app.kubernetes.io/component=operator";
 
 fn idc_problem(idc: &IdcView, view: &StatusView, call: &Invocation) -> Option<Problem> {
     let (what, gravity) = match idc.arbiter_alive {
@@ -143,7 +168,8 @@ fn primary_problem(unit: &UnitView, call: &Invocation) -> Option<Problem> {
             .filter(|_| !preflight)
             .map(|one| one.message.as_str());
         let what = why.map_or_else(|| what.to_owned(), |why| format!("{what} {why}"));
-        let found = problem(Gravity::Critical, name(unit), what);
+        let since = unit.complaint("Ready").map(|ready| ready.since);
+        let found = problem(Gravity::Critical, name(unit), what).since(since);
         return Some(match unit.phase {
             _ if preflight => found.next(own("preflight")),
             _ if unit.epoch == Epoch::NONE => found.next(own("preflight")),
@@ -272,7 +298,10 @@ fn link_problems(unit: &UnitView, call: &Invocation) -> Vec<Problem> {
             Some(LinkPhase::Halted) => Gravity::Critical,
             _ => Gravity::Warning,
         };
-        found.extend(what.map(|what| problem(gravity, object.clone(), what).next(describe)));
+        found.extend(what.map(|what| {
+            let found = problem(gravity, object.clone(), what);
+            found.since(link.since).next(describe)
+        }));
     }
     found
 }
@@ -314,7 +343,7 @@ fn complaints(unit: &UnitView, said: &[Problem], call: &Invocation) -> Vec<Probl
                     .next(call.kubectl(&format!("-n {namespace} describe unit {name_only}")))
             }
         };
-        found.push(found_now);
+        found.push(found_now.since(complaint.since));
     }
     found
 }
@@ -350,11 +379,17 @@ fn problem(gravity: Gravity, object: impl Into<String>, message: impl Into<Strin
         gravity,
         object: object.into(),
         message: message.into(),
+        since: None,
         next: Vec::new(),
     }
 }
 
 impl Problem {
+    fn since(mut self, at: impl Into<Option<Timestamp>>) -> Self {
+        self.since = at.into();
+        self
+    }
+
     fn next(mut self, step: impl Into<String>) -> Self {
         self.next.push(step.into());
         self

@@ -1,9 +1,10 @@
 //! A small topology for tests: Unit `shop/orders` with its primary in `sh` and a copy in `bj`.
 
+use crds::LinkPhase;
 use jiff::Timestamp;
 use model::{
-    Epoch, Finding, IdcName, IdcRole, LinkPhase, MemberRole, Phase, PositionText, Receipt,
-    Severity, TransitionKind,
+    Epoch, Finding, IdcName, IdcRole, MemberRole, Phase, PositionText, Receipt, Severity,
+    TransitionKind,
 };
 
 use crate::args::KubeArgs;
@@ -32,6 +33,7 @@ pub fn member(name: &str, role: MemberRole) -> MemberView {
         writable: Some(primary),
         reachable: Some(true),
         lag_millis: (!primary).then_some(40),
+        lag_at_most: false,
         position: Some(PositionText("0-1-4711".to_owned())),
         stranded: Some(0),
         preflight_passed: None,
@@ -50,6 +52,7 @@ pub fn link(source: &str, target: &str) -> LinkView {
         lag_millis: Some(35),
         conflicts: 0,
         message: String::new(),
+        since: None,
     }
 }
 
@@ -97,6 +100,7 @@ pub fn status() -> StatusView {
     StatusView {
         source: "the Kubernetes API at https://10.0.0.1:6443/".to_owned(),
         at: now(),
+        operator_seen: Some("2026-03-04T05:06:04Z".parse().unwrap()),
         problems: Vec::new(),
         idcs: idcs(),
         units: vec![unit()],

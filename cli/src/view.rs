@@ -2,10 +2,11 @@
 //!
 //! These are also the documents of `-o json` and `-o yaml`.
 
+use crds::LinkPhase;
 use jiff::Timestamp;
 use model::{
-    Epoch, FenceProof, Finding, IdcName, IdcRole, LinkPhase, MemberRole, Phase, PositionText,
-    Receipt, TransitionKind, UnitKey,
+    Epoch, FenceProof, Finding, IdcName, IdcRole, MemberRole, Phase, PositionText, Receipt,
+    TransitionKind, UnitKey,
 };
 use serde::Serialize;
 
@@ -17,6 +18,9 @@ pub struct StatusView {
     pub source: String,
     /// When it was read.
     pub at: Timestamp,
+    /// When the operator, whose statuses are shown, gave its last sign of life; `None` where that
+    /// is not known, or where etcd itself was read.
+    pub operator_seen: Option<Timestamp>,
     /// What is wrong, worst first.
     pub problems: Vec<Problem>,
     /// The IDCs by name.
@@ -35,6 +39,8 @@ pub struct Problem {
     pub object: String,
     /// What is wrong, as a sentence.
     pub message: String,
+    /// Since when it is so; `None` where that is not known.
+    pub since: Option<Timestamp>,
     /// What to do: sentences, or commands to type.
     pub next: Vec<String>,
 }
@@ -175,6 +181,9 @@ pub struct MemberView {
     pub reachable: Option<bool>,
     /// A replica's age in milliseconds; `None` where it is not known, and for the primary.
     pub lag_millis: Option<u64>,
+    /// Whether that is only an upper bound: the age of the newest heartbeat, which is up to a
+    /// heartbeat's interval where nothing lags at all.
+    pub lag_at_most: bool,
     /// Its position.
     pub position: Option<PositionText>,
     /// Transactions that only this copy has, since a failover left them behind; `None` where
@@ -209,6 +218,8 @@ pub struct LinkView {
     pub conflicts: u64,
     /// Why it does not go on, as a sentence.
     pub message: String,
+    /// Since when that is so.
+    pub since: Option<Timestamp>,
 }
 
 /// A switchover or failover that was asked for.
@@ -374,4 +385,6 @@ pub struct Complaint {
     pub reason: String,
     /// Its message.
     pub message: String,
+    /// Since when it says so.
+    pub since: Timestamp,
 }

@@ -252,9 +252,11 @@ pub enum Compression {
 pub struct Apply {
     /// What readers of the target may see.
     pub consistency: Consistency,
-    /// How many apply in parallel.
+    /// How many apply in parallel; absent: as many as the writer can. More than 1 is not supported
+    /// yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 64))]
-    pub workers: u32,
+    pub workers: Option<u32>,
     /// How changes are put together.
     pub batch: Batch,
 }
@@ -263,7 +265,7 @@ impl Default for Apply {
     fn default() -> Self {
         Self {
             consistency: Consistency::Transactional,
-            workers: 4,
+            workers: None,
             batch: Batch::default(),
         }
     }
@@ -416,6 +418,8 @@ pub enum LinkPhase {
     Streaming,
     /// Following from further behind.
     CatchingUp,
+    /// Stopped by a failure that it tries again, for example a server out of reach.
+    Interrupted,
     /// Stopped by something a person has to decide.
     Halted,
     /// Stopped by `suspended: true`.

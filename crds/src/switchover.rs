@@ -44,6 +44,8 @@ use crate::schema;
     validation = Rule::new("self == oldSelf").message("the spec of a Switchover cannot be changed, since it may already be under way: create another Switchover"),
     validation = Rule::new("self.kind != 'Planned' || has(self.to)").message("a planned Switchover needs spec.to: the IDC that is to take the writes"),
     validation = Rule::new("self.kind == 'Forced' || !self.allowDataLoss").message("spec.allowDataLoss is only for kind Forced: a planned Switchover loses nothing or does not happen; remove allowDataLoss or set kind: Forced"),
+    validation = Rule::new("!self.expectNoPrimary || self.kind == 'Forced'").message("spec.expectNoPrimary is only for kind Forced: a planned Switchover moves the writes of a primary there is; remove expectNoPrimary or set kind: Forced"),
+    validation = Rule::new("!self.expectNoPrimary || !has(self.expectedPrimary)").message(Message::Expression("\"spec.expectNoPrimary is true and spec.expectedPrimary is '\" + self.expectedPrimary + \"': they contradict each other; remove one of them\"".into())),
     validation = Rule::new("!has(self.to) || !has(self.expectedPrimary) || self.to != self.expectedPrimary").message(Message::Expression("\"spec.to and spec.expectedPrimary are both '\" + self.to + \"': there is nothing to move; choose another spec.to\"".into())),
 )]
 pub struct SwitchoverSpec {
@@ -58,6 +60,9 @@ pub struct SwitchoverSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::IdcName>")]
     pub expected_primary: Option<IdcName>,
+    /// Forced only: refuse if there is a primary, also one that came back in the meantime.
+    #[serde(default)]
+    pub expect_no_primary: bool,
     /// Planned: nothing is lost, rolled back if it cannot be done. Forced: the primary is believed
     /// lost; still through fencing and the lease.
     #[serde(default)]

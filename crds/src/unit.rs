@@ -326,10 +326,14 @@ pub struct MemberSummary {
     /// Whether it accepts writes, as last seen; absent while nobody knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub writable: Option<bool>,
+    /// Whether its arbiter reaches it; absent while nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reachable: Option<bool>,
     /// Its replication position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
-    /// The age of the newest change of the primary that is here.
+    /// How far it is behind the primary: the lag of the link from there while that streams,
+    /// otherwise the age of the primary's newest heartbeat here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub lag: Option<Duration>,

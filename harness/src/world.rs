@@ -33,8 +33,8 @@ impl World {
         let claim = sandbox::claim(&directory)?;
         if sandbox::alive(&directory) {
             bail!(
-                "the world `{}` is up already, in {}: end it with `cargo xtask cluster down`, or \
-                 use another name",
+                "the world `{0}` is up already, in {1}: end it with `cargo xtask cluster down \
+                 --name {0}`, or use another name",
                 spec.name,
                 directory.display()
             );
@@ -112,7 +112,7 @@ impl World {
     pub fn attach(name: &str) -> Result<Self> {
         let info = WorldInfo::read(name)?;
         let sandbox = Sandbox::attach(&info.directory).with_context(|| {
-            format!("the world `{name}` is not running: `cargo xtask cluster up`")
+            format!("the world `{name}` is not running: `cargo xtask cluster up --name {name}`")
         })?;
         Ok(Self { info, sandbox })
     }

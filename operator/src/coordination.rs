@@ -9,6 +9,7 @@ use topology::{Topology, TopologyState};
 
 use crate::metrics::Metrics;
 use crate::queues::Queues;
+use crate::reports::Reports;
 use crate::stores::Stores;
 use crate::triggers;
 
@@ -84,6 +85,7 @@ impl Coordination {
         self,
         stores: Stores,
         queues: Queues,
+        reports: Reports,
         metrics: Metrics,
         shutdown: CancellationToken,
     ) {
@@ -105,6 +107,7 @@ impl Coordination {
                         queues.send(stores.everything());
                     }
                     metrics.etcd(true);
+                    reports.hurry();
                     queues.send(triggers::etcd(&changes, watch.state(), &stores));
                 }
                 Err(error) => {

@@ -183,8 +183,14 @@ fn look(
     let stores = || context.stores.clone();
     let (queues, stop) = (|| queues.clone(), || term.clone());
     let coordination = context.coordination.clone();
-    tasks.spawn(coordination.follow(stores(), queues(), context.metrics.clone(), stop()));
     let reports = context.reports.clone();
+    tasks.spawn(coordination.follow(
+        stores(),
+        queues(),
+        reports.clone(),
+        context.metrics.clone(),
+        stop(),
+    ));
     tasks.spawn(reports.run(context.settings.clone(), stores(), queues(), stop()));
     let resolver = context.resolver.clone();
     tasks.spawn(resolver.run(stores(), queues(), stop()));

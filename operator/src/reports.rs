@@ -1,15 +1,16 @@
 //! What arbiters, syncers and writers say of themselves, asked every two seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use model::{ArbiterStatus, IdcName, LinkKey, MemberStatus, SyncerStatus, UnitKey, WriterStatus};
-use tokio::sync::SetOnce;
+use tokio::sync::{Notify, Semaphore, SetOnce};
 use tokio_util::sync::CancellationToken;
 
 use crate::http::{self, StatusError};
@@ -21,6 +22,10 @@ use crate::{idc, link, triggers};
 
 /// How often each process is asked.
 const EVERY: Duration = Duration::from_secs(2);
+/// How often those that may have news are asked while something changes.
+const QUICKLY: Duration = Duration::from_millis(150);
+/// How long after a change in etcd, or in what somebody said, that goes on.
+const UNSETTLED: Duration = Duration::from_secs(5);
 /// How often mere figures make an object be looked at again.
 const FIGURES_EVERY: Duration = Duration::from_secs(10);
 /// How many are asked at the same time.
@@ -58,6 +63,7 @@ struct Report {
 pub struct Reports {
     last: Arc<RwLock<BTreeMap<Source, Report>>>,
     first_round: Arc<SetOnce<()>>,
+    change: Arc<Notify>,
 }
 
 /// The last word of one process: `None` while it was not asked yet.
@@ -114,27 +120,55 @@ impl Reports {
         queues: Queues,
         shutdown: CancellationToken,
     ) {
+        let mut rounds = Rounds::new(Instant::now());
+        let places = Semaphore::new(AT_ONCE);
+        let mut asking = FuturesUnordered::new();
+        let mut asked = BTreeSet::new();
         loop {
-            let sources = sources(&settings, &stores);
-            self.forget_others(&sources);
-            let round = futures::stream::iter(sources)
-                .map(|(source, address)| async move { (ask(&source, &address).await, source) })
-                .buffer_unordered(AT_ONCE)
-                .for_each(|(said, source)| {
+            let now = Instant::now();
+            if now >= rounds.next {
+                let everybody = rounds.begin(now);
+                let sources = sources(&settings, &stores);
+                self.forget_others(&sources);
+                for (source, address) in sources {
+                    // Whoever has not answered yet is not asked again, and keeps nobody waiting.
+                    if (everybody || self.may_have_news(&source)) && asked.insert(source.clone()) {
+                        asking.push(one(source, address, &places));
+                    }
+                }
+            }
+            if asking.is_empty() {
+                // It is set already from the second round on.
+                let _already = self.first_round.set(());
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                Some((source, said)) = asking.next(), if !asking.is_empty() => {
+                    asked.remove(&source);
                     if self.learn(&source, said, Instant::now()) {
                         queues.send(concerned(&source, &stores));
                     }
-                    std::future::ready(())
-                });
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = round => {}
+                }
+                () = self.change.notified() => rounds.hurry(Instant::now()),
+                () = tokio::time::sleep_until(rounds.next.into()) => {}
             }
-            // It is set already from the second round on.
-            let _already = self.first_round.set(());
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                () = tokio::time::sleep(EVERY) => {}
+        }
+    }
+
+    /// Something has changed in etcd: what processes say of themselves follows within a moment, and
+    /// what they said before is old.
+    pub fn hurry(&self) {
+        self.change.notify_one();
+    }
+
+    /// Whether a process may have something to say soon: an arbiter, or the end of a link that is
+    /// not well. The others are many, and change when something of these does.
+    fn may_have_news(&self, source: &Source) -> bool {
+        match self.word(source) {
+            None | Some(Err(_) | Ok(Said::Arbiter(_))) => true,
+            Some(Ok(Said::Syncer(said))) => !said.connected || !said.error.is_empty(),
+            Some(Ok(Said::Writer(said))) => {
+                said.phase != model::LinkPhase::Streaming || !said.error.is_empty()
             }
         }
     }
@@ -164,8 +198,12 @@ impl Reports {
             );
             return true;
         };
-        let news = differs(&report.said, &said)
-            || (report.said != said && now.duration_since(report.told) >= FIGURES_EVERY);
+        let differs = differs(&report.said, &said);
+        if differs {
+            self.hurry();
+        }
+        let news =
+            differs || (report.said != said && now.duration_since(report.told) >= FIGURES_EVERY);
         report.rate = rate(report, &said, now);
         report.at = now;
         report.said = said;
@@ -240,6 +278,60 @@ fn member_words(status: &ArbiterStatus) -> BTreeMap<&UnitKey, MemberStatus> {
         .iter()
         .map(|(unit, member)| (unit, plain(member)))
         .collect()
+}
+
+/// When processes are asked: all of them every two seconds, and those that may have news more often
+/// for a while after a change.
+#[derive(Debug, Clone, Copy)]
+struct Rounds {
+    next: Instant,
+    last: Option<Instant>,
+    everybody: Instant,
+    unsettled_until: Instant,
+}
+
+impl Rounds {
+    fn new(now: Instant) -> Self {
+        Self {
+            next: now,
+            last: None,
+            everybody: now,
+            unsettled_until: now,
+        }
+    }
+
+    /// A round begins; whether everybody is asked.
+    fn begin(&mut self, now: Instant) -> bool {
+        let everybody = now >= self.everybody;
+        if everybody {
+            self.everybody = now + EVERY;
+        }
+        self.last = Some(now);
+        self.next = if now < self.unsettled_until {
+            self.everybody.min(now + QUICKLY)
+        } else {
+            self.everybody
+        };
+        everybody
+    }
+
+    /// Something changed. However much does, nobody is asked more often than every [`QUICKLY`].
+    fn hurry(&mut self, now: Instant) {
+        self.unsettled_until = now + UNSETTLED;
+        let soon = self.last.map_or(now, |last| last + QUICKLY);
+        self.next = self.next.min(soon.max(now));
+    }
+}
+
+async fn one(
+    source: Source,
+    address: String,
+    places: &Semaphore,
+) -> (Source, Result<Said, StatusError>) {
+    // The semaphore is never closed; were it, nobody would have to wait.
+    let _place = places.acquire().await.ok();
+    let said = ask(&source, &address).await;
+    (source, said)
 }
 
 async fn ask(source: &Source, address: &str) -> Result<Said, StatusError> {
@@ -324,6 +416,26 @@ mod tests {
             },
             error: String::new(),
         })
+    }
+
+    #[test]
+    fn after_a_change_processes_are_asked_quickly_for_a_while() {
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        let mut rounds = Rounds::new(start);
+        assert!(rounds.begin(start));
+        assert_eq!(rounds.next, at(2_000));
+        rounds.hurry(at(1_000));
+        assert_eq!(rounds.next, at(1_000), "at once");
+        assert!(!rounds.begin(at(1_000)));
+        assert_eq!(rounds.next, at(1_150));
+        rounds.hurry(at(1_010));
+        assert_eq!(rounds.next, at(1_150), "not more often for a second change");
+        assert!(!rounds.begin(at(1_150)));
+        assert!(rounds.begin(at(2_000)));
+        // Five seconds after the last change it is over.
+        assert!(rounds.begin(at(6_020)));
+        assert_eq!(rounds.next, at(8_020));
     }
 
     #[test]

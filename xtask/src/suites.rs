@@ -34,8 +34,36 @@ pub fn codegen(check: bool) -> Result<()> {
         if check {
             generate.arg("--check");
         }
-        shell::run_visible(&mut generate)
+        shell::run_visible(&mut generate)?;
+        reference(check)
     })
+}
+
+/// The reference of `mactl`, which comes from the same definition as its help.
+fn reference(check: bool) -> Result<()> {
+    let mut print = cargo(&[
+        "run",
+        "--quiet",
+        "--package",
+        "cli",
+        "--bin",
+        "mactl",
+        "--",
+        "__reference",
+    ]);
+    let wanted = shell::text(&mut print)? + "\n";
+    let path = paths::workspace().join("docs/mactl.md");
+    if !check {
+        return Ok(std::fs::write(&path, wanted)?);
+    }
+    let present = std::fs::read_to_string(&path).unwrap_or_default();
+    if present != wanted {
+        bail!(
+            "docs/mactl.md is not what mactl says of itself: run `cargo xtask codegen` and commit \
+             the result"
+        );
+    }
+    Ok(())
 }
 
 /// Runs a suite.

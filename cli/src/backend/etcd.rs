@@ -111,6 +111,7 @@ impl EtcdBackend {
             idcs,
             units,
             hidden,
+            operator_seen: None,
             notes: Vec::new(),
         })
     }
@@ -179,13 +180,38 @@ impl EtcdBackend {
                 // The lost primary's key goes when its lease does. That is no reason to begin anew,
                 // as long as nobody else was elected: the epoch is compared all the same.
                 Err(IntentRefused::Changed { .. } | IntentRefused::Lost { .. })
-                    if tries > 0 && plan.expected_primary().is_none() =>
+                    if tries > 0 && plan.takes_any_primary() =>
                 {
                     intent.expected_primary = self.primary(plan).await?;
+                }
+                Err(IntentRefused::Lost { unit }) => {
+                    let lost = IntentRefused::Lost { unit }.to_string();
+                    let now = self.words_of_now(plan).await;
+                    return Err(Failure::refused(plan.not_begun(), format!("{lost}{now}"))
+                        .next(call.own(&format!("status {}", plan.unit))));
                 }
                 Err(refused) => return Err(intent_failure(plan, refused, call)),
             }
         }
+    }
+
+    /// What etcd holds after a comparison was lost, as far as it can be read.
+    async fn words_of_now(&self, plan: &Plan) -> String {
+        let Ok(state) = self.topology.unit_state(&plan.unit).await else {
+            return String::new();
+        };
+        let primary = state.primary.map_or("no primary".to_owned(), |primary| {
+            format!("primary {}", primary.value.idc)
+        });
+        let epoch = state.epoch.map_or(Epoch::NONE, |epoch| epoch.value.epoch);
+        let request = state
+            .intent
+            .map(|intent| format!(", and the request {}", intent.value.id))
+            .unwrap_or_default();
+        format!(
+            ". It was planned in epoch {}; now there is {primary}, epoch {epoch}{request}",
+            plan.epoch
+        )
     }
 
     /// Who is primary now.

@@ -51,6 +51,7 @@ pub fn unit(key: &UnitKey, state: &UnitState, reports: &Reports) -> Option<UnitV
             view.lag_millis = status
                 .lag_millis
                 .filter(|_| view.role != MemberRole::Primary);
+            view.lag_at_most = true;
             view.position.clone_from(&status.position);
             view.findings.clone_from(&status.findings);
             view.message.clone_from(&status.message);
@@ -104,6 +105,7 @@ fn member(doc: &MemberDoc, state: &UnitState) -> MemberView {
             .map(|record| !record.fenced),
         reachable: record.map(|record| record.reachable),
         lag_millis: None,
+        lag_at_most: false,
         position: None,
         stranded: None,
         preflight_passed: record

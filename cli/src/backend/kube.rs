@@ -4,9 +4,11 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use crds::{Idc, Switchover, SwitchoverKind, SwitchoverSpec, SyncLink, Unit};
-use futures::future::join;
+use futures::future::join4;
 use futures::stream::{LocalBoxStream, StreamExt};
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, watch_object};
@@ -167,12 +169,11 @@ impl KubeBackend {
         let units = self.units(scope).await?;
         let links = self.api::<SyncLink>(scope);
         let requests = self.api::<Switchover>(scope);
-        let (idcs, (links, requests)) = join(
+        let (idcs, links, requests, operator_seen) = join4(
             self.idcs(),
-            join(
-                self.list("the SyncLinks were not read", &links),
-                self.list("the Switchovers were not read", &requests),
-            ),
+            self.list("the SyncLinks were not read", &links),
+            self.list("the Switchovers were not read", &requests),
+            self.operator_seen(),
         )
         .await;
         // IDCs are cluster-scoped, so whoever may only see a namespace sees the rest without them.
@@ -193,8 +194,19 @@ impl KubeBackend {
                 .filter_map(|unit| kube_view::unit(unit, &links, &requests, &idcs))
                 .collect(),
             hidden,
+            operator_seen,
             notes,
         })
+    }
+
+    /// When an operator renewed its Lease last. Whoever may not read that goes without: it only
+    /// adds how old the statuses may be.
+    async fn operator_seen(&self) -> Option<Timestamp> {
+        let leases: Api<Lease> = Api::all(self.client.clone());
+        let named = ListParams::default().fields("metadata.name=multiactive-operator");
+        let found = self.request("", leases.list(&named)).await.ok()?;
+        let renewed = found.items.into_iter().filter_map(|lease| lease.spec);
+        renewed.filter_map(|spec| Some(spec.renew_time?.0)).max()
     }
 
     /// What the API knows of a Unit's transitions, the newest first.
@@ -231,6 +243,7 @@ impl KubeBackend {
                 } else {
                     SwitchoverKind::Forced
                 },
+                expect_no_primary: plan.expect_no_primary,
                 allow_data_loss: plan.allow_data_loss,
                 dry_run: false,
                 ttl_after_finished: crds::Duration::from_secs(7 * 24 * 3600),

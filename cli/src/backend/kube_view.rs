@@ -1,14 +1,12 @@
 //! Custom resources as views: pure functions.
 
 use crds::{
-    Idc, LastTransition, LinkPhase as CrdLinkPhase, MemberSummary, Switchover, SwitchoverKind,
-    SwitchoverPhase, SyncLink, Unit, UnitPhase as CrdPhase,
+    Idc, LastTransition, LinkPhase, MemberSummary, Switchover, SwitchoverKind, SwitchoverPhase,
+    SyncLink, Unit, UnitPhase as CrdPhase,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use model::{
-    Epoch, FailoverMode, IdcName, IdcRole, LinkPhase, MemberRole, Phase, PositionText, UnitKey,
-};
+use model::{Epoch, FailoverMode, IdcName, IdcRole, MemberRole, Phase, PositionText, UnitKey};
 
 use crate::view::{
     Complaint, IdcView, LinkView, MemberView, Progress, ReceiptView, RequestView, UnitPhase,
@@ -63,7 +61,9 @@ pub fn unit(
         let mut view = member(seen, &doc.idc);
         view.endpoint = doc.endpoint.to_string();
         view.priority = doc.priority;
-        view.reachable = reachable(idcs, &doc.idc, &key);
+        if view.reachable.is_none() {
+            view.reachable = reachable(idcs, &doc.idc, &key);
+        }
         view
     });
     let under_way = requests
@@ -109,7 +109,8 @@ fn member(seen: Option<&MemberSummary>, idc: &IdcName) -> MemberView {
             Some(crds::MemberRole::Unknown) | None => MemberRole::Unknown,
         },
         writable: seen.and_then(|seen| seen.writable),
-        reachable: None,
+        reachable: seen.and_then(|seen| seen.reachable),
+        lag_at_most: false,
         lag_millis: seen
             .and_then(|seen| seen.lag)
             .map(crds::Duration::as_millis),
@@ -144,24 +145,15 @@ fn link(link: &SyncLink, unit: &UnitKey) -> Option<LinkView> {
         return None;
     }
     let status = link.status.clone().unwrap_or_default();
-    let phase = status.phase.and_then(|phase| match phase {
-        CrdLinkPhase::Pending => Some(LinkPhase::Pending),
-        CrdLinkPhase::Snapshotting => Some(LinkPhase::Snapshotting),
-        CrdLinkPhase::Streaming => Some(LinkPhase::Streaming),
-        CrdLinkPhase::CatchingUp => Some(LinkPhase::CatchingUp),
-        CrdLinkPhase::Halted => Some(LinkPhase::Halted),
-        CrdLinkPhase::Suspended => None,
-    });
-    let bad = status
+    let phase = status.phase.filter(|phase| *phase != LinkPhase::Suspended);
+    let mut bad = status
         .conditions
         .iter()
         .filter(|condition| is_bad(condition));
     // While rows are still being copied, not being ready is no fault.
     let starting = matches!(phase, Some(LinkPhase::Pending | LinkPhase::Snapshotting));
-    let message = bad
-        .filter(|condition| !(starting && condition.type_ == "Ready"))
-        .map(|condition| condition.message.clone())
-        .next();
+    let worst = bad.find(|condition| !(starting && condition.type_ == "Ready"));
+    let message = worst.map(|condition| condition.message.clone());
     Some(LinkView {
         name: link.name_any(),
         source: spec.source.idc.clone(),
@@ -174,6 +166,7 @@ fn link(link: &SyncLink, unit: &UnitKey) -> Option<LinkView> {
             .map(|ledger| ledger.conflicts)
             .unwrap_or_default(),
         message: message.filter(|_| !spec.suspended).unwrap_or_default(),
+        since: worst.map(|condition| condition.last_transition_time.0),
     })
 }
 
@@ -287,6 +280,7 @@ fn complaints(conditions: &[Condition]) -> Vec<Complaint> {
             condition: condition.type_.clone(),
             reason: condition.reason.clone(),
             message: condition.message.clone(),
+            since: condition.last_transition_time.0,
         })
         .collect()
 }

@@ -17,6 +17,7 @@ pub use kube_view::idc as idc_view;
 use std::time::Duration;
 
 use futures::stream::LocalBoxStream;
+use jiff::Timestamp;
 use model::{Epoch, UnitKey};
 
 use crate::args::{EtcdArgs, KubeArgs};
@@ -57,6 +58,8 @@ pub struct Snapshot {
     pub units: Vec<UnitView>,
     /// How many Units there are outside the scope, as far as that is known.
     pub hidden: usize,
+    /// When the operator gave its last sign of life, as far as that may be read.
+    pub operator_seen: Option<Timestamp>,
     /// What could not be read, as sentences.
     pub notes: Vec<String>,
 }

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crds::{Idc, Switchover, SyncLink, Unit};
+use crds::{Idc, LinkPhase, Switchover, SyncLink, Unit};
 use model::{
-    ArbiterStatus, Epoch, EpochRecord, Intent, IntentKind, IntentPhase, LinkPhase, MemberRecord,
-    MemberRole, MemberStatus, PrimaryRecord, Revision, ServerIdentity, UnitKey, UnitState,
-    Versioned,
+    ArbiterStatus, Epoch, EpochRecord, Intent, IntentKind, IntentPhase, MemberRecord, MemberRole,
+    MemberStatus, PrimaryRecord, Revision, ServerIdentity, UnitKey, UnitState, Versioned,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};

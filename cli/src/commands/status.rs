@@ -18,11 +18,13 @@ pub(super) async fn run(context: &Context, args: &StatusArgs) -> Result<Exit, Fa
         idcs,
         units,
         hidden,
+        operator_seen,
         notes,
     } = backend.snapshot(&scope, call).await?;
     let mut view = StatusView {
         source: backend.source(),
         at: Timestamp::now(),
+        operator_seen,
         problems: Vec::new(),
         idcs,
         units,

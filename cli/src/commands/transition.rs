@@ -242,11 +242,20 @@ async fn ended(
         }
     };
     let receipt = backend.receipt(&plan.unit, id, epoch).await?;
-    let after = settled(context, backend, plan, epoch).await?;
+    let (after, unknown) = settled(context, backend, plan, epoch).await?;
     say(
         asked,
         &render::topology("After", &after, Timestamp::now(), context.out),
     )?;
+    if !unknown.is_empty() {
+        say(
+            asked,
+            &format!(
+                "Not known yet: {}. Look again: {look}\n",
+                unknown.join("; ")
+            ),
+        )?;
+    }
     match &receipt {
         Some(receipt) => say(asked, &render::receipt_summary(plan, receipt, context.out))?,
         None => say(
@@ -261,20 +270,23 @@ async fn ended(
     Ok(Exit::Done)
 }
 
-/// The Unit as it is afterwards. The operator reports the request and the Unit one after the
-/// other, so the new epoch is waited for, but not for long: the request itself is done.
+/// The Unit as it is afterwards, and what is not known of that yet.
+///
+/// What was reported before the request ended is no picture of afterwards: the operator reports
+/// the request, the Unit and the IDCs one after the other. So it is waited for, but not for long:
+/// the request itself is done.
 async fn settled(
     context: &Context,
     backend: &Backend,
     plan: &Plan,
     epoch: Option<Epoch>,
-) -> Result<UnitView, Failure> {
+) -> Result<(UnitView, Vec<String>), Failure> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
-        let (_, unit) = backend.unit(&plan.unit, &context.call).await?;
-        let settled = epoch.is_none_or(|epoch| unit.epoch >= epoch) && unit.under_way.is_none();
-        if settled || Instant::now() >= deadline {
-            return Ok(unit);
+        let (idcs, unit) = backend.unit(&plan.unit, &context.call).await?;
+        let unknown = plan::not_known_yet(&unit, &idcs, epoch);
+        if unknown.is_empty() || Instant::now() >= deadline {
+            return Ok((unit, unknown));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

@@ -102,6 +102,7 @@ fn plan(
         to: request.to.cloned(),
         epoch: unit.epoch,
         allow_data_loss: request.allow_data_loss,
+        expect_no_primary: request.expect_no_primary,
         checks,
         sentences: sentences(unit, target),
         loss: Some(loss(unit, &candidates, request.allow_data_loss)),

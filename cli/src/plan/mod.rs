@@ -3,12 +3,14 @@
 //! The arbiters judge again before anything is touched, by fresher facts than ours; these checks
 //! are there so that people are told beforehand, and so that nothing hopeless is asked for.
 
+mod after;
 mod failover;
 mod switchover;
 
 #[cfg(test)]
 mod tests;
 
+pub use after::not_known_yet;
 pub use failover::{FailoverRequest, failover};
 pub use switchover::{SwitchoverRequest, switchover};
 
@@ -46,6 +48,8 @@ pub struct Plan {
     pub epoch: Epoch,
     /// Failover only: promote even if writes may be missing.
     pub allow_data_loss: bool,
+    /// Failover only: the request is void if there is a primary when it is made or carried out.
+    pub expect_no_primary: bool,
     /// What was looked at.
     pub checks: Vec<Check>,
     /// What will happen, as sentences.
@@ -92,11 +96,17 @@ impl Plan {
     /// is gone by then is what is wanted. A failover that leaves the choice to the rules has: a
     /// second one, asked for by somebody who has not seen the first, must not move the new primary.
     pub fn expected_primary(&self) -> Option<IdcName> {
-        if self.planned || self.to.is_none() {
+        if self.planned || (self.to.is_none() && !self.expect_no_primary) {
             self.from.clone()
         } else {
             None
         }
+    }
+
+    /// Whether the primary may be another one when the request is made than when it was planned:
+    /// the lost one's key goes with its lease. The epoch is compared all the same.
+    pub fn takes_any_primary(&self) -> bool {
+        !self.expect_no_primary && self.expected_primary().is_none()
     }
 
     /// The command that asks for the same again, or takes up following it.
@@ -116,7 +126,12 @@ impl Plan {
         } else {
             ""
         };
-        format!("{what} {}{to}{loss}", self.unit)
+        let none = if self.expect_no_primary {
+            " --expect-no-primary"
+        } else {
+            ""
+        };
+        format!("{what} {}{to}{loss}{none}", self.unit)
     }
 }
 

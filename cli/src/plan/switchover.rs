@@ -1,6 +1,7 @@
 //! Planned: nothing may be lost.
 
-use model::{IdcName, LinkPhase};
+use crds::LinkPhase;
+use model::IdcName;
 
 use super::{
     Check, Decision, Plan, candidate_checks, member, not_begun, predicted_pause, under_way,
@@ -109,6 +110,7 @@ fn plan(
         to: Some(to.clone()),
         epoch: unit.epoch,
         allow_data_loss: false,
+        expect_no_primary: false,
         checks,
         sentences: vec![
             format!("{to} catches up while {old} still takes writes."),

@@ -1,4 +1,5 @@
-use model::{LinkPhase, MemberRole, Severity};
+use crds::LinkPhase;
+use model::{MemberRole, Severity};
 
 use super::*;
 use crate::failure::Exit;
@@ -229,6 +230,26 @@ fn only_a_failover_to_a_named_idc_does_without_the_primary_that_was_seen() {
     );
 }
 
+/// The lost primary's key goes with its lease, which is no reason to begin anew, unless somebody
+/// said what they expect.
+#[test]
+fn only_a_failover_that_expects_nothing_takes_any_primary() {
+    let mut unit = fixtures::unit();
+    assert!(plan(fail(&unit, Some("bj"), false)).takes_any_primary());
+    assert!(!plan(fail(&unit, None, false)).takes_any_primary());
+    assert!(!plan(switch(&unit, "bj", None)).takes_any_primary());
+    unit.primary = None;
+    let request = FailoverRequest {
+        to: Some(&idc("bj")),
+        allow_data_loss: false,
+        expect_no_primary: true,
+    };
+    let expecting = plan(failover(&unit, request, &call()));
+    assert!(!expecting.takes_any_primary());
+    assert_eq!(expecting.expected_primary(), None);
+    assert!(expecting.command().ends_with("--to bj --expect-no-primary"));
+}
+
 #[test]
 fn allowing_data_loss_is_another_request_than_not_allowing_it() {
     let mut unit = fixtures::unit();
@@ -321,6 +342,7 @@ fn the_condition_of_the_unit_stops_a_switchover_but_not_a_failover() {
         condition: "PreflightPassed".to_owned(),
         reason: "Unreachable".to_owned(),
         message: "cannot reach sh".to_owned(),
+        since: fixtures::now(),
     });
     assert!(refused(&unit).contains("cannot reach sh"));
     assert_eq!(plan(fail(&unit, Some("bj"), false)).refusal(), None);

@@ -69,6 +69,14 @@ pub fn ago(then: Timestamp, now: Timestamp) -> String {
     }
 }
 
+/// How long something has been so.
+pub fn so_long(since: Timestamp, now: Timestamp) -> String {
+    match ago(since, now).strip_suffix(" ago") {
+        Some(time) => format!("for {time}"),
+        None => "just now".to_owned(),
+    }
+}
+
 /// A time as it is shown: UTC, whole seconds.
 pub fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()

@@ -1,9 +1,10 @@
 //! The topology as a tree, problems first.
 
+use crds::LinkPhase;
 use jiff::Timestamp;
-use model::{LinkPhase, MemberRole};
+use model::MemberRole;
 
-use super::{Table, ago, count, instant, millis};
+use super::{Table, ago, count, instant, millis, so_long};
 use crate::terminal::Paint;
 use crate::view::{
     Gravity, IdcView, LinkView, MemberView, Problem, StatusView, UnitPhase, UnitView,
@@ -11,7 +12,7 @@ use crate::view::{
 
 /// The whole topology; `wide` adds positions, processes and links that are as they should be.
 pub fn status(view: &StatusView, wide: bool, paint: Paint) -> String {
-    let mut text = problems(&view.problems, paint);
+    let mut text = problems(&view.problems, view.at, paint);
     if !text.is_empty() {
         text.push('\n');
     }
@@ -52,7 +53,7 @@ pub fn status(view: &StatusView, wide: bool, paint: Paint) -> String {
 }
 
 /// What is wrong, worst first. Empty if nothing is.
-pub fn problems(problems: &[Problem], paint: Paint) -> String {
+pub fn problems(problems: &[Problem], now: Timestamp, paint: Paint) -> String {
     let mut text = String::new();
     if problems.is_empty() {
         return text;
@@ -66,8 +67,12 @@ pub fn problems(problems: &[Problem], paint: Paint) -> String {
         };
         let mut lines = problem.message.lines();
         let first = lines.next().unwrap_or_default();
+        let since = problem
+            .since
+            .map(|at| paint.dim(&format!(" [{}]", so_long(at, now))))
+            .unwrap_or_default();
         text.push_str(&format!(
-            "{mark} {}: {first}\n",
+            "{mark} {}: {first}{since}\n",
             paint.strong(&problem.object)
         ));
         for line in lines {
@@ -176,10 +181,11 @@ fn member_cells(member: &MemberView, branch: &str, wide: bool, paint: Paint) -> 
         (_, Some(true)) => paint.bad("writable"),
         (_, Some(false)) if primary => paint.bad("read-only"),
         (_, Some(false)) => "read-only".to_owned(),
-        (_, None) => paint.warn("writable?"),
+        (_, None) => paint.warn("not known"),
     };
     let lag = match (primary, member.lag_millis) {
         (true, _) => String::new(),
+        (false, Some(lag)) if member.lag_at_most => format!("lag ≤ {}", millis(lag)),
         (false, Some(lag)) => format!("lag {}", millis(lag)),
         (false, None) => "lag ?".to_owned(),
     };
@@ -208,11 +214,19 @@ fn link_line(link: &LinkView, wide: bool, paint: Paint) -> Option<String> {
         (true, _) => paint.warn("Suspended"),
         (false, None) => paint.warn("not reported yet"),
         (false, Some(LinkPhase::Halted)) => paint.bad("Halted"),
+        (false, Some(LinkPhase::Interrupted)) => paint.bad("Interrupted"),
         (false, Some(LinkPhase::Streaming)) => "Streaming".to_owned(),
         (false, Some(phase)) => paint.warn(&format!("{phase:?}")),
     };
     let lag = link
         .lag_millis
+        // That of a link which stands still is of before.
+        .filter(|_| {
+            matches!(
+                link.phase,
+                Some(LinkPhase::Streaming | LinkPhase::CatchingUp)
+            )
+        })
         .map(|lag| format!("  lag {}", millis(lag)))
         .unwrap_or_default();
     let conflicts = match link.conflicts {

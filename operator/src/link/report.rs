@@ -73,7 +73,11 @@ pub fn status(facts: &Facts<'_>, now: Timestamp) -> SyncLinkStatus {
             source: said.received.as_ref().map(ToString::to_string),
             applied: said.applied.as_ref().map(ToString::to_string),
         }),
-        lag: said.lag_millis.map(Duration::from_millis),
+        // That of the last change before an interruption says nothing of now.
+        lag: said
+            .lag_millis
+            .filter(|_| phase != Some(LinkPhase::Interrupted))
+            .map(Duration::from_millis),
         rate: facts.rate.map(|rate| format!("{rate:.0}/s")),
         ledger: Some(LedgerStatus {
             read: said.ledger.read,
@@ -93,6 +97,13 @@ fn phase(facts: &Facts<'_>) -> LinkPhase {
     facts
         .said()
         .map_or(LinkPhase::Pending, |said| match said.phase {
+            model::LinkPhase::Snapshotting
+            | model::LinkPhase::Streaming
+            | model::LinkPhase::CatchingUp
+                if !said.error.is_empty() =>
+            {
+                LinkPhase::Interrupted
+            }
             model::LinkPhase::Pending => LinkPhase::Pending,
             model::LinkPhase::Snapshotting => LinkPhase::Snapshotting,
             model::LinkPhase::Streaming => LinkPhase::Streaming,
@@ -114,7 +125,7 @@ fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
         _ => Verdict::yes("Progressing", ready.reason.clone(), ready.message.clone()),
     };
     let degraded = match phase(facts) {
-        LinkPhase::Halted | LinkPhase::CatchingUp => {
+        LinkPhase::Halted | LinkPhase::CatchingUp | LinkPhase::Interrupted => {
             Verdict::yes("Degraded", ready.reason.clone(), trouble(facts, &ready))
         }
         _ if facts.started && facts.said().is_none() && !facts.link.spec.suspended => {

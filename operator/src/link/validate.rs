@@ -87,6 +87,17 @@ pub fn unsupported_options(options: &LinkOptions) -> Vec<String> {
         Consistency::Transactional => {}
         Consistency::Eventual => not_yet("apply.consistency Eventual", "choose Transactional"),
     }
+    if let Some(workers) = options.apply.workers.filter(|workers| *workers > 1) {
+        let field = format!("apply.workers {workers}");
+        not_yet(
+            &field,
+            "remove it or set it to 1; changes are applied one batch after the other",
+        );
+    }
+    if let Some(route) = options.tables.routes.first() {
+        let field = format!("tables.routes (from {} to {})", route.from, route.to);
+        not_yet(&field, "remove it, or put the tables into exclude");
+    }
     match options.ddl {
         DdlPolicy::Apply | DdlPolicy::Ignore | DdlPolicy::Halt => {}
     }
@@ -248,7 +259,8 @@ mod tests {
             "{apiVersion: multiactive.dev/v1alpha1, kind: SyncLink,\
               metadata: {name: orders-sh-bj, namespace: shop},\
               spec: {unit: orders, source: {idc: sh}, target: {idc: bj}, relay: true,\
-                     compression: Lz4, apply: {consistency: Eventual}, transport: Kafka,\
+                     compression: Lz4, apply: {consistency: Eventual, workers: 4}, transport: Kafka,\
+                     tables: {routes: [{from: 'orders.log_*', to: orders.log}]},\
                      kafka: {bootstrapServers: k, topic: changes}, conflicts: {resolve: Hold},\
                      classes: [{tables: [a.b]}]}}",
         );
@@ -257,6 +269,8 @@ mod tests {
             "spec.transport Kafka is not",
             "spec.compression Lz4 is not",
             "spec.apply.consistency Eventual is not",
+            "spec.apply.workers 4 is not",
+            "spec.tables.routes (from orders.log_* to orders.log) is not",
             "spec.conflicts is not",
             "spec.relay true is not",
             "spec.classes is not",

@@ -1,6 +1,6 @@
 //! What to do about a Switchover: a pure function of the object, its Unit, and what etcd holds.
 
-use crds::{Switchover, SwitchoverKind, SwitchoverPhase, SwitchoverStatus, Unit};
+use crds::{Switchover, SwitchoverKind, SwitchoverPhase, SwitchoverSpec, SwitchoverStatus, Unit};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
@@ -130,6 +130,12 @@ fn refusal(facts: &Facts<'_>) -> Option<String> {
     {
         return None;
     }
+    unexpected(facts).or_else(|| pointless(facts))
+}
+
+/// What the request expects of the primary, and is not so.
+fn unexpected(facts: &Facts<'_>) -> Option<String> {
+    let (spec, key) = (&facts.switchover.spec, facts.key);
     let primary = holder(facts.state);
     if let Some(expected) = &spec.expected_primary
         && primary != Some(expected)
@@ -140,7 +146,22 @@ fn refusal(facts: &Facts<'_>) -> Option<String> {
              `mactl status`, and ask again if you still want it."
         ));
     }
-    match (spec.kind, primary, &spec.to) {
+    if spec.expect_no_primary
+        && let Some(primary) = primary
+    {
+        return Some(format!(
+            "Unit {key} was expected to have no primary, but {primary} is it, epoch {}. Look at \
+             `mactl status`, and ask again if you still want it.",
+            epoch(facts.state)
+        ));
+    }
+    None
+}
+
+/// There is nothing to move, or nothing to move from.
+fn pointless(facts: &Facts<'_>) -> Option<String> {
+    let (spec, key) = (&facts.switchover.spec, facts.key);
+    match (spec.kind, holder(facts.state), &spec.to) {
         (_, Some(primary), Some(to)) if primary == to => Some(format!(
             "{to} is the primary of Unit {key} already, epoch {}: there is nothing to move.",
             epoch(facts.state)
@@ -223,6 +244,26 @@ fn ask(facts: &Facts<'_>, old: &SwitchoverStatus, now: Timestamp) -> Decision {
         status,
         intent: Box::new(intent),
     }
+}
+
+/// The same request aimed at what etcd holds now, where it may be: a forced one that expects
+/// nothing of the primary asks for the same whether the lost primary's lease has run out yet or
+/// not. The epoch is compared all the same, so it cannot be carried out twice.
+pub fn aimed_again(
+    spec: &SwitchoverSpec,
+    status: &SwitchoverStatus,
+    state: &UnitState,
+) -> Option<SwitchoverStatus> {
+    let indifferent = spec.kind == SwitchoverKind::Forced
+        && spec.expected_primary.is_none()
+        && !spec.expect_no_primary;
+    let primary = holder(state);
+    let same_epoch = status.expected_epoch == Some(epoch(state).0);
+    let moved = status.from.as_ref() != primary && primary != spec.to.as_ref();
+    (indifferent && same_epoch && moved).then(|| SwitchoverStatus {
+        from: primary.cloned(),
+        ..status.clone()
+    })
 }
 
 fn follow(facts: &Facts<'_>, old: &SwitchoverStatus, intent: &Intent, now: Timestamp) -> Decision {

@@ -20,12 +20,14 @@ use topology::{IntentRefused, Transaction};
 use crate::cluster::Notice;
 use crate::context::{Context, ReconcileError};
 use crate::unit::kind_name;
-use decide::{Decision, Facts, decide, finish};
+use decide::{Decision, Facts, aimed_again, decide, finish};
 
 /// The field manager of this controller.
 const MANAGER: &str = "multiactive-switchover";
 /// The primary says it is open before its receipt is written; a request waits so long for it.
 const RECEIPT_WAIT: Duration = Duration::from_millis(300);
+/// How soon a request is asked again that met a change which does not matter to it.
+const AIM_AGAIN: Duration = Duration::from_millis(50);
 
 /// Brings one Switchover further.
 pub async fn reconcile(
@@ -111,6 +113,12 @@ async fn ask(
         // Unknown: the intent may exist. Its id and what it expects make another attempt harmless.
         Err(IntentRefused::Etcd(error)) => Err(error.into()),
         Err(refused) => {
+            let topology = context.coordination.topology();
+            let state = topology.unit_state(key).await?;
+            if let Some(status) = aimed_again(&switchover.spec, &status, &state) {
+                write(switchover, status, context).await?;
+                return Ok(Action::requeue(AIM_AGAIN));
+            }
             let message = refused.to_string();
             let status = finish(&status, SwitchoverPhase::Refused, message, Timestamp::now());
             write(switchover, status, context).await?;

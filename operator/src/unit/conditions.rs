@@ -1,10 +1,11 @@
 //! The conditions of a Unit. Each that is not as it should be says why, and what to do.
 
-use crds::{Automation, LinkPhase, UnitPhase, Verdict};
+use crds::{LinkPhase, UnitPhase, Verdict};
 use model::{IdcName, UnitState};
 
+use super::candidates::{Candidate, candidates, failover_ready};
 use super::preflight::preflight;
-use super::report::{Facts, LinkFacts, phase, sentence};
+use super::report::{Facts, LinkFacts, holder, phase, sentence, writable};
 use super::routing::open_primary;
 use super::validate::describe;
 use crate::link::WAITING;
@@ -137,7 +138,7 @@ fn no_primary(facts: &Facts<'_>, state: &UnitState) -> String {
 /// Adds what the arbiters say they are doing.
 fn with_words(mut text: String, facts: &Facts<'_>) -> String {
     for member in &facts.unit.spec.members {
-        if let Some(said) = facts.member(&member.idc)
+        if let Some(said) = facts.fresh_member(&member.idc)
             && !said.message.is_empty()
         {
             text.push_str(&format!(" {}: {}", member.idc, sentence(&said.message)));
@@ -155,7 +156,10 @@ fn progressing(facts: &Facts<'_>, ready: &Verdict) -> Verdict {
             UnitPhase::Electing | UnitPhase::SwitchingOver
         )
     });
-    if ready.status == Some(true) {
+    let starting = starting(facts);
+    if ready.status == Some(true) && !starting.is_empty() {
+        Verdict::yes(PROGRESSING, STARTING, starting.join(" "))
+    } else if ready.status == Some(true) {
         Verdict::no(PROGRESSING, "Settled", "")
     } else if !facts.problems.is_empty() || ready.reason == "PreflightFailed" {
         Verdict::no(
@@ -174,6 +178,19 @@ fn progressing(facts: &Facts<'_>, ready: &Verdict) -> Verdict {
     }
 }
 
+/// The reason of a Unit whose links do not follow yet.
+const STARTING: &str = "LinksStarting";
+
+/// Each link that is about to follow, in words.
+fn starting(facts: &Facts<'_>) -> Vec<String> {
+    let links = facts.links.iter();
+    links
+        .filter_map(link_trouble)
+        .filter(|(reason, _)| *reason == STARTING)
+        .map(|(_, text)| text)
+        .collect()
+}
+
 fn degraded(facts: &Facts<'_>, preflight: &Verdict) -> Verdict {
     const DEGRADED: &str = "Degraded";
     let mut causes: Vec<(&str, String)> = Vec::new();
@@ -187,7 +204,10 @@ fn degraded(facts: &Facts<'_>, preflight: &Verdict) -> Verdict {
         if preflight.status == Some(false) {
             causes.push(("PreflightFailed", preflight.message.clone()));
         }
-        causes.extend(facts.links.iter().filter_map(link_trouble));
+        // Before preflight has passed, that is what links wait for, and it is told once.
+        let troubles = facts.links.iter().filter_map(link_trouble);
+        let begun = preflight.status == Some(true);
+        causes.extend(troubles.filter(|(reason, _)| begun || *reason != STARTING));
     }
     if let Some(check) = &facts.unit.spec.health_checks.replication {
         for member in &facts.unit.spec.members {
@@ -234,124 +254,42 @@ fn member_trouble(
         return None;
     }
     let mut text = format!("The arbiter of {idc} does not reach its member.");
-    if let Some(said) = facts.member(idc).filter(|said| !said.message.is_empty()) {
+    if let Some(said) = facts
+        .fresh_member(idc)
+        .filter(|said| !said.message.is_empty())
+    {
         text.push_str(&format!(" {}", sentence(&said.message)));
     }
     Some(("MemberUnreachable", text))
 }
 
+/// What keeps a link from following, or from following closely.
 fn link_trouble(link: &LinkFacts) -> Option<(&'static str, String)> {
-    let (ready, why, message) = link.ready.as_ref()?;
+    let name = &link.name;
+    let Some((ready, why, message)) = &link.ready else {
+        let text = format!("SyncLink {name} is about to be started, and copies nothing yet.");
+        return Some((STARTING, text));
+    };
     let reason = match link.phase {
         Some(LinkPhase::Halted) => "LinkHalted",
         Some(LinkPhase::Suspended) => "LinkSuspended",
         Some(LinkPhase::CatchingUp) => "LinkCatchingUp",
-        // What it waits for is the Unit's own preflight.
-        _ if why == WAITING => return None,
-        _ if !ready => "LinkNotReady",
-        _ => return None,
-    };
-    Some((
-        reason,
-        format!("SyncLink {}: {}", link.name, sentence(message)),
-    ))
-}
-
-/// A member that might take over, and why it may not.
-struct Candidate {
-    idc: IdcName,
-    reason: Option<String>,
-}
-
-impl Candidate {
-    fn describe(&self) -> String {
-        match &self.reason {
-            Some(reason) => format!("{} {reason}", self.idc),
-            None => format!("{} is ready", self.idc),
+        Some(LinkPhase::Interrupted) => "LinkInterrupted",
+        Some(LinkPhase::Streaming) if *ready => return None,
+        Some(LinkPhase::Streaming) => "LinkNotReady",
+        // While it comes up the way it should, only the phase is worth telling.
+        phase if COMING_UP.contains(&why.as_str()) || (!link.begun && why == "WriterSilent") => {
+            let phase = phase.map_or("Pending".to_owned(), |phase| format!("{phase:?}"));
+            let text = format!("SyncLink {name} is {phase}: {}", sentence(message));
+            return Some((STARTING, text));
         }
-    }
-}
-
-/// Every member that does not hold the primary.
-fn candidates(facts: &Facts<'_>, state: &UnitState) -> Vec<Candidate> {
-    let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
-    let limit = facts.unit.spec.failover.max_lag;
-    let members = facts
-        .unit
-        .spec
-        .members
-        .iter()
-        .filter(|member| Some(&member.idc) != holder);
-    members
-        .map(|member| {
-            let record = state.members.get(&member.idc).map(|record| &record.value);
-            let lag = facts.member(&member.idc).and_then(|said| said.lag_millis);
-            let reason = match record {
-                None => Some("has no arbiter with a session".to_owned()),
-                Some(record) if !record.reachable => {
-                    Some("is out of its arbiter's reach".to_owned())
-                }
-                Some(record) if !record.preflight_passed => {
-                    Some("has not passed preflight".to_owned())
-                }
-                Some(_) if holder.is_some() && lag.is_some_and(|lag| lag > limit.as_millis()) => {
-                    Some(format!("is further behind than failover.maxLag ({limit})"))
-                }
-                Some(_) => None,
-            };
-            Candidate {
-                idc: member.idc.clone(),
-                reason,
-            }
-        })
-        .collect()
-}
-
-fn failover_ready(facts: &Facts<'_>) -> Verdict {
-    const FAILOVER: &str = "FailoverReady";
-    if let Some(trouble) = &facts.view.trouble {
-        return Verdict::unknown(FAILOVER, "EtcdUnreachable", trouble.clone());
-    }
-    let Some(state) = facts.state().filter(|state| state.unit.is_some()) else {
-        return Verdict::no(FAILOVER, "NotPublished", "The Unit is not in force yet.");
+        _ => "LinkNotReady",
     };
-    let candidates = candidates(facts, state);
-    let told: Vec<String> = candidates.iter().map(Candidate::describe).collect();
-    let told = told.join("; ");
-    if facts.unit.spec.paused {
-        return Verdict::no(
-            FAILOVER,
-            "Paused",
-            "spec.paused is true: `mactl resume` ends that.",
-        );
-    }
-    if candidates
-        .iter()
-        .all(|candidate| candidate.reason.is_some())
-    {
-        return Verdict::no(
-            FAILOVER,
-            "NoCandidate",
-            format!("No member can take over: {told}."),
-        );
-    }
-    let by_hand = format!(
-        "`mactl failover {} --to IDC -n {}` moves it by hand",
-        facts.key.name(),
-        facts.key.namespace()
-    );
-    match facts.unit.spec.failover.mode {
-        Automation::Manual => Verdict::yes(FAILOVER, "Manual", format!("{by_hand}: {told}.")),
-        Automation::Automatic => Verdict::no(
-            FAILOVER,
-            "NotSupportedYet",
-            format!(
-                "spec.failover.mode is Automatic, but this version moves the primary only when \
-                 asked: {by_hand} ({told})."
-            ),
-        ),
-    }
+    Some((reason, format!("SyncLink {name}: {}", sentence(message))))
 }
+
+/// Reasons of links that need nobody's help to follow.
+const COMING_UP: [&str; 3] = [WAITING, "Starting", "Snapshotting"];
 
 /// Whether every member but the primary is known to refuse writes.
 fn fenced(facts: &Facts<'_>) -> Verdict {
@@ -362,46 +300,26 @@ fn fenced(facts: &Facts<'_>) -> Verdict {
     let Some(state) = facts.state().filter(|state| state.unit.is_some()) else {
         return Verdict::unknown(FENCED, "NotPublished", "The Unit is not in force yet.");
     };
-    let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
+    let holder = holder(state);
     let others = || {
-        facts
-            .unit
-            .spec
-            .members
-            .iter()
-            .filter(|member| Some(&member.idc) != holder)
+        let members = facts.unit.spec.members.iter();
+        members
+            .map(|member| &member.idc)
+            .filter(|idc| Some(*idc) != holder)
     };
-    let record = |idc: &IdcName| state.members.get(idc).map(|record| &record.value);
-    let names = |found: Vec<&IdcName>| {
-        found
-            .into_iter()
-            .map(IdcName::as_str)
-            .collect::<Vec<_>>()
-            .join(", ")
+    let listed = |wanted: Option<bool>| {
+        let found = others().filter(|idc| writable(facts, state, idc) == wanted);
+        found.map(IdcName::as_str).collect::<Vec<_>>().join(", ")
     };
-    let unfenced: Vec<_> = others()
-        .map(|member| &member.idc)
-        .filter(|idc| record(idc).is_some_and(|record| record.reachable && !record.fenced))
-        .collect();
+    let (unfenced, unseen) = (listed(Some(true)), listed(None));
     if !unfenced.is_empty() {
-        let message = format!(
-            "Not fenced (read_only) when last seen: {}.",
-            names(unfenced)
-        );
-        return Verdict::no(FENCED, "NotFenced", message);
-    }
-    let unseen: Vec<_> = others()
-        .map(|member| &member.idc)
-        .filter(|idc| !record(idc).is_some_and(|record| record.reachable))
-        .collect();
-    if unseen.is_empty() {
-        Verdict::yes(
-            FENCED,
-            "OthersFenced",
-            "Every member but the primary refuses writes.",
-        )
+        let message = format!("Not fenced (read_only) when last seen: {unfenced}.");
+        Verdict::no(FENCED, "NotFenced", message)
+    } else if unseen.is_empty() {
+        let message = "Every member but the primary refuses writes.";
+        Verdict::yes(FENCED, "OthersFenced", message)
     } else {
-        let message = format!("Out of its arbiter's reach: {}.", names(unseen));
+        let message = format!("Not seen by its arbiter: {unseen}.");
         Verdict::unknown(FENCED, "NotSeen", message)
     }
 }

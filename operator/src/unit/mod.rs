@@ -1,5 +1,6 @@
 //! Units: their documents in etcd, their links, routing and status.
 
+mod candidates;
 mod conditions;
 mod links;
 mod preflight;
@@ -17,7 +18,7 @@ use crds::{SyncLink, Unit};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use model::{IdcName, Receipt, UnitKey, UnitState};
+use model::{IdcName, LinkKey, Receipt, UnitKey, UnitState};
 
 pub use report::{kind_name, lag_class};
 pub use validate::{Problem, describe};
@@ -68,7 +69,7 @@ pub async fn reconcile(unit: Arc<Unit>, context: Arc<Context>) -> Result<Action,
         problems: &problems,
         failure: failed.as_ref().map(ToString::to_string),
         words: words(&unit, &key, &context),
-        links: link_facts(&key, &context),
+        links: link_facts(&unit, &key, &context),
         receipt: match receipt {
             Ok(Looked::Found(receipt)) => Some(*receipt),
             Ok(Looked::Known | Looked::Missing) | Err(_) => None,
@@ -304,18 +305,48 @@ fn words(unit: &Unit, key: &UnitKey, context: &Context) -> BTreeMap<IdcName, rep
     words.collect()
 }
 
-fn link_facts(key: &UnitKey, context: &Context) -> Vec<LinkFacts> {
+/// The Unit's links as they are, and those of its mesh that are about to be made.
+fn link_facts(unit: &Unit, key: &UnitKey, context: &Context) -> Vec<LinkFacts> {
     let links = context.stores.links_of(key.namespace(), key.name());
-    let mut facts: Vec<LinkFacts> = links.iter().map(|link| LinkFacts::of(link)).collect();
+    let mut facts: Vec<LinkFacts> = links
+        .iter()
+        .map(|link| LinkFacts::of(link, context))
+        .collect();
+    for wanted in links::plan(unit, key) {
+        let name = wanted.name_any();
+        if facts.iter().all(|fact| fact.name != name) {
+            facts.push(LinkFacts {
+                name,
+                ends: None,
+                streams: None,
+                begun: false,
+                phase: None,
+                ready: None,
+            });
+        }
+    }
     facts.sort_by(|one, other| one.name.cmp(&other.name));
     facts
 }
 
 impl LinkFacts {
-    fn of(link: &SyncLink) -> Self {
+    fn of(link: &SyncLink, context: &Context) -> Self {
         let status = link.status.clone().unwrap_or_default();
+        let key = LinkKey::new(link.namespace().unwrap_or_default(), link.name_any()).ok();
+        let word = key.and_then(|key| context.reports.writer(&key));
+        let target = link.spec.target.idc.clone();
         Self {
             name: link.name_any(),
+            ends: target.map(|target| (link.spec.source.idc.clone(), target)),
+            streams: match word {
+                Some(Ok(said))
+                    if said.phase == model::LinkPhase::Streaming && said.error.is_empty() =>
+                {
+                    said.lag_millis
+                }
+                _ => None,
+            },
+            begun: status.ledger.is_some(),
             phase: status.phase,
             ready: crds::condition(&status.conditions, "Ready").map(|ready| {
                 (

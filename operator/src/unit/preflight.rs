@@ -28,8 +28,9 @@ pub fn preflight(facts: &Facts<'_>) -> Verdict {
         let passed = record.map(|record| record.preflight_passed && (begun || record.reachable));
         let findings = facts.member(idc).map(findings).unwrap_or_default();
         match passed {
-            _ if !findings.blocking.is_empty() => failures.extend(findings.blocking),
+            // etcd tells of a passed preflight at once; what the arbiter said before is old then.
             Some(true) => warnings.extend(findings.warnings),
+            _ if !findings.blocking.is_empty() => failures.extend(findings.blocking),
             Some(false) => failures.push(not_passed(facts, idc)),
             None => waits.push(waiting(facts, state, idc)),
         }

@@ -47,6 +47,13 @@ pub struct Facts<'a> {
 pub struct LinkFacts {
     /// Its name.
     pub name: String,
+    /// Where its changes come from and go to; `None` for a link that is not there yet.
+    pub ends: Option<(IdcName, IdcName)>,
+    /// While its writer says that it streams: the age of the newest change when it was applied, in
+    /// milliseconds.
+    pub streams: Option<u64>,
+    /// Whether its writer was ever heard of.
+    pub begun: bool,
     /// Where it stands.
     pub phase: Option<LinkPhase>,
     /// Whether it is Ready, the reason, and the message.
@@ -65,6 +72,18 @@ impl Facts<'_> {
             Some(Some(Ok(Some(member)))) => Some(member),
             _ => None,
         }
+    }
+
+    /// The same, unless etcd shows that it is out of date: processes are asked every now and then,
+    /// and etcd tells of each change at once.
+    pub fn fresh_member(&self, idc: &IdcName) -> Option<&MemberStatus> {
+        let said = self.member(idc)?;
+        let state = self.state()?;
+        let epoch = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+        let record = state.members.get(idc);
+        let same_epoch = said.epoch == epoch.unwrap_or_default();
+        let same_reach = record.is_none_or(|record| record.value.reachable == said.reachable);
+        (same_epoch && same_reach).then_some(said)
     }
 }
 
@@ -141,7 +160,7 @@ fn may_still_elect(state: &UnitState) -> bool {
 }
 
 fn members(facts: &Facts<'_>, state: &UnitState) -> Vec<MemberSummary> {
-    let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
+    let holder = holder(state);
     let summarise = |idc: &IdcName| {
         let said = facts.member(idc);
         let record = state.members.get(idc).map(|record| &record.value);
@@ -155,11 +174,10 @@ fn members(facts: &Facts<'_>, state: &UnitState) -> Vec<MemberSummary> {
         MemberSummary {
             idc: idc.clone(),
             role,
-            writable: said.filter(|said| said.reachable).map(|said| said.writable),
+            writable: writable(facts, state, idc),
+            reachable: record.map(|record| record.reachable),
             position: said.and_then(|said| Some(said.position.as_ref()?.to_string())),
-            lag: said
-                .and_then(|said| said.lag_millis)
-                .map(Duration::from_millis),
+            lag: lag(facts, state, idc).map(Duration::from_millis),
             stranded_transactions: None,
             message: message(facts, idc),
         }
@@ -173,14 +191,66 @@ fn members(facts: &Facts<'_>, state: &UnitState) -> Vec<MemberSummary> {
         .collect()
 }
 
+/// The IDC that holds the primary, open or not.
+pub fn holder(state: &UnitState) -> Option<&IdcName> {
+    state.primary.as_ref().map(|primary| &primary.value.idc)
+}
+
+/// Whether a member accepts writes, by what was written to etcd last: what its arbiter says when it
+/// is asked may be seconds old. `None` where what is known is older than the present primary.
+pub fn writable(facts: &Facts<'_>, state: &UnitState, idc: &IdcName) -> Option<bool> {
+    let record = state
+        .members
+        .get(idc)
+        .filter(|record| record.value.reachable)?;
+    let primary = state.primary.as_ref();
+    let newer = primary.is_none_or(|primary| record.revision > primary.revision);
+    let holds = primary.is_some_and(|primary| primary.value.idc == *idc);
+    if open_primary(state) == Some(idc) {
+        // It announced that it is open in the present epoch; it may have been fenced since.
+        Some(!(newer && record.value.fenced))
+    } else if record.value.fenced {
+        Some(false)
+    } else if newer && !holds {
+        Some(true)
+    } else {
+        // It is being opened, or the primary moved away with the proof of a fence that this record
+        // does not show yet.
+        facts.fresh_member(idc).map(|said| said.writable)
+    }
+}
+
+/// How far a member is behind, in milliseconds, for people. While the link from the primary
+/// streams, its own lag is the better figure: the age of the newest heartbeat, by which candidates
+/// are judged, is up to a heartbeat's interval where nothing lags at all.
+fn lag(facts: &Facts<'_>, state: &UnitState, idc: &IdcName) -> Option<u64> {
+    let from = &state.epoch.as_ref()?.value.idc;
+    if from == idc {
+        return None;
+    }
+    let age = facts.fresh_member(idc)?.lag_millis?;
+    let link = facts.links.iter().find(|link| {
+        link.ends
+            .as_ref()
+            .is_some_and(|(source, target)| source == from && target == idc)
+    });
+    let interval = facts.unit.spec.health_checks.heartbeat.interval.as_millis();
+    match link.and_then(|link| link.streams) {
+        // Heartbeats arrive as they are written. When they do not, something holds the link up,
+        // whatever it says of itself.
+        Some(streams) if age <= 2 * interval + streams => Some(streams),
+        _ => Some(age),
+    }
+}
+
 /// What is worth saying of a member; nothing while all is well.
 fn message(facts: &Facts<'_>, idc: &IdcName) -> Option<String> {
     match facts.words.get(idc) {
-        Some(Some(Ok(Some(member)))) => {
-            (!member.message.is_empty()).then(|| member.message.clone())
-        }
         Some(Some(Err(error))) => Some(format!("The arbiter of {idc} does not answer: {error}")),
-        _ => None,
+        _ => facts
+            .fresh_member(idc)
+            .filter(|member| !member.message.is_empty())
+            .map(|member| member.message.clone()),
     }
 }
 
@@ -227,7 +297,8 @@ pub fn sentence(text: &str) -> String {
 }
 
 /// Whether a new status is worth a write: whatever is more than a figure at once, figures beyond
-/// a tolerance when their time has come, positions never by themselves.
+/// a tolerance when their time has come, positions never by themselves. That a lag is known, or is
+/// over, is more than a figure.
 pub fn worth_writing(old: &UnitStatus, new: &UnitStatus, figures_due: bool) -> bool {
     let words = |status: &UnitStatus| {
         let mut status = status.clone();
@@ -242,7 +313,15 @@ pub fn worth_writing(old: &UnitStatus, new: &UnitStatus, figures_due: bool) -> b
         let members = status.members.iter().map(|member| lag_class(member.lag));
         (lag_class(status.lag), members.collect::<Vec<_>>())
     };
-    words(old) != words(new) || (figures_due && figures(old) != figures(new))
+    let lag_of = |idc: &IdcName| {
+        let found = old.members.iter().find(|member| member.idc == *idc);
+        found.and_then(|member| member.lag)
+    };
+    let told = new.members.iter().any(|member| {
+        let (before, after) = (lag_class(lag_of(&member.idc)), lag_class(member.lag));
+        before.is_some() != after.is_some() || (before > Some(1) && after == Some(0))
+    });
+    words(old) != words(new) || told || (figures_due && figures(old) != figures(new))
 }
 
 /// Lags in classes that double: below a second, two, four, ... seconds.

@@ -38,8 +38,11 @@ struct World {
 
 impl World {
     fn well() -> Self {
-        let link = |name: &str| LinkFacts {
+        let link = |name: &str, source: &str, target: &str| LinkFacts {
             name: name.to_owned(),
+            ends: Some((idc_name(source), idc_name(target))),
+            streams: Some(2),
+            begun: true,
             phase: Some(LinkPhase::Streaming),
             ready: Some((true, "Streaming".to_owned(), String::new())),
         };
@@ -49,7 +52,10 @@ impl World {
             trouble: None,
             problems: Vec::new(),
             replica: said(Some(40)),
-            links: vec![link("orders-bj-sh"), link("orders-sh-bj")],
+            links: vec![
+                link("orders-bj-sh", "bj", "sh"),
+                link("orders-sh-bj", "sh", "bj"),
+            ],
         }
     }
 
@@ -118,6 +124,10 @@ fn figures_are_written_when_their_time_has_come_and_words_at_once() {
     let lagging = world.status(at(11));
     assert!(!worth_writing(&first, &lagging, false));
     assert!(worth_writing(&first, &lagging, true));
+    // That it is over, or not known, is no figure.
+    assert!(worth_writing(&lagging, &first, false));
+    world.replica.lag_millis = None;
+    assert!(worth_writing(&first, &world.status(at(11)), false));
     world.state.as_mut().unwrap().primary = None;
     assert!(worth_writing(&first, &world.status(at(12)), false));
 }
@@ -207,7 +217,9 @@ fn etcd_out_of_reach_is_unknown_and_takes_nothing_back() {
 fn a_member_that_is_not_fenced_is_named() {
     let mut world = World::well();
     let members = &mut world.state.as_mut().unwrap().members;
-    members.get_mut(&idc_name("bj")).unwrap().value.fenced = false;
+    let bj = members.get_mut(&idc_name("bj")).unwrap();
+    bj.value.fenced = false;
+    bj.revision = model::Revision(8);
     let (status, reason, message) = world.says("Fenced");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "NotFenced"));
     assert!(message.ends_with("bj."), "{message}");
@@ -224,7 +236,16 @@ fn what_preflight_finds_later_is_told_too_but_an_outage_is_none_of_its() {
         fix: String::new(),
     };
     world.replica.findings = vec![finding];
+    let passed = |world: &mut World, passed| {
+        let members = &mut world.state.as_mut().unwrap().members;
+        let bj = members.get_mut(&idc_name("bj")).unwrap();
+        bj.value.preflight_passed = passed;
+    };
+    passed(&mut world, false);
     assert_eq!(world.says("PreflightPassed").0, "False");
+    // etcd tells at once that it was mended, the arbiter when it is asked again.
+    passed(&mut world, true);
+    assert_eq!(world.says("PreflightPassed").0, "True");
     world.replica.findings.clear();
     let bj = |world: &mut World, reachable| {
         let members = &mut world.state.as_mut().unwrap().members;
@@ -262,4 +283,107 @@ fn a_moved_primary_is_an_event() {
     let told = notices(&before, &world.status(at(11)));
     assert_eq!(told[0].reason, "PrimaryOpen");
     assert_eq!(told[0].note, "bj takes the writes, epoch 2.");
+}
+
+/// What `bj` is shown as right after the primary moved there, whatever its arbiter said before.
+#[test]
+fn a_move_is_shown_at_once_and_nothing_older_than_it() {
+    let mut world = World::well();
+    let state = world.state.as_mut().unwrap();
+    let bj = idc_name("bj");
+    let epoch = &mut state.epoch.as_mut().unwrap().value;
+    (epoch.idc, epoch.epoch) = (bj.clone(), model::Epoch(2));
+    let primary = state.primary.as_mut().unwrap();
+    (primary.value.idc, primary.value.epoch) = (bj.clone(), model::Epoch(2));
+    primary.revision = model::Revision(9);
+    let shown = |world: &World| {
+        let status = world.status(at(11));
+        [0, 1].map(|place| {
+            let member = &status.members[place];
+            (member.role, member.writable, member.lag)
+        })
+    };
+    // `sh` has been fenced, with proof, but its record does not say so yet, and neither does what
+    // its arbiter said in the epoch before: that is not known, rather than writable.
+    let [sh, now_primary] = shown(&world);
+    assert_eq!(sh, (crds::MemberRole::Replica, None, None));
+    assert_eq!(now_primary, (crds::MemberRole::Primary, Some(true), None));
+    assert_eq!(world.says("Fenced").0, "Unknown");
+    let state = world.state.as_mut().unwrap();
+    let sh = state.members.get_mut(&idc_name("sh")).unwrap();
+    sh.value.fenced = true;
+    assert_eq!(shown(&world)[0].1, Some(false));
+    assert_eq!(world.says("Fenced").0, "True");
+    // A primary that has seen itself fenced since is not writable.
+    let state = world.state.as_mut().unwrap();
+    state.members.get_mut(&bj).unwrap().revision = model::Revision(10);
+    assert_eq!(shown(&world)[1].1, Some(false));
+}
+
+#[test]
+fn what_an_arbiter_said_before_the_member_came_back_is_not_repeated() {
+    let mut world = World::well();
+    world.replica.reachable = false;
+    world.replica.message = "cannot reach the database".to_owned();
+    assert_eq!(world.status(at(11)).members[1].message, None);
+    let members = &mut world.state.as_mut().unwrap().members;
+    members.get_mut(&idc_name("bj")).unwrap().value.reachable = false;
+    let shown = &world.status(at(11)).members[1];
+    assert_eq!((shown.writable, shown.reachable), (None, Some(false)));
+    assert_eq!(shown.message.as_deref(), Some("cannot reach the database"));
+}
+
+#[test]
+fn the_lag_that_people_see_is_the_link_s_while_heartbeats_arrive() {
+    let mut world = World::well();
+    let lag = |world: &World| world.status(at(11)).lag.map(crds::Duration::as_millis);
+    world.replica.lag_millis = Some(995);
+    assert_eq!(lag(&world), Some(2));
+    // The link says it streams, but nothing has come through it for a while.
+    world.replica.lag_millis = Some(8_500);
+    assert_eq!(lag(&world), Some(8_500));
+    // Nobody knows the link's own.
+    world.replica.lag_millis = Some(995);
+    world.links[1].streams = None;
+    assert_eq!(lag(&world), Some(995));
+}
+
+#[test]
+fn a_unit_whose_links_do_not_follow_yet_says_so_until_they_do() {
+    let mut world = World::well();
+    let pending = |name: &str| LinkFacts {
+        name: name.to_owned(),
+        ends: None,
+        streams: None,
+        begun: false,
+        phase: None,
+        ready: None,
+    };
+    world.links = vec![pending("orders-bj-sh"), pending("orders-sh-bj")];
+    world.links[1].phase = Some(LinkPhase::Snapshotting);
+    let words = "1 of 2 tables are copied.".to_owned();
+    world.links[1].ready = Some((false, "Snapshotting".to_owned(), words));
+    assert_eq!(world.says("Ready").0, "True");
+    let expected = "SyncLink orders-bj-sh is about to be started, and copies nothing yet. SyncLink \
+                    orders-sh-bj is Snapshotting: 1 of 2 tables are copied.";
+    for kind in ["Degraded", "Progressing"] {
+        let (status, reason, message) = world.says(kind);
+        assert_eq!(
+            (status.as_str(), reason.as_str(), message.as_str()),
+            ("True", "LinksStarting", expected),
+            "{kind}"
+        );
+    }
+    world.links = World::well().links;
+    assert_eq!(world.says("Degraded").0, "False");
+    assert_eq!(world.says("Progressing").1, "Settled");
+}
+
+#[test]
+fn a_copy_that_has_received_nothing_is_no_candidate() {
+    let mut world = World::well();
+    world.replica.lag_millis = None;
+    let (status, reason, message) = world.says("FailoverReady");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "NoCandidate"));
+    assert!(message.contains("bj has received nothing"), "{message}");
 }

@@ -126,7 +126,7 @@ fn conditions(product: &Product<'_>) -> Result<()> {
          spec:\n  databases: [orders]\n  members:\n  \
          - {{idc: atlantis, endpoint: {{host: 192.0.2.1}}, credentialsSecret: no-such-secret}}\n  \
          - {{idc: lemuria, endpoint: {{host: 127.0.0.1}}, credentialsSecret: no-such-secret}}\n  \
-         linkTemplate: {{compression: Lz4}}\n"
+         linkTemplate: {{compression: Lz4, apply: {{workers: 4}}}}\n"
     );
     product.apply(&unit)?;
     says(
@@ -139,6 +139,7 @@ fn conditions(product: &Product<'_>) -> Result<()> {
             &format!("Secret {NAMESPACE}/no-such-secret does not exist"),
             "127.0.0.1",
             "compression Lz4 is not supported yet",
+            "apply.workers 4 is not supported yet",
         ],
     )?;
     let link = format!(

@@ -51,6 +51,11 @@ fn what_makes_no_sense_is_refused_and_nothing_is_asked() {
         expected.contains("expected to be gz, but it is sh"),
         "{expected}"
     );
+    let none = refused("to: bj, kind: Forced, expectNoPrimary: true", &state);
+    assert!(
+        none.contains("expected to have no primary, but sh is it, epoch 1"),
+        "{none}"
+    );
     let mut empty = samples::state();
     empty.primary = None;
     let planned = refused("to: bj", &empty);
@@ -164,4 +169,30 @@ fn a_dry_run_asks_nothing() {
         status.message.unwrap(),
         "Dry run: the writes of Unit shop/orders would move from sh to bj."
     );
+}
+
+#[test]
+fn a_failover_may_meet_the_end_of_a_lease_unless_it_expects_something() {
+    let state = samples::state();
+    let mut gone = samples::state();
+    gone.primary = None;
+    let aimed = |spec: &str, before: &UnitState, after: &UnitState| {
+        let object = switchover(spec);
+        let Decision::Ask { status, .. } = decided(&object, before) else {
+            panic!("{spec} is not asked");
+        };
+        aimed_again(&object.spec, &status, after)
+    };
+    let forced = "to: bj, kind: Forced";
+    let again = aimed(forced, &state, &gone).unwrap();
+    assert_eq!((again.from, again.expected_epoch), (None, Some(1)));
+    assert_eq!(aimed(forced, &state, &state), None, "nothing has changed");
+    let mut later = gone.clone();
+    later.epoch.as_mut().unwrap().value.epoch = Epoch(2);
+    assert_eq!(aimed(forced, &state, &later), None, "another epoch");
+    let none = format!("{forced}, expectNoPrimary: true");
+    assert_eq!(aimed(&none, &gone, &state), None, "the primary came back");
+    let sh = format!("{forced}, expectedPrimary: sh");
+    assert_eq!(aimed(&sh, &state, &gone), None, "it is gone");
+    assert_eq!(aimed("to: bj", &state, &gone), None, "planned");
 }

@@ -1,0 +1,133 @@
+//! Who can take over, and whether somebody would: the condition `FailoverReady`.
+
+use crds::{Automation, Verdict};
+use model::{IdcName, UnitState};
+
+use super::report::Facts;
+
+/// A member that might take over, and why it may not.
+pub struct Candidate {
+    /// Its IDC.
+    pub idc: IdcName,
+    /// Why it may not; `None` where it may.
+    pub reason: Option<String>,
+}
+
+impl Candidate {
+    /// In words.
+    pub fn describe(&self) -> String {
+        match &self.reason {
+            Some(reason) => format!("{} {reason}", self.idc),
+            None => format!("{} is ready", self.idc),
+        }
+    }
+}
+
+/// Every member that does not hold the primary.
+pub fn candidates(facts: &Facts<'_>, state: &UnitState) -> Vec<Candidate> {
+    let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
+    let limit = facts.unit.spec.failover.max_lag;
+    let members = facts
+        .unit
+        .spec
+        .members
+        .iter()
+        .filter(|member| Some(&member.idc) != holder);
+    members
+        .map(|member| {
+            let record = state.members.get(&member.idc).map(|record| &record.value);
+            let said = facts.fresh_member(&member.idc);
+            let lag = said.and_then(|said| said.lag_millis);
+            let from = state.epoch.as_ref().map(|epoch| &epoch.value.idc);
+            let reason = match record {
+                None => Some("has no arbiter with a session".to_owned()),
+                Some(record) if !record.reachable => {
+                    Some("is out of its arbiter's reach".to_owned())
+                }
+                Some(record) if !record.preflight_passed => {
+                    Some("has not passed preflight".to_owned())
+                }
+                Some(_) if holder.is_some() && lag.is_some_and(|lag| lag > limit.as_millis()) => {
+                    Some(format!("is further behind than failover.maxLag ({limit})"))
+                }
+                Some(_)
+                    if said.is_some()
+                        && lag.is_none()
+                        && from.is_some_and(|from| *from != member.idc) =>
+                {
+                    Some("has received nothing of the last primary yet".to_owned())
+                }
+                Some(_) => None,
+            };
+            Candidate {
+                idc: member.idc.clone(),
+                reason,
+            }
+        })
+        .collect()
+}
+
+/// The condition `FailoverReady`.
+pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
+    const FAILOVER: &str = "FailoverReady";
+    if let Some(trouble) = &facts.view.trouble {
+        return Verdict::unknown(FAILOVER, "EtcdUnreachable", trouble.clone());
+    }
+    let Some(state) = facts.state().filter(|state| state.unit.is_some()) else {
+        return Verdict::no(FAILOVER, "NotPublished", "The Unit is not in force yet.");
+    };
+    let candidates = candidates(facts, state);
+    let told: Vec<String> = candidates.iter().map(Candidate::describe).collect();
+    let told = told.join("; ");
+    if facts.unit.spec.paused {
+        return Verdict::no(
+            FAILOVER,
+            "Paused",
+            "spec.paused is true: `mactl resume` ends that.",
+        );
+    }
+    if candidates
+        .iter()
+        .all(|candidate| candidate.reason.is_some())
+    {
+        return Verdict::no(
+            FAILOVER,
+            "NoCandidate",
+            format!("No member can take over: {told}."),
+        );
+    }
+    let by_hand = format!(
+        "`mactl failover {} --to IDC -n {}` moves it by hand",
+        facts.key.name(),
+        facts.key.namespace()
+    );
+    let policy = &facts.unit.spec.failover;
+    let failsafe = if policy.failsafe {
+        " spec.failover.failsafe is true, but not supported yet: with etcd out of reach, the \
+         primary is fenced when its lease ends."
+    } else {
+        ""
+    };
+    let said = format!("{by_hand}: {told}.{failsafe}");
+    match (policy.mode, policy.failback) {
+        (Automation::Manual, Automation::Manual) => Verdict::yes(FAILOVER, "Manual", said),
+        (Automation::Manual, Automation::Automatic) => Verdict::no(
+            FAILOVER,
+            NOT_YET,
+            format!(
+                "spec.failover.failback is Automatic, but this version never moves the primary \
+                 back by itself: set it to Manual. {said}"
+            ),
+        ),
+        (Automation::Automatic, _) => Verdict::no(
+            FAILOVER,
+            NOT_YET,
+            format!(
+                "spec.failover.mode is Automatic, but this version moves the primary only when \
+                 asked, and cooldown and failback have no effect: {said}"
+            ),
+        ),
+    }
+}
+
+const NOT_YET: &str = "NotSupportedYet";
