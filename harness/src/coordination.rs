@@ -3,10 +3,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
 
 use crate::network::{IDCS, Network};
-use crate::sandbox::{PartSpec, Sandbox};
+use crate::sandbox::{PartSpec, Sandbox, Signal};
 use crate::{paths, shell};
 
 /// The name of the part that is a data centre's etcd member.
@@ -74,4 +75,84 @@ pub fn etcdctl(endpoints: &[String], arguments: &[&str]) -> std::process::Comman
     let mut command = shell::command(paths::tool("etcdctl"), arguments);
     command.arg(format!("--endpoints={}", endpoints.join(",")));
     command
+}
+
+/// What `etcdctl endpoint status` says of one member; the rest is left out.
+#[derive(Deserialize)]
+struct EndpointStatus {
+    #[serde(rename = "Endpoint")]
+    endpoint: String,
+    #[serde(rename = "Status")]
+    status: MemberStatus,
+}
+
+#[derive(Deserialize)]
+struct MemberStatus {
+    header: Header,
+    leader: u64,
+}
+
+#[derive(Deserialize)]
+struct Header {
+    member_id: u64,
+}
+
+/// The data centre of the member that leads, by the word of those that answer.
+pub fn leader(network: Network, endpoints: &[String]) -> Result<String> {
+    let arguments = [
+        "endpoint",
+        "status",
+        "--write-out=json",
+        "--command-timeout=2s",
+    ];
+    // It fails when one member is gone, and prints what the others say.
+    let said = etcdctl(endpoints, &arguments).output()?;
+    let members: Vec<EndpointStatus> = serde_json::from_slice(&said.stdout).with_context(|| {
+        format!(
+            "etcdctl endpoint status: {}",
+            String::from_utf8_lossy(&said.stderr)
+        )
+    })?;
+    let mut leads = members
+        .iter()
+        .filter(|member| member.status.leader == member.status.header.member_id);
+    let leading = leads.next().context("no member of etcd leads")?;
+    for idc in IDCS {
+        if endpoint(network, idc)? == leading.endpoint {
+            return Ok(idc.to_owned());
+        }
+    }
+    bail!("{} is no data centre's", leading.endpoint)
+}
+
+/// Ends all members, puts their data where [`restore`] finds it, and starts them again.
+pub fn save(sandbox: &Sandbox, endpoints: &[String], run: &Path) -> Result<()> {
+    for idc in IDCS {
+        sandbox.signal(&part(idc), Signal::Terminate, Duration::from_secs(30))?;
+    }
+    replace(&run.join("etcd"), &run.join("etcd-saved"))?;
+    for idc in IDCS {
+        sandbox.start_part(&part(idc))?;
+    }
+    wait(sandbox, endpoints)
+}
+
+/// Kills all members and starts them on the data of the last [`save`]: as when somebody restores
+/// snapshots of their disks. Everything that etcd acknowledged since then is gone.
+pub fn restore(sandbox: &Sandbox, endpoints: &[String], run: &Path) -> Result<()> {
+    for idc in IDCS {
+        sandbox.signal(&part(idc), Signal::Kill, Duration::from_secs(30))?;
+    }
+    replace(&run.join("etcd-saved"), &run.join("etcd"))?;
+    for idc in IDCS {
+        sandbox.start_part(&part(idc))?;
+    }
+    wait(sandbox, endpoints)
+}
+
+fn replace(from: &Path, to: &Path) -> Result<()> {
+    if to.exists() {
+        std::fs::remove_dir_all(to).with_context(|| format!("cannot clear {}", to.display()))?;
+    }
+    shell::run(shell::command("cp", ["-a", "--sparse=always"]).args([from, to]))
 }

@@ -240,6 +240,30 @@ pub fn place_pods(sandbox: &Sandbox, network: Network, idc: &str, pods: &[String
     .map(drop)
 }
 
+/// Drops what the processes of one account in a data centre send to a port, wherever that is; packets
+/// that never leave the data centre too. So one process can be cut from one service.
+pub fn cut_account(sandbox: &Sandbox, idc: &str, account: u32, port: u16) -> Result<()> {
+    index(idc)?;
+    let commands = format!(
+        "add table ip accounts\n\
+         add chain ip accounts cut {{ type filter hook output priority 0; }}\n\
+         add rule ip accounts cut meta skuid {account} tcp dport {port} counter drop\n"
+    );
+    let nft = PartSpec::new(["nft", "-f", "-"]).in_netns(idc);
+    sandbox.check_with_input(nft, &commands).map(drop)
+}
+
+/// Ends what [`cut_account`] has begun, in all data centres.
+pub fn heal_accounts(sandbox: &Sandbox) -> Result<()> {
+    for idc in IDCS {
+        // Added first, since deleting what is not there is an error.
+        let commands = "add table ip accounts\ndelete table ip accounts\n";
+        let nft = PartSpec::new(["nft", "-f", "-"]).in_netns(idc);
+        sandbox.check_with_input(nft, commands)?;
+    }
+    Ok(())
+}
+
 fn choose() -> Result<Network> {
     let used = used_octets()?;
     let clash = |octet: &u8| {

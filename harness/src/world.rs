@@ -248,6 +248,36 @@ impl World {
         network::heal_all(&self.sandbox)
     }
 
+    /// Cuts the processes of one account in a data centre from a port, wherever it is.
+    pub fn cut_account(&self, idc: &str, account: u32, port: u16) -> Result<()> {
+        network::cut_account(&self.sandbox, idc, account, port)
+    }
+
+    /// Ends what [`World::cut_account`] has begun.
+    pub fn heal_accounts(&self) -> Result<()> {
+        network::heal_accounts(&self.sandbox)
+    }
+
+    /// The data centre whose etcd member leads.
+    pub fn etcd_leader(&self) -> Result<String> {
+        coordination::leader(self.info.network, &self.info.etcd)
+    }
+
+    /// Returns when all members of etcd answer and have a leader.
+    pub fn wait_for_etcd(&self) -> Result<()> {
+        coordination::wait(&self.sandbox, &self.info.etcd)
+    }
+
+    /// Puts etcd's data aside, which ends and starts its members.
+    pub fn save_etcd(&self) -> Result<()> {
+        coordination::save(&self.sandbox, &self.info.etcd, &self.info.directory)
+    }
+
+    /// Starts etcd anew on the data that was last put aside: it goes back in time.
+    pub fn restore_etcd(&self) -> Result<()> {
+        coordination::restore(&self.sandbox, &self.info.etcd, &self.info.directory)
+    }
+
     /// Says which pod addresses belong to a data centre, so that partitions cut them too.
     pub fn place_pods(&self, idc: &str, addresses: &[String]) -> Result<()> {
         network::place_pods(&self.sandbox, self.info.network, idc, addresses)

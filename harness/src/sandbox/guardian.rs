@@ -20,10 +20,11 @@ const FILE: &str = "guardian.json";
 /// Holds the name of the host's link into the sandbox.
 pub const LINK: &str = "link";
 /// Subdirectories of a run that are worth nothing once its processes are gone.
-const BULK: [&str; 6] = [
+const BULK: [&str; 7] = [
     "containerd",
     "kubelet",
     "etcd",
+    "etcd-saved",
     "database",
     "var-log",
     "certificates",

@@ -1,0 +1,195 @@
+//! After a trial: everything that was committed has crossed, what was stranded is accounted for and
+//! brought back in line, and the rows are read.
+//!
+//! How the product tells of stranded transactions, and how a person settles them, is in
+//! [`Rig::pass_stranded`] alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use harness::database::Database;
+use model::LinkPhase;
+use tests::history::{MemberRows, Stranding, WriteId};
+
+use crate::parts::{DATA, LINKS};
+use crate::rig::{Rig, TABLES};
+
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// What a trial has left in the databases.
+pub struct Settled {
+    pub primary: String,
+    pub members: BTreeMap<String, MemberRows>,
+    pub stranding: Stranding,
+}
+
+impl Rig {
+    /// Settles what is stranded and reads both members. Nobody writes any more.
+    pub async fn settle(&self) -> Result<Settled> {
+        let primary = self.wait_open().await?;
+        let reported = self.drain().await?;
+        ensure!(
+            self.wait_open().await? == primary,
+            "the primary changed while nobody wrote and nothing was wrong"
+        );
+        let replica = Self::other(&primary);
+        let (ahead, mut behind) = (
+            rows(self.database(&primary)?)?,
+            rows(self.database(replica)?)?,
+        );
+        let found: BTreeSet<WriteId> = behind.writes.difference(&ahead.writes).copied().collect();
+        if !found.is_empty() {
+            bring_in_line(self.database(replica)?, &found, &behind, &ahead)?;
+            behind = rows(self.database(replica)?)?;
+        }
+        Ok(Settled {
+            members: [(primary.clone(), ahead), (replica.to_owned(), behind)].into(),
+            primary,
+            stranding: Stranding { found, reported },
+        })
+    }
+
+    async fn wait_open(&self) -> Result<String> {
+        crate::rig::until("an open primary, all members", LIMIT, async || {
+            self.open_primary().await
+        })
+        .await
+    }
+
+    /// Waits until all that is in either member's binlog has crossed. Returns how many transactions
+    /// the product reported as stranded on the way.
+    async fn drain(&self) -> Result<u64> {
+        let give_up = Instant::now() + LIMIT;
+        let mut marks = BTreeMap::new();
+        for (from, to) in LINKS {
+            marks.insert((from, to), heartbeat(self.database(from)?, from)?);
+        }
+        let (mut reported, mut passed) = (0, BTreeSet::new());
+        loop {
+            let mut waits = String::new();
+            for ((from, to), mark) in &marks {
+                reported += self.pass_stranded(from, to, &mut passed)?;
+                let arrived = heartbeat(self.database(to)?, from)?;
+                // Two more: the first may have been read in the middle of its transaction.
+                if arrived < mark + 2 {
+                    waits.push_str(&format!(" {from} to {to}: {arrived} of {mark};"));
+                }
+            }
+            if waits.is_empty() {
+                return Ok(reported);
+            }
+            if Instant::now() >= give_up {
+                let description = self.describe().await;
+                bail!("links have not caught up within {LIMIT:?}:{waits}\n{description}");
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Where a link has halted for stranded transactions: counts them and does what its message
+    /// says. Any other halt is an error.
+    fn pass_stranded(
+        &self,
+        from: &str,
+        to: &str,
+        passed: &mut BTreeSet<String>,
+    ) -> Result<u64> {
+        let Ok(status) = self.writer_status(from, to) else {
+            // It is being started again.
+            return Ok(0);
+        };
+        if status.phase != LinkPhase::Halted || status.error.is_empty() {
+            return Ok(0);
+        }
+        let error = &status.error;
+        ensure!(
+            error.contains("they are stranded"),
+            "the link from {from} to {to} has halted: {error}"
+        );
+        let Some((_, statement)) = error.split_once("running at the target: ") else {
+            return Ok(0);
+        };
+        if !passed.insert(statement.to_owned()) {
+            return Ok(0);
+        }
+        let count = error
+            .split_once(" transaction(s)")
+            .and_then(|(before, _)| before.rsplit(' ').next())
+            .and_then(|number| number.parse().ok())
+            .with_context(|| format!("no number of transactions in {error:?}"))?;
+        self.database(to)?.root(statement)?;
+        Ok(count)
+    }
+}
+
+/// The count of a member's heartbeats, as a server has it.
+fn heartbeat(at: &Database, of: &str) -> Result<u64> {
+    let sql = format!("SELECT COALESCE(MAX(seq), 0) FROM multiactive.heartbeat WHERE idc = '{of}'");
+    Ok(at.value(harness::Account::Root, &sql)?.parse()?)
+}
+
+/// Everything that applications have written, and the digests of the whole tables.
+fn rows(at: &Database) -> Result<MemberRows> {
+    let mut rows = MemberRows::default();
+    for row in at.root("SELECT client, number FROM orders.writes")? {
+        let [client, number] = row.as_slice() else {
+            bail!("a row of {} columns", row.len());
+        };
+        rows.writes.insert(WriteId {
+            client: client.parse()?,
+            number: number.parse()?,
+        });
+    }
+    for row in at.root("SELECT client, total FROM orders.counters")? {
+        let [client, total] = row.as_slice() else {
+            bail!("a row of {} columns", row.len());
+        };
+        rows.totals.insert(client.parse()?, total.parse()?);
+    }
+    for table in TABLES {
+        rows.digests
+            .insert(table.to_owned(), at.checksum("orders", table)?);
+    }
+    Ok(rows)
+}
+
+/// What a person does with stranded rows whose content is not wanted: removes them where they were
+/// written, without a trace in the binlog. Nothing else is touched.
+fn bring_in_line(
+    replica: &Database,
+    stranded: &BTreeSet<WriteId>,
+    behind: &MemberRows,
+    ahead: &MemberRows,
+) -> Result<()> {
+    let mut sql = String::from("SET sql_log_bin = 0; START TRANSACTION;\n");
+    for WriteId { client, number } in stranded {
+        sql.push_str(&format!(
+            "DELETE FROM orders.writes WHERE client = {client} AND number = {number};\n"
+        ));
+    }
+    // Only the counters of clients whose writes were stranded.
+    let clients: BTreeSet<u32> = stranded.iter().map(|write| write.client).collect();
+    for client in clients.intersection(&behind.totals.keys().copied().collect()) {
+        sql.push_str(&match ahead.totals.get(client) {
+            Some(total) => {
+                format!("UPDATE orders.counters SET total = {total} WHERE client = {client};\n")
+            }
+            None => format!("DELETE FROM orders.counters WHERE client = {client};\n"),
+        });
+    }
+    sql.push_str("COMMIT");
+    replica.root(&sql).map(drop)
+}
+
+impl Rig {
+    /// Empties the tables, on each member by itself. Both are equal and nobody writes.
+    pub fn clear(&self) -> Result<()> {
+        for name in DATA {
+            self.database(name)?.root(
+                "SET sql_log_bin = 0; DELETE FROM orders.writes; DELETE FROM orders.counters",
+            )?;
+        }
+        Ok(())
+    }
+}
