@@ -1,5 +1,6 @@
 //! The arbiter of one IDC: the shell around the decision core in `arbitration/`.
 //!
+//! - `standby` waits while another process of the IDC holds its session.
 //! - `keeper` holds the IDC's session in etcd: one lease for all Units.
 //! - `supervisor` watches etcd and the credentials folder, and runs one task a Unit.
 //! - `unit` steps one Unit's core and sends its transactions.
@@ -20,6 +21,7 @@ mod keeper;
 mod metrics;
 mod options;
 mod servers;
+mod standby;
 mod status;
 mod supervisor;
 mod translate;
@@ -33,6 +35,7 @@ use clap::Parser;
 use topology::Topology;
 
 use crate::options::Options;
+use crate::supervisor::End;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -54,9 +57,27 @@ async fn run(options: Options) -> anyhow::Result<()> {
     let statuses = status::Statuses::new(options.idc.clone());
     let published = statuses.clone();
     process.publish_status(move || published.snapshot());
-    let supervisor =
-        supervisor::Supervisor::new(options, topology, metrics, statuses, process.health());
-    let outcome = supervisor.run(process.shutdown()).await;
+    let (health, shutdown) = (process.health(), process.shutdown());
+    let claim = options.claim();
+    let outcome = loop {
+        // A standby is as ready as it can be: a rollout waits for it before it ends the active one.
+        health.set_ready();
+        if !standby::wait(&topology, &claim, &metrics, &shutdown).await {
+            break Ok(());
+        }
+        let supervisor = supervisor::Supervisor::new(
+            &options,
+            topology.clone(),
+            metrics.clone(),
+            statuses.clone(),
+            health.clone(),
+        );
+        match supervisor.run(&shutdown).await {
+            Ok(End::Superseded) => statuses.forget_all(),
+            Ok(End::Shutdown) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
     process.finish().await;
     outcome
 }

@@ -56,6 +56,11 @@ impl Statuses {
         });
     }
 
+    /// Another process is active: what is known here of members is past.
+    pub fn forget_all(&self) {
+        self.change(|status| status.units.clear());
+    }
+
     /// A Unit that has no member here any more.
     pub fn forget(&self, unit: &UnitKey) {
         self.change(|status| {

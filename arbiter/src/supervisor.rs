@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use arbitration::{Event, HeldSession, Moment};
 use model::{UnitKey, UnitState};
@@ -17,6 +18,18 @@ use crate::options::Options;
 use crate::servers::Servers;
 use crate::status::Statuses;
 use crate::unit::{Shared, Unit};
+
+/// How long the farewell to etcd may take at shutdown.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Why a supervisor ended in good order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The process was told to end.
+    Shutdown,
+    /// Another process of this IDC is active now.
+    Superseded,
+}
 
 /// The arbiter's main task.
 pub struct Supervisor {
@@ -34,7 +47,7 @@ pub struct Supervisor {
 impl Supervisor {
     /// A supervisor that has not begun.
     pub fn new(
-        options: Options,
+        options: &Options,
         topology: Topology,
         metrics: Metrics,
         statuses: Statuses,
@@ -44,14 +57,14 @@ impl Supervisor {
         let watch = topology.watch();
         Self {
             shared: Shared {
-                idc: options.idc,
+                idc: options.idc.clone(),
                 topology,
                 metrics,
                 statuses,
                 servers: Servers::default(),
             },
             claim,
-            credentials: options.credentials,
+            credentials: options.credentials.clone(),
             health,
             watch,
             units: BTreeMap::new(),
@@ -61,11 +74,9 @@ impl Supervisor {
         }
     }
 
-    /// Runs until shutdown.
-    ///
-    /// # Errors
-    /// If another process of this IDC has claimed the session.
-    pub async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
+    /// Claims the session and runs until shutdown, or until another process of this IDC has claimed
+    /// the session.
+    pub async fn run(mut self, shutdown: &CancellationToken) -> anyhow::Result<End> {
         let (sender, mut news) = mpsc::unbounded_channel();
         let mut keeper = tokio::spawn(keeper::keep(
             self.shared.topology.clone(),
@@ -75,10 +86,10 @@ impl Supervisor {
         ));
         let outcome = loop {
             tokio::select! {
-                () = shutdown.cancelled() => break Ok(()),
+                () = shutdown.cancelled() => break Ok(End::Shutdown),
                 Some(news) = news.recv() => {
-                    if let Err(error) = self.take_news(&news) {
-                        break Err(error);
+                    if !self.take_news(&news) {
+                        break Ok(End::Superseded);
                     }
                 }
                 changes = self.watch.next() => match changes {
@@ -98,10 +109,32 @@ impl Supervisor {
         // Nothing is fenced and the lease is not revoked: see the crate's invariants.
         keeper.abort();
         self.tasks.shutdown().await;
+        if matches!(outcome, Ok(End::Shutdown)) {
+            self.say_farewell().await;
+        }
+        self.set_session(false);
         outcome
     }
 
-    fn take_news(&mut self, news: &SessionNews) -> anyhow::Result<()> {
+    /// Lets a standby claim the session at once.
+    async fn say_farewell(&self) {
+        let Some(session) = self.session else { return };
+        let saying = self.shared.topology.yield_session(
+            &self.claim,
+            session.lease,
+            session.revision,
+            session.generation,
+        );
+        match tokio::time::timeout(FAREWELL, saying).await {
+            Ok(Ok(())) => tracing::info!("yielded the session of this IDC"),
+            // The next process waits a little longer, and nothing else.
+            Ok(Err(error)) => tracing::warn!(%error, "the session could not be yielded"),
+            Err(_) => tracing::warn!("etcd did not hear the farewell in time"),
+        }
+    }
+
+    /// Whether this process is still the active one.
+    fn take_news(&mut self, news: &SessionNews) -> bool {
         match news {
             SessionNews::Claimed(session) => {
                 let held = HeldSession {
@@ -132,14 +165,11 @@ impl Supervisor {
                 self.tell_all(&Event::SessionLost);
             }
             SessionNews::Superseded => {
-                anyhow::bail!(
-                    "another arbiter of IDC {} has claimed the session; one process an IDC is \
-                     active, so this one ends",
-                    self.shared.idc
-                );
+                tracing::warn!("another process of this IDC has claimed the session");
+                return false;
             }
         }
-        Ok(())
+        true
     }
 
     fn set_session(&self, lives: bool) {

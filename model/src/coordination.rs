@@ -18,6 +18,10 @@ pub struct SessionRecord {
     pub version: String,
     /// How many processes have held this IDC's session, this one included.
     pub generation: Generation,
+    /// The process is about to end and waits for nobody: another one of its IDC may claim the
+    /// session now, rather than when keep-alives are missing.
+    #[serde(default)]
+    pub yielded: bool,
 }
 
 /// `units/<u>/epoch`: the epoch and whose it is. Only ever incremented.

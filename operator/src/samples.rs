@@ -75,6 +75,7 @@ pub fn settings() -> Settings {
         etcd_tls_secret: Some("etcd-client".to_owned()),
         lease_duration: crds::Duration::from_secs(6),
         transport_secret: "multiactive-transport".to_owned(),
+        issue_transport: None,
         images: Images {
             arbiter: "multiactive/arbiter:1".to_owned(),
             syncer: "multiactive/syncer:1".to_owned(),
@@ -111,6 +112,7 @@ pub fn state() -> UnitState {
         address: "192.0.2.9:8080".to_owned(),
         version: "0".to_owned(),
         generation: model::Generation(1),
+        yielded: false,
     };
     let both = ["sh", "bj"];
     UnitState {

@@ -33,7 +33,7 @@ pub use clock::boot_time_millis;
 pub use error::{CommitError, TopologyError};
 pub use keys::{Key, Keys, Located};
 pub use publish::{IntentRefused, Published};
-pub use session::{KeepAlive, Session, SessionClaim};
+pub use session::{KeepAlive, Session, SessionClaim, Standing};
 pub use state::TopologyState;
 pub use transaction::Transaction;
 pub use watch::{Changes, TopologyWatch};

@@ -57,6 +57,20 @@ pub enum KeepAlive {
     Superseded,
 }
 
+/// What an IDC's session looks like to a process of that IDC which does not hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// The holder has said that it is about to end.
+    pub yielded: bool,
+    /// The holder has this process's name, so it was an earlier life of it.
+    pub own: bool,
+    /// How long its lease would last without another keep-alive, rounded up to whole seconds;
+    /// zero if it is gone.
+    pub left: Duration,
+    /// The lease time that was granted.
+    pub granted: Duration,
+}
+
 enum Attempt {
     Answer(KeepAlive),
     Failed(usize, String),
@@ -86,6 +100,7 @@ impl Topology {
             address: claim.address.clone(),
             version: claim.version.clone(),
             generation,
+            yielded: false,
         };
         let transaction = Transaction::new(format!("claim the session of IDC {}", claim.idc))
             .if_revision(
@@ -105,6 +120,55 @@ impl Topology {
             revision,
             generation,
         })
+    }
+
+    /// Looks at an IDC's session without claiming it, and without keeping its lease alive. `None`
+    /// where nobody holds it.
+    pub async fn standing(&self, claim: &SessionClaim) -> Result<Option<Standing>, TopologyError> {
+        let key = self.keys().session(&claim.idc);
+        let found: Option<Versioned<SessionRecord>> = self.get(&key, "session").await?;
+        let Some((record, lease)) = found.and_then(|found| Some((found.value, found.lease?)))
+        else {
+            return Ok(None);
+        };
+        let doing = format!("look how long lease {lease} lasts");
+        let answer = self
+            .read(&doing, |mut client| {
+                Box::pin(async move { client.lease_time_to_live(lease.0, None).await })
+            })
+            .await?;
+        // etcd rounds down, and answers -1 for a lease that is gone.
+        let left = u64::try_from(answer.ttl() + 1).unwrap_or_default();
+        Ok(Some(Standing {
+            yielded: record.yielded,
+            own: record.holder == claim.holder,
+            left: Duration::from_secs(left),
+            granted: Duration::from_secs(u64::try_from(answer.granted_ttl()).unwrap_or_default()),
+        }))
+    }
+
+    /// Says that this process is about to end, so that another one of its IDC need not wait for its
+    /// silence. The lease stays, and with it everything bound to it; from here on nothing that this
+    /// process writes takes effect.
+    pub async fn yield_session(
+        &self,
+        claim: &SessionClaim,
+        lease: LeaseId,
+        revision: Revision,
+        generation: Generation,
+    ) -> Result<(), CommitError> {
+        let key = self.keys().session(&claim.idc);
+        let record = SessionRecord {
+            holder: claim.holder.clone(),
+            address: claim.address.clone(),
+            version: claim.version.clone(),
+            generation,
+            yielded: true,
+        };
+        let transaction = Transaction::new(format!("yield the session of IDC {}", claim.idc))
+            .if_revision(&key, revision)
+            .put(&key, &record, Some(lease));
+        self.commit(transaction).await.map(drop)
     }
 
     async fn is_alive(&self, lease: LeaseId) -> Result<bool, TopologyError> {

@@ -353,6 +353,7 @@ impl Stage {
             address: String::new(),
             version: String::new(),
             generation: Generation(1),
+            yielded: false,
         };
         let lease = number(rest, "lease").unwrap();
         let session = self.put(record, Some(lease));

@@ -64,6 +64,7 @@ impl Etcd {
         let revision = self.next_revision();
         let value = SessionRecord {
             holder: format!("{idc}-{}", generation.0),
+            yielded: false,
             address: String::new(),
             version: String::new(),
             generation,

@@ -10,8 +10,9 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
 use super::rig::{DATA, Rig, until, with_world};
+use super::standby::standby_takes_over;
 
-const LEASE: Duration = Duration::from_secs(6);
+pub const LEASE: Duration = Duration::from_secs(6);
 
 #[test]
 fn a_unit_has_one_writable_member_whatever_happens() -> Result<()> {
@@ -27,6 +28,7 @@ fn a_unit_has_one_writable_member_whatever_happens() -> Result<()> {
         let before = rig.moves();
         epoch = Box::pin(switchovers(&rig, epoch)).await?;
         Box::pin(restarts_cost_nothing(&rig)).await?;
+        Box::pin(standby_takes_over(&rig)).await?;
         epoch = Box::pin(frozen_arbiter(&rig, epoch)).await?;
         Box::pin(database_comes_back(&rig, epoch)).await?;
         epoch = Box::pin(failover_from_a_dead_database(&rig, epoch)).await?;

@@ -3,4 +3,5 @@
 
 mod life;
 mod rig;
+mod standby;
 mod topology;

@@ -156,25 +156,37 @@ impl<'a> Rig<'a> {
 
     pub fn start_arbiters(&self) -> Result<()> {
         for idc in &self.world.info().idcs {
-            let own = harness::coordination::endpoint(self.world.info().network, idc)?;
-            let mut endpoints = self.world.info().etcd.clone();
-            endpoints.sort_by_key(|endpoint| *endpoint != own);
-            let spec = PartSpec::new([
-                binary()?.display().to_string(),
-                format!("--idc={idc}"),
-                format!("--etcd-endpoints={}", endpoints.join(",")),
-                format!("--etcd-prefix={}", self.prefix),
-                format!("--credentials={}", self.credentials.display()),
-                format!("--holder={idc}-1"),
-                format!("--address={}:{PORT}", self.world.info().network.idc(idc)?),
-                format!("--listen=0.0.0.0:{PORT}"),
-                "--log=text".to_owned(),
-            ]);
-            self.world
-                .sandbox()
-                .spawn(&self.part(idc), spec.in_netns(idc))?;
+            self.spawn_arbiter(idc, 1, &self.part(idc), PORT)?;
         }
         Ok(())
+    }
+
+    /// The name of the second arbiter of an IDC.
+    pub fn standby_part(&self, idc: &str) -> String {
+        format!("{}-standby", self.part(idc))
+    }
+
+    /// Starts a second arbiter in an IDC.
+    pub fn start_standby(&self, idc: &str) -> Result<()> {
+        self.spawn_arbiter(idc, 2, &self.standby_part(idc), PORT + 1)
+    }
+
+    fn spawn_arbiter(&self, idc: &str, number: u32, part: &str, port: u16) -> Result<()> {
+        let own = harness::coordination::endpoint(self.world.info().network, idc)?;
+        let mut endpoints = self.world.info().etcd.clone();
+        endpoints.sort_by_key(|endpoint| *endpoint != own);
+        let spec = PartSpec::new([
+            binary()?.display().to_string(),
+            format!("--idc={idc}"),
+            format!("--etcd-endpoints={}", endpoints.join(",")),
+            format!("--etcd-prefix={}", self.prefix),
+            format!("--credentials={}", self.credentials.display()),
+            format!("--holder={idc}-{number}"),
+            format!("--address={}:{port}", self.world.info().network.idc(idc)?),
+            format!("--listen=0.0.0.0:{port}"),
+            "--log=text".to_owned(),
+        ]);
+        self.world.sandbox().spawn(part, spec.in_netns(idc))
     }
 
     pub fn stop_arbiters(&self) -> Result<()> {

@@ -1,0 +1,70 @@
+//! The standby of an IDC: one arbiter after the other is lost, and applications notice nothing.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::life::LEASE;
+use super::rig::{Rig, until};
+
+/// With two arbiters in the IDC of the primary, applications notice nothing of one that is killed,
+/// frozen and thawed, or stopped.
+pub async fn standby_takes_over(rig: &Rig<'_>) -> Result<()> {
+    let (first, second) = (rig.part("sh"), rig.standby_part("sh"));
+    let epoch = rig.state().await?.epoch.map(|epoch| epoch.value.epoch);
+    let begin = Instant::now();
+    rig.start_standby("sh")?;
+
+    rig.world.kill(&first)?;
+    let took = held_by(rig, "sh-2").await?;
+    println!("arbiter killed: its standby took over after {took:?}");
+    rig.world.start(&first)?;
+
+    rig.world.pause(&second)?;
+    let took = held_by(rig, "sh-1").await?;
+    println!("arbiter frozen: its standby took over after {took:?}");
+    rig.world.resume(&second)?;
+    // The thawed one finds itself superseded and stands by, so it can take over again.
+    rig.world.stop(&first)?;
+    let took = held_by(rig, "sh-2").await?;
+    println!("arbiter stopped: its standby took over after {took:?}");
+    ensure!(
+        took < Duration::from_secs(2),
+        "nobody waits for a yielded session: {took:?}"
+    );
+    rig.world.start(&first)?;
+    rig.world.stop(&second)?;
+    held_by(rig, "sh-1").await?;
+
+    // Longer than the guards of all of them: the last one's own keep the member open.
+    let settled = Instant::now();
+    until("a lease time goes by", LEASE * 2, async || {
+        Ok((settled.elapsed() > LEASE).then_some(()))
+    })
+    .await?;
+    let (gap, count) = rig.longest_gap(begin);
+    println!("standby: {count} writes, {gap:?} between two at most");
+    ensure!(
+        gap < Duration::from_millis(700),
+        "writes stopped for {gap:?}"
+    );
+    ensure!(rig.state().await?.epoch.map(|epoch| epoch.value.epoch) == epoch);
+    Ok(())
+}
+
+/// Waits until a process holds the session of `sh`, and says for how long.
+async fn held_by(rig: &Rig<'_>, holder: &str) -> Result<Duration> {
+    let begin = Instant::now();
+    until(
+        &format!("{holder} holds the session"),
+        Duration::from_secs(10),
+        async || {
+            let sessions = rig.topology.sessions().await?;
+            let held = sessions.iter().any(|(idc, session)| {
+                idc.as_str() == "sh" && session.value.holder == holder && !session.value.yielded
+            });
+            Ok(held.then(|| begin.elapsed()))
+        },
+    )
+    .await
+}
