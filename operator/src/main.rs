@@ -20,6 +20,7 @@ mod resources;
 mod samples;
 mod stores;
 mod switchover;
+mod transport;
 mod triggers;
 mod unit;
 
@@ -154,6 +155,15 @@ async fn lead(
     };
     if listed {
         look(&context, &queues, &mut tasks, term);
+        if let Some(lives) = settings.issue_transport {
+            tasks.spawn(transport::run(
+                context.cluster.clone(),
+                stores.clone(),
+                settings.clone(),
+                lives,
+                term.clone(),
+            ));
+        }
         // Statuses that are written before the first look around would say that nothing is known,
         // and be written again a moment later.
         let looked = async { tokio::join!(context.coordination.tried(), context.reports.asked()) };

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::Parser;
 use model::IdcName;
 
+use crate::transport::Lifetimes;
+
 // The name differs from `process::Options`, since clap names a group after each.
 /// Turns Idcs, Units, SyncLinks and Switchovers into pods, routing and the topology in etcd.
 #[derive(Debug, Clone, Parser)]
@@ -50,6 +52,23 @@ pub struct Arguments {
         default_value = "multiactive-transport"
     )]
     pub transport_secret: String,
+    /// Make and renew the certificate in that Secret; without this, its user does.
+    #[arg(long, env = "MULTIACTIVE_ISSUE_TRANSPORT")]
+    pub issue_transport: bool,
+    /// How long a certificate lives that is made here; it is renewed when a third is left.
+    #[arg(
+        long,
+        env = "MULTIACTIVE_TRANSPORT_CERTIFICATE_LIFETIME",
+        default_value = "2160h"
+    )]
+    pub transport_certificate_lifetime: crds::Duration,
+    /// How long its CA lives; it is replaced when two lives of a certificate are left.
+    #[arg(
+        long,
+        env = "MULTIACTIVE_TRANSPORT_CA_LIFETIME",
+        default_value = "87600h"
+    )]
+    pub transport_ca_lifetime: crds::Duration,
     /// The name of this process in leader election and in Events.
     #[arg(long, env = "MULTIACTIVE_HOLDER", default_value_t = default_holder())]
     pub holder: String,
@@ -61,6 +80,9 @@ pub struct Arguments {
 /// The shortest lease that leaves room for a fence.
 const SHORTEST_LEASE: crds::Duration = crds::Duration::from_secs(4);
 
+/// The shortest life of a certificate: a third of it has to be enough to reach every pod.
+const SHORTEST_CERTIFICATE: crds::Duration = crds::Duration::from_secs(3600);
+
 /// Options that cannot work together, or not yet.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum OptionsError {
@@ -70,6 +92,24 @@ pub enum OptionsError {
          (Helm value arbiter.leaseDuration)"
     )]
     LeaseTooShort(crds::Duration),
+    /// See the message.
+    #[error(
+        "--transport-certificate-lifetime {0} is too short: pods take up to two minutes to see a \
+         renewed one, so give at least 1h (Helm value transport.certificateLifetime)"
+    )]
+    CertificateTooShort(crds::Duration),
+    /// See the message.
+    #[error(
+        "--transport-ca-lifetime {ca} is too short for certificates of {certificate}: give at \
+         least four times as much (Helm values transport.caLifetime and \
+         transport.certificateLifetime)"
+    )]
+    CaTooShort {
+        /// That of the CA.
+        ca: crds::Duration,
+        /// That of certificates.
+        certificate: crds::Duration,
+    },
     /// See the message.
     #[error(
         "--idc {0}: one cluster an IDC is not supported yet, since nothing makes sure that all \
@@ -84,6 +124,16 @@ impl Arguments {
     pub fn check(&self) -> Result<(), OptionsError> {
         if self.lease_duration < SHORTEST_LEASE {
             return Err(OptionsError::LeaseTooShort(self.lease_duration));
+        }
+        let (certificate, ca) = (
+            self.transport_certificate_lifetime,
+            self.transport_ca_lifetime,
+        );
+        if certificate < SHORTEST_CERTIFICATE {
+            return Err(OptionsError::CertificateTooShort(certificate));
+        }
+        if ca.as_millis() < certificate.as_millis().saturating_mul(4) {
+            return Err(OptionsError::CaTooShort { ca, certificate });
         }
         match &self.idc {
             Some(idc) => Err(OptionsError::ClusterPerIdc(idc.clone())),
@@ -100,6 +150,10 @@ impl Arguments {
             etcd_tls_secret: self.etcd_tls_secret.clone(),
             lease_duration: self.lease_duration,
             transport_secret: self.transport_secret.clone(),
+            issue_transport: self.issue_transport.then_some(Lifetimes {
+                certificate: self.transport_certificate_lifetime,
+                ca: self.transport_ca_lifetime,
+            }),
             images,
         }
     }
@@ -120,6 +174,8 @@ pub struct Settings {
     pub lease_duration: crds::Duration,
     /// The Secret with the links' certificate.
     pub transport_secret: String,
+    /// How long the certificates in it live that the operator makes; `None`: its user makes them.
+    pub issue_transport: Option<Lifetimes>,
     /// Images.
     pub images: Images,
 }
@@ -182,6 +238,16 @@ mod tests {
         assert_eq!(parse(&[]).etcd_endpoints.len(), 2);
         let short = parse(&["--lease-duration=3s"]).check().unwrap_err();
         assert!(short.to_string().contains("--lease-duration 3s"), "{short}");
+        let brief = parse(&["--transport-certificate-lifetime=59m"])
+            .check()
+            .unwrap_err();
+        assert!(brief.to_string().contains("at least 1h"), "{brief}");
+        let both = [
+            "--transport-certificate-lifetime=10h",
+            "--transport-ca-lifetime=39h",
+        ];
+        let ca = parse(&both).check().unwrap_err();
+        assert!(ca.to_string().contains("39h"), "{ca}");
         let alone = parse(&["--idc=sh"]).check().unwrap_err();
         assert!(alone.to_string().contains("without --idc"), "{alone}");
     }

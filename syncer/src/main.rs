@@ -25,6 +25,7 @@ use model::{Credentials, LinkConfig};
 use mysql::origin::Origins;
 use mysql::session::{Program, SessionOptions};
 use process::Process;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Server;
 
 use crate::filter::LinkFilter;
@@ -75,18 +76,21 @@ async fn run(options: &SyncerOptions) -> anyhow::Result<()> {
     process.publish_status(move || status.get());
     let stop = process.shutdown();
     let (service, connections) = Service::new(shared, stop.clone()).into_server();
-    let listener = tonic::transport::server::TcpIncoming::bind(options.serve)
-        .with_context(|| format!("cannot listen on {} (--serve)", options.serve))?
-        .with_nodelay(Some(true));
+    let certificates = tls::Certificates::new(&options.tls)?;
+    let connected = tls::listen(options.serve, certificates)
+        .await
+        .with_context(|| format!("cannot listen on {} (--serve)", options.serve))?;
     let server = Server::builder()
-        .tls_config(tls::server_config(&options.tls)?)
-        .context("the files in --tls cannot be used")?
         .http2_keepalive_interval(Some(std::time::Duration::from_secs(5)))
         .http2_keepalive_timeout(Some(std::time::Duration::from_secs(10)));
     tracing::info!(serve = %options.serve, "serving");
     process.health().set_ready();
     server
-        .serve_with_incoming_shutdown(service, listener, stop.cancelled_owned())
+        .serve_with_incoming_shutdown(
+            service,
+            ReceiverStream::new(connected),
+            stop.cancelled_owned(),
+        )
         .await
         .context("the gRPC endpoint failed")?;
     connections.finish().await;

@@ -20,6 +20,7 @@ pub use validate::unsupported_options;
 use crate::cluster::ClusterError;
 use crate::context::{Context, ReconcileError};
 use crate::stores::find;
+use crate::transport::{Expiry, expiry};
 use crate::unit::Problem;
 use plan::{Inputs, LinkPlan};
 use report::Facts;
@@ -29,6 +30,8 @@ use validate::{Ends, Surroundings, validate};
 const MANAGER: &str = "multiactive-link";
 /// Objects that are in the way are not watched, so they are looked for again after this time.
 const FOREIGN_AGAIN: Duration = Duration::from_secs(15);
+/// The links' certificate is looked at again after this time, also if it lives longer.
+const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(24 * 3600);
 
 /// Brings one SyncLink to where it should be.
 pub async fn reconcile(
@@ -48,8 +51,10 @@ pub async fn reconcile(
         &context.settings.transport_secret,
     );
     let around = surroundings(&link, &key, unit.as_deref(), transport.as_deref(), &context);
+    let (certificate, look_at) = certificate(transport.as_deref(), &context);
     let mut facts = Facts {
         link: &link,
+        certificate,
         problems: &[],
         waits: Vec::new(),
         failure: None,
@@ -88,10 +93,29 @@ pub async fn reconcile(
     }
     facts.problems = &problems;
     write(&link, &key, &facts, &context).await?;
+    let again = again.into_iter().chain(look_at).min();
     match failed {
         Some(error) => Err(error),
         None => Ok(again.map_or_else(Action::await_change, Action::requeue)),
     }
+}
+
+/// What is wrong with the links' certificate, and when that has to be looked at again: that it ends
+/// is a change that nobody tells of.
+fn certificate(
+    transport: Option<&Secret>,
+    context: &Context,
+) -> (Option<Expiry>, Option<Duration>) {
+    let Some(secret) = transport else {
+        return (None, None);
+    };
+    let settings = &context.settings;
+    let name = format!("{}/{}", settings.namespace, settings.transport_secret);
+    let now = jiff::Timestamp::now();
+    let (found, next) = expiry(secret, &name, settings.issue_transport.is_some(), now);
+    let wait = next.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
+    // Timers are not made for years.
+    (found, wait.map(|wait| wait.min(LOOK_AT_CERTIFICATE)))
 }
 
 fn surroundings<'a>(

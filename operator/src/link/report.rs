@@ -9,6 +9,7 @@ use model::{SyncerStatus, WriterStatus};
 
 use crate::cluster::Notice;
 use crate::reports::Word;
+use crate::transport::Expiry;
 use crate::unit::{Problem, describe, lag_class};
 
 /// The reason of a link that is not started before its members have passed preflight.
@@ -18,6 +19,8 @@ pub const WAITING: &str = "WaitingForPreflight";
 pub struct Facts<'a> {
     /// The link.
     pub link: &'a SyncLink,
+    /// What is wrong with the links' certificate.
+    pub certificate: Option<Expiry>,
     /// What keeps it from being started.
     pub problems: &'a [Problem],
     /// What it waits for before it is started; empty once it is.
@@ -124,15 +127,7 @@ fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
         }
         _ => Verdict::yes("Progressing", ready.reason.clone(), ready.message.clone()),
     };
-    let degraded = match phase(facts) {
-        LinkPhase::Halted | LinkPhase::CatchingUp | LinkPhase::Interrupted => {
-            Verdict::yes("Degraded", ready.reason.clone(), trouble(facts, &ready))
-        }
-        _ if facts.started && facts.said().is_none() && !facts.link.spec.suspended => {
-            Verdict::yes("Degraded", ready.reason.clone(), ready.message.clone())
-        }
-        _ => Verdict::no("Degraded", "AllWell", ""),
-    };
+    let degraded = degraded(facts, &ready);
     let preflight = match facts.problems.first() {
         Some(first) => Verdict::no("PreflightPassed", first.reason, describe(facts.problems)),
         None if facts.started => Verdict::yes("PreflightPassed", "Passed", ""),
@@ -140,6 +135,31 @@ fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
         None => Verdict::unknown("PreflightPassed", "Waiting", facts.waits.join(" ")),
     };
     vec![ready, progressing, degraded, preflight]
+}
+
+/// A link goes on with a certificate that has ended, until it has to connect anew.
+fn degraded(facts: &Facts<'_>, ready: &Verdict) -> Verdict {
+    let own = match phase(facts) {
+        LinkPhase::Halted | LinkPhase::CatchingUp | LinkPhase::Interrupted => {
+            Some(trouble(facts, ready))
+        }
+        _ if facts.started && facts.said().is_none() && !facts.link.spec.suspended => {
+            Some(ready.message.clone())
+        }
+        _ => None,
+    };
+    match (own, &facts.certificate) {
+        (own, Some(ends)) => {
+            let message = own.map_or_else(String::new, |own| format!(" {own}"));
+            Verdict::yes(
+                "Degraded",
+                ends.reason,
+                format!("{}{message}", ends.message),
+            )
+        }
+        (Some(message), None) => Verdict::yes("Degraded", ready.reason.clone(), message),
+        (None, None) => Verdict::no("Degraded", "AllWell", ""),
+    }
 }
 
 fn trouble(facts: &Facts<'_>, ready: &Verdict) -> String {

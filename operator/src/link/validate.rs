@@ -121,7 +121,8 @@ pub fn unsupported_options(options: &LinkOptions) -> Vec<String> {
 
 fn transport(around: &Surroundings<'_>, problems: &mut Vec<Problem>) {
     let (name, keys) = &around.transport;
-    let advice = "the chart makes it, or the Helm value transport.tlsSecret names yours.";
+    let advice = "the operator makes it, and its log tells why it has not; or the Helm value \
+                  transport.tlsSecret names yours.";
     let Some(keys) = keys else {
         problems.push(Problem::new(
             "MissingSecret",

@@ -1,0 +1,121 @@
+//! Whether the links' certificate ends soon, or has: a pure function.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+
+use super::validity::validity;
+
+/// A certificate or CA that ends soon, or has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Expiry {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// Which, since when, and what to do.
+    pub message: String,
+}
+
+/// The least that is left when a certificate is complained of: whoever renews it should have by
+/// then, and people can still act.
+const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What is wrong with the Secret's certificates now, if anything, and when that has to be looked at
+/// again. `issued`: the operator itself renews them.
+pub fn expiry(
+    secret: &Secret,
+    name: &str,
+    issued: bool,
+    now: Timestamp,
+) -> (Option<Expiry>, Option<Timestamp>) {
+    let data = secret.data.as_ref();
+    let files = ["tls.crt", "ca.crt"].into_iter().filter_map(|file| {
+        let found = validity(&data?.get(file)?.0)?;
+        // One that lives for hours is renewed within them.
+        let life = found.ends.duration_since(found.begins);
+        Some((file, found.ends, SOON.min(life / 6)))
+    });
+    let (mut worst, mut next) = (None, None::<Timestamp>);
+    for (file, ends, soon) in files {
+        let left = ends.duration_since(now);
+        let reason = if left <= SignedDuration::ZERO {
+            "CertificateExpired"
+        } else if left <= soon {
+            "CertificateExpiring"
+        } else {
+            let at = ends - soon;
+            next = Some(next.map_or(at, |next| next.min(at)));
+            continue;
+        };
+        if left > SignedDuration::ZERO {
+            next = Some(next.map_or(ends, |next| next.min(ends)));
+        }
+        if worst.is_none() || reason == "CertificateExpired" {
+            worst = Some(Expiry {
+                reason,
+                message: describe(name, file, ends, reason, issued),
+            });
+        }
+    }
+    (worst, next)
+}
+
+fn describe(name: &str, file: &str, ends: Timestamp, reason: &str, issued: bool) -> String {
+    let verb = if reason == "CertificateExpired" {
+        "ended at"
+    } else {
+        "ends at"
+    };
+    let todo = if issued {
+        "The operator renews it: its log tells why it has not, and deleting that Secret makes it \
+         issue another"
+    } else {
+        "Put a renewed one into that Secret (Helm value transport.tlsSecret; cert-manager does it \
+         by itself); running links take it up without a restart"
+    };
+    format!(
+        "{file} of Secret {name}, the links' certificate, {verb} {ends:.0}: links that have to \
+         connect anew from then on cannot. {todo}."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::ByteString;
+
+    use super::*;
+    use crate::transport::issue::{Lifetimes, new_ca, new_leaf};
+
+    #[test]
+    fn an_end_is_told_before_it_comes_and_looked_for_by_itself() {
+        let day = |days: i64| Timestamp::from_second(1_700_000_000 + days * 86_400).unwrap();
+        let lives = Lifetimes {
+            certificate: crds::Duration::from_secs(90 * 86_400),
+            ca: crds::Duration::from_secs(3_650 * 86_400),
+        };
+        let ca = new_ca("", lives, day(0)).unwrap();
+        let leaf = new_leaf(&ca, lives, day(0)).unwrap();
+        let files = [("ca.crt", leaf.bundle), ("tls.crt", leaf.certificate)];
+        let secret = Secret {
+            data: Some(BTreeMap::from(files.map(|(file, text)| {
+                (file.to_owned(), ByteString(text.into_bytes()))
+            }))),
+            ..Secret::default()
+        };
+        let told = |days: i64| expiry(&secret, "m/t", false, day(days));
+        assert_eq!(told(0), (None, Some(day(83))));
+        let (soon, next) = told(84);
+        assert_eq!(soon.unwrap().reason, "CertificateExpiring");
+        assert_eq!(next, Some(day(90)));
+        let (over, next) = told(91);
+        let over = over.unwrap();
+        assert_eq!(over.reason, "CertificateExpired");
+        assert!(
+            over.message
+                .starts_with("tls.crt of Secret m/t, the links' certificate, ended at 2024-02-12"),
+            "{}",
+            over.message
+        );
+        assert_eq!(next, Some(day(3_643)));
+    }
+}
