@@ -250,6 +250,13 @@ impl fmt::Display for Violation {
     }
 }
 
+/// What is wrong with the order of writes alone: for histories whose end is not known.
+pub fn check_order(history: &History) -> Vec<Violation> {
+    let (epochs, mut violations) = Epochs::of(&history.sightings, &history.receipts);
+    violations.extend(epochs.place(&history.attempts).1);
+    violations
+}
+
 /// Everything that is wrong with a history; empty if nothing is.
 pub fn check(history: &History) -> Vec<Violation> {
     let (epochs, mut violations) = Epochs::of(&history.sightings, &history.receipts);

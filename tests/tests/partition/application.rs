@@ -127,7 +127,8 @@ struct Client {
 impl Client {
     async fn run(mut self, stop: CancellationToken) -> Result<()> {
         // Clients of one process do not all write at the same instants.
-        let pause = Duration::from_millis(if self.counted { 45 } else { 15 } + u64::from(self.number % 5));
+        let pause =
+            Duration::from_millis(if self.counted { 45 } else { 15 } + u64::from(self.number % 5));
         let mut conn: Option<Conn> = None;
         while !stop.is_cancelled() {
             let mut open = match conn.take() {
@@ -225,16 +226,15 @@ async fn several(
     ))
     .await?;
     *total = conn
-        .query_first(format!("SELECT total FROM counters WHERE client = {client}"))
+        .query_first(format!(
+            "SELECT total FROM counters WHERE client = {client}"
+        ))
         .await?;
     *stage = Stage::Deciding;
     conn.query_drop("COMMIT").await
 }
 
-fn judge(
-    answer: Result<Result<(), Error>, tokio::time::error::Elapsed>,
-    stage: Stage,
-) -> Outcome {
+fn judge(answer: Result<Result<(), Error>, tokio::time::error::Elapsed>, stage: Stage) -> Outcome {
     let error = match answer {
         Ok(Ok(())) => return Outcome::Acknowledged,
         Ok(Err(error)) => error,
@@ -247,7 +247,9 @@ fn judge(
             // deadlock, a statement of an XA transaction: not done.
             1290 | 1836 | 3032 | 1205 | 1213 | 1399 => Outcome::Refused,
             // The end of a session, a statement or a server: not known if it came during a commit.
-            1053 | 1077 | 1080 | 1184 | 1317 | 1927 | 3169 | 3024 | 1969 if stage == Stage::Before => {
+            1053 | 1077 | 1080 | 1184 | 1317 | 1927 | 3169 | 3024 | 1969
+                if stage == Stage::Before =>
+            {
                 Outcome::Refused
             }
             1053 | 1077 | 1080 | 1184 | 1317 | 1927 | 3169 | 3024 | 1969 => Outcome::Unknown,

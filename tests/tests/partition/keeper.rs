@@ -32,7 +32,10 @@ impl Keeper {
     /// Begins, with nothing to keep.
     pub fn start(run: &Path) -> Result<Self> {
         let sandbox = Sandbox::attach(run)?;
-        let (state, stop) = (Arc::<Mutex<State>>::default(), Arc::new(AtomicBool::new(false)));
+        let (state, stop) = (
+            Arc::<Mutex<State>>::default(),
+            Arc::new(AtomicBool::new(false)),
+        );
         let (its, stopped) = (Arc::clone(&state), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {

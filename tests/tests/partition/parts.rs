@@ -141,7 +141,7 @@ impl Programs {
         // Every server has the account under the same name.
         std::fs::write(credentials.join("username"), &databases[0].user)?;
         std::fs::write(credentials.join("password"), &databases[0].password)?;
-        for (source, target) in [databases, [databases[1], databases[0]]] .map(|[a, b]| (a, b)) {
+        for (source, target) in [databases, [databases[1], databases[0]]].map(|[a, b]| (a, b)) {
             let link = link(unit, source, target)?;
             let file = self.file(&format!("link-{}-{}.json", source.idc, target.idc));
             std::fs::write(file, serde_json::to_vec_pretty(&link)?)?;

@@ -200,7 +200,10 @@ impl Rig {
         }
         for (from, to) in LINKS {
             specs.push((parts::syncer(from, to), self.programs.syncer(from, to)));
-            specs.push((parts::writer(from, to), self.programs.writer(world, from, to)?));
+            specs.push((
+                parts::writer(from, to),
+                self.programs.writer(world, from, to)?,
+            ));
         }
         for (name, spec) in specs {
             world.sandbox().spawn(&name, spec)?;
@@ -263,6 +266,19 @@ impl Rig {
         Ok(intent.id)
     }
 
+    /// Says that somebody has looked, and that automation may go on: what `mactl ack` does.
+    pub async fn acknowledge(&self) -> Result<()> {
+        let epoch = self.state().await?.epoch.map(|it| it.value.epoch);
+        let record = serde_json::json!({
+            "epoch": epoch.unwrap_or_default(), "at": jiff::Timestamp::now(),
+        });
+        let key = format!("{PREFIX}units/{}/ack", self.unit);
+        let words = ["put".to_owned(), key, record.to_string()];
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let etcd = &self.world.info().etcd;
+        harness::shell::run(&mut harness::coordination::etcdctl(etcd, &words))
+    }
+
     /// Waits for the end of a request. `None` if another has taken its place.
     pub async fn asked(&self, id: &str, limit: Duration) -> Result<Option<IntentPhase>> {
         until(&format!("request {id} ends"), limit, async || {
@@ -283,10 +299,22 @@ impl Rig {
             Ok(state) => {
                 let brief = |it: String| format!("  {it}\n");
                 text.push_str("etcd:\n");
-                text.push_str(&brief(format!("epoch {:?}", state.epoch.map(|it| it.value))));
-                text.push_str(&brief(format!("primary {:?}", state.primary.map(|it| it.value))));
-                text.push_str(&brief(format!("vacated {:?}", state.vacated.map(|it| it.value))));
-                text.push_str(&brief(format!("intent {:?}", state.intent.map(|it| it.value))));
+                text.push_str(&brief(format!(
+                    "epoch {:?}",
+                    state.epoch.map(|it| it.value)
+                )));
+                text.push_str(&brief(format!(
+                    "primary {:?}",
+                    state.primary.map(|it| it.value)
+                )));
+                text.push_str(&brief(format!(
+                    "vacated {:?}",
+                    state.vacated.map(|it| it.value)
+                )));
+                text.push_str(&brief(format!(
+                    "intent {:?}",
+                    state.intent.map(|it| it.value)
+                )));
                 for (idc, member) in state.members {
                     text.push_str(&brief(format!("member {idc} {:?}", member.value)));
                 }

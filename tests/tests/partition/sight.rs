@@ -29,7 +29,10 @@ impl Lookout {
                 // What fails shows nothing.
                 if let Ok(state) = topology.unit_state(&unit).await {
                     let sighting = sighting(&state, sent, now());
-                    note(&mut its.lock().unwrap_or_else(PoisonError::into_inner), sighting);
+                    note(
+                        &mut its.lock().unwrap_or_else(PoisonError::into_inner),
+                        sighting,
+                    );
                 }
                 tokio::time::sleep(EVERY).await;
             }

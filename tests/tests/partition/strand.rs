@@ -65,11 +65,11 @@ impl Rig {
         for (from, to) in LINKS {
             marks.insert((from, to), heartbeat(self.database(from)?, from)?);
         }
-        let (mut reported, mut passed) = (0, BTreeSet::new());
+        let mut passed = Passed::default();
         loop {
             let mut waits = String::new();
             for ((from, to), mark) in &marks {
-                reported += self.pass_stranded(from, to, &mut passed)?;
+                self.pass_stranded(from, to, &mut passed)?;
                 let arrived = heartbeat(self.database(to)?, from)?;
                 // Two more: the first may have been read in the middle of its transaction.
                 if arrived < mark + 2 {
@@ -77,7 +77,7 @@ impl Rig {
                 }
             }
             if waits.is_empty() {
-                return Ok(reported);
+                return Ok(passed.values().map(|(count, _)| count).sum());
             }
             if Instant::now() >= give_up {
                 let description = self.describe().await;
@@ -89,18 +89,13 @@ impl Rig {
 
     /// Where a link has halted for stranded transactions: counts them and does what its message
     /// says. Any other halt is an error.
-    fn pass_stranded(
-        &self,
-        from: &str,
-        to: &str,
-        passed: &mut BTreeSet<String>,
-    ) -> Result<u64> {
+    fn pass_stranded(&self, from: &str, to: &str, passed: &mut Passed) -> Result<()> {
         let Ok(status) = self.writer_status(from, to) else {
             // It is being started again.
-            return Ok(0);
+            return Ok(());
         };
         if status.phase != LinkPhase::Halted || status.error.is_empty() {
-            return Ok(0);
+            return Ok(());
         }
         let error = &status.error;
         ensure!(
@@ -108,20 +103,30 @@ impl Rig {
             "the link from {from} to {to} has halted: {error}"
         );
         let Some((_, statement)) = error.split_once("running at the target: ") else {
-            return Ok(0);
+            return Ok(());
         };
-        if !passed.insert(statement.to_owned()) {
-            return Ok(0);
-        }
         let count = error
             .split_once(" transaction(s)")
             .and_then(|(before, _)| before.rsplit(' ').next())
             .and_then(|number| number.parse().ok())
             .with_context(|| format!("no number of transactions in {error:?}"))?;
-        self.database(to)?.root(statement)?;
-        Ok(count)
+        let first = error
+            .split_once("the first ")
+            .and_then(|(_, after)| after.split(',').next())
+            .with_context(|| format!("no first transaction in {error:?}"))?;
+        // The same first one again, with more behind it: the count is of all of them.
+        let told = (count, statement.to_owned());
+        if passed.get(first) != Some(&told) {
+            self.database(to)?.root(statement)?;
+            passed.insert(first.to_owned(), told);
+        }
+        Ok(())
     }
 }
+
+/// What was passed: by the first transaction of a halt, how many the product counted and the
+/// statement that it gave.
+type Passed = BTreeMap<String, (u64, String)>;
 
 /// The count of a member's heartbeats, as a server has it.
 fn heartbeat(at: &Database, of: &str) -> Result<u64> {

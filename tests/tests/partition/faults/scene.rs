@@ -1,0 +1,90 @@
+//! What a fault's script acts on.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use tests::history::Nanos;
+
+use crate::application::now;
+use crate::journal::Journal;
+use crate::random::Random;
+use crate::rig::Rig;
+
+/// Nothing takes longer than this by design: 8 to 10 s for a lost IDC, and a slow machine.
+pub const TAKE_OVER: Duration = Duration::from_secs(30);
+
+/// A trial in its course.
+pub struct Scene<'a> {
+    /// What is harmed.
+    pub rig: &'a Rig,
+    /// What applications have noted.
+    pub journal: Journal,
+    /// Where details are drawn from.
+    pub random: Random,
+    /// The primary before the fault.
+    pub primary: String,
+    /// The other IDC with data.
+    pub other: String,
+    /// When the fault began.
+    pub fault_at: Option<Nanos>,
+    /// What was drawn and what was seen.
+    pub notes: Vec<String>,
+}
+
+impl Scene<'_> {
+    /// The fault begins now.
+    pub fn begin(&mut self) {
+        self.fault_at = Some(now());
+    }
+
+    /// Remembers a detail for the trial's line.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+
+    /// Waits for a time drawn from this range, in milliseconds. It is the fault's own length, not a
+    /// substitute for looking.
+    pub async fn hold(&mut self, low: u64, high: u64) {
+        let millis = self.random.between(low, high);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    /// Waits until a member takes writes that were sent after this time. `None` if none does.
+    pub async fn taken(
+        &mut self,
+        since: Nanos,
+        limit: Duration,
+        fits: impl Fn(&str) -> bool,
+    ) -> Result<Option<Nanos>> {
+        let give_up = Instant::now() + limit;
+        loop {
+            self.journal.read()?;
+            if let Some(attempt) = self.journal.taken_since(since, &fits) {
+                return Ok(Some(attempt.ended));
+            }
+            if Instant::now() >= give_up {
+                return Ok(None);
+            }
+            tokio::time::sleep(Duration::from_millis(30)).await;
+        }
+    }
+
+    /// Waits until the other member takes writes, and says whether it did.
+    pub async fn taken_over(&mut self, limit: Duration) -> Result<bool> {
+        let (since, other) = (self.fault_at.unwrap_or_else(now), self.other.clone());
+        let first = self.taken(since, limit, |member| member == other).await?;
+        Ok(first.is_some())
+    }
+
+    /// The other member must take over: a majority of IDCs and of etcd can talk, and it is healthy.
+    pub async fn must_be_taken_over(&mut self) -> Result<()> {
+        if self.taken_over(TAKE_OVER).await? {
+            return Ok(());
+        }
+        let description = self.rig.describe().await;
+        bail!(
+            "{} took no writes within {TAKE_OVER:?} of the fault\n{description}",
+            self.other
+        )
+    }
+}
