@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use model::{EtcdMark, Generation};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use topology::{CommitError, KeepAlive, Session, SessionClaim, Topology};
 
@@ -24,6 +25,8 @@ pub enum SessionNews {
         sent_at: u64,
         /// The lease time granted with the answer, in milliseconds.
         granted_millis: u64,
+        /// How far etcd was then or later.
+        mark: EtcdMark,
     },
     /// The lease expired.
     Lost,
@@ -33,13 +36,17 @@ pub enum SessionNews {
 
 /// Holds the session until the receiver goes away or another process claims it. Cancel it at any
 /// time: the lease is not revoked.
+///
+/// `above` asks for a later generation than the session has: it is claimed again then.
 pub async fn keep(
     topology: Topology,
-    claim: SessionClaim,
+    mut claim: SessionClaim,
     metrics: Metrics,
     news: mpsc::UnboundedSender<SessionNews>,
+    mut above: watch::Receiver<Generation>,
 ) {
     loop {
+        claim.above = *above.borrow_and_update();
         let session = claim_session(&topology, &claim, &metrics).await;
         tracing::info!(
             lease = %session.lease,
@@ -49,11 +56,22 @@ pub async fn keep(
         if news.send(SessionNews::Claimed(session.clone())).is_err() {
             return;
         }
-        let end = keep_alive(&topology, &claim, &session, &metrics, &news).await;
+        let end = tokio::select! {
+            end = keep_alive(&topology, &claim, &session, &metrics, &news) => end,
+            () = later_than(&mut above, session.generation) => continue,
+        };
         let superseded = matches!(end, SessionNews::Superseded);
         if news.send(end).is_err() || superseded {
             return;
         }
+    }
+}
+
+/// Waits until a generation later than this one is asked for.
+async fn later_than(above: &mut watch::Receiver<Generation>, generation: Generation) {
+    // The sender lives as long as the supervisor, which ends this task with itself.
+    if above.wait_for(|asked| *asked >= generation).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -90,12 +108,14 @@ async fn keep_alive(
             Ok(KeepAlive::Acknowledged {
                 sent_at,
                 granted_millis,
+                mark,
             }) => {
                 metrics.kept_alive();
                 if news
                     .send(SessionNews::Acknowledged {
                         sent_at,
                         granted_millis,
+                        mark,
                     })
                     .is_err()
                 {

@@ -4,6 +4,7 @@
 //! - `keeper` holds the IDC's session in etcd: one lease for all Units.
 //! - `supervisor` watches etcd and the credentials folder, and runs one task a Unit.
 //! - `unit` steps one Unit's core and sends its transactions.
+//! - `watcher` looks at another IDC's member, for the votes.
 //! - `worker` owns the sessions with that Unit's database in this IDC: it looks, beats, and carries
 //!   out the core's commands, one at a time and in order.
 //!
@@ -26,6 +27,7 @@ mod status;
 mod supervisor;
 mod translate;
 mod unit;
+mod watcher;
 mod worker;
 
 use std::process::ExitCode;

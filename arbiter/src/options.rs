@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use arbitration::Settings;
 use clap::Parser;
-use model::IdcName;
+use model::{Generation, IdcName};
 use topology::{EtcdOptions, SessionClaim};
 
 /// The arbiter of one IDC: holds its session in etcd, and makes and keeps at most one member of
@@ -87,6 +87,7 @@ impl Options {
             address: self.address.clone(),
             version: process::VERSION.to_owned(),
             lease_time: self.lease_duration,
+            above: Generation(0),
         }
     }
 }

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arbitration::{Event, HeldSession, Moment};
-use model::{UnitKey, UnitState};
+use model::{EtcdMark, Generation, UnitKey, UnitState};
 use process::Health;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use topology::{Changes, SessionClaim, Topology, TopologyWatch};
@@ -41,7 +42,33 @@ pub struct Supervisor {
     units: BTreeMap<UnitKey, mpsc::UnboundedSender<Event>>,
     tasks: JoinSet<UnitKey>,
     session: Option<HeldSession>,
-    last_keep_alive: Option<(Moment, u64)>,
+    last_keep_alive: Option<KeptAlive>,
+    above: watch::Receiver<Generation>,
+}
+
+/// The last acknowledged keep-alive, told to units that begin.
+#[derive(Debug, Clone, Copy)]
+struct KeptAlive {
+    sent_at: Moment,
+    granted_millis: u64,
+    mark: EtcdMark,
+}
+
+impl KeptAlive {
+    fn events(self) -> [Event; 2] {
+        let Self {
+            sent_at,
+            granted_millis,
+            mark,
+        } = self;
+        [
+            Event::KeepAlive {
+                sent_at,
+                granted_millis,
+            },
+            Event::EtcdSeen { sent_at, mark },
+        ]
+    }
 }
 
 impl Supervisor {
@@ -55,8 +82,11 @@ impl Supervisor {
     ) -> Self {
         let claim = options.claim();
         let watch = topology.watch();
+        let (asked, above) = watch::channel(Generation(0));
         Self {
             shared: Shared {
+                claim_above: Arc::new(asked),
+                lease_millis: u64::try_from(claim.lease_time.as_millis()).unwrap_or(u64::MAX),
                 idc: options.idc.clone(),
                 topology,
                 metrics,
@@ -71,6 +101,7 @@ impl Supervisor {
             tasks: JoinSet::new(),
             session: None,
             last_keep_alive: None,
+            above,
         }
     }
 
@@ -83,6 +114,7 @@ impl Supervisor {
             self.claim.clone(),
             self.shared.metrics.clone(),
             sender,
+            self.above.clone(),
         ));
         let outcome = loop {
             tokio::select! {
@@ -149,14 +181,18 @@ impl Supervisor {
             SessionNews::Acknowledged {
                 sent_at,
                 granted_millis,
+                mark,
             } => {
-                let (sent_at, granted_millis) = (Moment(*sent_at), *granted_millis);
-                self.last_keep_alive = Some((sent_at, granted_millis));
+                let kept = KeptAlive {
+                    sent_at: Moment(*sent_at),
+                    granted_millis: *granted_millis,
+                    mark: *mark,
+                };
+                self.last_keep_alive = Some(kept);
                 self.shared.statuses.kept_alive();
-                self.tell_all(&Event::KeepAlive {
-                    sent_at,
-                    granted_millis,
-                });
+                for event in kept.events() {
+                    self.tell_all(&event);
+                }
             }
             SessionNews::Lost => {
                 self.session = None;
@@ -183,7 +219,7 @@ impl Supervisor {
     }
 
     fn take_changes(&mut self, changes: &Changes) {
-        let everything = changes.listed || changes.sessions;
+        let everything = changes.listed || changes.sessions || changes.idcs;
         let touched: Vec<UnitKey> = if everything {
             let known = self.units.keys().chain(self.watch.state().unit_keys());
             known.chain(&changes.units).cloned().collect()
@@ -198,12 +234,9 @@ impl Supervisor {
     }
 
     fn tell(&mut self, key: &UnitKey, state: UnitState) {
-        let mine = state
-            .unit
-            .as_ref()
-            .is_some_and(|doc| doc.value.member(&self.shared.idc).is_some());
         if !self.units.contains_key(key) {
-            if !mine {
+            // An IDC without a member votes all the same.
+            if state.unit.is_none() {
                 return;
             }
             self.start(key);
@@ -215,21 +248,16 @@ impl Supervisor {
     }
 
     fn start(&mut self, key: &UnitKey) {
-        tracing::info!(unit = %key, "the unit has a member here");
+        tracing::info!(unit = %key, "the unit is watched");
         let (sender, inputs) = mpsc::unbounded_channel();
         let unit = Unit::new(key.clone(), self.shared.clone(), &self.credentials, inputs);
         self.tasks.spawn(unit.run());
-        let told =
-            self.session
-                .map(Event::SessionClaimed)
-                .into_iter()
-                .chain(
-                    self.last_keep_alive
-                        .map(|(sent_at, granted_millis)| Event::KeepAlive {
-                            sent_at,
-                            granted_millis,
-                        }),
-                );
+        let kept = self.last_keep_alive.into_iter().flat_map(KeptAlive::events);
+        let told = self
+            .session
+            .map(Event::SessionClaimed)
+            .into_iter()
+            .chain(kept);
         for event in told {
             let _ = sender.send(event);
         }

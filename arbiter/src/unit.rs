@@ -1,16 +1,20 @@
 //! One Unit: its core is stepped here, its transactions are sent from here, its worker is told from
 //! here what to do.
 
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arbitration::{
-    Command, Core, DatabaseCommand, Event, Features, Moment, Outcome, Purpose, Rules, Settings, Transaction,
+    Applied, Command, Core, DatabaseCommand, Event, Features, Hindrance, Moment, Outcome, Purpose,
+    Rules, Settings, Sign, Transaction,
 };
 use model::{
-    Finding, IdcName, MemberStatus, PositionText, ServerIdentity, Severity, UnitKey, UnitState,
+    Finding, Generation, IdcName, MemberStatus, PositionText, ServerIdentity, Severity, Signal,
+    UnitDoc, UnitKey, UnitState,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use topology::{CommitError, Topology};
@@ -19,6 +23,7 @@ use crate::credentials::CredentialsFile;
 use crate::metrics::Metrics;
 use crate::servers::{self, Servers};
 use crate::status::Statuses;
+use crate::watcher::{Sight, Watched, Watcher};
 use crate::worker::{Context, MemberSettings, Order, Report, Worker};
 use crate::{clock, execute, translate};
 
@@ -37,6 +42,10 @@ pub struct Shared {
     pub statuses: Statuses,
     /// Whose each server is.
     pub servers: Servers,
+    /// The lease time that is asked for, in milliseconds.
+    pub lease_millis: u64,
+    /// Asks for a session of a later generation than this.
+    pub claim_above: Arc<watch::Sender<Generation>>,
 }
 
 /// One Unit's task.
@@ -51,6 +60,15 @@ pub struct Unit {
     credentials: CredentialsFile,
     settings: Option<MemberSettings>,
     context: Option<Context>,
+    folder: PathBuf,
+    watched: Vec<Watched>,
+    watchers: JoinSet<()>,
+    sights: mpsc::UnboundedReceiver<Sight>,
+    sight_sender: mpsc::UnboundedSender<Sight>,
+    /// The number of each member's newest heartbeat that has arrived here.
+    beats: BTreeMap<IdcName, u64>,
+    idcs: Vec<IdcName>,
+    boots_fenced: bool,
     findings: Vec<Finding>,
     /// What preflight found, and whether it passed, without what is known here only.
     preflight: (Vec<Finding>, bool),
@@ -81,9 +99,14 @@ impl Unit {
     ) -> Self {
         let (report_sender, reports) = mpsc::unbounded_channel();
         let (orders, order_receiver) = mpsc::unbounded_channel();
+        let (sight_sender, sights) = mpsc::unbounded_channel();
         let worker = Worker::new(shared.idc.clone(), shared.metrics.clone(), report_sender);
         Self {
-            core: Core::new(shared.idc.clone(), settings(), Rules::ALL),
+            core: Core::new(
+                shared.idc.clone(),
+                settings(shared.lease_millis),
+                Rules::ALL,
+            ),
             credentials: CredentialsFile::new(credentials, &key, &shared.idc),
             key,
             shared,
@@ -93,6 +116,14 @@ impl Unit {
             transactions: JoinSet::new(),
             settings: None,
             context: None,
+            folder: credentials.to_owned(),
+            watched: Vec::new(),
+            watchers: JoinSet::new(),
+            sights,
+            sight_sender,
+            beats: BTreeMap::new(),
+            idcs: Vec::new(),
+            boots_fenced: false,
             findings: Vec::new(),
             preflight: (Vec::new(), false),
             rival: None,
@@ -115,12 +146,10 @@ impl Unit {
             let event = tokio::select! {
                 Some(event) = self.inputs.recv() => Some(event),
                 Some(report) = self.reports.recv() => {
-                    if let Report::Seen { observation, .. } = &report {
-                        let identity = observation.identity.clone();
-                        self.look_for_rivals(&identity).await;
-                    }
+                    self.take_signals(&report).await;
                     self.take_report(report)
                 }
+                Some(sight) = self.sights.recv() => Some(signalled(sight)),
                 Some(done) = self.transactions.join_next() => self.take_outcome(done),
                 () = tokio::time::sleep_until(self.credentials_at) => {
                     self.read_credentials().await;
@@ -156,9 +185,16 @@ impl Unit {
                 Command::Commit(transaction) => self.commit(&transaction),
                 Command::Database { id, command } => self.order(id, command),
                 // Never asked for: see `settings`.
-                Command::AskPromise { .. }
-                | Command::AnswerPromise { .. }
-                | Command::ClaimAgain { .. } => {
+                Command::ClaimAgain { above } => {
+                    tracing::warn!(unit = %self.key, above = above.0,
+                        "the server has obeyed a later session than etcd knows of");
+                    self.shared.claim_above.send_if_modified(|asked| {
+                        let later = above > *asked;
+                        *asked = above.max(*asked);
+                        later
+                    });
+                }
+                Command::AskPromise { .. } | Command::AnswerPromise { .. } => {
                     tracing::error!(unit = %self.key, ?command, "the core asks for what this arbiter does not carry out");
                 }
             }
@@ -245,12 +281,14 @@ impl Unit {
                     lag_millis: observation.lag_millis,
                     has_data,
                     highest_epoch: observation.highest_epoch,
-                    // What follows is read by elections and by the memory of etcd only.
-                    applied: None,
-                    own_sequence: None,
-                    boots_fenced: false,
-                    etcd: None,
-                    generation: model::Generation(0),
+                    applied: observation.applied.clone().and_then(|position| {
+                        let sequence = born_here(&position, &self.idcs)?;
+                        Some(Applied { sequence, position })
+                    }),
+                    own_sequence: born_here(&observation.position, &self.idcs),
+                    boots_fenced: self.boots_fenced,
+                    etcd: observation.etcd,
+                    generation: observation.generation,
                 }))
             }
             Report::Unseen { reason, down } => {
@@ -271,7 +309,62 @@ impl Unit {
                 self.preflight = (findings, passed);
                 Some(self.judge_findings())
             }
+            Report::Boots(fenced) => {
+                self.boots_fenced = fenced;
+                None
+            }
+            Report::Hindrances(found) => Some(Event::Hindrances(hindrances(&found))),
         }
+    }
+
+    /// What a look tells of this and other members beyond the observation itself: the own one
+    /// answered or not, and whose heartbeats have arrived through links.
+    async fn take_signals(&mut self, report: &Report) {
+        let own = self.shared.idc.clone();
+        match report {
+            Report::Seen { observation, .. } => {
+                self.look_for_rivals(&observation.identity.clone()).await;
+                let sign = Sign::Answered(Signal::Sql);
+                self.step(Event::Signalled { of: own, sign }).await;
+                for beat in &observation.heartbeats {
+                    let before = self.beats.insert(beat.idc.clone(), beat.seq);
+                    // The first one that is seen may be old.
+                    if beat.idc == self.shared.idc || before.is_none_or(|seq| seq == beat.seq) {
+                        continue;
+                    }
+                    let (of, epoch) = (beat.idc.clone(), beat.epoch);
+                    let sign = Sign::Replicated { epoch };
+                    self.step(Event::Signalled { of, sign }).await;
+                }
+            }
+            Report::Unseen { reason, .. } => {
+                let sign = Sign::Failed(Signal::Sql, reason.clone());
+                self.step(Event::Signalled { of: own, sign }).await;
+            }
+            _ => {}
+        }
+    }
+
+    /// One watcher for each member elsewhere.
+    fn watch_members(&mut self, doc: &UnitDoc) {
+        let members = doc.members.iter();
+        let watched: Vec<Watched> = members
+            .filter(|member| member.idc != self.shared.idc)
+            .map(|member| Watched {
+                idc: member.idc.clone(),
+                endpoint: member.endpoint.clone(),
+                heartbeat: doc.heartbeat.clone(),
+            })
+            .collect();
+        if watched == self.watched {
+            return;
+        }
+        self.watchers.abort_all();
+        for one in &watched {
+            let watcher = Watcher::new(one.clone(), &self.folder, &self.key);
+            self.watchers.spawn(watcher.run(self.sight_sender.clone()));
+        }
+        self.watched = watched;
     }
 
     /// A server that belongs to another Unit blocks like any other finding.
@@ -304,6 +397,8 @@ impl Unit {
 
     async fn take_settings(&mut self, state: &UnitState) {
         let Some(doc) = &state.unit else { return };
+        self.idcs = doc.value.members.iter().map(|it| it.idc.clone()).collect();
+        self.watch_members(&doc.value);
         let Some(member) = doc.value.member(&self.shared.idc) else {
             return;
         };
@@ -339,6 +434,7 @@ impl Unit {
             writable,
             followed,
             generation: self.generation,
+            etcd: self.core.etcd_mark(),
         };
         if self.context.as_ref() != Some(&context) {
             self.context = Some(context.clone());
@@ -394,12 +490,46 @@ impl Unit {
     }
 }
 
-/// This arbiter does what people ask for. It does not vote, make promises or remember etcd yet.
-fn settings() -> Settings {
+/// What this arbiter takes part in. It makes no promises yet.
+fn settings(lease_millis: u64) -> Settings {
     Settings {
-        features: Features::NONE,
+        longest_promise: lease_millis,
+        features: Features {
+            votes: true,
+            failsafe: false,
+            memory: true,
+        },
         ..Settings::default()
     }
+}
+
+fn signalled(sight: Sight) -> Event {
+    let sign = match sight.failure {
+        None => Sign::Answered(Signal::Sql),
+        Some(cause) => Sign::Failed(Signal::Sql, cause),
+    };
+    Event::Signalled { of: sight.of, sign }
+}
+
+/// How many of a position's transactions were born on its server; `None` for a text that is none.
+fn born_here(position: &PositionText, idcs: &[IdcName]) -> Option<u64> {
+    if position.0.is_empty() {
+        return Some(0);
+    }
+    let position: change::Position = position.0.parse().ok()?;
+    Some(mysql::origin::born_here(&position, idcs))
+}
+
+fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {
+    let counted = |count: u64, of: fn(u64) -> Hindrance| (count > 0).then(|| of(count));
+    let alter = (!found.alters.is_empty()).then_some(Hindrance::Alter);
+    let backup = (found.backup_lock == Some(true)).then_some(Hindrance::BackupLock);
+    let prepared = counted(found.prepared_xa, Hindrance::PreparedXa);
+    let stranded = counted(found.stranded, Hindrance::Stranded);
+    [alter, backup, prepared, stranded]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 async fn sleep_until(moment: Moment) {

@@ -7,8 +7,8 @@ mod contact;
 use std::time::Duration;
 
 use arbitration::{DatabaseCommand, DatabaseResult};
-use model::{Epoch, Finding, Generation, HeartbeatCheck, IdcName, ServerIdentity};
-use mysql::control::{ControlSession, GuardHandle, Observation};
+use model::{Epoch, EtcdMark, Finding, Generation, HeartbeatCheck, IdcName, ServerIdentity};
+use mysql::control::{ControlSession, GuardHandle, Hindrances, Observation};
 use mysql::preflight::MemberReport;
 use mysql::session::SessionOptions;
 use tokio::sync::mpsc;
@@ -19,6 +19,8 @@ use crate::credentials::Access;
 use crate::execute::{self, Hands};
 use crate::metrics::Metrics;
 
+/// How old what stands against a switchover may be when somebody asks for one.
+const HINDRANCES_EVERY: Duration = Duration::from_secs(3);
 const PREFLIGHT_AGAIN: Duration = Duration::from_secs(600);
 /// Before the first election, so that a mistake made or mended meanwhile is seen, and while something
 /// stands against the member: somebody is waiting in front of a terminal.
@@ -66,6 +68,8 @@ pub struct Context {
     pub followed: Option<IdcName>,
     /// The generation of this process's session, once it has one.
     pub generation: Option<Generation>,
+    /// How far etcd is known to be, for the server to remember.
+    pub etcd: Option<EtcdMark>,
 }
 
 /// What the worker tells the unit.
@@ -92,6 +96,10 @@ pub enum Report {
         /// How.
         result: DatabaseResult,
     },
+    /// Whether the server is known to come up fenced after a restart.
+    Boots(bool),
+    /// What stands against a planned switchover now.
+    Hindrances(Hindrances),
     /// Preflight ran, or could not.
     Preflight {
         /// What was found.
@@ -124,6 +132,7 @@ pub struct Worker {
     preflight: JoinSet<MemberReport>,
     preflight_at: Instant,
     look_at: Instant,
+    hindrances_at: Instant,
 }
 
 impl Worker {
@@ -134,6 +143,7 @@ impl Worker {
             writable: false,
             followed: None,
             generation: None,
+            etcd: None,
         };
         Self {
             idc,
@@ -155,6 +165,7 @@ impl Worker {
             preflight: JoinSet::new(),
             preflight_at: Instant::now(),
             look_at: Instant::now(),
+            hindrances_at: Instant::now(),
         }
     }
 

@@ -6,8 +6,8 @@ use etcd_client::{
     GetOptions, KeyValue, ResponseHeader, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
 };
 use model::{
-    ClusterId, Epoch, IdcDoc, IdcName, Receipt, Revision, SessionRecord, UnitDoc, UnitKey, UnitState,
-    Versioned,
+    ClusterId, Epoch, IdcDoc, IdcName, Receipt, Revision, SessionRecord, UnitDoc, UnitKey,
+    UnitState, Versioned,
 };
 use serde::de::DeserializeOwned;
 

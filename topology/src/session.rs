@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use etcd_client::Client;
-use model::{Generation, IdcName, LeaseId, Revision, SessionRecord, Versioned};
+use model::{
+    ClusterId, EtcdMark, Generation, IdcName, LeaseId, Revision, SessionRecord, Versioned,
+};
 
 use crate::clock::boot_time_millis;
 use crate::{CommitError, Topology, TopologyError, Transaction};
@@ -26,6 +28,8 @@ pub struct SessionClaim {
     pub version: String,
     /// The lease time to ask for. The time that counts is the one etcd grants.
     pub lease_time: Duration,
+    /// The generation is to be above this one, whatever etcd remembers: a server has obeyed it.
+    pub above: Generation,
 }
 
 /// A session that was claimed. It ends when its lease does or when another process claims it.
@@ -50,6 +54,8 @@ pub enum KeepAlive {
         sent_at: u64,
         /// The lease time that etcd granted with the answer, in milliseconds.
         granted_millis: u64,
+        /// How far etcd was at `sent_at` or later.
+        mark: EtcdMark,
     },
     /// The lease is gone, and with it everything that was bound to it.
     Expired,
@@ -94,7 +100,7 @@ impl Topology {
             _ => self.grant(claim.lease_time).await?,
         };
         let before = count.as_ref().map_or(Generation(0), |count| count.value);
-        let generation = Generation(before.0 + 1);
+        let generation = Generation(before.0.max(claim.above.0) + 1);
         let record = SessionRecord {
             holder: claim.holder.clone(),
             address: claim.address.clone(),
@@ -251,12 +257,22 @@ impl Topology {
                 .kvs()
                 .first()
                 .map(|pair| Revision(pair.mod_revision()));
+            let Some(header) = owner.header() else {
+                return Err(etcd_client::Error::LeaseKeepAliveError(
+                    "an answer without a header".to_owned(),
+                ));
+            };
+            let mark = EtcdMark {
+                cluster: ClusterId(header.cluster_id()),
+                revision: Revision(header.revision()),
+            };
             Ok::<_, etcd_client::Error>(match (granted, ours) {
                 (None, _) | (_, None) => KeepAlive::Expired,
                 (_, Some(revision)) if revision != session.revision => KeepAlive::Superseded,
                 (Some(granted_millis), _) => KeepAlive::Acknowledged {
                     sent_at,
                     granted_millis,
+                    mark,
                 },
             })
         });

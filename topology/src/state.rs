@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 
 use etcd_client::KeyValue;
-use model::{ClusterId, Epoch, IdcDoc, IdcName, LeaseId, Revision, SessionRecord, UnitKey, UnitState, Versioned};
+use model::{
+    ClusterId, Epoch, IdcDoc, IdcName, LeaseId, Revision, SessionRecord, UnitKey, UnitState,
+    Versioned,
+};
 use serde::de::DeserializeOwned;
 
 use crate::keys::Located;

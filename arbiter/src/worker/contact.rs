@@ -7,7 +7,7 @@ use mysql::control::{BootsFenced, ControlError, ControlSession, Observation};
 use mysql::preflight::{MemberReport, Subject};
 use tokio::time::Instant;
 
-use super::{PREFLIGHT_AGAIN, PREFLIGHT_SOON_AGAIN, Report, Worker};
+use super::{HINDRANCES_EVERY, PREFLIGHT_AGAIN, PREFLIGHT_SOON_AGAIN, Report, Worker};
 
 impl Worker {
     /// A heartbeat and a look, within the Unit's time-out once a session is there.
@@ -24,6 +24,9 @@ impl Worker {
         let (idc, writable) = (&self.idc, context.writable);
         let looking = async {
             session.heartbeat(idc, context.epoch, writable).await?;
+            if let Some(mark) = context.etcd {
+                session.remember(mark).await?;
+            }
             session.observe(context.followed.as_ref()).await
         };
         let looked = match tokio::time::timeout(timeout, looking).await {
@@ -46,6 +49,17 @@ impl Worker {
                 .has_data(&databases)
                 .await
                 .map_err(|error| error.to_string())?;
+        }
+        if looked.is_ok() && Instant::now() >= self.hindrances_at {
+            self.hindrances_at = Instant::now() + HINDRANCES_EVERY;
+            match session.hindrances().await {
+                Ok(found) => {
+                    let _ = self.reports.send(Report::Hindrances(found));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "what stands against a switchover is not known")
+                }
+            }
         }
         if !session.is_usable() {
             self.session = None;
@@ -106,6 +120,9 @@ impl Worker {
         let Some(settings) = &self.settings else {
             return;
         };
+        let _ = self
+            .reports
+            .send(Report::Boots(matches!(boots, BootsFenced::Yes)));
         let before = self.boots.take();
         let seen = match boots {
             BootsFenced::Yes => {

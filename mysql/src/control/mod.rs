@@ -33,7 +33,7 @@ pub use error::{ControlError, FenceError, Obstacle};
 pub use fence::{FenceOptions, FenceOutcome};
 pub use guard::{GuardHandle, GuardOrder};
 pub use hindrances::Hindrances;
-pub use observe::{EtcdMark, HeartbeatRow, Observation, Peek};
+pub use observe::{HeartbeatRow, Observation, Peek};
 pub use open::{OpenOrder, OpenOutcome, OpenRefusal};
 pub(crate) use procedures::process_list;
 pub use processes::RunningGuard;

@@ -1,6 +1,9 @@
 //! One look at a server, in one round trip.
 
-use model::{Epoch, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
+use model::{
+    ClusterId, Epoch, EtcdMark, Generation, IdcName, PositionText, Revision, ServerBoot,
+    ServerIdentity,
+};
 use mysql_async::Row;
 
 use super::procedures::{CLOCK, boot};
@@ -62,15 +65,6 @@ pub struct HeartbeatRow {
     pub seq: u64,
 }
 
-/// How far etcd has been seen to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EtcdMark {
-    /// The number of its cluster.
-    pub cluster: u64,
-    /// Its revision.
-    pub revision: i64,
-}
-
 /// What a look at another IDC's server showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peek {
@@ -85,9 +79,10 @@ pub struct Peek {
 fn mark(answer: &Answer<'_>, row: &mut Row) -> Result<Option<EtcdMark>, ControlError> {
     let cluster: Option<u64> = answer.value(row, 10, "etcd cluster")?;
     let revision: Option<i64> = answer.value(row, 11, "etcd revision")?;
-    Ok(cluster
-        .zip(revision)
-        .map(|(cluster, revision)| EtcdMark { cluster, revision }))
+    Ok(cluster.zip(revision).map(|(cluster, revision)| EtcdMark {
+        cluster: ClusterId(cluster),
+        revision: Revision(revision),
+    }))
 }
 
 fn heartbeats_of(answer: &Answer<'_>, rows: Vec<Row>) -> Result<Vec<HeartbeatRow>, ControlError> {
@@ -218,7 +213,7 @@ impl ControlSession {
 
     /// Remembers in the server how far etcd is. Not logged.
     pub async fn remember(&mut self, mark: EtcdMark) -> Result<(), ControlError> {
-        let EtcdMark { cluster, revision } = mark;
+        let (cluster, revision) = (mark.cluster.0, mark.revision.0);
         self.unlogged(&format!(
             "INSERT INTO multiactive.memory (id, etcd_cluster, etcd_revision) \
              VALUES (1, {cluster}, {revision}) \

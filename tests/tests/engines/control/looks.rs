@@ -2,8 +2,7 @@
 //! applied, how far etcd was, and what stands against a switchover.
 
 use super::*;
-use model::Epoch;
-use mysql::control::EtcdMark;
+use model::{ClusterId, Epoch, EtcdMark, Revision};
 
 #[test]
 fn heartbeats_checkpoints_and_the_memory_of_etcd_are_seen() -> Result<()> {
@@ -39,8 +38,8 @@ fn heartbeats_checkpoints_and_the_memory_of_etcd_are_seen() -> Result<()> {
         let before = control.observe(None).await?.position;
         for revision in [5, 7] {
             let mark = EtcdMark {
-                cluster: u64::MAX,
-                revision,
+                cluster: ClusterId(u64::MAX),
+                revision: Revision(revision),
             };
             control.remember(mark).await?;
             let look = control.observe(None).await?;

@@ -1,0 +1,114 @@
+//! Looks at another IDC's member, through a session of its own: whether it answers is one of the
+//! signals on which this IDC votes.
+//!
+//! It only reads. What it cannot find out, it reports as a failure with the cause; what that means
+//! is the core's to judge.
+
+use std::path::Path;
+use std::time::Duration;
+
+use model::{Endpoint, HeartbeatCheck, IdcName, UnitKey};
+use mysql::control::{ControlError, ControlSession};
+use mysql::session::SessionOptions;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::credentials::{Access, CredentialsFile};
+
+const CREDENTIALS_EVERY: Duration = Duration::from_secs(2);
+
+/// What one look came to.
+#[derive(Debug)]
+pub struct Sight {
+    /// Whose member was looked at.
+    pub of: IdcName,
+    /// The cause, for people, if it did not answer.
+    pub failure: Option<String>,
+}
+
+/// Which member to look at, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watched {
+    /// Its IDC.
+    pub idc: IdcName,
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// How often to look, and what counts as no answer.
+    pub heartbeat: HeartbeatCheck,
+}
+
+/// Looks at one member until its task is ended.
+pub struct Watcher {
+    watched: Watched,
+    credentials: CredentialsFile,
+    credentials_at: Instant,
+    access: Option<SessionOptions>,
+    missing: String,
+    session: Option<ControlSession>,
+}
+
+impl Watcher {
+    /// A watcher that has not begun.
+    pub fn new(watched: Watched, credentials: &Path, unit: &UnitKey) -> Self {
+        Self {
+            credentials: CredentialsFile::new(credentials, unit, &watched.idc),
+            watched,
+            credentials_at: Instant::now(),
+            access: None,
+            missing: String::new(),
+            session: None,
+        }
+    }
+
+    /// Looks again and again. Cancel it at any time.
+    pub async fn run(mut self, sights: mpsc::UnboundedSender<Sight>) {
+        let interval = Duration::from_millis(self.watched.heartbeat.interval_millis.max(50));
+        let mut ticks = tokio::time::interval(interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let failure = self.look().await.err();
+            let of = self.watched.idc.clone();
+            if sights.send(Sight { of, failure }).is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn look(&mut self) -> Result<(), String> {
+        if Instant::now() >= self.credentials_at {
+            self.credentials_at = Instant::now() + CREDENTIALS_EVERY;
+            match self.credentials.changed(&self.watched.endpoint).await {
+                Some(Access::Granted(options)) => {
+                    self.access = Some(*options);
+                    self.session = None;
+                }
+                Some(Access::Missing(finding)) => self.missing = finding.to_string(),
+                None => {}
+            }
+        }
+        let timeout = Duration::from_millis(self.watched.heartbeat.timeout_millis);
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.connect(timeout).await?,
+        };
+        let looked = session.peek(&self.watched.idc).await;
+        if session.is_usable() {
+            self.session = Some(session);
+        }
+        match looked {
+            // Its own arbiter has not been there yet; it answers all the same.
+            Ok(_) | Err(ControlError::NotInstalled { .. }) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn connect(&self, timeout: Duration) -> Result<ControlSession, String> {
+        let Some(options) = &self.access else {
+            return Err(self.missing.clone());
+        };
+        ControlSession::connect(options, timeout)
+            .await
+            .map_err(|error| error.to_string())
+    }
+}
