@@ -2,6 +2,7 @@
 
 mod cluster;
 mod demo;
+mod soak;
 mod suites;
 
 use std::process::ExitCode;
@@ -22,8 +23,17 @@ cargo xtask COMMAND
   cluster down         end it; --name as above
   cluster env          print the lines that set KUBECONFIG, ETCD and PATH for a shell
   codegen [--check]    write the generated files, or fail if they are not up to date
-  test [SUITE]         unit, harness, engines, cluster, way, or all (default): unit, harness and
+  test [SUITE]         unit, harness, engines, partition, cluster, way, or all (default): unit, harness and
                        cluster
+  soak                 trials with faults drawn from a seed, while applications write on every side
+      --trials N         how many (default: 36)
+      --seed S           the seed of the first; each further one has the next number (default: 1)
+      --engine E         mariadb, mysql, mixed, or all (default), one after the other
+      --fault KIND       this kind only (default: all in turn)
+      --json FILE        the table and every trial, for machines
+      --binaries DIR     programs from elsewhere, not the static build
+      --standby          a second arbiter in each IDC
+      --ask              manual failover, asked for by the trial where the primary is gone
   demo                 the product at work, from nothing
       --engine E         mariadb (default), mysql, or mixed (MySQL in sh, MariaDB in bj)
       --keep             leave it running
@@ -71,6 +81,7 @@ fn run(words: &[&str]) -> Result<()> {
         ["codegen", "--check"] => suites::codegen(true),
         ["test"] => suites::test("all"),
         ["test", suite] => suites::test(suite),
+        ["soak", options @ ..] => soak::run(options),
         ["demo", options @ ..] => demo::run(options),
         _ => bail!("no such command: {}\n\n{USAGE}", words.join(" ")),
     }

@@ -156,6 +156,9 @@ fn progressing(facts: &Facts<'_>, ready: &Verdict) -> Verdict {
             UnitPhase::Electing | UnitPhase::SwitchingOver
         )
     });
+    if let Some(wait) = &facts.parting {
+        return Verdict::yes(PROGRESSING, "Deleting", wait.clone());
+    }
     let starting = starting(facts);
     if ready.status == Some(true) && !starting.is_empty() {
         Verdict::yes(PROGRESSING, STARTING, starting.join(" "))

@@ -1,10 +1,13 @@
-//! The SyncLinks of a Unit's mesh: a pure function of its spec.
+//! The SyncLinks of a Unit: those of its mesh, a pure function of its spec, and what they say.
 
 use crds::names::mesh_link;
 use crds::{LinkLayout, LinkSource, LinkTarget, SyncLink, SyncLinkSpec, Unit};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use model::UnitKey;
+use kube::ResourceExt;
+use model::{LinkKey, UnitKey};
 
+use super::report::LinkFacts;
+use crate::context::Context;
 use crate::resources::{MANAGED_BY, labels, owner};
 
 /// A SyncLink from each member to each other one.
@@ -54,10 +57,62 @@ pub fn plan(unit: &Unit, key: &UnitKey) -> Vec<SyncLink> {
         .collect()
 }
 
+/// The Unit's links as they are, and those of its mesh that are about to be made.
+pub fn facts(unit: &Unit, key: &UnitKey, context: &Context) -> Vec<LinkFacts> {
+    let links = context.stores.links_of(key.namespace(), key.name());
+    let mut facts: Vec<LinkFacts> = links
+        .iter()
+        .map(|link| LinkFacts::of(link, context))
+        .collect();
+    for wanted in plan(unit, key) {
+        let name = wanted.name_any();
+        if facts.iter().all(|fact| fact.name != name) {
+            facts.push(LinkFacts {
+                name,
+                ends: None,
+                streams: None,
+                begun: false,
+                phase: None,
+                ready: None,
+            });
+        }
+    }
+    facts.sort_by(|one, other| one.name.cmp(&other.name));
+    facts
+}
+
+impl LinkFacts {
+    fn of(link: &SyncLink, context: &Context) -> Self {
+        let status = link.status.clone().unwrap_or_default();
+        let key = LinkKey::new(link.namespace().unwrap_or_default(), link.name_any()).ok();
+        let word = key.and_then(|key| context.reports.writer(&key));
+        let target = link.spec.target.idc.clone();
+        Self {
+            name: link.name_any(),
+            ends: target.map(|target| (link.spec.source.idc.clone(), target)),
+            streams: match word {
+                Some(Ok(said))
+                    if said.phase == model::LinkPhase::Streaming && said.error.is_empty() =>
+                {
+                    said.lag_millis
+                }
+                _ => None,
+            },
+            begun: status.ledger.is_some(),
+            phase: status.phase,
+            ready: crds::condition(&status.conditions, "Ready").map(|ready| {
+                (
+                    ready.status == "True",
+                    ready.reason.clone(),
+                    ready.message.clone(),
+                )
+            }),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use kube::ResourceExt;
-
     use super::*;
     use crate::samples::{assert_snapshot, key, unit};
 

@@ -3,6 +3,7 @@
 mod candidates;
 mod conditions;
 mod links;
+mod parting;
 mod preflight;
 mod report;
 pub mod routing;
@@ -14,20 +15,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::{SyncLink, Unit};
+use crds::Unit;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use model::{IdcName, LinkKey, Receipt, UnitKey, UnitState};
+use model::{IdcName, Receipt, UnitKey, UnitState};
 
 pub use report::{kind_name, lag_class};
 pub use validate::{Problem, describe};
 
-use crate::cluster::ClusterError;
+use crate::cluster::{ClusterError, Notice};
 use crate::context::{Context, ReconcileError};
 use crate::coordination::UnitView;
 use crate::stores::find;
-use report::{Facts, LinkFacts};
+use report::Facts;
 use routing::RoutingPlan;
 use validate::{Neighbour, Surroundings, validate};
 
@@ -40,18 +41,29 @@ const RECEIPT_AGAIN: Duration = Duration::from_secs(2);
 /// Objects that are in the way are not watched, so they are looked for again after this time.
 const FOREIGN_AGAIN: Duration = Duration::from_secs(15);
 
+/// How soon it is looked again whether arbiters have let go of the members of a deleted Unit, and
+/// how often.
+const LET_GO_AGAIN: Duration = Duration::from_millis(300);
+const LET_GO_LOOKS: u32 = 50;
+
 /// Brings one Unit to where it should be.
 pub async fn reconcile(unit: Arc<Unit>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let key = UnitKey::new(unit.namespace().unwrap_or_default(), unit.name_any())?;
+    let mut parting = None;
     if unit.metadata.deletion_timestamp.is_some() {
-        return delete(&unit, &key, &context).await;
+        match delete(&unit, &key, &context).await? {
+            Parting::Gone => return Ok(Action::await_change()),
+            Parting::LettingGo => return Ok(Action::requeue(LET_GO_AGAIN)),
+            Parting::Waits(what) => parting = Some(what),
+        }
     }
     let view = context.coordination.unit(&key);
     let mut problems = validate(&unit, &key, &surroundings(&unit, &key, &context));
     let mut unresolved = Vec::new();
     let mut again = None;
     let mut failed = None;
-    match act(&unit, &key, &view, problems.is_empty(), &context).await {
+    let in_force = problems.is_empty() && parting.is_none();
+    match act(&unit, &key, &view, in_force, &context).await {
         Ok(names) => unresolved = names,
         Err(ReconcileError::Cluster(error @ ClusterError::Foreign { .. })) => {
             problems.push(Problem::new("NameTaken", format!("{error}.")));
@@ -67,9 +79,10 @@ pub async fn reconcile(unit: Arc<Unit>, context: Arc<Context>) -> Result<Action,
         unit: &unit,
         key: &key,
         problems: &problems,
+        parting,
         failure: failed.as_ref().map(ToString::to_string),
         words: words(&unit, &key, &context),
-        links: link_facts(&unit, &key, &context),
+        links: links::facts(&unit, &key, &context),
         receipt: match receipt {
             Ok(Looked::Found(receipt)) => Some(*receipt),
             Ok(Looked::Known | Looked::Missing) | Err(_) => None,
@@ -230,23 +243,54 @@ async fn mesh(unit: &Unit, key: &UnitKey, context: &Context) -> Result<(), Recon
     Ok(())
 }
 
-/// A Unit goes once etcd has forgotten it. Its databases keep what they hold.
-async fn delete(unit: &Unit, key: &UnitKey, context: &Context) -> Result<Action, ReconcileError> {
-    if unit.finalizers().iter().any(|present| present == FINALIZER) {
-        context.cluster.check_leader("delete a Unit from etcd")?;
-        let uid = unit.uid().unwrap_or_default();
-        match context.coordination.topology().forget_unit(key, &uid).await {
-            // The document is that of a newer Unit of this name, which is left alone.
-            Ok(()) | Err(topology::CommitError::Lost { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        context
-            .cluster
-            .set_finalizer(unit, FINALIZER, false)
-            .await?;
-        tracing::info!(unit = %key, "forgotten; its databases keep what they hold");
+/// How far a Unit that is being deleted is.
+enum Parting {
+    /// It waits for this before it is forgotten, and goes on as before meanwhile.
+    Waits(String),
+    /// It is forgotten, and its arbiters let go of their members.
+    LettingGo,
+    /// Nothing holds it any more.
+    Gone,
+}
+
+/// A Unit goes once etcd has forgotten it and its arbiters have let go of its members. Its databases
+/// keep what they hold.
+async fn delete(unit: &Unit, key: &UnitKey, context: &Context) -> Result<Parting, ReconcileError> {
+    if !unit.finalizers().iter().any(|present| present == FINALIZER) {
+        return Ok(Parting::Gone);
     }
-    Ok(Action::await_change())
+    let state = context.coordination.unit(key).state;
+    if let Some(what) = state.and_then(|state| parting::before(unit, key, &state)) {
+        return Ok(Parting::Waits(what));
+    }
+    context.cluster.check_leader("delete a Unit from etcd")?;
+    let uid = unit.uid().unwrap_or_default();
+    match context.coordination.topology().forget_unit(key, &uid).await {
+        Ok(()) => {
+            // What they said before they heard of it is old.
+            context.reports.hurry();
+            if let Some(what) = parting::after(unit, &words(unit, key, context)) {
+                if !context.pace.waited("Unit", &uid, LET_GO_LOOKS) {
+                    return Ok(Parting::LettingGo);
+                }
+                let notice = Notice {
+                    warning: true,
+                    reason: "NotLetGo".to_owned(),
+                    note: what,
+                };
+                context.cluster.event(unit, &notice).await;
+            }
+        }
+        // The document is that of a newer Unit of this name, which is left alone.
+        Err(topology::CommitError::Lost { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    context
+        .cluster
+        .set_finalizer(unit, FINALIZER, false)
+        .await?;
+    tracing::info!(unit = %key, "forgotten; its databases keep what they hold");
+    Ok(Parting::Gone)
 }
 
 fn surroundings(unit: &Unit, key: &UnitKey, context: &Context) -> Surroundings {
@@ -303,60 +347,6 @@ fn words(unit: &Unit, key: &UnitKey, context: &Context) -> BTreeMap<IdcName, rep
         (member.idc.clone(), word)
     });
     words.collect()
-}
-
-/// The Unit's links as they are, and those of its mesh that are about to be made.
-fn link_facts(unit: &Unit, key: &UnitKey, context: &Context) -> Vec<LinkFacts> {
-    let links = context.stores.links_of(key.namespace(), key.name());
-    let mut facts: Vec<LinkFacts> = links
-        .iter()
-        .map(|link| LinkFacts::of(link, context))
-        .collect();
-    for wanted in links::plan(unit, key) {
-        let name = wanted.name_any();
-        if facts.iter().all(|fact| fact.name != name) {
-            facts.push(LinkFacts {
-                name,
-                ends: None,
-                streams: None,
-                begun: false,
-                phase: None,
-                ready: None,
-            });
-        }
-    }
-    facts.sort_by(|one, other| one.name.cmp(&other.name));
-    facts
-}
-
-impl LinkFacts {
-    fn of(link: &SyncLink, context: &Context) -> Self {
-        let status = link.status.clone().unwrap_or_default();
-        let key = LinkKey::new(link.namespace().unwrap_or_default(), link.name_any()).ok();
-        let word = key.and_then(|key| context.reports.writer(&key));
-        let target = link.spec.target.idc.clone();
-        Self {
-            name: link.name_any(),
-            ends: target.map(|target| (link.spec.source.idc.clone(), target)),
-            streams: match word {
-                Some(Ok(said))
-                    if said.phase == model::LinkPhase::Streaming && said.error.is_empty() =>
-                {
-                    said.lag_millis
-                }
-                _ => None,
-            },
-            begun: status.ledger.is_some(),
-            phase: status.phase,
-            ready: crds::condition(&status.conditions, "Ready").map(|ready| {
-                (
-                    ready.status == "True",
-                    ready.reason.clone(),
-                    ready.message.clone(),
-                )
-            }),
-        }
-    }
 }
 
 /// Copies that are older than the Unit allows for reading.

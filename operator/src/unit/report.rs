@@ -28,6 +28,8 @@ pub struct Facts<'a> {
     pub key: &'a UnitKey,
     /// Why its spec does not take effect.
     pub problems: &'a [Problem],
+    /// What it waits for while it is being deleted.
+    pub parting: Option<String>,
     /// What failed when it was brought to where it should be.
     pub failure: Option<String>,
     /// etcd.
@@ -378,6 +380,15 @@ pub fn notices(old: &UnitStatus, new: &UnitStatus) -> Vec<Notice> {
         let ready = condition(&new.conditions, "Ready");
         let note = ready.map(|ready| ready.message.clone()).unwrap_or_default();
         say(true, "NoPrimary", note);
+    }
+    let deleting = |status: &UnitStatus| {
+        let found = condition(&status.conditions, "Progressing");
+        found
+            .filter(|found| found.reason == "Deleting")
+            .map(|found| found.message.clone())
+    };
+    if let Some(wait) = deleting(new).filter(|wait| deleting(old).as_ref() != Some(wait)) {
+        say(true, "Deleting", wait);
     }
     for kind in ["PreflightPassed", "Degraded"] {
         let bad = if kind == "Degraded" { "True" } else { "False" };

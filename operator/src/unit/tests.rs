@@ -69,6 +69,7 @@ impl World {
             unit: &self.unit,
             key: &key(),
             problems: &self.problems,
+            parting: None,
             failure: None,
             view: UnitView {
                 state: self.state.clone(),

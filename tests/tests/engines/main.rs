@@ -3,3 +3,4 @@
 mod apply;
 mod arbiter;
 mod control;
+mod read;

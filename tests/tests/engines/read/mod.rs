@@ -1,0 +1,173 @@
+//! What the syncer reads of a source, on both engines: the shipped program against real servers,
+//! pulled by a client that keeps what it is told.
+
+mod copying;
+mod pull;
+mod refusals;
+mod starts;
+mod values;
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use change::{Flavor, Position};
+use harness::database::Database;
+use harness::{Databases, World, WorldSpec};
+
+use crate::apply::rig::{certificates, credentials, free_port, link, program, reset};
+use pull::Pull;
+
+/// How long something may take on a slow machine before a test fails.
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn world() -> Result<&'static Mutex<World>> {
+    static WORLD: OnceLock<Result<Mutex<World>, String>> = OnceLock::new();
+    let start = || {
+        let databases = Databases::pair(harness::Engine::MySql, harness::Engine::MariaDb);
+        let spec = WorldSpec {
+            databases,
+            ..WorldSpec::empty("suite-read")
+        };
+        World::up(&spec)
+            .map(Mutex::new)
+            .map_err(|error| format!("{error:#}"))
+    };
+    match WORLD.get_or_init(start) {
+        Ok(world) => Ok(world),
+        Err(error) => bail!("the world did not start: {error}"),
+    }
+}
+
+/// One source and the syncer that reads it; the syncer is killed when dropped.
+struct Source<'a> {
+    world: &'a World,
+    database: &'a Database,
+    directory: PathBuf,
+    address: String,
+    syncer: Child,
+}
+
+impl Drop for Source<'_> {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone.
+        let _ = self.syncer.kill();
+        let _ = self.syncer.wait();
+    }
+}
+
+impl<'a> Source<'a> {
+    fn start(world: &'a World, database: &'a Database) -> Result<Self> {
+        let directory = world.info().directory.join("read").join(&database.idc);
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory)?;
+        }
+        certificates(&directory.join("tls"))?;
+        credentials(&directory.join("credentials"), database)?;
+        let mut settings = link(
+            "read",
+            &database.idc,
+            (&database.host, database.port),
+            database,
+        );
+        settings["target"]["idc"] = "gz".into();
+        settings["origins"] = serde_json::json!(["sh", "bj", "gz"]);
+        settings["snapshot"]["mode"] = "Always".into();
+        // Small chunks, so that there are many.
+        settings["snapshot"]["chunkBytes"] = 1_024.into();
+        settings["tables"]["exclude"] = serde_json::json!(["orders.unwanted*"]);
+        std::fs::write(directory.join("link.json"), settings.to_string())?;
+        let (serve, listen) = (free_port()?, free_port()?);
+        let address = format!("127.0.0.1:{serve}");
+        let syncer = Command::new(program("syncer", &[])?)
+            .args(["--link", "link.json", "--credentials", "credentials"])
+            .args([
+                "--tls", "tls", "--log", "text", "--serve", &address, "--listen",
+            ])
+            .arg(format!("127.0.0.1:{listen}"))
+            .current_dir(&directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(directory.join("syncer.log"))?)
+            .spawn()?;
+        Ok(Self {
+            world,
+            database,
+            directory,
+            address,
+            syncer,
+        })
+    }
+
+    fn flavor(&self) -> Flavor {
+        match self.database.engine {
+            harness::Engine::MySql => Flavor::MySql,
+            harness::Engine::MariaDb => Flavor::MariaDb,
+        }
+    }
+
+    /// Where the source is now.
+    fn position(&self) -> Result<Position> {
+        let sql = match self.flavor() {
+            Flavor::MySql => "SELECT REPLACE(@@GLOBAL.gtid_executed, '\n', '')",
+            Flavor::MariaDb => "SELECT @@GLOBAL.gtid_binlog_pos",
+        };
+        let text = self.database.root(sql)?.into_iter().flatten().next();
+        Ok(Position::parse(self.flavor(), &text.unwrap_or_default())?)
+    }
+
+    /// Everything in `orders` anew, and an epoch that says whose it is. `sql` makes what there is;
+    /// the position is of before it.
+    fn make(&self, sql: &str) -> Result<Position> {
+        self.database.root(&format!(
+            "SET GLOBAL read_only = 0; REPLACE INTO multiactive.epoch VALUES (1, '{}', NULL, \
+             NOW(6)); DROP DATABASE orders; CREATE DATABASE orders CHARACTER SET utf8mb4",
+            self.database.idc
+        ))?;
+        let position = self.position()?;
+        self.database.root(&format!("USE orders; {sql}"))?;
+        Ok(position)
+    }
+
+    /// A connection as a writer's.
+    async fn pull(&self, checkpoint: Option<&Position>) -> Result<Pull> {
+        Pull::connect(self, checkpoint)
+            .await
+            .with_context(|| self.describe())
+    }
+
+    fn describe(&self) -> String {
+        let log = self.directory.join("syncer.log");
+        format!("{}:\n{}", log.display(), harness::shell::tail(&log))
+    }
+}
+
+/// Runs a test with each engine as the source, one after the other. What fails names the engine.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "tests read best as closures in the call"
+)]
+fn on_each(test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
+    let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    for idc in ["sh", "bj"] {
+        let database = world.database(idc)?;
+        runtime
+            .block_on(async {
+                reset(database).await?;
+                let source = Source::start(&world, database)?;
+                tokio::time::timeout(LIMIT, Box::pin(test(&source)))
+                    .await
+                    .context("too slow")
+                    .flatten()
+                    .with_context(|| source.describe())
+            })
+            .with_context(|| format!("with {} as the source", database.engine.name()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,210 @@
+//! What a link cannot carry stops it, with the object and the way out named.
+
+use anyhow::{Result, ensure};
+use change::Flavor;
+
+use super::{Source, on_each};
+
+/// One thing that an application or a person does, and the word that the link halts with.
+struct Case {
+    done: &'static str,
+    /// Puts things right again; not read by the link.
+    undone: &'static str,
+    reason: &'static str,
+    /// Something that the message must name.
+    names: &'static str,
+}
+
+const fn case(
+    done: &'static str,
+    undone: &'static str,
+    reason: &'static str,
+    names: &'static str,
+) -> Case {
+    Case {
+        done,
+        undone,
+        reason,
+        names,
+    }
+}
+
+const BOTH: [Case; 12] = [
+    case(
+        "SET SESSION binlog_row_image = MINIMAL; UPDATE t SET v = 1",
+        "",
+        "RowImage",
+        "orders.t",
+    ),
+    case(
+        "SET SESSION binlog_format = STATEMENT; UPDATE t SET v = 2",
+        "",
+        "StatementFormat",
+        "UPDATE t SET v = 2",
+    ),
+    case(
+        "USE mysql; SET SESSION binlog_format = STATEMENT; INSERT INTO orders.t VALUES (77, 1)",
+        "",
+        "StatementFormat",
+        "orders.t",
+    ),
+    case(
+        "XA START 'x'; UPDATE t SET v = 3; XA END 'x'; XA PREPARE 'x'; XA COMMIT 'x'",
+        "",
+        "Xa",
+        "XA transaction",
+    ),
+    case(
+        "CREATE TABLE filled (id INT PRIMARY KEY) AS SELECT * FROM t",
+        "DROP TABLE orders.filled",
+        "DdlWithRows",
+        "CREATE TABLE",
+    ),
+    case(
+        "CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1",
+        "DROP EVENT orders.e",
+        "ServerEvent",
+        "EVENT e",
+    ),
+    case(
+        "CREATE TABLE keyless (a INT)",
+        "DROP TABLE orders.keyless",
+        "Tables",
+        "orders.keyless",
+    ),
+    case(
+        "CREATE TABLE unsafe (id INT PRIMARY KEY) ENGINE = MyISAM",
+        "DROP TABLE orders.unsafe",
+        "Tables",
+        "MyISAM",
+    ),
+    case(
+        "CREATE TABLE one (id INT PRIMARY KEY); CREATE TABLE unwanted_two (id INT PRIMARY KEY); \
+         DROP TABLE one, unwanted_two",
+        "",
+        "DdlAcrossSelection",
+        "unwanted_two",
+    ),
+    case(
+        "SET GLOBAL binlog_row_metadata = MINIMAL; FLUSH TABLES; UPDATE t SET v = 4",
+        "",
+        "RowMetadata",
+        "binlog_row_metadata",
+    ),
+    case(
+        "CREATE TABLE t2 LIKE t; RENAME TABLE t2 TO unwanted_t2",
+        "",
+        "DdlAcrossSelection",
+        "t2",
+    ),
+    // What a writer applies under a mark that is not known here.
+    case(
+        "BEGIN; INSERT INTO multiactive.applied (link, source, position, snapshot, ledger, at) \
+         VALUES ('suite/x', 'gz', NULL, '{}', '{}', NOW(6)); UPDATE t SET v = 8; COMMIT",
+        "DELETE FROM multiactive.applied",
+        "Origin",
+        "apply it twice",
+    ),
+];
+
+const MYSQL: [Case; 3] = [
+    case(
+        "SET SESSION binlog_row_value_options = PARTIAL_JSON; \
+         UPDATE j SET j = JSON_SET(j, '$.a', 'y')",
+        "",
+        "PartialJson",
+        "JSON",
+    ),
+    case(
+        "SET gtid_next = 'AUTOMATIC:ma_zz'; UPDATE t SET v = 5",
+        "",
+        "Origin",
+        "ma_zz",
+    ),
+    case(
+        "SET gtid_next = 'AUTOMATIC:ma_sh'; UPDATE t SET v = 6",
+        "",
+        "Origin",
+        "came back",
+    ),
+];
+
+const MARIADB: [Case; 5] = [
+    case(
+        "CREATE TABLE typed (id INT PRIMARY KEY, u UUID)",
+        "DROP TABLE orders.typed",
+        "Tables",
+        "type uuid",
+    ),
+    case(
+        "CREATE TABLE typed (id INT PRIMARY KEY, u TEXT COMPRESSED)",
+        "DROP TABLE orders.typed",
+        "Tables",
+        "COMPRESSED",
+    ),
+    // It is looked for among the tables before anything is read.
+    case(
+        "CREATE SEQUENCE s",
+        "DROP SEQUENCE orders.s",
+        "Tables",
+        "orders.s is one",
+    ),
+    case(
+        "CREATE SEQUENCE s; DROP SEQUENCE s",
+        "",
+        "Sequence",
+        "CREATE SEQUENCE s",
+    ),
+    // The domain of `bj`, where this server is.
+    case(
+        "SET gtid_domain_id = 1194047517; UPDATE t SET v = 7",
+        "",
+        "Origin",
+        "came back",
+    ),
+];
+
+fn tables(source: &Source<'_>) -> Result<()> {
+    let json = "CREATE TABLE j (id INT PRIMARY KEY, j JSON); \
+                INSERT INTO j VALUES (1, CONCAT('{\"a\":\"', REPEAT('x', 100), '\"}'))";
+    source.make(&format!(
+        "CREATE TABLE t (id INT PRIMARY KEY, v INT); INSERT INTO t VALUES (1, 0), (2, 0); {json}"
+    ))?;
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_carried_halts_the_link_and_is_named() -> Result<()> {
+    on_each(async |source| {
+        tables(source)?;
+        let own: &[Case] = match source.flavor() {
+            Flavor::MySql => &MYSQL,
+            Flavor::MariaDb => &MARIADB,
+        };
+        for Case {
+            done,
+            undone,
+            reason,
+            names,
+        } in BOTH.iter().chain(own)
+        {
+            let before = source.position()?;
+            source.database.root(&format!("USE orders; {done}"))?;
+            let halt = source.pull(Some(&before)).await?.halt().await;
+            source
+                .database
+                .root("SET GLOBAL binlog_row_metadata = FULL; FLUSH TABLES")?;
+            if !undone.is_empty() {
+                source.database.root(undone)?;
+            }
+            let halt = halt?;
+            ensure!(
+                halt.reason == *reason && halt.message.contains(names),
+                "{done}: expected {reason} naming {names}, got {}: {}",
+                halt.reason,
+                halt.message
+            );
+        }
+        Ok(())
+    })
+}
