@@ -38,6 +38,9 @@ fn compare_one(
             Slot::Intent => spelled.if_revision(&keys.intent(unit), *revision),
             Slot::Member(idc) => spelled.if_revision(&keys.member(unit, idc), *revision),
             Slot::History(epoch) => spelled.if_revision(&keys.history(unit, *epoch), *revision),
+            Slot::Idc(idc) => spelled.if_revision(&keys.idc(idc), *revision),
+            Slot::Vote(idc) => spelled.if_revision(&keys.vote(unit, idc), *revision),
+            Slot::Bid(idc) => spelled.if_revision(&keys.bid(unit, idc), *revision),
         },
         Compare::Lease(slot, lease) => match slot {
             Slot::Unit => spelled.if_lease(&keys.unit(unit), *lease),
@@ -48,6 +51,9 @@ fn compare_one(
             Slot::Intent => spelled.if_lease(&keys.intent(unit), *lease),
             Slot::Member(idc) => spelled.if_lease(&keys.member(unit, idc), *lease),
             Slot::History(epoch) => spelled.if_lease(&keys.history(unit, *epoch), *lease),
+            Slot::Idc(idc) => spelled.if_lease(&keys.idc(idc), *lease),
+            Slot::Vote(idc) => spelled.if_lease(&keys.vote(unit, idc), *lease),
+            Slot::Bid(idc) => spelled.if_lease(&keys.bid(unit, idc), *lease),
         },
     }
 }
@@ -69,5 +75,9 @@ fn write_one(
         Write::Member(record, lease) => spelled.put(&keys.member(unit, me), record, Some(*lease)),
         Write::History(receipt) => spelled.put(&keys.history(unit, receipt.epoch), receipt, None),
         Write::DeleteHistory(epoch) => spelled.delete(&keys.history(unit, *epoch)),
+        Write::Vote(record, lease) => spelled.put(&keys.vote(unit, me), record, Some(*lease)),
+        Write::DeleteVote => spelled.delete(&keys.vote(unit, me)),
+        Write::Bid(record, lease) => spelled.put(&keys.bid(unit, me), record, Some(*lease)),
+        Write::DeleteBid => spelled.delete(&keys.bid(unit, me)),
     }
 }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use arbitration::{
-    Command, Core, DatabaseCommand, Event, Moment, Outcome, Purpose, Rules, Settings, Transaction,
+    Command, Core, DatabaseCommand, Event, Features, Moment, Outcome, Purpose, Rules, Settings,
+    Transaction,
 };
 use model::{
     Finding, IdcName, MemberStatus, PositionText, ServerIdentity, Severity, UnitKey, UnitState,
@@ -83,7 +84,7 @@ impl Unit {
         let (orders, order_receiver) = mpsc::unbounded_channel();
         let worker = Worker::new(shared.idc.clone(), shared.metrics.clone(), report_sender);
         Self {
-            core: Core::new(shared.idc.clone(), Settings::default(), Rules::ALL),
+            core: Core::new(shared.idc.clone(), settings(), Rules::ALL),
             credentials: CredentialsFile::new(credentials, &key, &shared.idc),
             key,
             shared,
@@ -155,6 +156,12 @@ impl Unit {
             match command {
                 Command::Commit(transaction) => self.commit(&transaction),
                 Command::Database { id, command } => self.order(id, command),
+                // Never asked for: see `settings`.
+                Command::AskPromise { .. }
+                | Command::AnswerPromise { .. }
+                | Command::ClaimAgain { .. } => {
+                    tracing::error!(unit = %self.key, ?command, "the core asks for what this arbiter does not carry out");
+                }
             }
         }
     }
@@ -239,6 +246,12 @@ impl Unit {
                     lag_millis: observation.lag_millis,
                     has_data,
                     highest_epoch: observation.highest_epoch,
+                    // What follows is read by elections and by the memory of etcd only.
+                    applied: None,
+                    own_sequence: None,
+                    boots_fenced: false,
+                    etcd: None,
+                    generation: model::Generation(0),
                 }))
             }
             Report::Unseen { reason, down } => {
@@ -379,6 +392,14 @@ impl Unit {
             tracing::info!(unit = %self.key, role = ?status.role, writable = status.writable,
                 epoch = status.epoch.0, message = status.message, "the member");
         }
+    }
+}
+
+/// This arbiter does what people ask for. It does not vote, make promises or remember etcd yet.
+fn settings() -> Settings {
+    Settings {
+        features: Features::NONE,
+        ..Settings::default()
     }
 }
 

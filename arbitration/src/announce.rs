@@ -1,9 +1,11 @@
 //! What is written to etcd in which order, receipts, and what people are told meanwhile.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use model::{
     Epoch, FenceProof, IdcName, Intent, IntentPhase, MemberRecord, Phase, PositionText,
-    PrimaryRecord, Receipt, Revision, TransitionKind, UnitState,
+    PrimaryRecord, Receipt, Revision, TransitionKind, UnitState, VoteRecord,
 };
 
 use crate::core::{Core, Exposure, Plan};
@@ -26,6 +28,9 @@ pub(crate) struct Transition {
     proof: Option<FenceProof>,
     applied: Option<PositionText>,
     phases: Vec<Phase>,
+    automatic: bool,
+    votes: BTreeMap<IdcName, VoteRecord>,
+    may_be_lost_millis: Option<u64>,
     mark: Moment,
     opened_at: Option<Timestamp>,
 }
@@ -36,7 +41,7 @@ impl Transition {
         now: Now,
         state: &UnitState,
         epoch: Epoch,
-        kind: TransitionKind,
+        (purpose, kind): (Purpose, TransitionKind),
     ) -> Self {
         let intent = core.intent().map(|intent| &intent.value);
         let from = state.epoch.as_ref().map(|epoch| epoch.value.idc.clone());
@@ -56,8 +61,30 @@ impl Transition {
         } else if let Some(vacated) = &state.vacated {
             proof = Some(vacated.value.proof.clone());
         }
-        let (reason, message) = reason(kind, core, from.as_ref(), proof.as_ref());
+        let automatic = purpose == Purpose::TakeElected;
+        let votes: BTreeMap<IdcName, VoteRecord> = core
+            .down_votes(state)
+            .into_iter()
+            .map(|(idc, vote)| (idc.clone(), vote.value.clone()))
+            .collect();
+        if automatic {
+            let since = core
+                .voted_since
+                .or(core.vacant_since.map(|(_, since)| since));
+            phases.push(phase("Elect", now.at.since(since.unwrap_or(now.at))));
+        }
+        let (reason, message) = if automatic {
+            elected_reason(kind, core, from.as_ref(), &votes)
+        } else {
+            reason(kind, core, from.as_ref(), proof.as_ref())
+        };
+        let may_be_lost_millis = match kind {
+            TransitionKind::First | TransitionKind::Switchover | TransitionKind::Retake => Some(0),
+            TransitionKind::Failover => core.lag(now, state),
+        };
+        let first_vote = votes.values().map(|vote| vote.at).min();
         let started_at = match kind {
+            _ if automatic => first_vote.unwrap_or(now.wall),
             TransitionKind::Switchover | TransitionKind::Failover => {
                 intent.map_or(now.wall, |intent| intent.requested_at)
             }
@@ -75,6 +102,9 @@ impl Transition {
             proof,
             applied,
             phases,
+            automatic,
+            votes,
+            may_be_lost_millis,
             mark,
             opened_at,
         }
@@ -112,7 +142,44 @@ impl Transition {
             proof: self.proof.clone(),
             applied: self.applied.clone(),
             phases: self.phases.clone(),
+            automatic: self.automatic,
+            votes: self.votes.clone(),
+            may_be_lost_millis: self.may_be_lost_millis,
+            stranded: None,
         }
+    }
+}
+
+fn elected_reason(
+    kind: TransitionKind,
+    core: &Core,
+    from: Option<&IdcName>,
+    votes: &BTreeMap<IdcName, VoteRecord>,
+) -> (&'static str, String) {
+    let me = &core.me;
+    let from = from.map_or("nobody".to_owned(), ToString::to_string);
+    let words: Vec<String> = votes
+        .iter()
+        .map(|(idc, vote)| format!("{idc}: {}", vote.ground))
+        .collect();
+    let grounds = if words.is_empty() {
+        format!("{from} had released it, with proof")
+    } else {
+        words.join("; ")
+    };
+    match kind {
+        TransitionKind::Retake => (
+            "Reelected",
+            format!("{me} was elected again, its own database being well ({grounds})"),
+        ),
+        _ => (
+            if words.is_empty() {
+                "Released"
+            } else {
+                "VotedDown"
+            },
+            format!("automatic failover from {from} to {me} ({grounds})"),
+        ),
     }
 }
 
@@ -178,11 +245,16 @@ impl Core {
         }
         self.confirmed()?;
         self.release(now)
+            .or_else(|| self.vote(now))
             .or_else(|| self.follow_intent(now))
             .or_else(|| self.announce_closed(now))
             .or_else(|| self.announce_open(now))
             .or_else(|| self.campaign(now))
-            .or_else(|| self.publish_member())
+            .or_else(|| self.bid(now))
+            .or_else(|| self.publish_member(now))
+            .or_else(|| self.admit())
+            .or_else(|| self.ask_failback(now))
+            .or_else(|| self.count_stranded())
     }
 
     /// A member that is closed and about to be opened again was announced as open, or a
@@ -277,11 +349,15 @@ impl Core {
             proof: None,
             applied: None,
             phases: Vec::new(),
+            automatic: false,
+            votes: BTreeMap::new(),
+            may_be_lost_millis: None,
+            stranded: None,
         }
     }
 
     /// The record of this member, as it should stand in etcd.
-    pub(crate) fn member_record(&self) -> MemberRecord {
+    pub(crate) fn member_record(&self, now: Now) -> MemberRecord {
         let seen = self.member.seen.as_ref().map(|(_, seen)| seen);
         MemberRecord {
             identity: seen.map(|seen| seen.identity.clone()),
@@ -291,14 +367,15 @@ impl Core {
             preflight_passed: self.member.preflight,
             has_data: seen.is_some_and(|seen| seen.has_data),
             highest_epoch: seen.map_or(Epoch::NONE, |seen| seen.highest_epoch),
+            ineligible: self.standing_obstacles(now),
         }
     }
 
-    fn publish_member(&self) -> Option<Plan> {
+    fn publish_member(&self, now: Now) -> Option<Plan> {
         let state = self.confirmed()?;
         self.my_doc()?;
         let session = self.session?;
-        let record = self.member_record();
+        let record = self.member_record(now);
         let published = state.members.get(&self.me);
         // In between a command and its end nothing new is known.
         let settled = self.database.is_none();

@@ -1,6 +1,8 @@
 //! The state of one Unit's arbitration at one arbiter, and how events change it. What follows
 //! from the state is decided in `hold`, `elect`, `request` and `announce`, by pure functions.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use model::{
     Epoch, FenceProof, IdcName, Intent, IntentPhase, MemberDoc, Revision, ServerIdentity, UnitDoc,
     UnitState, Versioned,
@@ -8,9 +10,12 @@ use model::{
 
 use crate::announce::Transition;
 use crate::event::{
-    Command, Compare, DatabaseCommand, Event, HeldSession, Observation, Purpose, Slot, Transaction,
-    Write,
+    Command, Compare, DatabaseCommand, Event, HeldSession, Hindrance, Observation, Purpose, Slot,
+    Transaction, Write,
 };
+use crate::memory::Memory;
+use crate::promise::Promises;
+use crate::signals::Watched;
 use crate::{Moment, Now, Rules, Settings};
 
 /// Whether the member can be written to, as far as this process can be sure.
@@ -106,10 +111,40 @@ pub struct Core {
     pub(crate) transition: Option<Transition>,
     /// The receipt of this epoch is known to exist.
     pub(crate) receipt_of: Option<Epoch>,
-    /// When the holder elsewhere was last known to live.
+    /// When the holder elsewhere was last known to live; once it was seen not to, when that was.
+    /// Between the two this arbiter may have been cut off, and cannot know.
     pub(crate) evidence: Option<Moment>,
+    /// Whether it was known to live at the last step.
+    pub(crate) holder_lived: bool,
     /// The Unit was deleted, and the member was let be.
     pub(crate) left: bool,
+    /// Whether a step was taken yet.
+    pub(crate) begun: bool,
+    pub(crate) signals: BTreeMap<IdcName, Watched>,
+    /// Since when nobody holds this epoch.
+    pub(crate) vacant_since: Option<(Epoch, Moment)>,
+    /// Since when somebody's signals say that the primary's database is down.
+    pub(crate) voted_since: Option<Moment>,
+    /// Since when an election could be decided.
+    pub(crate) takeable_since: Option<Moment>,
+    /// The last automatic failover, and when this process first saw it.
+    pub(crate) cooling_since: Option<(Epoch, Moment)>,
+    pub(crate) in_sync_since: Option<Moment>,
+    /// Since when this holder has not been open.
+    pub(crate) unopened_since: Option<Moment>,
+    pub(crate) hindrances: BTreeSet<Hindrance>,
+    /// What of this member was stranded when that epoch began.
+    pub(crate) stranded: Option<(Epoch, u64)>,
+    /// The highest number of the server's own transactions that was seen, and on which server.
+    pub(crate) highest_own: Option<(ServerIdentity, u64)>,
+    /// The server had more own transactions once.
+    pub(crate) went_back: bool,
+    /// The highest epoch seen in etcd by this process.
+    pub(crate) seen_epoch: Epoch,
+    /// A takeover was sent, and nobody knows its end; it compares this revision of the epoch.
+    pub(crate) takeover_in_doubt: Option<Revision>,
+    pub(crate) promises: Promises,
+    pub(crate) memory: Memory,
 }
 
 impl Core {
@@ -146,21 +181,50 @@ impl Core {
             transition: None,
             receipt_of: None,
             evidence: None,
+            holder_lived: false,
             left: false,
+            begun: false,
+            signals: BTreeMap::new(),
+            vacant_since: None,
+            voted_since: None,
+            takeable_since: None,
+            cooling_since: None,
+            in_sync_since: None,
+            unopened_since: None,
+            hindrances: BTreeSet::new(),
+            stranded: None,
+            highest_own: None,
+            went_back: false,
+            seen_epoch: Epoch::NONE,
+            takeover_in_doubt: None,
+            promises: Promises::default(),
+            memory: Memory::default(),
         }
     }
 
     /// Takes an event in and says what to do.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Command> {
+        if !self.begun {
+            self.begun = true;
+            self.promises.begin(now, &self.settings);
+        }
+        let mut commands = Vec::new();
+        if let Event::KeepAlive { sent_at, .. } = &event {
+            self.claim_again(*sent_at, &mut commands);
+        }
         self.take(now, event);
         self.note_stage(now);
-        let mut commands = Vec::new();
+        self.note_memory(now);
+        self.note_life(now);
+        self.note_vacancy(now);
+        self.note_election(now);
         if let Some(command) = self.database_wish(now) {
             self.start_database(now, command, &mut commands);
         }
         if let Some(plan) = self.etcd_wish(now) {
             self.start_transaction(plan, &mut commands);
         }
+        self.speak(now, &mut commands);
         commands
     }
 
@@ -207,6 +271,10 @@ impl Core {
             writes,
             transition,
         } = plan;
+        if purpose.takes_over() {
+            let epoch = self.state.as_ref().and_then(|state| state.epoch.as_ref());
+            self.takeover_in_doubt = Some(epoch.map_or(Revision::ABSENT, |epoch| epoch.revision));
+        }
         self.transaction = Some(Pending {
             id,
             purpose,
@@ -255,6 +323,7 @@ impl Core {
         self.state
             .as_ref()
             .filter(|state| self.session.is_some() && state.revision >= self.needs)
+            .filter(|_| self.trusts_etcd())
     }
 
     /// Milliseconds since the intent came into its phase.

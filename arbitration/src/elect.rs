@@ -1,4 +1,4 @@
-//! Rule 7 without votes: who may take `primary`, and what its transaction compares.
+//! Rule 7: who may take `primary`, and what its transaction compares. Elections are in `automatic`.
 
 use model::{
     Epoch, EpochRecord, FenceProof, IdcName, Intent, IntentKind, IntentPhase, PositionText,
@@ -7,6 +7,7 @@ use model::{
 
 use crate::Now;
 use crate::announce::Transition;
+use crate::bid::has_fence_proof;
 use crate::core::{Core, Exposure, Plan};
 use crate::event::{Compare, DatabaseCommand, Purpose, Slot, Write};
 
@@ -64,6 +65,11 @@ impl Core {
             && self.member.preflight
             && self.identity().is_some()
             && self.my_doc().is_some()
+            && self.trusts_own_memory()
+            && self
+                .state
+                .as_ref()
+                .is_some_and(|state| self.is_admitted(state))
     }
 
     /// The epoch after every one that anybody has seen.
@@ -72,20 +78,11 @@ impl Core {
             .epoch
             .as_ref()
             .map_or(Epoch::NONE, |epoch| epoch.value.epoch);
-        let recorded = state
-            .members
-            .values()
-            .map(|record| record.value.highest_epoch)
-            .max();
-        let here = self
-            .member
-            .seen
-            .as_ref()
-            .map(|(_, seen)| seen.highest_epoch);
-        elected
-            .max(recorded.unwrap_or_default())
-            .max(here.unwrap_or_default())
-            .next()
+        if self.rules.highest_epoch {
+            elected.max(self.highest_epoch()).next()
+        } else {
+            elected.next()
+        }
     }
 
     /// Takes `primary`, if it is free and this member's to take.
@@ -102,7 +99,8 @@ impl Core {
             None => self.take_first(now, state),
             Some(_) => self
                 .take_forced(now, state)
-                .or_else(|| self.retake(now, state)),
+                .or_else(|| self.retake(now, state))
+                .or_else(|| self.take_elected(now, state)),
         }
     }
 
@@ -127,11 +125,32 @@ impl Core {
     fn retake(&self, now: Now, state: &UnitState) -> Option<Plan> {
         let epoch = &state.epoch.as_ref()?.value;
         let mine = epoch.idc == self.me && Some(&epoch.identity) == self.identity();
-        if state.primary.is_some() || !mine || self.promised_elsewhere() {
+        if state.primary.is_some() || !mine || self.promised_elsewhere() || self.went_back {
             return None;
         }
-        let plan = self.takeover(now, state, Purpose::Retake, TransitionKind::Retake)?;
-        Some(plan.compare(Slot::Intent, intent_revision(state)))
+        // Somebody has received a later epoch than this database: etcd forgot it.
+        let here = self
+            .member
+            .seen
+            .as_ref()
+            .map(|(_, seen)| seen.highest_epoch);
+        let later =
+            |record: &Versioned<model::MemberRecord>| Some(record.value.highest_epoch) > here;
+        if self.settings.features.memory && state.members.values().any(later) {
+            return None;
+        }
+        let objected = self.votes_about_database(state) > 0;
+        if self.is_automatic() && self.rules.retake_without_votes && objected {
+            return None;
+        }
+        let plan = self
+            .takeover(now, state, Purpose::Retake, TransitionKind::Retake)?
+            .compare(Slot::Intent, intent_revision(state));
+        Some(if self.is_automatic() {
+            self.compare_no_objection(plan, state)
+        } else {
+            plan
+        })
     }
 
     /// Whether an unfinished intent stands to another IDC.
@@ -149,6 +168,9 @@ impl Core {
         }
         let proven = matches!(intent.value.phase, IntentPhase::Fenced { .. });
         if !self.is_target(state, intent) || !(intent.value.kind == IntentKind::Forced || proven) {
+            return None;
+        }
+        if !proven && !has_fence_proof(state) && !self.free_of_promises(now) {
             return None;
         }
         match self.catch_up_position() {
@@ -210,13 +232,14 @@ impl Core {
     /// The position that the fenced holder ended at, if it could be asked, and whose it is.
     pub(crate) fn catch_up_position(&self) -> Option<(IdcName, PositionText)> {
         let state = self.confirmed()?;
-        let intent = self.intent()?;
-        if !self.is_target(state, intent) {
+        let intent = self.intent();
+        let stands = intent.is_none() && self.is_automatic() && self.held().is_none();
+        if !stands && !intent.is_some_and(|intent| self.is_target(state, intent)) {
             return None;
         }
         let epoch = &state.epoch.as_ref()?.value;
-        let proof = match (&intent.value.phase, &state.vacated) {
-            (IntentPhase::Fenced { proof, .. }, _) => proof,
+        let proof = match (intent.map(|intent| &intent.value.phase), &state.vacated) {
+            (Some(IntentPhase::Fenced { proof, .. }), _) => proof,
             (_, Some(vacated)) if vacated.value.epoch == epoch.epoch => &vacated.value.proof,
             _ => return None,
         };
@@ -276,7 +299,7 @@ impl Core {
     }
 
     /// What every takeover compares and writes.
-    fn takeover(
+    pub(crate) fn takeover(
         &self,
         now: Now,
         state: &UnitState,
@@ -290,10 +313,18 @@ impl Core {
         let revision = |revision: Option<Revision>| revision.unwrap_or(Revision::ABSENT);
         let primary_revision = revision(state.primary.as_ref().map(|primary| primary.revision));
         let epoch_revision = revision(state.epoch.as_ref().map(|epoch| epoch.revision));
+        let before = state.epoch.as_ref().map(|epoch| epoch.value.failed_over);
+        let automatic = purpose == Purpose::TakeElected && kind == TransitionKind::Failover;
         let elected = EpochRecord {
             epoch,
             idc: self.me.clone(),
             identity: identity.clone(),
+            failed_over: if automatic {
+                epoch
+            } else {
+                before.unwrap_or_default()
+            },
+            candidates: self.candidates(),
         };
         let primary = PrimaryRecord {
             idc: self.me.clone(),
@@ -313,7 +344,7 @@ impl Core {
                 .compare(Slot::Vacated, vacated.revision)
                 .write(Write::DeleteVacated);
         }
-        plan.transition = Some(Transition::begin(self, now, state, epoch, kind));
+        plan.transition = Some(Transition::begin(self, now, state, epoch, (purpose, kind)));
         debug_assert!(
             Some(epoch) > self.epoch(),
             "an epoch is only ever incremented"

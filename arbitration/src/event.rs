@@ -1,9 +1,11 @@
 //! What the core is told, and what it asks for.
 
+use std::collections::BTreeSet;
+
 use model::{
-    Epoch, EpochRecord, FenceProof, Generation, IdcName, Intent, LeaseId, MemberRecord,
-    PositionText, PrimaryRecord, Receipt, Revision, ServerBoot, ServerIdentity, UnitState,
-    VacatedRecord,
+    BidRecord, Epoch, EpochRecord, EtcdMark, FenceProof, Generation, IdcName, Intent, LeaseId,
+    MemberRecord, PositionText, PrimaryRecord, Receipt, Revision, ServerBoot, ServerIdentity,
+    Signal, UnitState, VacatedRecord, VoteRecord,
 };
 
 use crate::Moment;
@@ -37,6 +39,92 @@ pub struct Observation {
     pub has_data: bool,
     /// The highest epoch in the database.
     pub highest_epoch: Epoch,
+    /// How much of the last epoch's holder's own transactions has been applied here.
+    pub applied: Option<Applied>,
+    /// The number of this member's own last transaction. It only ever grows, unless the server
+    /// lost writes that it had.
+    pub own_sequence: Option<u64>,
+    /// Whether it is known to come up `read_only` after a restart (rule 4).
+    pub boots_fenced: bool,
+    /// How far etcd was, as this database remembers it (rule 10).
+    pub etcd: Option<EtcdMark>,
+    /// The highest generation of an arbiter that this server has obeyed, where it tells.
+    pub generation: Generation,
+}
+
+/// How much of another member's history has been applied.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Applied {
+    /// The number of the last of its transactions before which none is missing.
+    pub sequence: u64,
+    /// All that was applied of it, which is more than that where several are applied at once.
+    pub position: PositionText,
+}
+
+/// What one signal of a member showed (see [`Event::Signalled`]).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Sign {
+    /// It answered, or the write succeeded.
+    Answered(Signal),
+    /// It did not, with what it said, for people.
+    Failed(Signal, String),
+    /// A heartbeat of it that is newer than all before arrived here through the link.
+    Replicated {
+        /// The epoch that it carries.
+        epoch: Epoch,
+    },
+}
+
+/// Something about a member on account of which a planned switchover would hurt.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Hindrance {
+    /// An ALTER that copies a table runs: the fence would wait for it.
+    Alter,
+    /// A backup holds its lock: the fence would wait for it, or guards could not tick.
+    BackupLock,
+    /// So many prepared XA transactions could still be committed after the fence.
+    PreparedXa(u64),
+    /// So many transactions of an ended epoch are set aside here and not settled.
+    Stranded(u64),
+    /// The link from this IDC does not stream.
+    LinkStopped(IdcName),
+}
+
+impl std::fmt::Display for Hindrance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Alter => f.write_str(
+                "an ALTER runs that copies a table, and a fence would wait for it. Wait for its \
+                 end, or kill it",
+            ),
+            Self::BackupLock => f.write_str(
+                "a backup holds its lock, and a fence would wait for it. Wait for its end",
+            ),
+            Self::PreparedXa(count) => write!(
+                f,
+                "{count} XA transactions are prepared, and could be committed after a fence. Commit \
+                 or roll them back: XA RECOVER"
+            ),
+            Self::Stranded(count) => write!(
+                f,
+                "{count} transactions of an ended epoch are set aside and not settled"
+            ),
+            Self::LinkStopped(from) => {
+                write!(f, "the link from {from} does not stream. See its status")
+            }
+        }
+    }
+}
+
+/// A holder without etcd asks another member's arbiter not to take the Unit (rule 11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PromiseAsk {
+    /// Its number at the holder's core; the answer carries it back.
+    pub number: u64,
+    /// The epoch that the holder holds.
+    pub epoch: Epoch,
+    /// For how long from its receipt, in milliseconds.
+    pub for_millis: u64,
 }
 
 /// Something that happened.
@@ -72,6 +160,46 @@ pub enum Event {
     Observed(Observation),
     /// The database does not answer.
     Unreachable,
+    /// A signal of any member's, this IDC's own included.
+    Signalled {
+        /// The member.
+        of: IdcName,
+        /// What it showed.
+        sign: Sign,
+    },
+    /// A linearizable answer of etcd told how far it is.
+    EtcdSeen {
+        /// When the request was sent.
+        sent_at: Moment,
+        /// How far.
+        mark: EtcdMark,
+    },
+    /// All that stands against a planned switchover on this member's side now.
+    Hindrances(BTreeSet<Hindrance>),
+    /// So many of this member's own transactions of an ended epoch lay beyond what the next
+    /// holder had when it was promoted.
+    Stranded {
+        /// The epoch that began then.
+        epoch: Epoch,
+        /// How many.
+        transactions: u64,
+    },
+    /// The arbiter of another IDC, which holds the Unit, asks for a promise.
+    PromiseAsked {
+        /// Who.
+        by: IdcName,
+        /// For what.
+        ask: PromiseAsk,
+    },
+    /// The arbiter of another IDC answered whether it promises.
+    PromiseAnswered {
+        /// Who.
+        by: IdcName,
+        /// The number of the ask.
+        number: u64,
+        /// Whether.
+        promised: bool,
+    },
     /// Preflight was run; whether every check that blocks passed.
     Preflight(bool),
     /// A database command ended.
@@ -131,6 +259,29 @@ pub enum Command {
         id: u64,
         /// What.
         command: DatabaseCommand,
+    },
+    /// Ask the arbiter of another IDC for a promise; tell what it answers. A lost answer needs no
+    /// event: the next ask comes soon.
+    AskPromise {
+        /// Whom.
+        of: IdcName,
+        /// For what.
+        ask: PromiseAsk,
+    },
+    /// Claim this IDC's session again, with a generation above this one: the server has obeyed it,
+    /// and etcd has forgotten it.
+    ClaimAgain {
+        /// Above this.
+        above: Generation,
+    },
+    /// Answer the arbiter that asked for a promise.
+    AnswerPromise {
+        /// Whom.
+        to: IdcName,
+        /// The number of the ask.
+        number: u64,
+        /// Whether it is promised.
+        promised: bool,
     },
 }
 
@@ -197,6 +348,12 @@ pub enum Slot {
     Member(IdcName),
     /// The receipt of an epoch.
     History(Epoch),
+    /// An IDC as published.
+    Idc(IdcName),
+    /// The vote of an IDC.
+    Vote(IdcName),
+    /// The bid of a member.
+    Bid(IdcName),
 }
 
 /// Something that must be so for a transaction to take effect.
@@ -229,6 +386,14 @@ pub enum Write {
     History(Receipt),
     /// Removes an old receipt.
     DeleteHistory(Epoch),
+    /// This IDC's vote, bound to its lease.
+    Vote(VoteRecord, LeaseId),
+    /// Removes this IDC's vote.
+    DeleteVote,
+    /// This member's bid, bound to its lease.
+    Bid(BidRecord, LeaseId),
+    /// Removes this member's bid.
+    DeleteBid,
 }
 
 /// What a transaction is for.
@@ -258,9 +423,33 @@ pub enum Purpose {
     Refuse,
     /// End an intent that was begun.
     Cancel,
+    /// Vote the primary down, or say another ground.
+    Vote,
+    /// Withdraw the vote.
+    WithdrawVote,
+    /// Stand for election.
+    Bid,
+    /// Stand no more.
+    WithdrawBid,
+    /// Take `primary` with the votes of a majority, or the proof of a release.
+    TakeElected,
+    /// Ask for a switchover to this member, which has the highest priority and is in sync.
+    AskFailback,
+    /// Name the members that may take over: from then on the holder asks them for promises.
+    Admit,
+    /// Write into a receipt how much was stranded.
+    CountStranded,
 }
 
 impl Purpose {
+    /// Whether it makes this IDC the holder.
+    pub(crate) fn takes_over(self) -> bool {
+        matches!(
+            self,
+            Self::TakeFirst | Self::Retake | Self::TakeForced | Self::HandOver | Self::TakeElected
+        )
+    }
+
     /// As words, for logs and errors.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -276,6 +465,14 @@ impl Purpose {
             Self::HolderFenced => "answer that the primary is fenced",
             Self::Refuse => "refuse the request",
             Self::Cancel => "cancel the request",
+            Self::Vote => "vote the primary down",
+            Self::WithdrawVote => "withdraw the vote",
+            Self::Bid => "stand for election",
+            Self::WithdrawBid => "stand for election no more",
+            Self::TakeElected => "take the primary, elected",
+            Self::AskFailback => "ask for the failback",
+            Self::Admit => "name the candidates",
+            Self::CountStranded => "count what is stranded",
         }
     }
 }

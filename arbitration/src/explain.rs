@@ -5,6 +5,7 @@ use model::{Epoch, IntentPhase, MemberRole};
 use crate::core::{Core, Exposure};
 use crate::elect::identities_differ;
 use crate::event::DatabaseCommand;
+use crate::readiness::FailoverReadiness;
 use crate::{Moment, Now};
 
 /// What an arbiter says of its own member.
@@ -20,6 +21,8 @@ pub struct Report {
     pub epoch: Epoch,
     /// What is being done or waited for; empty in steady state.
     pub message: String,
+    /// Whether the primary would move by itself.
+    pub failover: FailoverReadiness,
 }
 
 impl Core {
@@ -49,6 +52,7 @@ impl Core {
             reachable: self.member.reachable,
             epoch: self.epoch().unwrap_or_default(),
             message: self.message(now),
+            failover: self.failover_readiness(now),
         }
     }
 
@@ -75,7 +79,9 @@ impl Core {
             Exposure::Open | Exposure::Uncertain | Exposure::Writable
         );
         let deleted = self.deleted() && (self.left || !self.touches());
-        let removed = self.confirmed().is_some()
+        // An IDC without a member votes all the same.
+        let removed = !self.settings.features.votes
+            && self.confirmed().is_some()
             && self.my_doc().is_none()
             && self.held().is_none()
             && closed;
@@ -103,6 +109,8 @@ impl Core {
         .into_iter()
         .flatten()
         .chain([self.database_retry, self.transaction_retry])
+        .chain(self.automatic_moments())
+        .chain(self.promise_moments())
         .chain(stages)
         .filter(|moment| *moment > now.at)
         .min()
@@ -115,6 +123,12 @@ impl Core {
             return "waiting for a session in etcd".to_owned();
         }
         // A state that is a moment behind our own last transaction is no news.
+        if !self.trusts_etcd() {
+            return "etcd shows less than it did before, as after a restore from a backup: nothing is \
+                    held until two lease times have passed and somebody has looked at it: mactl \
+                    ack"
+                .to_owned();
+        }
         if self.state.is_none() {
             return "waiting for etcd to tell the state of the unit".to_owned();
         }
@@ -158,7 +172,7 @@ impl Core {
         if self.held().is_some() {
             return self.message_of_holder();
         }
-        self.message_of_follower()
+        self.message_of_follower(now)
     }
 
     fn message_of_holder(&self) -> String {
@@ -177,7 +191,17 @@ impl Core {
         }
     }
 
-    fn message_of_follower(&self) -> String {
+    fn message_of_election(&self, state: &model::UnitState, now: Now) -> String {
+        let readiness = self.failover_readiness(now);
+        if let Some(obstacle) = readiness.obstacles.first() {
+            return format!("nobody holds the primary, and none is elected: {obstacle}");
+        }
+        let votes = self.down_votes(state).len();
+        let all = state.idcs.len();
+        format!("nobody holds the primary; {votes} of {all} IDCs vote for an election")
+    }
+
+    fn message_of_follower(&self, now: Now) -> String {
         let Some(state) = &self.state else {
             return String::new();
         };
@@ -202,6 +226,7 @@ impl Core {
             (Some(epoch), None) if epoch.value.idc == self.me => {
                 "nobody holds the primary; taking it up again".to_owned()
             }
+            (Some(_), None) if self.is_automatic() => self.message_of_election(state, now),
             (Some(epoch), None) => format!(
                 "nobody holds the primary since {} lost it. If it does not come back: mactl \
                  failover",

@@ -10,8 +10,16 @@ use crate::{Moment, Now, Settings};
 
 impl Core {
     /// The moment at which the fence begins: the lease's end as reckoned from when the last
-    /// acknowledged keep-alive was *sent*, less the margin for drift and the time a fence takes.
+    /// acknowledged keep-alive was *sent*, less the margin for drift and the time a fence takes; or
+    /// the end of the promises of all others, if that is later.
     pub(crate) fn hold_until(&self) -> Option<Moment> {
+        let promised = self
+            .promised_until()
+            .map(|end| end.minus(self.settings.fence_budget));
+        promised.max(self.hold_by_lease())
+    }
+
+    fn hold_by_lease(&self) -> Option<Moment> {
         let lease = self.lease.as_ref()?;
         let end = lease.since.plus(lease.granted);
         if !self.rules.fence_before_lease_ends {
@@ -25,6 +33,13 @@ impl Core {
 
     /// The deadline that a guard started now is given.
     pub(crate) fn guard_deadline(&self) -> Option<Moment> {
+        let promised = self
+            .promised_until()
+            .map(|end| end.minus(self.settings.guard_budget));
+        promised.max(self.guard_by_lease())
+    }
+
+    fn guard_by_lease(&self) -> Option<Moment> {
         let lease = self.lease.as_ref()?;
         let end = lease.since.plus(lease.granted);
         if !self.rules.fence_before_lease_ends {
@@ -53,7 +68,9 @@ impl Core {
 
     /// Rule 1, checked at the moment of acting.
     pub(crate) fn holds(&self, at: Moment) -> bool {
-        self.held().is_some() && self.hold_until().is_some_and(|until| at < until)
+        self.held().is_some()
+            && self.trusts_own_memory()
+            && self.hold_until().is_some_and(|until| at < until)
     }
 
     /// Whether the endpoint answers as another server than the one that was elected.
@@ -81,12 +98,29 @@ impl Core {
             return false;
         }
         match (&intent.value.kind, &intent.value.phase) {
-            (_, IntentPhase::TargetReady { .. }) => true,
+            (IntentKind::Planned, IntentPhase::TargetReady { .. }) => {
+                self.hindrance_to_fence(now).is_none()
+            }
+            (IntentKind::Forced, IntentPhase::TargetReady { .. }) => true,
             (IntentKind::Planned, IntentPhase::Fenced { .. }) => {
                 self.rules.await_cancel || self.stage_age(now) < self.settings.catch_up_timeout
             }
             _ => false,
         }
+    }
+
+    /// What stands against fencing this holder for a planned switchover. Once the fence has begun,
+    /// nothing: then going on is the shorter way.
+    pub(crate) fn hindrance_to_fence(&self, now: Now) -> Option<String> {
+        if self.fenced_for_intent {
+            return None;
+        }
+        if let Some(hindrance) = self.hindrances.first() {
+            return Some(hindrance.to_string());
+        }
+        let target = self.intent()?.value.to.as_ref()?;
+        let streams = !self.settings.features.votes || self.replicates(now, target);
+        (!streams).then(|| crate::Hindrance::LinkStopped(target.clone()).to_string())
     }
 
     fn may_stay_open(&self, now: Now) -> bool {
@@ -96,6 +130,8 @@ impl Core {
             && self.my_doc().is_some()
             && !self.intent_wants_fence(now)
             && !self.is_another_server()
+            && !self.told_by_votes(now)
+            && !self.holds_the_past()
     }
 
     /// A predecessor of this process opened the member in this epoch, and it is still open: a
@@ -108,6 +144,7 @@ impl Core {
             && self.my_doc().is_some()
             && !self.intent_wants_fence(now)
             && !self.is_another_server()
+            && !self.holds_the_past()
     }
 
     fn must_fence(&self, now: Now) -> bool {
@@ -121,7 +158,12 @@ impl Core {
                 Some(state) if state.epoch.is_none() => self.all_ready_for_first(false),
                 // Until the first keep-alive nobody can say whether this IDC holds; a guard that an
                 // earlier process started keeps the promise meanwhile.
-                Some(_) => self.member.reachable && self.lease.is_some() && !self.may_adopt(now),
+                Some(_) => {
+                    self.member.reachable
+                        && self.lease.is_some()
+                        && self.trusts_own_memory()
+                        && !self.may_adopt(now)
+                }
                 None => false,
             },
         }
@@ -147,7 +189,12 @@ impl Core {
             .intent()
             .is_some_and(|intent| intent.value.kind == IntentKind::Forced)
             && self.intent_wants_fence(now);
-        forced || self.my_doc().is_none() || self.is_another_server()
+        forced
+            || self.my_doc().is_none()
+            || self.is_another_server()
+            || self.told_by_votes(now)
+            || self.gives_up_opening(now)
+            || self.holds_the_past()
     }
 
     /// What to do to the database, if anything.
@@ -217,6 +264,7 @@ impl Core {
             && (!doc.value.paused || asked_for)
             && !self.intent_wants_fence(now)
             && !self.is_another_server()
+            && !self.must_release(now)
     }
 
     /// Rules 8, 2 and 3, in this order.

@@ -1,6 +1,6 @@
 //! How each event changes the state. Nothing is decided here.
 
-use model::{Revision, UnitState};
+use model::{Epoch, Revision, UnitState};
 
 use crate::core::{Core, Exposure, LeaseClock};
 use crate::event::{DatabaseCommand, DatabaseResult, Event, Observation, Outcome, Purpose};
@@ -18,6 +18,9 @@ impl Core {
             Event::Tick => {}
             Event::SessionClaimed(session) => {
                 self.session = Some(session);
+                // What an earlier process of this IDC promised died with it.
+                self.promises.begin(now, &self.settings);
+                self.takeover_in_doubt = None;
                 self.lease = None;
                 self.member.guards_before = None;
                 self.needs = self.needs.max(session.revision);
@@ -40,9 +43,22 @@ impl Core {
                 self.lease = None;
                 self.transaction = None;
             }
-            Event::State(state) => self.take_state(*state),
+            Event::State(state) => self.take_state(now, *state),
             Event::Committed { id, outcome } => self.take_outcome(now, id, outcome),
             Event::Observed(observation) => self.take_observation(now, observation),
+            Event::Signalled { of, sign } => self.take_sign(now, of, sign),
+            Event::EtcdSeen { sent_at, mark } => self.take_mark(now, sent_at, mark),
+            Event::Hindrances(hindrances) => self.hindrances = hindrances,
+            Event::Stranded {
+                epoch,
+                transactions,
+            } => self.stranded = Some((epoch, transactions)),
+            Event::PromiseAsked { by, ask } => self.take_ask(now, by, ask),
+            Event::PromiseAnswered {
+                by,
+                number,
+                promised,
+            } => self.take_promise(by, number, promised),
             Event::Unreachable => self.member.reachable = false,
             Event::Preflight(passed) => self.member.preflight = passed,
             Event::Database { id, result } => self.take_result(now, id, result),
@@ -71,24 +87,44 @@ impl Core {
         }
     }
 
-    fn take_state(&mut self, state: UnitState) {
-        if self
+    fn take_state(&mut self, now: Now, state: UnitState) {
+        self.compare_cluster(now, &state);
+        // What comes out of order is old, unless etcd itself went back: then the last word counts.
+        let older = self
             .state
             .as_ref()
-            .is_some_and(|known| known.revision > state.revision)
-        {
+            .is_some_and(|known| known.revision > state.revision);
+        if older && self.trusts_etcd() {
             return;
         }
         if state.unit.is_some() {
             self.left = false;
         }
+        let epoch = state.epoch.as_ref();
+        self.seen_epoch = self
+            .seen_epoch
+            .max(epoch.map_or(Epoch::NONE, |epoch| epoch.value.epoch));
+        if epoch.map(|epoch| epoch.revision) != self.takeover_in_doubt {
+            let pending = self
+                .transaction
+                .as_ref()
+                .is_some_and(|pending| pending.purpose.takes_over());
+            self.takeover_in_doubt = self.takeover_in_doubt.filter(|_| pending);
+        }
+        let was_member = self.my_doc().is_some();
         self.state = Some(state);
+        if !was_member && self.my_doc().is_some() {
+            self.promises.begin(now, &self.settings);
+        }
     }
 
     fn take_outcome(&mut self, now: Now, id: u64, outcome: Outcome) {
         let Some(pending) = self.transaction.take_if(|pending| pending.id == id) else {
             return;
         };
+        if pending.purpose.takes_over() && outcome != Outcome::Unknown {
+            self.takeover_in_doubt = None;
+        }
         match outcome {
             Outcome::Done(revision) => {
                 self.needs = self.needs.max(revision);
@@ -140,6 +176,9 @@ impl Core {
             self.promoted = None;
             self.caught_up = None;
         }
+        self.note_own(&observation);
+        self.take_memory(now, observation.etcd);
+        self.note_generation(now, observation.generation);
         if !self.member.reachable {
             self.member.reachable = true;
             self.database_retry = now.at;
@@ -148,6 +187,21 @@ impl Core {
             self.member.exposure = self.exposure_after(&observation, same_boot);
         }
         self.member.seen = Some((now.at, observation));
+    }
+
+    /// A server that has fewer transactions of its own than it had before has lost some.
+    fn note_own(&mut self, observation: &Observation) {
+        let Some(own) = observation.own_sequence else {
+            return;
+        };
+        let known = self
+            .highest_own
+            .take()
+            .filter(|(identity, _)| *identity == observation.identity)
+            .map(|(_, known)| known);
+        self.went_back = known.is_some_and(|known| own < known);
+        let highest = known.map_or(own, |known| known.max(own));
+        self.highest_own = Some((observation.identity.clone(), highest));
     }
 
     fn exposure_after(&self, observation: &Observation, same_boot: bool) -> Exposure {

@@ -4,8 +4,17 @@ use model::{Intent, UnitState, Versioned};
 
 use crate::Now;
 use crate::core::Core;
+use crate::signals::noticed_after;
 
 impl Core {
+    pub(crate) fn note_life(&mut self, now: Now) {
+        let lives = self.holder_elsewhere_lives();
+        if self.holder_lived && !lives && self.evidence.is_some() {
+            self.evidence = Some(now.at);
+        }
+        self.holder_lived = lives;
+    }
+
     /// How far this member was behind when the primary was last known to live, if that is allowed;
     /// else why not, with the figures.
     pub(crate) fn forced_lag(
@@ -20,11 +29,7 @@ impl Core {
         let epoch = state.epoch.as_ref().map(|epoch| &epoch.value);
         let holder = epoch.map_or("the primary".to_owned(), |epoch| epoch.idc.to_string());
         let own = epoch.is_some_and(|epoch| epoch.idc == self.me);
-        let lag = if own {
-            Some(0)
-        } else {
-            self.lag_at_last_evidence(now, state)
-        };
+        let lag = if own { Some(0) } else { self.lag(now, state) };
         if intent.value.allow_data_loss {
             return Ok(lag.unwrap_or_default());
         }
@@ -46,6 +51,17 @@ impl Core {
         }
     }
 
+    /// How far this member was behind when the primary was last known to live, in milliseconds;
+    /// `None` if nobody knows.
+    pub(crate) fn lag(&self, now: Now, state: &UnitState) -> Option<u64> {
+        let fenced = self.catch_up_position().map(|(_, position)| position);
+        let caught_up = fenced.is_some() && self.caught_up == fenced;
+        if caught_up || self.was_holder(state) {
+            return Some(0);
+        }
+        self.lag_at_last_evidence(now, state)
+    }
+
     /// The age that the newest heartbeat of the old primary had here when that primary was last
     /// known to live. An arbiter that saw no sign of life itself counts up to now, which is never
     /// less.
@@ -57,18 +73,23 @@ impl Core {
             .and_then(|holder| state.members.get(holder))
             .is_some_and(|record| record.value.reachable);
         let check = self.doc().map(|doc| &doc.value.heartbeat);
-        let noticed_after = if holder.is_none() && state.vacated.is_none() {
+        let unnoticed = if holder.is_none() && state.vacated.is_none() {
             // The key went with its lease: the last keep-alive came a lease time before.
             self.lease.as_ref().map_or(0, |lease| lease.granted)
         } else {
-            check.map_or(0, |check| {
-                check.interval_millis * u64::from(check.failures) + check.timeout_millis
-            })
+            check.map_or(0, noticed_after)
         };
         let last_sign = match self.evidence {
-            Some(evidence) if !reachable => evidence.minus(noticed_after),
+            Some(evidence) if !reachable => evidence.minus(unnoticed),
             _ => now.at,
         };
+        // A database that a majority sees down is one that accepted no more writes when that began.
+        let voted_down = self.is_majority(state, self.votes_about_database(state));
+        let began = self
+            .voted_since
+            .filter(|_| voted_down)
+            .map(|since| since.minus(check.map_or(0, noticed_after)));
+        let last_sign = began.map_or(last_sign, |began| began.min(last_sign));
         Some(last_sign.since(heartbeat))
     }
 }

@@ -47,6 +47,8 @@
 //! Unit with a mistake in it stops nobody's business.
 
 mod announce;
+mod automatic;
+mod bid;
 mod core;
 mod elect;
 mod event;
@@ -54,15 +56,23 @@ mod explain;
 mod hold;
 mod intake;
 mod lag;
+mod memory;
+mod promise;
+mod readiness;
 mod request;
 mod rules;
+mod signals;
+mod standby;
 mod time;
+mod vote;
 
 pub use core::Core;
 pub use event::{
-    Command, Compare, DatabaseCommand, DatabaseResult, Event, HeldSession, Observation, Outcome,
-    Purpose, Slot, Transaction, Write,
+    Applied, Command, Compare, DatabaseCommand, DatabaseResult, Event, HeldSession, Hindrance,
+    Observation, Outcome, PromiseAsk, Purpose, Sign, Slot, Transaction, Write,
 };
 pub use explain::Report;
+pub use readiness::{FailoverReadiness, NotReady};
 pub use rules::Rules;
-pub use time::{Moment, Now, Settings};
+pub use standby::{Standby, StandbyEvent, StandbySettings};
+pub use time::{Features, Moment, Now, Settings};

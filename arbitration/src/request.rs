@@ -29,6 +29,9 @@ impl Core {
         if let Some(reason) = self.refusal(now, state, intent) {
             return Some(self.refuse(intent, reason));
         }
+        if let Some(plan) = self.refuse_to_fence(now, intent) {
+            return Some(plan);
+        }
         self.report_fenced(now, intent)
             .or_else(|| self.hand_over(now))
             .or_else(|| self.cancel(now, state, intent))
@@ -137,6 +140,23 @@ impl Core {
         })
     }
 
+    /// The holder's side of the checks before a planned switchover: nothing has changed yet.
+    fn refuse_to_fence(&self, now: Now, intent: &Versioned<Intent>) -> Option<Plan> {
+        let ready = matches!(intent.value.phase, IntentPhase::TargetReady { .. });
+        let primary = self.held().filter(|primary| primary.value.open)?;
+        if !ready || intent.value.kind != IntentKind::Planned {
+            return None;
+        }
+        let hindrance = self.hindrance_to_fence(now)?;
+        // It may pass, as an ALTER that ends does; the target waits meanwhile.
+        if self.stage_age(now) < self.settings.fence_timeout / 2 {
+            return None;
+        }
+        let reason = format!("the primary {}: {hindrance}", primary.value.idc);
+        let plan = self.refuse(intent, reason);
+        Some(plan.compare(Slot::Primary, primary.revision))
+    }
+
     /// The target's answer to a request: ready, or why not.
     fn answer(&self, now: Now, state: &UnitState, intent: &Versioned<Intent>) -> Option<Plan> {
         if intent.value.phase != IntentPhase::Requested || !self.is_target(state, intent) {
@@ -209,6 +229,13 @@ impl Core {
                      If it does not come back: mactl failover",
                     primary.idc
                 ))
+            } else {
+                Ok(None)
+            };
+        }
+        if let Some(hindrance) = self.hindrances.first() {
+            return if waited {
+                Err(format!("{}: {hindrance}", self.me))
             } else {
                 Ok(None)
             };

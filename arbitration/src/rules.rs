@@ -1,7 +1,7 @@
 //! Switches that take a rule out, so that a check can be seen to find what the rule is there for.
 
 /// Which rules are in force. Production knows only [`Rules::ALL`]; the simulator takes one out at
-/// a time and must then find two primaries, or a lost write. Rules that stand behind others (the
+/// a time and must then find two primaries, a lost write, or an election without its grounds. Rules that stand behind others (the
 /// session's revision in every transaction, the epoch's in a takeover, the barrier after an unknown outcome) are not here, since no run
 /// shows their absence while those others are in force: scripts in `testdata/` see that they are
 /// followed.
@@ -26,6 +26,36 @@ pub struct Rules {
     pub await_cancel: bool,
     /// Switchover: the target takes over only once it has applied the fenced position.
     pub await_catch_up: bool,
+    /// Rule 7: only the votes of a majority of all IDCs, or a proof, elect.
+    pub majority: bool,
+    /// Rule 7: a takeover compares the votes that it counted.
+    pub compare_votes: bool,
+    /// Rule 7: the re-take waits while somebody's signals say that the database is down.
+    pub retake_without_votes: bool,
+    /// Votes: a member whose heartbeats still arrive through the link is not down.
+    pub replication_is_life: bool,
+    /// Rule 7: nobody is elected who was too far behind at the last sign of life.
+    pub lag_guard: bool,
+    /// No second automatic failover during the cool-down.
+    pub cooldown: bool,
+    /// Rule 11: a promise is kept.
+    pub keep_promises: bool,
+    /// Rule 11: nobody campaigns before a promise that an earlier process may have given is over.
+    pub wait_after_start: bool,
+    /// Rule 11: every other candidate has to promise, not just one.
+    pub all_must_promise: bool,
+    /// Rule 11: who has sent a takeover whose end is unknown promises nothing.
+    pub refuse_when_in_doubt: bool,
+    /// Rule 11: only members that the holder has admitted take over.
+    pub admitted_only: bool,
+    /// Rule 10: an etcd that shows less than before is not believed.
+    pub remember_etcd: bool,
+    /// Rule 10: what is restored is believed again only two lease times later.
+    pub two_lease_times: bool,
+    /// Rule 10: and only when somebody has acknowledged it.
+    pub await_ack: bool,
+    /// Rule 10: an epoch below the highest that anybody has seen is not held.
+    pub highest_epoch: bool,
 }
 
 impl Rules {
@@ -40,5 +70,20 @@ impl Rules {
         compare_intent: true,
         await_cancel: true,
         await_catch_up: true,
+        majority: true,
+        compare_votes: true,
+        retake_without_votes: true,
+        replication_is_life: true,
+        lag_guard: true,
+        cooldown: true,
+        keep_promises: true,
+        wait_after_start: true,
+        all_must_promise: true,
+        refuse_when_in_doubt: true,
+        admitted_only: true,
+        remember_etcd: true,
+        two_lease_times: true,
+        await_ack: true,
+        highest_epoch: true,
     };
 }

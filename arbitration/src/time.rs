@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 /// An instant on the arbiter's own monotonic clock, in milliseconds. The shell reads it from
 /// `CLOCK_BOOTTIME`, which goes on while the machine is suspended, as a lease in etcd does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub u64);
 
 impl Moment {
@@ -59,6 +59,56 @@ pub struct Settings {
     pub ready_lag: u64,
     /// The pause after something failed.
     pub retry_pause: u64,
+    /// How long after `primary` is gone the former holder may take it again before others vote
+    /// that nobody holds it.
+    pub retake_grace: u64,
+    /// How long the first in an election waits for those that have not bid yet.
+    pub bid_wait: u64,
+    /// How long each next in rank waits for the one before it.
+    pub rank_turn: u64,
+    /// How long a new holder may take to open before it gives up where another member could.
+    pub open_timeout: u64,
+    /// How long the member with the highest priority has to be in sync before it asks for the
+    /// primary back.
+    pub failback_after: u64,
+    /// The silence of etcd after which a holder asks for promises.
+    pub failsafe_after: u64,
+    /// The pause between two rounds of asking.
+    pub promise_every: u64,
+    /// The longest promise that is given: the installation's lease time.
+    pub longest_promise: u64,
+    /// What this arbiter takes part in.
+    pub features: Features,
+}
+
+/// What an arbiter takes part in. Whoever steps the core says so explicitly, and supplies the
+/// events and carries out the commands that belong to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Features {
+    /// Judge members by [`crate::Event::Signalled`], vote, bid, elect and fail back. Every IDC
+    /// runs a core for every Unit then, also where it has no member.
+    pub votes: bool,
+    /// Ask for promises and give them: [`crate::Command::AskPromise`] and
+    /// [`crate::Command::AnswerPromise`].
+    pub failsafe: bool,
+    /// Trust etcd only as far as [`crate::Event::EtcdSeen`] and the database's memory allow
+    /// (rule 10); [`crate::Core::etcd_mark`] is written into the database with each heartbeat.
+    pub memory: bool,
+}
+
+impl Features {
+    /// Everything.
+    pub const ALL: Self = Self {
+        votes: true,
+        failsafe: true,
+        memory: true,
+    };
+    /// Nothing but what a person asks for.
+    pub const NONE: Self = Self {
+        votes: false,
+        failsafe: false,
+        memory: false,
+    };
 }
 
 impl Default for Settings {
@@ -73,6 +123,15 @@ impl Default for Settings {
             ready_timeout: 10_000,
             ready_lag: 1_000,
             retry_pause: 300,
+            retake_grace: 1_000,
+            bid_wait: 300,
+            rank_turn: 1_000,
+            open_timeout: 10_000,
+            failback_after: 60_000,
+            failsafe_after: 2_000,
+            promise_every: 700,
+            longest_promise: 6_000,
+            features: Features::ALL,
         }
     }
 }

@@ -130,6 +130,10 @@ pub fn document(epoch: u64) -> Receipt {
             phase("HandOver", 20),
             phase("Promote", 100),
         ],
+        automatic: false,
+        votes: std::collections::BTreeMap::new(),
+        may_be_lost_millis: Some(0),
+        stranded: None,
     }
 }
 

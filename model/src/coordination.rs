@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
+use crate::{Epoch, Generation, IdcName, Ineligible, PositionText, ServerBoot, ServerIdentity};
 
 /// `sessions/<idc>`: the active arbiter of an IDC. Bound to its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -30,6 +30,14 @@ pub struct EpochRecord {
     pub idc: IdcName,
     /// The server that was elected for it.
     pub identity: ServerIdentity,
+    /// The last epoch that began with an automatic failover: the cool-down counts from it.
+    #[serde(default)]
+    pub failed_over: Epoch,
+    /// The members that the holder knows of, by its own word. Nobody else takes over from it, so a
+    /// holder without etcd knows whom to ask for promises. Empty: whoever is in the Unit's
+    /// document, as written by versions that make no promises.
+    #[serde(default)]
+    pub candidates: Vec<IdcName>,
 }
 
 /// `units/<u>/primary`, bound to the holder's session: while it exists, somebody may be writable.
@@ -115,6 +123,9 @@ pub struct MemberRecord {
     /// lost or the Unit was deleted and made anew.
     #[serde(default)]
     pub highest_epoch: Epoch,
+    /// Why it could not be elected automatically if the primary failed now; empty if it could.
+    #[serde(default)]
+    pub ineligible: Vec<Ineligible>,
 }
 
 /// `units/<u>/intent`: a switchover or failover that somebody asked for.

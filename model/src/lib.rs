@@ -11,6 +11,7 @@ mod receipt;
 mod status;
 mod unit;
 mod unit_state;
+mod voting;
 
 pub use coordination::{
     EpochRecord, FenceProof, Intent, IntentKind, IntentPhase, MemberRecord, PrimaryRecord,
@@ -33,4 +34,5 @@ pub use unit::{
     Credentials, Endpoint, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcDoc, IdcRole,
     MemberDoc, TlsMode, TlsSettings, UnitDoc,
 };
-pub use unit_state::{LeaseId, Revision, UnitState, Versioned};
+pub use unit_state::{ClusterId, EtcdMark, LeaseId, Revision, UnitState, Versioned};
+pub use voting::{AckRecord, BidRecord, Evidence, Ineligible, Signal, VoteGround, VoteRecord};

@@ -1,9 +1,11 @@
 //! The receipt of a transition: who decided, on what, how long it took, what it may have cost.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, FenceProof, IdcName, PositionText};
+use crate::{Epoch, FenceProof, IdcName, PositionText, VoteRecord};
 
 /// `units/<u>/history/<epoch>`: how the primary of that epoch came about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -36,6 +38,21 @@ pub struct Receipt {
     pub applied: Option<PositionText>,
     /// The steps in order.
     pub phases: Vec<Phase>,
+    /// Whether nobody asked for it.
+    #[serde(default)]
+    pub automatic: bool,
+    /// Who had voted the old holder down when the new one took over, and what each saw.
+    #[serde(default)]
+    pub votes: BTreeMap<IdcName, VoteRecord>,
+    /// Writes of so many milliseconds may be missing at the new holder: how far it was behind when
+    /// the old one last lived. 0 where it had caught up with a fenced holder; `None` where nobody
+    /// knows.
+    #[serde(default)]
+    pub may_be_lost_millis: Option<u64>,
+    /// So many transactions of the old holder lay beyond what the new one had; they are set aside
+    /// there. `None` until the old holder was looked at.
+    #[serde(default)]
+    pub stranded: Option<u64>,
 }
 
 /// One step of a transition.
@@ -57,6 +74,7 @@ pub enum TransitionKind {
     Switchover,
     /// A failover, asked for or automatic.
     Failover,
-    /// The IDC that held the last epoch took it up again after its session was lost.
+    /// The IDC that held the last epoch took it up again after its session was lost, or was
+    /// elected for it anew.
     Retake,
 }

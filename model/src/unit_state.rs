@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EpochRecord, IdcName, Intent, MemberRecord, PrimaryRecord, SessionRecord, UnitDoc,
-    VacatedRecord,
+    AckRecord, BidRecord, EpochRecord, IdcDoc, IdcName, Intent, MemberRecord, PrimaryRecord,
+    Receipt, SessionRecord, UnitDoc, VacatedRecord, VoteRecord,
 };
 
 /// A revision of etcd: one more at each transaction that changed anything.
@@ -24,6 +24,20 @@ impl std::fmt::Display for Revision {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
+}
+
+/// Which etcd cluster this is: another one after a restore from a snapshot, as a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClusterId(pub u64);
+
+/// How far etcd has been seen to be. etcd never goes back from it, unless it was restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EtcdMark {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// Its revision, as a linearizable answer told it.
+    pub revision: Revision,
 }
 
 /// An etcd lease. etcd writes it in hexadecimal.
@@ -52,6 +66,9 @@ pub struct Versioned<T> {
 pub struct UnitState {
     /// The revision that this is the state at, or a later one at which nothing here had changed.
     pub revision: Revision,
+    /// The cluster that said so, where it is known.
+    #[serde(default)]
+    pub cluster: Option<ClusterId>,
     /// The Unit, as the operator published it; `None` once it is deleted.
     pub unit: Option<Versioned<UnitDoc>>,
     /// The epoch; `None` before the first primary.
@@ -66,4 +83,19 @@ pub struct UnitState {
     pub intent: Option<Versioned<Intent>>,
     /// The arbiters that have a session: of every IDC, whether it has a member or not.
     pub sessions: BTreeMap<IdcName, Versioned<SessionRecord>>,
+    /// The IDCs as published: each has one vote, whether it has a member or not.
+    #[serde(default)]
+    pub idcs: BTreeMap<IdcName, Versioned<IdcDoc>>,
+    /// Who votes the primary down.
+    #[serde(default)]
+    pub votes: BTreeMap<IdcName, Versioned<VoteRecord>>,
+    /// Who stands for election.
+    #[serde(default)]
+    pub bids: BTreeMap<IdcName, Versioned<BidRecord>>,
+    /// What somebody has looked at.
+    #[serde(default)]
+    pub ack: Option<Versioned<AckRecord>>,
+    /// The receipt of the newest transition.
+    #[serde(default)]
+    pub receipt: Option<Versioned<Receipt>>,
 }

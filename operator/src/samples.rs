@@ -105,6 +105,7 @@ pub fn state() -> UnitState {
         preflight_passed: true,
         has_data: true,
         highest_epoch: Epoch(1),
+        ineligible: Vec::new(),
     };
     let session = |idc: &str| SessionRecord {
         holder: format!("arbiter-{idc}"),
@@ -120,6 +121,8 @@ pub fn state() -> UnitState {
             epoch: Epoch(1),
             idc: sh.clone(),
             identity: identity("sh"),
+            failed_over: Epoch::NONE,
+            candidates: Vec::new(),
         })),
         primary: Some(versioned(PrimaryRecord {
             idc: sh,

@@ -4,8 +4,8 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use model::{
-    Epoch, EpochRecord, Generation, IdcDoc, IdcName, Intent, MemberRecord, PrimaryRecord, Receipt,
-    SessionRecord, UnitDoc, UnitKey, VacatedRecord,
+    AckRecord, BidRecord, Epoch, EpochRecord, Generation, IdcDoc, IdcName, Intent, MemberRecord,
+    PrimaryRecord, Receipt, SessionRecord, UnitDoc, UnitKey, VacatedRecord, VoteRecord,
 };
 
 /// A key together with the type of document it holds.
@@ -63,6 +63,12 @@ pub enum Located {
     Vacated(UnitKey),
     /// `units/<u>/members/<idc>`
     Member(UnitKey, IdcName),
+    /// `units/<u>/votes/<idc>`
+    Vote(UnitKey, IdcName),
+    /// `units/<u>/bids/<idc>`
+    Bid(UnitKey, IdcName),
+    /// `units/<u>/ack`
+    Ack(UnitKey),
     /// `units/<u>/intent`
     Intent(UnitKey),
     /// `units/<u>/history/<epoch>`
@@ -155,6 +161,31 @@ impl Keys {
         format!("{}units/{unit}/members/", self.prefix)
     }
 
+    /// That an IDC votes a Unit's primary down.
+    pub fn vote(&self, unit: &UnitKey, idc: &IdcName) -> Key<VoteRecord> {
+        self.key(format_args!("units/{unit}/votes/{idc}"))
+    }
+
+    /// What the keys of all votes about a Unit begin with.
+    pub fn votes(&self, unit: &UnitKey) -> String {
+        format!("{}units/{unit}/votes/", self.prefix)
+    }
+
+    /// That a member stands for election.
+    pub fn bid(&self, unit: &UnitKey, idc: &IdcName) -> Key<BidRecord> {
+        self.key(format_args!("units/{unit}/bids/{idc}"))
+    }
+
+    /// What the keys of all bids for a Unit begin with.
+    pub fn bids(&self, unit: &UnitKey) -> String {
+        format!("{}units/{unit}/bids/", self.prefix)
+    }
+
+    /// What somebody has looked at.
+    pub fn ack(&self, unit: &UnitKey) -> Key<AckRecord> {
+        self.key(format_args!("units/{unit}/ack"))
+    }
+
     /// What somebody asked for.
     pub fn intent(&self, unit: &UnitKey) -> Key<Intent> {
         self.key(format_args!("units/{unit}/intent"))
@@ -187,6 +218,13 @@ impl Keys {
             ["units", space, name, "primary"] => Some(Located::Primary(unit(space, name)?)),
             ["units", space, name, "vacated"] => Some(Located::Vacated(unit(space, name)?)),
             ["units", space, name, "intent"] => Some(Located::Intent(unit(space, name)?)),
+            ["units", space, name, "ack"] => Some(Located::Ack(unit(space, name)?)),
+            ["units", space, name, "votes", idc] => {
+                Some(Located::Vote(unit(space, name)?, idc.parse().ok()?))
+            }
+            ["units", space, name, "bids", idc] => {
+                Some(Located::Bid(unit(space, name)?, idc.parse().ok()?))
+            }
             ["units", space, name, "members", idc] => {
                 Some(Located::Member(unit(space, name)?, idc.parse().ok()?))
             }
@@ -223,6 +261,15 @@ mod tests {
                 Some(Located::Vacated(unit.clone())),
             ),
             (keys.intent(&unit).text, Some(Located::Intent(unit.clone()))),
+            (keys.ack(&unit).text, Some(Located::Ack(unit.clone()))),
+            (
+                keys.vote(&unit, &idc).text,
+                Some(Located::Vote(unit.clone(), idc.clone())),
+            ),
+            (
+                keys.bid(&unit, &idc).text,
+                Some(Located::Bid(unit.clone(), idc.clone())),
+            ),
             (
                 keys.member(&unit, &idc).text,
                 Some(Located::Member(unit.clone(), idc.clone())),

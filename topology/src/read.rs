@@ -6,8 +6,8 @@ use etcd_client::{
     GetOptions, KeyValue, ResponseHeader, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
 };
 use model::{
-    Epoch, IdcDoc, IdcName, Receipt, Revision, SessionRecord, UnitDoc, UnitKey, UnitState,
-    Versioned,
+    ClusterId, Epoch, IdcDoc, IdcName, Receipt, Revision, SessionRecord, UnitDoc, UnitKey,
+    UnitState, Versioned,
 };
 use serde::de::DeserializeOwned;
 
@@ -41,14 +41,27 @@ impl Topology {
     pub async fn unit_state(&self, unit: &UnitKey) -> Result<UnitState, TopologyError> {
         let keys = self.keys();
         let prefix = || Some(GetOptions::new().with_prefix());
+        let newest = || {
+            Some(
+                GetOptions::new()
+                    .with_prefix()
+                    .with_sort(SortTarget::Key, SortOrder::Descend)
+                    .with_limit(1),
+            )
+        };
         let reads = [
             (keys.unit(unit).to_string(), None),
             (keys.epoch(unit).to_string(), None),
             (keys.primary(unit).to_string(), None),
             (keys.vacated(unit).to_string(), None),
             (keys.intent(unit).to_string(), None),
+            (keys.ack(unit).to_string(), None),
             (keys.members(unit), prefix()),
+            (keys.votes(unit), prefix()),
+            (keys.bids(unit), prefix()),
+            (keys.histories(unit), newest()),
             (keys.sessions(), prefix()),
+            (keys.idcs(), prefix()),
         ];
         let doing = format!("read unit {unit}");
         let answer = self
@@ -59,6 +72,7 @@ impl Topology {
             .await?;
         let mut state = TopologyState {
             revision: Revision(answer.header().map_or(0, ResponseHeader::revision)),
+            cluster: answer.header().map(cluster),
             ..TopologyState::default()
         };
         for response in answer.op_responses() {
@@ -136,9 +150,10 @@ impl Topology {
     pub(crate) async fn list_state(
         &self,
     ) -> Result<(TopologyState, Vec<TopologyError>), TopologyError> {
-        let (revision, pairs) = self.range(self.keys().prefix()).await?;
+        let (revision, cluster, pairs) = self.range(self.keys().prefix()).await?;
         let mut state = TopologyState {
             revision,
+            cluster,
             ..TopologyState::default()
         };
         let mut problems = Vec::new();
@@ -155,7 +170,7 @@ impl Topology {
         prefix: &str,
         what: &'static str,
     ) -> Result<BTreeMap<K, Versioned<T>>, TopologyError> {
-        let (_, pairs) = self.range(prefix).await?;
+        let (_, _, pairs) = self.range(prefix).await?;
         let mut found = BTreeMap::new();
         for pair in &pairs {
             let key = String::from_utf8_lossy(pair.key());
@@ -167,11 +182,15 @@ impl Topology {
     }
 
     /// Every key that begins with this, page by page, all of them as of one revision.
-    async fn range(&self, prefix: &str) -> Result<(Revision, Vec<KeyValue>), TopologyError> {
+    async fn range(
+        &self,
+        prefix: &str,
+    ) -> Result<(Revision, Option<ClusterId>, Vec<KeyValue>), TopologyError> {
         let doing = format!("list {prefix}");
         let end = GetOptions::new().with_prefix();
         let mut pairs: Vec<KeyValue> = Vec::new();
         let mut revision = 0;
+        let mut of = None;
         loop {
             let start = pairs
                 .last()
@@ -191,16 +210,21 @@ impl Topology {
                 .await?;
             if revision == 0 {
                 revision = answer.header().map_or(0, ResponseHeader::revision);
+                of = answer.header().map(cluster);
             }
             let more = answer.more();
             let page = answer.take_kvs();
             let empty = page.is_empty();
             pairs.extend(page);
             if !more || empty {
-                return Ok((Revision(revision), pairs));
+                return Ok((Revision(revision), of, pairs));
             }
         }
     }
+}
+
+fn cluster(header: &ResponseHeader) -> ClusterId {
+    ClusterId(header.cluster_id())
 }
 
 /// The first key after this one.

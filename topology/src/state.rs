@@ -3,23 +3,28 @@
 use std::collections::BTreeMap;
 
 use etcd_client::KeyValue;
-use model::{IdcDoc, IdcName, LeaseId, Revision, SessionRecord, UnitKey, UnitState, Versioned};
+use model::{
+    ClusterId, Epoch, IdcDoc, IdcName, LeaseId, Revision, SessionRecord, UnitKey, UnitState,
+    Versioned,
+};
 use serde::de::DeserializeOwned;
 
 use crate::keys::Located;
 use crate::{Keys, TopologyError};
 
-/// Everything but the receipts, as of one revision.
+/// Everything, of the receipts only each Unit's newest, as of one revision.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TopologyState {
     /// The revision.
     pub revision: Revision,
+    /// The cluster that said so, where it is known.
+    pub cluster: Option<ClusterId>,
     /// The IDCs as published.
     pub idcs: BTreeMap<IdcName, Versioned<IdcDoc>>,
     /// The arbiters that have a session.
     pub sessions: BTreeMap<IdcName, Versioned<SessionRecord>>,
     /// The Units of which etcd holds anything, also those whose document is deleted. Their
-    /// `sessions` and `revision` are empty here: see [`TopologyState::unit`].
+    /// `sessions`, `idcs` and `revision` are empty here: see [`TopologyState::unit`].
     pub(crate) units: BTreeMap<UnitKey, UnitState>,
 }
 
@@ -50,7 +55,9 @@ impl TopologyState {
     pub fn unit(&self, unit: &UnitKey) -> UnitState {
         let mut state = self.units.get(unit).cloned().unwrap_or_default();
         state.sessions.clone_from(&self.sessions);
+        state.idcs.clone_from(&self.idcs);
         state.revision = self.revision;
+        state.cluster = self.cluster;
         state
     }
 
@@ -71,12 +78,15 @@ impl TopologyState {
         match &located {
             Located::Idc(idc) => set(&mut self.idcs, idc, pair, deleted, "IDC document")?,
             Located::Session(idc) => set(&mut self.sessions, idc, pair, deleted, "session")?,
-            Located::History(..) => return Ok(None),
             Located::Unit(unit)
             | Located::Epoch(unit)
             | Located::Primary(unit)
             | Located::Vacated(unit)
             | Located::Intent(unit)
+            | Located::Ack(unit)
+            | Located::Vote(unit, _)
+            | Located::Bid(unit, _)
+            | Located::History(unit, _)
             | Located::Member(unit, _) => {
                 let state = self.units.entry(unit.clone()).or_default();
                 take_unit(state, &located, pair, deleted)?;
@@ -102,7 +112,27 @@ fn take_unit(
         Located::Vacated(_) => state.vacated = value(pair, deleted, "vacated record")?,
         Located::Intent(_) => state.intent = value(pair, deleted, "intent")?,
         Located::Member(_, idc) => set(&mut state.members, idc, pair, deleted, "member record")?,
-        Located::Idc(_) | Located::Session(_) | Located::History(..) => {}
+        Located::Ack(_) => state.ack = value(pair, deleted, "acknowledgement")?,
+        Located::Vote(_, idc) => set(&mut state.votes, idc, pair, deleted, "vote")?,
+        Located::Bid(_, idc) => set(&mut state.bids, idc, pair, deleted, "bid")?,
+        Located::History(_, epoch) => take_receipt(state, *epoch, pair, deleted)?,
+        Located::Idc(_) | Located::Session(_) => {}
+    }
+    Ok(())
+}
+
+/// Only the newest is kept: the others are read by whoever wants to see them.
+fn take_receipt(
+    state: &mut UnitState,
+    epoch: Epoch,
+    pair: &KeyValue,
+    deleted: bool,
+) -> Result<(), TopologyError> {
+    let known = state.receipt.as_ref().map(|receipt| receipt.value.epoch);
+    if deleted {
+        state.receipt.take_if(|_| known == Some(epoch));
+    } else if known.is_none_or(|known| epoch >= known) {
+        state.receipt = value(pair, deleted, "receipt")?;
     }
     Ok(())
 }

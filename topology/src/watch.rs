@@ -21,7 +21,7 @@ pub struct Changes {
     pub listed: bool,
     /// Units of which anything changed, also those that are gone now.
     pub units: BTreeSet<UnitKey>,
-    /// Whether any IDC's document changed.
+    /// Whether any IDC's document changed. It changes the state of every Unit: each IDC votes.
     pub idcs: bool,
     /// Whether any session began, ended or was taken over. It changes the state of every Unit.
     pub sessions: bool,
@@ -208,12 +208,15 @@ impl Changes {
         match located {
             Located::Idc(_) => self.idcs = true,
             Located::Session(_) => self.sessions = true,
-            Located::History(..) => {}
             Located::Unit(unit)
             | Located::Epoch(unit)
             | Located::Primary(unit)
             | Located::Vacated(unit)
             | Located::Intent(unit)
+            | Located::Ack(unit)
+            | Located::Vote(unit, _)
+            | Located::Bid(unit, _)
+            | Located::History(unit, _)
             | Located::Member(unit, _) => {
                 self.units.insert(unit);
             }

@@ -41,6 +41,9 @@ fn slot(slot: &Slot) -> String {
         Slot::Intent => "intent".to_owned(),
         Slot::Member(idc) => format!("member/{idc}"),
         Slot::History(epoch) => format!("history/{epoch}"),
+        Slot::Idc(idc) => format!("idc/{idc}"),
+        Slot::Vote(idc) => format!("vote/{idc}"),
+        Slot::Bid(idc) => format!("bid/{idc}"),
     }
 }
 
@@ -112,5 +115,19 @@ fn one_write(change: &Write) -> String {
             )
         }
         Write::DeleteHistory(epoch) => format!("-history/{epoch}"),
+        Write::Vote(record, _) => {
+            format!(
+                "vote={}:{:?}@{}",
+                record.against, record.ground, record.epoch
+            )
+        }
+        Write::DeleteVote => "-vote".to_owned(),
+        Write::Bid(record, _) => format!(
+            "bid={}:{}{:?}",
+            record.epoch,
+            record.sequence.map_or("-".to_owned(), |it| it.to_string()),
+            record.ineligible
+        ),
+        Write::DeleteBid => "-bid".to_owned(),
     }
 }

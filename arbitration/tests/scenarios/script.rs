@@ -15,15 +15,16 @@
 //! | `report` | what the core says of itself |
 
 use arbitration::{
-    Command, Core, DatabaseResult, Event, HeldSession, Moment, Now, Observation, Outcome, Purpose,
-    Rules, Settings, Transaction, Write,
+    Applied, Command, Core, DatabaseResult, Event, Features, HeldSession, Hindrance, Moment, Now,
+    Observation, Outcome, PromiseAsk, Purpose, Rules, Settings, Sign, Transaction, Write,
 };
 use jiff::Timestamp;
 use model::{
-    Endpoint, Epoch, EpochRecord, FailoverMode, FailoverPolicy, FenceProof, Generation,
-    HeartbeatCheck, IdcName, Intent, IntentKind, IntentPhase, LeaseId, MemberDoc, MemberRecord,
-    PositionText, PrimaryRecord, Revision, ServerBoot, ServerIdentity, SessionRecord, TlsSettings,
-    UnitDoc, UnitState, VacatedRecord, Versioned,
+    AckRecord, BidRecord, ClusterId, Endpoint, Epoch, EpochRecord, EtcdMark, FailoverMode,
+    FailoverPolicy, FenceProof, Generation, HeartbeatCheck, IdcDoc, IdcName, IdcRole, Ineligible,
+    Intent, IntentKind, IntentPhase, LeaseId, MemberDoc, MemberRecord, PositionText, PrimaryRecord,
+    Revision, ServerBoot, ServerIdentity, SessionRecord, Signal, TlsSettings, UnitDoc, UnitState,
+    VacatedRecord, Versioned, VoteGround, VoteRecord,
 };
 
 use crate::render;
@@ -61,6 +62,14 @@ fn free<T>(value: T, revision: Revision) -> Versioned<T> {
     }
 }
 
+fn bound<T>(value: T, revision: Revision, lease: LeaseId) -> Versioned<T> {
+    Versioned {
+        value,
+        revision,
+        lease: Some(lease),
+    }
+}
+
 fn server(idc: &IdcName) -> ServerIdentity {
     ServerIdentity(format!("server-{idc}"))
 }
@@ -93,9 +102,18 @@ impl Stage {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             [] | ["#", ..] => Vec::new(),
-            ["core", name] => {
+            ["core", name, rest @ ..] => {
                 self.me = idc(name);
-                self.core = Some(Core::new(self.me.clone(), Settings::default(), Rules::ALL));
+                let features = Features {
+                    votes: rest.contains(&"votes"),
+                    failsafe: rest.contains(&"failsafe"),
+                    memory: rest.contains(&"memory"),
+                };
+                let settings = Settings {
+                    features,
+                    ..Settings::default()
+                };
+                self.core = Some(Core::new(self.me.clone(), settings, Rules::ALL));
                 Vec::new()
             }
             ["at", moment] => {
@@ -145,6 +163,24 @@ impl Stage {
                     answers.push(render::database(&command));
                     self.command = Some(id);
                 }
+                Command::AskPromise { of, ask } => answers.push(format!(
+                    "ask {of}: promise {} for epoch {}, {} ms",
+                    ask.number, ask.epoch, ask.for_millis
+                )),
+                Command::ClaimAgain { above } => {
+                    answers.push(format!(
+                        "claim the session again, above generation {}",
+                        above.0
+                    ));
+                }
+                Command::AnswerPromise {
+                    to,
+                    number,
+                    promised,
+                } => {
+                    let word = if promised { "promised" } else { "refused" };
+                    answers.push(format!("answer {to}: {word} {number}"));
+                }
             }
         }
         answers
@@ -176,7 +212,22 @@ impl Stage {
                     };
                     state.members.insert(self.me.clone(), record);
                 }
-                Write::History(_) | Write::DeleteHistory(_) => {}
+                Write::History(value) => state.receipt = Some(free(value, revision)),
+                Write::Vote(value, lease) => {
+                    let record = bound(value, revision, lease);
+                    state.votes.insert(self.me.clone(), record);
+                }
+                Write::DeleteVote => {
+                    state.votes.remove(&self.me);
+                }
+                Write::Bid(value, lease) => {
+                    let record = bound(value, revision, lease);
+                    state.bids.insert(self.me.clone(), record);
+                }
+                Write::DeleteBid => {
+                    state.bids.remove(&self.me);
+                }
+                Write::DeleteHistory(_) => {}
             }
         }
     }
@@ -203,13 +254,19 @@ impl Stage {
     fn set_scene(&mut self, words: &[&str]) -> bool {
         match words {
             ["unit", rest @ ..] => self.state.unit = Some(self.put(unit_doc(rest), None)),
-            ["epoch", epoch, name] => {
+            ["epoch", epoch, name, rest @ ..] => {
                 let identity = server(&idc(name));
                 let epoch = Epoch(epoch.parse().unwrap());
                 let record = EpochRecord {
                     epoch,
                     idc: idc(name),
                     identity,
+                    failed_over: number(rest, "failed-over").map_or(Epoch::NONE, Epoch),
+                    candidates: rest
+                        .iter()
+                        .filter(|word| !word.contains('='))
+                        .map(|word| idc(word))
+                        .collect(),
                 };
                 self.state.epoch = Some(self.put(record, None));
             }
@@ -239,6 +296,44 @@ impl Stage {
                     proof,
                 };
                 self.state.vacated = Some(self.put(record, None));
+            }
+            ["idcs", names @ ..] => {
+                self.state.idcs.clear();
+                for name in names {
+                    let doc = self.put(
+                        IdcDoc {
+                            role: IdcRole::Data,
+                        },
+                        None,
+                    );
+                    self.state.idcs.insert(idc(name), doc);
+                }
+            }
+            ["vote", voter, ground, rest @ ..] => {
+                let record = self.vote(ground, rest);
+                let record = self.put(record, None);
+                self.state.votes.insert(idc(voter), record);
+            }
+            ["withdrawn", voter] => {
+                self.state.revision = Revision(self.state.revision.0 + 1);
+                self.state.votes.remove(&idc(voter));
+            }
+            ["bid", candidate, sequence, rest @ ..] => {
+                let record = self.bid(sequence, rest);
+                let record = self.put(record, None);
+                self.state.bids.insert(idc(candidate), record);
+            }
+            ["ack", epoch] => {
+                let record = AckRecord {
+                    epoch: Epoch(epoch.parse().unwrap()),
+                    at: Timestamp::UNIX_EPOCH,
+                };
+                self.state.ack = Some(self.put(record, None));
+            }
+            ["alive", name] => {
+                let record = session_record();
+                let session = self.put(record, Some(77));
+                self.state.sessions.insert(idc(name), session);
             }
             ["gone", what] => self.remove(what),
             _ => return false,
@@ -315,6 +410,53 @@ impl Stage {
                 sent_at: Moment(sent_at.parse().unwrap()),
                 granted_millis: 6_000,
             },
+            ["failed", of, "writes"] => Event::Signalled {
+                of: idc(of),
+                sign: Sign::Failed(Signal::Resources, "disk full".to_owned()),
+            },
+            ["failed", of] => Event::Signalled {
+                of: idc(of),
+                sign: Sign::Failed(Signal::Sql, "no answer".to_owned()),
+            },
+            ["answered", of] => Event::Signalled {
+                of: idc(of),
+                sign: Sign::Answered(Signal::Sql),
+            },
+            ["replicated", of, epoch] => Event::Signalled {
+                of: idc(of),
+                sign: Sign::Replicated {
+                    epoch: Epoch(epoch.parse().unwrap()),
+                },
+            },
+            ["etcd-seen", revision, rest @ ..] => Event::EtcdSeen {
+                sent_at: Moment(number(rest, "sent").unwrap_or(self.at)),
+                mark: mark(rest, revision.parse().unwrap()),
+            },
+            ["asked", by, number, epoch] => Event::PromiseAsked {
+                by: idc(by),
+                ask: PromiseAsk {
+                    number: number.parse().unwrap(),
+                    epoch: Epoch(epoch.parse().unwrap()),
+                    for_millis: 6_000,
+                },
+            },
+            ["promised", by, number] => Event::PromiseAnswered {
+                by: idc(by),
+                number: number.parse().unwrap(),
+                promised: true,
+            },
+            ["refused", by, number] => Event::PromiseAnswered {
+                by: idc(by),
+                number: number.parse().unwrap(),
+                promised: false,
+            },
+            ["hindered", rest @ ..] => {
+                Event::Hindrances(rest.iter().map(|it| hindrance(it)).collect())
+            }
+            ["stranded", epoch, transactions] => Event::Stranded {
+                epoch: Epoch(epoch.parse().unwrap()),
+                transactions: transactions.parse().unwrap(),
+            },
             ["observed", rest @ ..] => Event::Observed(self.observation(rest)),
             ["committed", rest @ ..] => Event::Committed {
                 id: self.committing(rest.is_empty()),
@@ -348,12 +490,7 @@ impl Stage {
     }
 
     fn claim(&mut self, rest: &[&str]) -> Event {
-        let record = SessionRecord {
-            holder: "process".to_owned(),
-            address: String::new(),
-            version: String::new(),
-            generation: Generation(1),
-        };
+        let record = session_record();
         let lease = number(rest, "lease").unwrap();
         let session = self.put(record, Some(lease));
         let held = HeldSession {
@@ -375,6 +512,47 @@ impl Stage {
             lag_millis: number(rest, "lag"),
             has_data: rest.contains(&"data"),
             highest_epoch: number(rest, "epoch").map_or(Epoch::NONE, Epoch),
+            applied: number(rest, "applied").map(|sequence| Applied {
+                sequence,
+                position: PositionText(sequence.to_string()),
+            }),
+            own_sequence: number(rest, "own"),
+            boots_fenced: !rest.contains(&"boots-writable"),
+            etcd: number(rest, "remembers").map(|revision| mark(rest, revision)),
+            generation: Generation(number(rest, "generation").unwrap_or(0)),
+        }
+    }
+
+    fn vote(&self, ground: &str, rest: &[&str]) -> VoteRecord {
+        let epoch = self.state.epoch.as_ref().unwrap().value.clone();
+        VoteRecord {
+            epoch: number(rest, "epoch").map_or(epoch.epoch, Epoch),
+            against: epoch.idc,
+            ground: match ground {
+                "Unreachable" => VoteGround::Unreachable,
+                "WritesFail" => VoteGround::WritesFail,
+                "Vacant" => VoteGround::Vacant,
+                other => panic!("line {}: ground {other}?", self.line),
+            },
+            evidence: Vec::new(),
+            at: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    fn bid(&self, sequence: &str, rest: &[&str]) -> BidRecord {
+        let epoch = self.state.epoch.as_ref().unwrap().value.epoch;
+        BidRecord {
+            epoch,
+            highest_epoch: number(rest, "highest").map_or(epoch, Epoch),
+            sequence: sequence.parse().ok(),
+            position: None,
+            lag_millis: None,
+            priority: 10,
+            ineligible: if rest.contains(&"lagging") {
+                vec![Ineligible::Lag]
+            } else {
+                Vec::new()
+            },
         }
     }
 
@@ -395,6 +573,32 @@ impl Stage {
     }
 }
 
+fn session_record() -> SessionRecord {
+    SessionRecord {
+        holder: "process".to_owned(),
+        address: String::new(),
+        version: String::new(),
+        generation: Generation(1),
+    }
+}
+
+fn mark(rest: &[&str], revision: u64) -> EtcdMark {
+    EtcdMark {
+        cluster: ClusterId(number(rest, "cluster").unwrap_or(1)),
+        revision: Revision(i64::try_from(revision).unwrap()),
+    }
+}
+
+fn hindrance(word: &str) -> Hindrance {
+    match word {
+        "alter" => Hindrance::Alter,
+        "backup" => Hindrance::BackupLock,
+        "xa" => Hindrance::PreparedXa(1),
+        "stranded" => Hindrance::Stranded(3),
+        other => Hindrance::LinkStopped(idc(other)),
+    }
+}
+
 fn member_record(idc: &IdcName, words: &[&str]) -> MemberRecord {
     MemberRecord {
         identity: Some(
@@ -407,6 +611,19 @@ fn member_record(idc: &IdcName, words: &[&str]) -> MemberRecord {
         preflight_passed: words.contains(&"passed"),
         has_data: words.contains(&"data"),
         highest_epoch: number(words, "epoch").map_or(Epoch::NONE, Epoch),
+        ineligible: if words.contains(&"lagging") {
+            vec![Ineligible::Lag]
+        } else {
+            Vec::new()
+        },
+    }
+}
+
+fn mode(automatic: bool) -> FailoverMode {
+    if automatic {
+        FailoverMode::Automatic
+    } else {
+        FailoverMode::Manual
     }
 }
 
@@ -420,7 +637,10 @@ fn unit_doc(words: &[&str]) -> UnitDoc {
         },
         priority,
     };
-    let members = vec![member("sh", 100), member("bj", 50)];
+    let mut members = vec![member("sh", 100), member("bj", 50)];
+    if words.contains(&"three") {
+        members.push(member("hz", 10));
+    }
     let without = named(words, "without");
     UnitDoc {
         uid: "1".to_owned(),
@@ -431,11 +651,11 @@ fn unit_doc(words: &[&str]) -> UnitDoc {
             .filter(|member| Some(member.idc.as_str()) != without)
             .collect(),
         failover: FailoverPolicy {
-            mode: FailoverMode::Manual,
+            mode: mode(words.contains(&"automatic")),
             max_lag_millis: 5_000,
-            cooldown_millis: 0,
-            failback: FailoverMode::Manual,
-            failsafe: false,
+            cooldown_millis: number(words, "cooldown").unwrap_or(0),
+            failback: mode(words.contains(&"failback")),
+            failsafe: words.contains(&"failsafe"),
         },
         heartbeat: HeartbeatCheck {
             interval_millis: 1_000,

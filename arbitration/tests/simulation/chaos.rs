@@ -1,11 +1,8 @@
 //! Faults, and people who ask for things at the wrong moment.
 
-use model::{
-    Endpoint, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcName, Intent, IntentKind,
-    IntentPhase, MemberDoc, Revision, TlsSettings, UnitDoc, Versioned,
-};
+use model::{IdcName, Intent, IntentKind, IntentPhase, Revision, Versioned};
 
-use crate::world::{Happening, World, idc};
+use crate::world::{Happening, IDCS, World, idc};
 
 #[derive(Debug, Clone)]
 pub enum Fault {
@@ -35,57 +32,56 @@ pub enum Fault {
     },
     /// Somebody pauses the Unit.
     Pause,
-}
-
-pub fn unit_doc(paused: bool) -> UnitDoc {
-    let member = |name: &str, priority| MemberDoc {
-        idc: idc(name),
-        endpoint: Endpoint {
-            host: name.to_owned(),
-            port: 3306,
-            tls: TlsSettings::default(),
-        },
-        priority,
-    };
-    UnitDoc {
-        uid: "1".to_owned(),
-        generation: 1,
-        databases: vec!["orders".to_owned()],
-        members: vec![member("sh", 100), member("bj", 50)],
-        failover: FailoverPolicy {
-            mode: FailoverMode::Manual,
-            max_lag_millis: 5_000,
-            cooldown_millis: 0,
-            failback: FailoverMode::Manual,
-            failsafe: false,
-        },
-        heartbeat: HeartbeatCheck {
-            interval_millis: 500,
-            timeout_millis: 500,
-            failures: 3,
-        },
-        paused,
-    }
+    /// etcd's answers are lost on the way back.
+    Deaf(IdcName),
+    /// Nothing gets out of an IDC or into it.
+    Isolate(IdcName),
+    /// Nothing gets from one IDC to another; back it does.
+    OneWay(IdcName, IdcName),
+    /// An IDC is there and gone, again and again.
+    Flap(IdcName, u8),
+    /// etcd has no leader for a while.
+    Leaderless,
+    /// etcd is made anew from a snapshot.
+    Restore,
+    /// Somebody acknowledges, perhaps too early.
+    Acknowledge,
+    /// A server's clock is set.
+    StepClock(IdcName, bool),
+    /// A backup locks a server.
+    BackupLock(IdcName),
+    /// The next fence waits for somebody's statement.
+    SlowFence(IdcName),
+    /// The disk of a server is full.
+    DiskFull(IdcName),
+    /// The Unit has a member less for a while.
+    Reshape,
 }
 
 impl World {
-    pub fn publish(&mut self, paused: bool) {
-        let revision = Revision(self.etcd.state.revision.0 + 1);
-        self.etcd.state.revision = revision;
-        let unit = Versioned {
-            value: unit_doc(paused),
-            revision,
-            lease: None,
-        };
-        self.etcd.state.unit = Some(unit);
-        self.push_all();
+    fn data_idc(&mut self) -> IdcName {
+        let count = u64::try_from(self.plan.members.len()).unwrap();
+        let index = usize::try_from(self.rng.range(0, count)).unwrap();
+        self.plan.members[index].clone()
     }
 
-    fn data_idc(&mut self) -> IdcName {
-        idc(if self.rng.percent(50) { "sh" } else { "bj" })
+    /// Where it hurts: mostly the holder's IDC.
+    fn sore_idc(&mut self) -> IdcName {
+        let holder = self.etcd.state.primary.as_ref();
+        let holder = holder.map(|primary| primary.value.idc.clone());
+        match holder {
+            Some(holder) if self.rng.percent(65) => holder,
+            _ => {
+                let index = usize::try_from(self.rng.range(0, 3)).unwrap();
+                idc(IDCS[index])
+            }
+        }
     }
 
     pub fn draw_fault(&mut self) -> Fault {
+        if self.rng.percent(50) {
+            return self.draw_wide_fault();
+        }
         let place = self.data_idc();
         match self.rng.range(0, 100) {
             0..10 => Fault::Crash(place),
@@ -131,6 +127,29 @@ impl World {
         }
     }
 
+    fn draw_wide_fault(&mut self) -> Fault {
+        let place = self.sore_idc();
+        let data = self.data_idc();
+        match self.rng.range(0, 100) {
+            0..16 => Fault::Isolate(place),
+            16..24 => Fault::Deaf(place),
+            24..36 => Fault::OneWay(data, place),
+            36..42 => Fault::Flap(place, 6),
+            42..56 => Fault::Leaderless,
+            56..61 if self.plan.restores => Fault::Restore,
+            61..66 => Fault::Acknowledge,
+            66..72 => {
+                let back = self.rng.percent(50);
+                Fault::StepClock(data, back)
+            }
+            72..78 => Fault::BackupLock(data),
+            78..86 => Fault::SlowFence(data),
+            86..93 => Fault::DiskFull(data),
+            93..97 if self.plan.members.len() == 3 => Fault::Reshape,
+            _ => Fault::CutDatabase(data),
+        }
+    }
+
     pub fn begin_fault(&mut self, fault: Fault) {
         if !self.rough {
             return;
@@ -145,7 +164,10 @@ impl World {
             Fault::Crash(place) => {
                 if let Some(process) = self.process_of(place) {
                     self.processes[process].alive = false;
-                    self.later(lasts, Happening::Replace(place.clone()));
+                    // A standby takes over by itself.
+                    if !self.plan.standbys {
+                        self.later(lasts, Happening::Replace(place.clone()));
+                    }
                 }
                 return;
             }
@@ -186,6 +208,12 @@ impl World {
                 return;
             }
             Fault::Pause => self.publish(true),
+            wide => {
+                let wide = wide.clone();
+                if !self.begin_wide_fault(&wide, lasts) {
+                    return;
+                }
+            }
         }
         self.later(lasts, Happening::Heal(fault));
     }
@@ -210,24 +238,166 @@ impl World {
             Fault::FreezeDatabase(place) => self.thaw_database(&place),
             Fault::CutLink => self.link_up = true,
             Fault::Pause => self.publish(false),
+            wide => self.end_wide_fault(&wide),
         }
+    }
+
+    /// Whether it has to be ended later.
+    fn begin_wide_fault(&mut self, fault: &Fault, lasts: u64) -> bool {
+        match fault {
+            Fault::Deaf(place) => self.set_cuts(place, |process| process.deaf_to_etcd = true),
+            Fault::Isolate(place) => self.isolate(place, true),
+            Fault::OneWay(from, to) => {
+                self.cuts.insert((from.clone(), to.clone()));
+            }
+            Fault::Flap(place, left) => {
+                self.isolate(place, left % 2 == 0);
+                if *left > 0 {
+                    let next = self.rng.range(100, 2_500);
+                    let again = Fault::Flap(place.clone(), left - 1);
+                    self.later(next, Happening::Fault(again));
+                }
+                return false;
+            }
+            Fault::Leaderless => {
+                self.etcd.leaderless = true;
+                self.later(lasts.min(9_000), Happening::Heal(Fault::Leaderless));
+                return false;
+            }
+            Fault::Restore => {
+                self.restore();
+                return false;
+            }
+            Fault::Acknowledge => {
+                self.acknowledge();
+                return false;
+            }
+            Fault::StepClock(place, back) => {
+                self.step_clock(place, *back);
+                return false;
+            }
+            Fault::BackupLock(place) => self.databases.get_mut(place).unwrap().locked = true,
+            Fault::SlowFence(place) => {
+                self.databases.get_mut(place).unwrap().slow_fence = lasts.min(8_000);
+                return false;
+            }
+            Fault::DiskFull(place) => self.databases.get_mut(place).unwrap().full = true,
+            Fault::Reshape => {
+                self.plan.with_third = false;
+                self.publish(false);
+            }
+            other => unreachable!("{other:?} is begun above"),
+        }
+        true
+    }
+
+    fn end_wide_fault(&mut self, fault: &Fault) {
+        match fault {
+            Fault::Deaf(place) => {
+                self.set_cuts(place, |process| process.deaf_to_etcd = false);
+                self.push_all();
+            }
+            Fault::Isolate(place) => self.isolate(place, false),
+            Fault::OneWay(from, to) => {
+                self.cuts.remove(&(from.clone(), to.clone()));
+            }
+            Fault::Leaderless => {
+                if self.etcd.leaderless {
+                    let now = self.now;
+                    self.etcd.elect(now);
+                    self.push_all();
+                }
+            }
+            Fault::BackupLock(place) => self.databases.get_mut(place).unwrap().locked = false,
+            Fault::DiskFull(place) => self.databases.get_mut(place).unwrap().full = false,
+            Fault::Reshape => {
+                self.plan.with_third = true;
+                self.publish(false);
+            }
+            _ => {}
+        }
+    }
+
+    fn isolate(&mut self, place: &IdcName, cut: bool) {
+        self.set_cuts(place, |process| process.cut_from_etcd = cut);
+        for other in IDCS.map(idc) {
+            if other == *place {
+                continue;
+            }
+            for way in [
+                (other.clone(), place.clone()),
+                (place.clone(), other.clone()),
+            ] {
+                if cut {
+                    self.cuts.insert(way);
+                } else {
+                    self.cuts.remove(&way);
+                }
+            }
+        }
+        if !cut {
+            self.push_all();
+        }
+    }
+
+    /// A server's clock is set by some seconds.
+    fn step_clock(&mut self, place: &IdcName, back: bool) {
+        let by = self.rng.range(100, 6_000);
+        let clock = &mut self.databases.get_mut(place).unwrap().clock;
+        clock.offset = if back {
+            clock.offset - by
+        } else {
+            clock.offset + by
+        };
+    }
+
+    /// etcd is made anew from the last snapshot, as another cluster. What was on its way to the
+    /// old one is gone with its connections.
+    fn restore(&mut self) {
+        let Some(mut etcd) = self.snapshot.clone() else {
+            return;
+        };
+        etcd.cluster = self.etcd.cluster + 1;
+        etcd.elect(self.now);
+        self.etcd = etcd;
+        self.ledger.restored_at = Some(self.now);
+        self.ledger.acknowledged = false;
+        self.counts.restores += 1;
+        self.forget_requests();
+        for process in 0..self.processes.len() {
+            self.processes[process].last_push = 0;
+        }
+        self.publish(false);
     }
 
     /// Everything is well again, and nothing is paused.
     pub fn heal_all(&mut self) {
         self.rough = false;
         self.link_up = true;
+        self.cuts.clear();
+        self.plan.with_third = self.plan.members.len() == 3;
+        if self.etcd.leaderless {
+            let now = self.now;
+            self.etcd.elect(now);
+        }
         for process in 0..self.processes.len() {
             self.processes[process].cut_from_etcd = false;
+            self.processes[process].deaf_to_etcd = false;
             self.processes[process].slow_replies = false;
             self.processes[process].cut_from_database = false;
             self.thaw_process(process);
         }
-        for place in [idc("sh"), idc("bj")] {
+        for place in self.plan.members.clone() {
+            let database = self.databases.get_mut(&place).unwrap();
+            database.full = false;
+            database.locked = false;
+            database.slow_fence = 0;
             if !self.databases[&place].alive {
                 self.databases.get_mut(&place).unwrap().restart();
             }
             self.thaw_database(&place);
+        }
+        for place in IDCS.map(idc) {
             if self.process_of(&place).is_none() {
                 self.start_process(&place);
             }

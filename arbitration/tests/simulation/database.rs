@@ -3,9 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use arbitration::{DatabaseCommand, DatabaseResult, Observation};
+use arbitration::{Applied, DatabaseCommand, DatabaseResult, Observation};
 use jiff::Timestamp;
-use model::{Epoch, FenceProof, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
+use model::{
+    Epoch, EtcdMark, FenceProof, Generation, IdcName, PositionText, ServerBoot, ServerIdentity,
+};
+
+/// A guard that sees its clock jump further than this between two ticks fences.
+const LONGEST_TICK: u64 = 1_000;
+/// A deadline is reckoned from a reading of the server's clock that is no older than this.
+const OLDEST_READING: u64 = 800;
 
 /// A clock that runs a little too fast or too slow.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +35,8 @@ impl Clock {
 
 #[derive(Debug, Clone)]
 pub enum Statement {
-    Observe,
+    /// A look, together with this arbiter's heartbeat: what of the epoch it knows, and of etcd.
+    Observe(Epoch, Option<EtcdMark>),
     /// Deadlines inside are in this server's clock by now.
     Run(DatabaseCommand),
 }
@@ -43,6 +51,8 @@ pub struct Sent {
     pub statement: Statement,
     /// The deadline of a guard or an open, in the server's clock.
     pub deadline: u64,
+    /// The server's clock as it was read to reckon the deadline by.
+    pub read_at: u64,
 }
 
 #[derive(Debug)]
@@ -61,8 +71,26 @@ pub struct Database {
     /// Writes accepted here, and how many of each other member's have been applied here.
     pub writes: u64,
     pub applied: BTreeMap<IdcName, u64>,
-    /// True time at which the newest applied heartbeat of another member was written.
-    pub heartbeats: BTreeMap<IdcName, u64>,
+    /// True time at which this member's newest heartbeat was written, and the epoch in it.
+    pub beat: Option<(u64, Epoch)>,
+    /// The newest heartbeat of each other member that was applied here.
+    pub heartbeats: BTreeMap<IdcName, (u64, Epoch)>,
+    /// True time up to which everything of another member has been applied here.
+    pub synced: BTreeMap<IdcName, u64>,
+    /// True time of the last accepted write.
+    pub last_write: u64,
+    /// How far etcd was, as the arbiter wrote it with its heartbeat.
+    pub remembers: Option<EtcdMark>,
+    /// The disk is full: ordinary writes fail.
+    pub full: bool,
+    /// A backup holds its lock: an event would not tick.
+    pub locked: bool,
+    /// The guard is an event of the server, which is not how it is built; see `main`.
+    pub guard_is_event: bool,
+    /// A fence waits so long for somebody's statement, while others go on committing.
+    pub slow_fence: u64,
+    /// The clock at the last tick; a guard that sees it jump fences.
+    last_tick: Option<u64>,
     pub waiting: Vec<Sent>,
 }
 
@@ -81,13 +109,22 @@ impl Database {
             epoch: Epoch::NONE,
             writes: 0,
             applied: BTreeMap::new(),
+            beat: None,
             heartbeats: BTreeMap::new(),
+            synced: BTreeMap::new(),
+            last_write: 0,
+            remembers: None,
+            full: false,
+            locked: false,
+            guard_is_event: false,
+            slow_fence: 0,
+            last_tick: None,
             waiting: Vec::new(),
         }
     }
 
     pub fn writable(&self) -> bool {
-        self.alive && !self.frozen && !self.read_only
+        self.alive && !self.frozen && !self.read_only && !self.full
     }
 
     pub fn answers(&self) -> bool {
@@ -102,12 +139,22 @@ impl Database {
         self.waiting.clear();
         self.alive = true;
         self.frozen = false;
+        self.last_tick = None;
+        self.locked = false;
     }
 
     /// The guards' tick.
     pub fn tick(&mut self, now: u64) {
+        if !self.answers() || (self.locked && self.guard_is_event) {
+            return;
+        }
         let clock = self.clock.read(now);
-        if self.answers() && self.guards.iter().any(|deadline| *deadline <= clock) {
+        let jumped = self
+            .last_tick
+            .is_some_and(|last| clock < last || clock > last + LONGEST_TICK);
+        self.last_tick = Some(clock);
+        let over = self.guards.iter().any(|deadline| *deadline <= clock);
+        if over || (jumped && !self.guards.is_empty()) {
             self.read_only = true;
             self.guards.clear();
         }
@@ -142,10 +189,17 @@ impl Database {
                 DatabaseResult::Promoted { applied }
             }
             DatabaseCommand::StartGuard { .. } => {
-                if sent.generation < self.generation || sent.deadline <= self.clock.read(now) {
+                let clock = self.clock.read(now);
+                if sent.generation < self.generation || sent.deadline <= clock {
                     return Some(failed("the guard's deadline has passed, or it is not ours"));
                 }
+                if !self.is_fresh(now, sent) {
+                    return Some(failed(
+                        "the server's clock was read too long ago, or was set",
+                    ));
+                }
                 self.guards = vec![sent.deadline];
+                self.last_tick = Some(clock);
                 DatabaseResult::GuardRuns
             }
             DatabaseCommand::Open { identity, boot, .. } => self.open(now, sent, identity, *boot),
@@ -167,7 +221,7 @@ impl Database {
         identity: &ServerIdentity,
         boot: ServerBoot,
     ) -> DatabaseResult {
-        let in_time = self.clock.read(now) < sent.deadline;
+        let in_time = self.clock.read(now) < sent.deadline && self.is_fresh(now, sent);
         let current = sent.generation >= self.generation;
         let same = *identity == self.identity() && boot.0 == self.boot;
         // Without rule 2 there is no guard to look for, which `guard: false` stands for.
@@ -179,20 +233,48 @@ impl Database {
         DatabaseResult::Opened
     }
 
+    /// A deadline reckoned from a reading of this clock that is not old, and before which it was
+    /// not set back: it is late by less than the guard's budget then.
+    fn is_fresh(&self, now: u64, sent: &Sent) -> bool {
+        let clock = self.clock.read(now);
+        (sent.read_at..sent.read_at + OLDEST_READING).contains(&clock)
+    }
+
     fn identity(&self) -> ServerIdentity {
         ServerIdentity(format!("server-{}", self.idc))
     }
 
-    pub fn observe(&self, now: u64, followed: Option<&IdcName>) -> Observation {
+    /// A look, and the heartbeat that is written with it.
+    pub fn observe(
+        &mut self,
+        now: u64,
+        followed: Option<&IdcName>,
+        (epoch, mark): (Epoch, Option<EtcdMark>),
+    ) -> Observation {
+        let remembered = self.remembers;
+        // What cannot be written is not there afterwards.
+        if !self.full {
+            self.remembers = mark.or(self.remembers);
+            self.beat = Some((now, epoch));
+        }
         let heartbeat = followed.and_then(|idc| self.heartbeats.get(idc));
+        let applied = followed.and_then(|idc| self.applied.get(idc)).copied();
         Observation {
             identity: self.identity(),
             boot: ServerBoot(self.boot),
             read_only: self.read_only,
             guard_running: !self.guards.is_empty(),
-            lag_millis: heartbeat.map(|written| now - written),
+            lag_millis: heartbeat.map(|(written, _)| now - written),
             has_data: self.writes > 0,
             highest_epoch: self.epoch,
+            applied: applied.map(|sequence| Applied {
+                sequence,
+                position: PositionText(sequence.to_string()),
+            }),
+            own_sequence: Some(self.writes),
+            boots_fenced: true,
+            etcd: remembered,
+            generation: self.generation,
         }
     }
 }

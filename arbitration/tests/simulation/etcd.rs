@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use arbitration::{Compare, HeldSession, Slot, Transaction, Write};
 use model::{
-    Epoch, Generation, IdcName, LeaseId, Receipt, Revision, SessionRecord, UnitState, Versioned,
+    ClusterId, Epoch, EtcdMark, Generation, IdcName, LeaseId, Receipt, Revision, SessionRecord,
+    UnitState, Versioned,
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Etcd {
     pub state: UnitState,
     pub history: BTreeMap<Epoch, Versioned<Receipt>>,
+    /// Without a leader it answers nobody, and no lease ends; with the next one each lease begins
+    /// anew.
+    pub leaderless: bool,
+    pub cluster: u64,
     /// Lease, with its lease time and its end, in true time.
     leases: BTreeMap<LeaseId, (u64, u64)>,
     generations: BTreeMap<IdcName, Generation>,
@@ -31,6 +36,9 @@ impl Etcd {
 
     /// Drops what is bound to leases that have ended. True if anything changed.
     pub fn expire(&mut self, now: u64) -> bool {
+        if self.leaderless {
+            return false;
+        }
         let ended: Vec<_> = self
             .leases
             .iter()
@@ -43,6 +51,8 @@ impl Etcd {
             let bound = Some(*lease);
             self.state.primary.take_if(|primary| primary.lease == bound);
             self.state.members.retain(|_, member| member.lease != bound);
+            self.state.votes.retain(|_, vote| vote.lease != bound);
+            self.state.bids.retain(|_, bid| bid.lease != bound);
             self.state
                 .sessions
                 .retain(|_, session| session.lease != bound);
@@ -50,7 +60,40 @@ impl Etcd {
         !ended.is_empty()
     }
 
-    pub fn claim(&mut self, now: u64, idc: &IdcName, ttl: u64) -> HeldSession {
+    pub fn mark(&self) -> EtcdMark {
+        EtcdMark {
+            cluster: ClusterId(self.cluster),
+            revision: self.state.revision,
+        }
+    }
+
+    /// What watchers are told.
+    pub fn told(&self) -> UnitState {
+        let mut state = self.state.clone();
+        state.cluster = Some(ClusterId(self.cluster));
+        state.receipt = self.history.values().next_back().cloned();
+        state
+    }
+
+    /// A new leader: every lease has its whole time again.
+    pub fn elect(&mut self, now: u64) {
+        self.leaderless = false;
+        for (ttl, end) in self.leases.values_mut() {
+            *end = now + *ttl;
+        }
+    }
+
+    /// Somebody puts a document from outside.
+    pub fn put<T>(&mut self, value: T) -> Versioned<T> {
+        let revision = self.next_revision();
+        Versioned {
+            value,
+            revision,
+            lease: None,
+        }
+    }
+
+    pub fn claim(&mut self, now: u64, idc: &IdcName, ttl: u64, above: Generation) -> HeldSession {
         let alive = self
             .state
             .sessions
@@ -59,7 +102,7 @@ impl Etcd {
         let lease = alive.unwrap_or(LeaseId(1_000 + self.state.revision.0));
         self.leases.insert(lease, (ttl, now + ttl));
         let count = self.generations.entry(idc.clone()).or_default();
-        *count = Generation(count.0 + 1);
+        *count = Generation(count.0.max(above.0) + 1);
         let generation = *count;
         let revision = self.next_revision();
         let value = SessionRecord {
@@ -105,6 +148,9 @@ impl Etcd {
             Slot::Intent => state.intent.as_ref().map(|found| found.revision),
             Slot::Member(idc) => state.members.get(idc).map(|found| found.revision),
             Slot::History(epoch) => self.history.get(epoch).map(|found| found.revision),
+            Slot::Idc(idc) => state.idcs.get(idc).map(|found| found.revision),
+            Slot::Vote(idc) => state.votes.get(idc).map(|found| found.revision),
+            Slot::Bid(idc) => state.bids.get(idc).map(|found| found.revision),
         };
         found.unwrap_or(Revision::ABSENT)
     }
@@ -134,7 +180,10 @@ impl Etcd {
         }
         // As etcd: a put bound to a lease that does not exist fails the whole transaction.
         let lease_missing = transaction.writes.iter().any(|write| match write {
-            Write::Primary(_, lease) | Write::Member(_, lease) => !self.leases.contains_key(lease),
+            Write::Primary(_, lease)
+            | Write::Member(_, lease)
+            | Write::Vote(_, lease)
+            | Write::Bid(_, lease) => !self.leases.contains_key(lease),
             _ => false,
         });
         if lease_missing {
@@ -151,9 +200,13 @@ impl Etcd {
         let state = &mut self.state;
         match write {
             Write::Epoch(value) => {
-                let before = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+                let before = state.epoch.as_ref().map(|epoch| &epoch.value);
+                // The holder may write its own anew, to name candidates.
+                let same =
+                    before.is_some_and(|it| (it.epoch, &it.idc) == (value.epoch, &value.idc));
+                let before = before.map(|epoch| epoch.epoch);
                 assert!(
-                    Some(value.epoch) > before,
+                    same || Some(value.epoch) > before,
                     "epoch {before:?} became {}",
                     value.epoch
                 );
@@ -207,6 +260,28 @@ impl Etcd {
             Write::DeleteHistory(epoch) => {
                 self.history.remove(&epoch);
             }
+            Write::Vote(value, lease) => {
+                let record = bound(value, revision, lease);
+                state.votes.insert(me.clone(), record);
+            }
+            Write::DeleteVote => {
+                state.votes.remove(me);
+            }
+            Write::Bid(value, lease) => {
+                let record = bound(value, revision, lease);
+                state.bids.insert(me.clone(), record);
+            }
+            Write::DeleteBid => {
+                state.bids.remove(me);
+            }
         }
+    }
+}
+
+fn bound<T>(value: T, revision: Revision, lease: LeaseId) -> Versioned<T> {
+    Versioned {
+        value,
+        revision,
+        lease: Some(lease),
     }
 }

@@ -15,9 +15,13 @@
 )]
 
 mod chaos;
+mod checks;
 mod database;
 mod etcd;
+mod members;
+mod process;
 mod rng;
+mod setup;
 mod world;
 
 use arbitration::Rules;
@@ -105,6 +109,11 @@ fn every_seed_is_safe() {
         total.cancels += counts.cancels;
         total.refusals += counts.refusals;
         total.releases += counts.releases;
+        total.elections += counts.elections;
+        total.promises += counts.promises;
+        total.restores += counts.restores;
+        total.standbys += counts.standbys;
+        total.failbacks += counts.failbacks;
     }
     println!("{wanted} seeds: {total:?}");
     // The runs went where things can go wrong.
@@ -116,6 +125,11 @@ fn every_seed_is_safe() {
         total.cancels,
         total.refusals,
         total.releases,
+        total.elections,
+        total.promises,
+        total.restores,
+        total.standbys,
+        total.failbacks,
     ];
     assert!(
         happened.iter().all(|count| *count > wanted / 20),

@@ -1,25 +1,23 @@
 //! The world: processes, databases, etcd, a network that loses and delays, and one queue of what
 //! happens next. Everything follows from the seed.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use arbitration::{
-    Command, Core, DatabaseCommand, DatabaseResult, Event, HeldSession, Moment, Now, Outcome,
-    Purpose, Rules, Settings, Transaction,
+    Core, Event, Features, HeldSession, Moment, Now, Outcome, PromiseAsk, Rules, Settings, Standby,
+    StandbySettings, Transaction,
 };
 use jiff::Timestamp;
-use model::{Generation, IdcName, Revision, UnitState};
+use model::{Epoch, EtcdMark, Generation, IdcName, Revision, UnitState};
 
 use crate::chaos::Fault;
-use crate::database::{Clock, Database, Sent, Statement};
-use crate::etcd::{Etcd, Renewal};
+use crate::checks::Ledger;
+use crate::database::{Clock, Database, Sent};
+use crate::etcd::Etcd;
 use crate::rng::Rng;
+use crate::setup::Plan;
 
 pub const LEASE: u64 = 6_000;
-const ETCD_TIMEOUT: u64 = 2_000;
-const DATABASE_TIMEOUT: u64 = 1_000;
-const KEEP_ALIVE_EVERY: u64 = 1_000;
-const OBSERVE_EVERY: u64 = 500;
 
 /// An arbiter process. A crashed one never comes back; its IDC gets a new one.
 #[derive(Debug)]
@@ -33,17 +31,25 @@ pub struct Process {
     pub clock: Clock,
     pub alive: bool,
     pub frozen: bool,
-    backlog: Vec<Happening>,
-    session: Option<HeldSession>,
+    pub backlog: Vec<Happening>,
+    pub session: Option<HeldSession>,
     /// Claims that were sent: only the newest one's answer counts.
-    claims: u64,
+    pub claims: u64,
+    /// The next claim's generation is above this.
+    pub claim_above: Generation,
     /// The server's clock as an observation showed it, and this clock when its answer came.
-    mapping: Option<(u64, u64)>,
-    running: Option<u64>,
-    observing: bool,
-    order_floor: u64,
-    last_push: u64,
+    pub mapping: Option<(u64, u64)>,
+    pub running: Option<u64>,
+    pub observing: bool,
+    pub order_floor: u64,
+    pub last_push: u64,
+    /// The newest heartbeat of each member that this core was told of: when it was told, when it
+    /// was written, and the epoch in it.
+    pub told: BTreeMap<IdcName, (u64, u64, Epoch)>,
+    /// Requests do not reach etcd.
     pub cut_from_etcd: bool,
+    /// etcd's answers and news do not come back.
+    pub deaf_to_etcd: bool,
     pub slow_replies: bool,
     pub cut_from_database: bool,
 }
@@ -54,16 +60,24 @@ pub enum Happening {
     KeepAliveDue(usize),
     ObserveDue(usize),
     /// With the revision of the session's key as the claimant read it before.
-    ClaimArrives(usize, Option<Revision>, u64),
-    ClaimAnswered(usize, HeldSession, u64),
+    ClaimArrives(usize, Option<Revision>, (u64, u64)),
+    ClaimAnswered(usize, HeldSession, u64, u64, EtcdMark),
     KeepAliveArrives(usize, HeldSession, u64),
-    KeepAliveAnswered(usize, HeldSession, u64, Result<u64, bool>),
+    KeepAliveAnswered(usize, HeldSession, u64, Result<u64, bool>, EtcdMark),
     CommitArrives(usize, Box<Transaction>),
     Answer(usize, Box<Event>),
     Push(usize, Box<UnitState>),
     Arrives(Box<Sent>),
-    Observed(usize, u64, Option<(u64, u64)>, Box<Event>),
+    Observed(usize, u64, Option<u64>, Vec<Event>),
     Restored(usize),
+    SignalsDue(usize),
+    /// An event that another IDC or the network brings to a process.
+    Told(usize, Box<Event>),
+    PromiseArrives(IdcName, IdcName, PromiseAsk),
+    PromiseAnswered(IdcName, IdcName, u64, bool),
+    StandbyDue(IdcName),
+    /// Somebody looks whether anything waits for people.
+    PersonLooks,
     GuardTick,
     LeaseTick,
     ClientWrites,
@@ -103,6 +117,11 @@ pub struct Counts {
     pub cancels: u64,
     pub refusals: u64,
     pub releases: u64,
+    pub elections: u64,
+    pub promises: u64,
+    pub restores: u64,
+    pub standbys: u64,
+    pub failbacks: u64,
 }
 
 pub struct World {
@@ -111,6 +130,12 @@ pub struct World {
     pub etcd: Etcd,
     pub databases: BTreeMap<IdcName, Database>,
     pub processes: Vec<Process>,
+    pub plan: Plan,
+    /// What does not get through from one IDC to another.
+    pub cuts: BTreeSet<(IdcName, IdcName)>,
+    pub standbys: BTreeMap<IdcName, Standby>,
+    pub snapshot: Option<Etcd>,
+    pub ledger: Ledger,
     pub link_up: bool,
     /// While faults are drawn, messages are lost and late too.
     pub rough: bool,
@@ -120,10 +145,10 @@ pub struct World {
     pub violation: Option<String>,
     pub log: Vec<String>,
     pub verbose: bool,
-    rules: Rules,
+    pub rules: Rules,
     queue: BinaryHeap<Entry>,
     sequence: u64,
-    orders: u64,
+    pub orders: u64,
 }
 
 /// Shorter than in production where a race is to be seen more often.
@@ -131,9 +156,14 @@ fn settings() -> Settings {
     Settings {
         catch_up_timeout: 1_500,
         fence_timeout: 3_000,
+        failback_after: 5_000,
+        longest_promise: LEASE,
+        features: Features::ALL,
         ..Settings::default()
     }
 }
+
+pub const IDCS: [&str; 3] = ["sh", "bj", "hz"];
 
 pub fn idc(name: &str) -> IdcName {
     IdcName::new(name).unwrap()
@@ -141,9 +171,16 @@ pub fn idc(name: &str) -> IdcName {
 
 impl World {
     pub fn new(seed: u64, rules: Rules, verbose: bool) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::draw(&mut rng);
         let mut world = Self {
             now: 0,
-            rng: Rng::new(seed),
+            rng,
+            plan,
+            cuts: BTreeSet::new(),
+            standbys: BTreeMap::new(),
+            snapshot: None,
+            ledger: Ledger::default(),
             etcd: Etcd::default(),
             databases: BTreeMap::new(),
             processes: Vec::new(),
@@ -162,22 +199,31 @@ impl World {
         // Servers that are put under care may accept writes, one or even both.
         world.late = if world.rng.percent(25) { 12 } else { 0 };
         let both = world.rng.percent(50);
-        for (name, read_only) in [("sh", false), ("bj", !both)] {
+        for place in world.plan.members.clone() {
+            let open = place == idc("sh") || (both && place == idc("bj"));
             let clock = world.draw_clock();
-            let database = Database::new(idc(name), clock, read_only);
-            world.databases.insert(idc(name), database);
+            let mut database = Database::new(place.clone(), clock, !open);
+            database.guard_is_event = world.plan.guard_is_event;
+            world.databases.insert(place, database);
         }
         if let Some(database) = world.databases.get_mut(&idc("sh")) {
             database.writes = 1;
         }
-        for name in ["sh", "bj", "hz"] {
+        for name in IDCS {
             world.start_process(&idc(name));
+            if world.plan.standbys {
+                let standby = Standby::new(StandbySettings::default());
+                world.standbys.insert(idc(name), standby);
+                world.later(300, Happening::StandbyDue(idc(name)));
+            }
         }
+        world.publish_idcs();
         for tick in [
             Happening::GuardTick,
             Happening::LeaseTick,
             Happening::ClientWrites,
             Happening::Replicates,
+            Happening::PersonLooks,
         ] {
             world.later(10, tick);
         }
@@ -222,12 +268,18 @@ impl World {
             backlog: Vec::new(),
             session: None,
             claims: 0,
+            claim_above: Generation(0),
             mapping: None,
             running: None,
             observing: false,
             order_floor: 0,
             last_push: 0,
-            cut_from_etcd: false,
+            told: BTreeMap::new(),
+            cut_from_etcd: self
+                .processes
+                .iter()
+                .any(|it| it.alive && it.idc == *idc && it.cut_from_etcd),
+            deaf_to_etcd: false,
             slow_replies: false,
             cut_from_database: false,
         });
@@ -236,10 +288,11 @@ impl World {
         self.later(1, Happening::Wake(process));
         self.later(2, Happening::KeepAliveDue(process));
         self.later(3, Happening::ObserveDue(process));
+        self.later(4, Happening::SignalsDue(process));
         process
     }
 
-    fn wall(&self) -> Timestamp {
+    pub fn wall(&self) -> Timestamp {
         Timestamp::from_millisecond(1_700_000_000_000 + i64::try_from(self.now).unwrap()).unwrap()
     }
 
@@ -265,26 +318,13 @@ impl World {
         }
     }
 
-    fn check(&mut self) {
-        let writable: Vec<_> = self
-            .databases
-            .values()
-            .filter(|database| database.writable())
-            .collect();
-        // Before the first election the servers are their owners'.
-        if writable.len() > 1 && self.etcd.state.epoch.is_some() {
-            let text = format!("{} members are writable at once", writable.len());
-            self.violate(text);
-        }
-    }
-
     pub fn violate(&mut self, text: String) {
         self.note(|| format!("VIOLATION {text}"));
         self.violation.get_or_insert(text);
     }
 
     /// A delay on the way; `None` where the message is lost.
-    fn delay(&mut self, cut: bool) -> Option<u64> {
+    pub fn delay(&mut self, cut: bool) -> Option<u64> {
         if cut {
             return None;
         }
@@ -319,16 +359,16 @@ impl World {
             Happening::ClaimArrives(process, seen, claim) => {
                 self.claim_arrives(process, seen, claim);
             }
-            Happening::ClaimAnswered(process, session, claim) => {
-                self.claim_answered(process, session, claim);
+            Happening::ClaimAnswered(process, session, claim, sent_at, mark) => {
+                self.claim_answered(process, session, claim, (sent_at, mark));
             }
             Happening::KeepAliveArrives(process, session, sent_at) => {
                 self.keep_alive_arrives(process, session, sent_at);
             }
-            Happening::KeepAliveAnswered(process, session, sent_at, answer) => {
+            Happening::KeepAliveAnswered(process, session, sent_at, answer, mark) => {
                 // An answer about an earlier session is none about this one.
                 if self.processes[process].session == Some(session) {
-                    self.keep_alive_answered(process, sent_at, answer);
+                    self.keep_alive_answered(process, sent_at, answer, mark);
                 }
             }
             Happening::CommitArrives(process, transaction) => {
@@ -337,10 +377,24 @@ impl World {
             Happening::Answer(process, event) => self.answered(process, *event),
             Happening::Push(process, state) => self.step(process, Event::State(state)),
             Happening::Arrives(sent) => self.statement_arrives(*sent),
-            Happening::Observed(process, order, clock, event) => {
-                self.observed(process, order, clock, *event);
+            Happening::Observed(process, order, clock, events) => {
+                self.observed(process, order, clock, events);
             }
             Happening::Restored(process) => self.processes[process].observing = false,
+            happening => self.happen_beside(happening),
+        }
+    }
+
+    fn happen_beside(&mut self, what: Happening) {
+        match what {
+            Happening::SignalsDue(process) => self.signals_due(process),
+            Happening::Told(process, event) => self.step(process, *event),
+            Happening::PromiseArrives(by, of, ask) => self.promise_arrives(by, &of, ask),
+            Happening::PromiseAnswered(to, by, number, promised) => {
+                self.promise_answered(&to, by, number, promised);
+            }
+            Happening::StandbyDue(place) => self.standby_due(&place),
+            Happening::PersonLooks => self.person_looks(),
             Happening::GuardTick => {
                 let now = self.now;
                 self.databases
@@ -348,7 +402,13 @@ impl World {
                     .for_each(|database| database.tick(now));
                 self.later(20, Happening::GuardTick);
             }
-            Happening::LeaseTick => self.later(100, Happening::LeaseTick),
+            Happening::LeaseTick => {
+                // Snapshots are made now and then, and never of the newest state.
+                if (self.now / 100).is_multiple_of(90) && self.now > 1_000 {
+                    self.snapshot = Some(self.etcd.clone());
+                }
+                self.later(100, Happening::LeaseTick);
+            }
             Happening::ClientWrites => self.client_writes(),
             Happening::Replicates => self.replicates(),
             Happening::Fault(fault) => self.begin_fault(fault),
@@ -356,7 +416,35 @@ impl World {
             Happening::Replace(idc) => {
                 self.start_process(&idc);
             }
+            other => unreachable!("{other:?} is handled above"),
         }
+    }
+
+    /// Connections to etcd break: what is on its way either way is lost.
+    pub fn forget_requests(&mut self) {
+        let queue = std::mem::take(&mut self.queue);
+        self.queue = queue
+            .into_iter()
+            .filter(|entry| {
+                let commit = match &entry.2 {
+                    Happening::Answer(_, event) => matches!(
+                        **event,
+                        Event::Committed { outcome, .. } if outcome != Outcome::Unknown
+                    ),
+                    _ => false,
+                };
+                !commit
+                    && !matches!(
+                        entry.2,
+                        Happening::CommitArrives(..)
+                            | Happening::KeepAliveArrives(..)
+                            | Happening::KeepAliveAnswered(..)
+                            | Happening::ClaimArrives(..)
+                            | Happening::ClaimAnswered(..)
+                            | Happening::Push(..)
+                    )
+            })
+            .collect();
     }
 
     fn client_writes(&mut self) {
@@ -367,7 +455,10 @@ impl World {
             .filter(|database| database.writable())
         {
             database.tick(now);
-            database.writes += u64::from(!database.read_only);
+            if !database.read_only {
+                database.writes += 1;
+                database.last_write = now;
+            }
         }
         self.later(7, Happening::ClientWrites);
     }
@@ -378,7 +469,7 @@ impl World {
                 .databases
                 .values()
                 .filter(|database| database.answers())
-                .map(|database| (database.idc.clone(), database.writes))
+                .map(|it| (it.idc.clone(), it.writes, it.beat, it.epoch))
                 .collect();
             let now = self.now;
             for target in self
@@ -386,416 +477,22 @@ impl World {
                 .values_mut()
                 .filter(|database| database.answers())
             {
-                for (source, writes) in sources.iter().filter(|(source, _)| *source != target.idc) {
+                for (source, writes, beat, epoch) in &sources {
+                    let way = (source.clone(), target.idc.clone());
+                    if *source == target.idc || self.cuts.contains(&way) {
+                        continue;
+                    }
                     target.applied.insert(source.clone(), *writes);
-                    target.heartbeats.insert(source.clone(), now);
+                    target.synced.insert(source.clone(), now);
+                    target.epoch = target.epoch.max(*epoch);
+                    if let Some(beat) = beat {
+                        target.heartbeats.insert(source.clone(), *beat);
+                    }
                 }
             }
         }
         let pause = self.rng.range(5, 60);
         self.later(pause, Happening::Replicates);
-    }
-
-    // The processes and etcd.
-
-    fn local(&self, process: usize) -> Now {
-        Now {
-            at: Moment(self.processes[process].clock.read(self.now)),
-            wall: self.wall(),
-        }
-    }
-
-    pub fn step(&mut self, process: usize, event: Event) {
-        let now = self.local(process);
-        let verbose = self.verbose;
-        let words = match &event {
-            Event::State(state) if verbose => format!("state {}", state.revision),
-            event if verbose => format!("{event:?}"),
-            _ => String::new(),
-        };
-        let commands = self.processes[process].core.step(now, event);
-        if verbose && !commands.is_empty() {
-            self.note(|| format!("process {process} on {words}: {commands:?}"));
-        }
-        for command in commands {
-            match command {
-                Command::Commit(transaction) => self.send_commit(process, transaction),
-                Command::Database { id, command } => self.send_statement(process, id, command),
-            }
-        }
-    }
-
-    fn keep_alive_due(&mut self, process: usize) {
-        self.later(KEEP_ALIVE_EVERY, Happening::KeepAliveDue(process));
-        let cut = self.processes[process].cut_from_etcd;
-        let sent_at = self.local(process).at.0;
-        if let Some(session) = self.processes[process].session {
-            if let Some(delay) = self.delay(cut) {
-                self.later(
-                    delay,
-                    Happening::KeepAliveArrives(process, session, sent_at),
-                );
-            }
-        } else if let Some(delay) = self.delay(cut) {
-            let idc = &self.processes[process].idc;
-            let seen = self
-                .etcd
-                .state
-                .sessions
-                .get(idc)
-                .map(|session| session.revision);
-            self.processes[process].claims += 1;
-            let claim = self.processes[process].claims;
-            self.later(delay, Happening::ClaimArrives(process, seen, claim));
-        }
-    }
-
-    fn claim_arrives(&mut self, process: usize, seen: Option<Revision>, claim: u64) {
-        let idc = self.processes[process].idc.clone();
-        let found = self
-            .etcd
-            .state
-            .sessions
-            .get(&idc)
-            .map(|session| session.revision);
-        if found != seen {
-            return;
-        }
-        let session = self.etcd.claim(self.now, &idc, LEASE);
-        self.note(|| format!("process {process} claims the session of {idc}: {session:?}"));
-        self.push_all();
-        if let Some(delay) = self.delay(self.processes[process].cut_from_etcd) {
-            self.later(delay, Happening::ClaimAnswered(process, session, claim));
-        }
-    }
-
-    fn claim_answered(&mut self, process: usize, session: HeldSession, claim: u64) {
-        if self.processes[process].session.is_none() && self.processes[process].claims == claim {
-            self.processes[process].session = Some(session);
-            self.step(process, Event::SessionClaimed(session));
-            let state = self.etcd.state.clone();
-            self.step(process, Event::State(Box::new(state)));
-        }
-    }
-
-    fn keep_alive_arrives(&mut self, process: usize, session: HeldSession, sent_at: u64) {
-        let idc = self.processes[process].idc.clone();
-        let answer = match self.etcd.keep_alive(self.now, &idc, session) {
-            Renewal::Granted(granted) => Ok(granted),
-            Renewal::Expired => Err(false),
-            Renewal::Superseded => Err(true),
-        };
-        if let Some(delay) = self.delay(self.processes[process].cut_from_etcd) {
-            let slow = self.processes[process].slow_replies;
-            let delay = if slow {
-                delay + self.rng.range(2_500, 3_500)
-            } else {
-                delay
-            };
-            self.later(
-                delay,
-                Happening::KeepAliveAnswered(process, session, sent_at, answer),
-            );
-        }
-    }
-
-    fn keep_alive_answered(&mut self, process: usize, sent_at: u64, answer: Result<u64, bool>) {
-        match answer {
-            Ok(granted_millis) => {
-                let sent_at = Moment(sent_at);
-                self.step(
-                    process,
-                    Event::KeepAlive {
-                        sent_at,
-                        granted_millis,
-                    },
-                );
-            }
-            Err(false) => {
-                self.processes[process].session = None;
-                self.step(process, Event::SessionLost);
-            }
-            // Superseded: it ends, and leaves everything to its successor.
-            Err(true) => {
-                self.note(|| format!("process {process} was superseded and ends"));
-                self.processes[process].alive = false;
-            }
-        }
-    }
-
-    fn send_commit(&mut self, process: usize, transaction: Transaction) {
-        let cut = self.processes[process].cut_from_etcd;
-        let id = transaction.id;
-        if let Some(delay) = self.delay(cut) {
-            self.later(
-                delay,
-                Happening::CommitArrives(process, Box::new(transaction)),
-            );
-        }
-        let unknown = Event::Committed {
-            id,
-            outcome: Outcome::Unknown,
-        };
-        self.later(ETCD_TIMEOUT, Happening::Answer(process, Box::new(unknown)));
-    }
-
-    fn commit_arrives(&mut self, process: usize, transaction: &Transaction) {
-        let idc = self.processes[process].idc.clone();
-        let made = self.etcd.commit(&idc, transaction);
-        self.note(|| format!("etcd: {:?} of {idc}: {made:?}", transaction.purpose));
-        if made.is_some() {
-            self.count(transaction.purpose);
-            self.push_all();
-        }
-        let outcome = made.map_or(Outcome::Lost, Outcome::Done);
-        if transaction.purpose == Purpose::HandOver && made.is_some() {
-            self.check_nothing_lost(&idc);
-        }
-        if let Some(delay) = self.delay(self.processes[process].cut_from_etcd) {
-            let event = Event::Committed {
-                id: transaction.id,
-                outcome,
-            };
-            self.later(delay, Happening::Answer(process, Box::new(event)));
-        }
-    }
-
-    fn count(&mut self, purpose: Purpose) {
-        let counts = &mut self.counts;
-        match purpose {
-            Purpose::TakeFirst => counts.first += 1,
-            Purpose::Retake => counts.retakes += 1,
-            Purpose::TakeForced => counts.failovers += 1,
-            Purpose::HandOver => counts.switchovers += 1,
-            Purpose::Cancel => counts.cancels += 1,
-            Purpose::Refuse => counts.refusals += 1,
-            Purpose::Release => counts.releases += 1,
-            _ => {}
-        }
-    }
-
-    /// A planned switchover loses nothing: what was acknowledged elsewhere is here.
-    fn check_nothing_lost(&mut self, target: &IdcName) {
-        let lost = self.databases.values().find_map(|source| {
-            let here = self.databases[target]
-                .applied
-                .get(&source.idc)
-                .copied()
-                .unwrap_or(0);
-            (source.idc != *target && source.writes > here).then(|| (source.idc.clone(), here))
-        });
-        if let Some((source, here)) = lost {
-            let writes = self.databases[&source].writes;
-            self.violate(format!(
-                "{source} acknowledged {writes}, {target} takes over with {here}"
-            ));
-        }
-    }
-
-    pub fn push_all(&mut self) {
-        for process in 0..self.processes.len() {
-            if !self.processes[process].alive || self.processes[process].session.is_none() {
-                continue;
-            }
-            if self.processes[process].cut_from_etcd {
-                continue;
-            }
-            // A watch delivers late, but in order and without gaps.
-            let delay = if self.rough && self.rng.percent(5) {
-                self.rng.range(100, 3_000)
-            } else {
-                self.rng.range(1, 15)
-            };
-            let at = (self.now + delay).max(self.processes[process].last_push);
-            self.processes[process].last_push = at;
-            let state = Box::new(self.etcd.state.clone());
-            self.later(at - self.now, Happening::Push(process, state));
-        }
-    }
-
-    fn answered(&mut self, process: usize, event: Event) {
-        if let Event::Database { id, .. } = &event {
-            if self.processes[process].running != Some(*id) {
-                return;
-            }
-            self.processes[process].running = None;
-        }
-        self.step(process, event);
-    }
-
-    // The processes and their databases.
-
-    fn send_statement(&mut self, process: usize, id: u64, command: DatabaseCommand) {
-        // A newer command takes the place of an older one, whose answer no longer counts.
-        self.processes[process].running = Some(id);
-        self.orders += 1;
-        self.processes[process].order_floor = self.orders;
-        let sent = Sent {
-            process,
-            number: id,
-            generation: self.generation(process),
-            order: self.orders,
-            deadline: self.deadline(process, &command),
-            statement: Statement::Run(command),
-        };
-        if let Some(delay) = self.delay(self.processes[process].cut_from_database) {
-            self.later(delay, Happening::Arrives(Box::new(sent)));
-        }
-        let reason = "no answer in time".to_owned();
-        let event = Event::Database {
-            id,
-            result: DatabaseResult::Failed { reason },
-        };
-        self.later(
-            DATABASE_TIMEOUT,
-            Happening::Answer(process, Box::new(event)),
-        );
-    }
-
-    fn generation(&self, process: usize) -> Generation {
-        self.processes[process]
-            .session
-            .map_or(Generation(0), |session| session.generation)
-    }
-
-    /// A moment of the process's clock in the clock of its server: reckoned from when the answer
-    /// that showed the server's clock *came*, so that a late one can only shorten.
-    fn deadline(&self, process: usize, command: &DatabaseCommand) -> u64 {
-        let (DatabaseCommand::StartGuard { deadline } | DatabaseCommand::Open { deadline, .. }) =
-            command
-        else {
-            return 0;
-        };
-        if !self.rules.guard && matches!(command, DatabaseCommand::Open { .. }) {
-            return u64::MAX;
-        }
-        let Some((server, local)) = self.processes[process].mapping else {
-            return 0;
-        };
-        server + deadline.0.saturating_sub(local)
-    }
-
-    fn observe_due(&mut self, process: usize) {
-        self.later(OBSERVE_EVERY, Happening::ObserveDue(process));
-        let idc = self.processes[process].idc.clone();
-        let busy = self.processes[process].running.is_some() || self.processes[process].observing;
-        if !self.databases.contains_key(&idc) || busy {
-            return;
-        }
-        self.processes[process].observing = true;
-        self.orders += 1;
-        let order = self.orders;
-        let cut = self.processes[process].cut_from_database;
-        let (there, back) = (self.delay(cut), self.delay(cut));
-        let database = &self.databases[&idc];
-        let reached = database.answers() && !cut;
-        if let (Some(there), Some(back), true) = (there, back, reached) {
-            // The look is taken at the far end of the way there.
-            let sent = Sent {
-                process,
-                number: back,
-                generation: self.generation(process),
-                order,
-                statement: Statement::Observe,
-                deadline: 0,
-            };
-            self.later(there, Happening::Arrives(Box::new(sent)));
-            self.later(DATABASE_TIMEOUT, Happening::Restored(process));
-        } else {
-            let event = Box::new(Event::Unreachable);
-            self.later(
-                DATABASE_TIMEOUT,
-                Happening::Observed(process, order, None, event),
-            );
-        }
-    }
-
-    fn observed(&mut self, process: usize, order: u64, clock: Option<(u64, u64)>, event: Event) {
-        self.processes[process].observing = false;
-        // A look from before the newest command is dropped: the worker does one after the other.
-        if order < self.processes[process].order_floor {
-            return;
-        }
-        if let Some((server, _)) = clock {
-            let local = self.processes[process].clock.read(self.now);
-            self.processes[process].mapping = Some((server, local));
-        }
-        self.step(process, event);
-    }
-
-    pub fn statement_arrives(&mut self, sent: Sent) {
-        let idc = self.processes[sent.process].idc.clone();
-        let (now, wall) = (self.now, self.wall());
-        let followed = self.processes[sent.process].core.followed().cloned();
-        let Some(database) = self.databases.get_mut(&idc) else {
-            return;
-        };
-        if !database.alive {
-            return;
-        }
-        if database.frozen {
-            database.waiting.push(sent);
-            return;
-        }
-        if matches!(sent.statement, Statement::Observe) {
-            database.tick(now);
-            let clock = Some((database.clock.read(now), 0));
-            let event = Box::new(Event::Observed(database.observe(now, followed.as_ref())));
-            self.later(
-                sent.number,
-                Happening::Observed(sent.process, sent.order, clock, event),
-            );
-            return;
-        }
-        let before = database.read_only;
-        let Some(result) = database.execute(now, wall, &sent) else {
-            return;
-        };
-        let opened = before && !database.read_only;
-        self.note(|| {
-            format!(
-                "{idc}: {:?} of process {}: {result:?}",
-                sent.statement, sent.process
-            )
-        });
-        if opened {
-            self.check_opened(&idc);
-        }
-        if let Some(delay) = self.delay(self.processes[sent.process].cut_from_database) {
-            let event = Event::Database {
-                id: sent.number,
-                result,
-            };
-            self.later(delay, Happening::Answer(sent.process, Box::new(event)));
-        }
-    }
-
-    /// Opened implies holds: etcd itself has this IDC as the primary of the current epoch.
-    fn check_opened(&mut self, idc: &IdcName) {
-        self.etcd.expire(self.now);
-        let state = &self.etcd.state;
-        let epoch = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
-        let holder = state.primary.as_ref().map(|primary| &primary.value);
-        let holds = holder.is_some_and(|holder| holder.idc == *idc && Some(holder.epoch) == epoch);
-        if !holds {
-            self.violate(format!(
-                "{idc} was opened, but etcd says {holder:?} in epoch {epoch:?}"
-            ));
-        }
-    }
-
-    pub fn thaw_process(&mut self, process: usize) {
-        self.processes[process].frozen = false;
-        for what in std::mem::take(&mut self.processes[process].backlog) {
-            self.later(0, what);
-        }
-    }
-
-    /// The newest process of an IDC that is alive.
-    pub fn process_of(&self, idc: &IdcName) -> Option<usize> {
-        (0..self.processes.len())
-            .rev()
-            .find(|process| self.processes[*process].alive && self.processes[*process].idc == *idc)
     }
 }
 
@@ -809,6 +506,8 @@ fn addressee(what: &Happening) -> Option<usize> {
         | Happening::Answer(process, _)
         | Happening::Push(process, _)
         | Happening::Observed(process, ..)
+        | Happening::SignalsDue(process)
+        | Happening::Told(process, _)
         | Happening::Restored(process) => Some(*process),
         _ => None,
     }

@@ -217,6 +217,8 @@ fn state() -> UnitState {
             epoch: Epoch(7),
             idc: idc("sh"),
             identity: identity("i"),
+            failed_over: Epoch::NONE,
+            candidates: Vec::new(),
         })),
         primary: Some(versioned(PrimaryRecord {
             idc: idc("sh"),

@@ -80,6 +80,8 @@ fn a_request_is_asked_with_what_was_seen_and_asked_the_same_again() {
         epoch: Epoch(2),
         idc: idc_name("bj"),
         identity: ServerIdentity("identity-bj".to_owned()),
+        failed_over: Epoch::NONE,
+        candidates: Vec::new(),
     }));
     later.primary.as_mut().unwrap().value.idc = idc_name("bj");
     let Decision::Ask { intent, .. } = decided(&object, &later) else {

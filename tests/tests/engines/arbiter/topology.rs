@@ -102,6 +102,8 @@ fn a_watch_survives_compaction_and_the_loss_of_a_member() -> Result<()> {
                 epoch: Epoch(number),
                 idc: idc("sh")?,
                 identity: ServerIdentity("server".to_owned()),
+                failed_over: Epoch::NONE,
+                candidates: Vec::new(),
             };
             let key = etcd.keys().epoch(&unit);
             Ok::<Revision, anyhow::Error>(

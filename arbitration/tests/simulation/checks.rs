@@ -1,0 +1,192 @@
+//! What must be so after every event, and at every transaction.
+
+use std::collections::BTreeMap;
+
+use arbitration::{Purpose, Transaction, Write};
+use model::{Epoch, IdcName, UnitState, VoteGround};
+
+use crate::setup::MAX_LAG;
+use crate::world::{LEASE, World};
+
+/// What is remembered to check by.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Whose each epoch was in which a member was opened.
+    opened: BTreeMap<Epoch, IdcName>,
+    /// When the last automatic failover was.
+    failed_over: Option<u64>,
+    /// When somebody last acknowledged.
+    pub restored_at: Option<u64>,
+    /// Somebody acknowledged since etcd was last restored.
+    pub acknowledged: bool,
+}
+
+/// Longer than signals take to say that a member is gone.
+const NOTICED: u64 = 2_500;
+
+impl World {
+    pub fn check(&mut self) {
+        let writable: Vec<_> = self
+            .databases
+            .values()
+            .filter(|database| database.answers() && !database.read_only)
+            .collect();
+        // Before the first election the servers are their owners'.
+        if writable.len() > 1 && self.ledger.opened.values().next().is_some() {
+            let text = format!("{} members are writable at once", writable.len());
+            self.violate(text);
+        }
+    }
+
+    /// At the moment of sending: nobody calls unreachable what has just been replicated.
+    pub fn check_sent(&mut self, process: usize, transaction: &Transaction) {
+        for write in &transaction.writes {
+            let Write::Vote(vote, _) = write else {
+                continue;
+            };
+            let told = self.processes[process].told.get(&vote.against);
+            let just =
+                told.is_some_and(|(at, _, epoch)| self.now - at < 1_200 && *epoch >= vote.epoch);
+            if just && vote.ground == VoteGround::Unreachable {
+                let text = format!(
+                    "{} is voted unreachable but is still replicated",
+                    vote.against
+                );
+                self.violate(text);
+            }
+        }
+    }
+
+    pub fn check_commit(&mut self, me: &IdcName, before: &UnitState, transaction: &Transaction) {
+        match transaction.purpose {
+            Purpose::HandOver => self.check_nothing_lost(me, before),
+            Purpose::TakeElected => self.check_election(me, before),
+            Purpose::Retake => self.check_retake(before),
+            _ => {}
+        }
+    }
+
+    /// A planned switchover loses nothing: what the fenced holder acknowledged is here.
+    fn check_nothing_lost(&mut self, target: &IdcName, before: &UnitState) {
+        let Some(source) = before.epoch.as_ref().map(|epoch| epoch.value.idc.clone()) else {
+            return;
+        };
+        let writes = self.databases[&source].writes;
+        let here = self.databases[target].applied.get(&source).copied();
+        if source != *target && writes > here.unwrap_or(0) {
+            self.violate(format!(
+                "{source} acknowledged {writes}, {target} takes over with {here:?}"
+            ));
+        }
+    }
+
+    fn votes(before: &UnitState) -> impl Iterator<Item = VoteGround> {
+        let epoch = before.epoch.as_ref().map(|epoch| &epoch.value);
+        before
+            .votes
+            .values()
+            .map(|vote| &vote.value)
+            .filter(move |vote| {
+                epoch.is_some_and(|epoch| epoch.epoch == vote.epoch && epoch.idc == vote.against)
+            })
+            .map(|vote| vote.ground)
+    }
+
+    /// Every takeover has its votes or its proof, none follows another too soon, and none loses
+    /// more than is allowed.
+    fn check_election(&mut self, me: &IdcName, before: &UnitState) {
+        let Some(epoch) = before.epoch.as_ref().map(|epoch| epoch.value.clone()) else {
+            self.violate("an election without an epoch before it".to_owned());
+            return;
+        };
+        if before.primary.is_some() {
+            self.violate(format!("{me} was elected while the primary was held"));
+        }
+        let votes = Self::votes(before).count();
+        let proof = before
+            .vacated
+            .as_ref()
+            .is_some_and(|vacated| vacated.value.epoch == epoch.epoch);
+        if 2 * votes <= before.idcs.len() && !proof {
+            self.violate(format!("{me} was elected with {votes} votes and no proof"));
+        }
+        if epoch.idc == *me {
+            return;
+        }
+        self.check_cooldown(me, before, epoch.failed_over);
+        self.check_loss(me, &epoch.idc);
+    }
+
+    fn check_cooldown(&mut self, me: &IdcName, before: &UnitState, last: Epoch) {
+        let acknowledged = before
+            .ack
+            .as_ref()
+            .is_some_and(|ack| ack.value.epoch >= last);
+        let soon = self
+            .ledger
+            .failed_over
+            .is_some_and(|at| (self.now - at) * 102 / 100 < self.plan.cooldown);
+        // A restored etcd does not remember the failover.
+        if soon && !acknowledged && last > Epoch::NONE {
+            self.violate(format!("{me} was elected during the cool-down"));
+        }
+        self.ledger.failed_over = Some(self.now);
+    }
+
+    fn check_loss(&mut self, me: &IdcName, source: &IdcName) {
+        let synced = self.databases[me].synced.get(source).copied().unwrap_or(0);
+        let lost = self.databases[source].last_write.saturating_sub(synced);
+        // The last sign of life may have been a whole lease before the last write.
+        if lost > MAX_LAG + LEASE + NOTICED {
+            self.violate(format!(
+                "{me} was elected though it lacks {lost} ms of {source}"
+            ));
+        }
+    }
+
+    fn check_retake(&mut self, before: &UnitState) {
+        let objections = Self::votes(before)
+            .filter(|ground| ground.is_about_the_database())
+            .count();
+        let automatic = before
+            .unit
+            .as_ref()
+            .is_some_and(|unit| unit.value.failover.mode == model::FailoverMode::Automatic);
+        if automatic && objections > 0 {
+            self.violate(format!("taken again against {objections} votes"));
+        }
+    }
+
+    /// Opened implies holds: etcd itself has this IDC as the primary of the current epoch.
+    pub fn check_opened(&mut self, idc: &IdcName, epoch: Epoch) {
+        self.etcd.expire(self.now);
+        let whose = self
+            .ledger
+            .opened
+            .entry(epoch)
+            .or_insert_with(|| idc.clone());
+        if whose != idc {
+            let text = format!("{idc} was opened in epoch {epoch}, which was {whose}'s");
+            self.violate(text);
+        }
+        let restored = self
+            .ledger
+            .restored_at
+            .is_some_and(|at| self.now - at < LEASE);
+        let state = &self.etcd.state;
+        let current = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+        let holder = state.primary.as_ref().map(|primary| &primary.value);
+        let holds =
+            holder.is_some_and(|holder| holder.idc == *idc && Some(holder.epoch) == current);
+        if !holds && !restored {
+            self.violate(format!(
+                "{idc} was opened, but etcd says {holder:?} in epoch {current:?}"
+            ));
+        }
+        if !self.ledger.acknowledged && self.ledger.restored_at.is_some() && !restored {
+            self.violate(format!(
+                "{idc} was opened by a restored etcd that nobody has looked at"
+            ));
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! The processes and etcd: sessions, keep-alives, transactions, news, and promises between IDCs.
+
+use arbitration::{
+    Command, Event, HeldSession, Moment, Now, Outcome, PromiseAsk, Purpose, StandbyEvent,
+    Transaction,
+};
+use model::{EtcdMark, IdcName, Revision};
+
+use crate::etcd::Renewal;
+use crate::world::{Happening, LEASE, Process, World};
+
+const ETCD_TIMEOUT: u64 = 2_000;
+const KEEP_ALIVE_EVERY: u64 = 1_000;
+
+impl World {
+    pub fn local(&self, process: usize) -> Now {
+        Now {
+            at: Moment(self.processes[process].clock.read(self.now)),
+            wall: self.wall(),
+        }
+    }
+
+    pub fn local_of(&self, process: &Process) -> Now {
+        Now {
+            at: Moment(process.clock.read(self.now)),
+            wall: self.wall(),
+        }
+    }
+
+    pub fn step(&mut self, process: usize, event: Event) {
+        let now = self.local(process);
+        let verbose = self.verbose;
+        let words = match &event {
+            Event::State(state) if verbose => format!("state {}", state.revision),
+            event if verbose => format!("{event:?}"),
+            _ => String::new(),
+        };
+        let commands = self.processes[process].core.step(now, event);
+        if verbose && !commands.is_empty() {
+            self.note(|| format!("process {process} on {words}: {commands:?}"));
+        }
+        for command in commands {
+            match command {
+                Command::Commit(transaction) => self.send_commit(process, transaction),
+                Command::Database { id, command } => self.send_statement(process, id, command),
+                Command::ClaimAgain { above } => {
+                    self.processes[process].claim_above = above;
+                    self.processes[process].session = None;
+                    self.step(process, Event::SessionLost);
+                }
+                Command::AskPromise { of, ask } => self.ask_promise(process, of, ask),
+                Command::AnswerPromise {
+                    to,
+                    number,
+                    promised,
+                } => self.answer_promise(process, to, number, promised),
+            }
+        }
+    }
+
+    pub fn keep_alive_due(&mut self, process: usize) {
+        self.later(KEEP_ALIVE_EVERY, Happening::KeepAliveDue(process));
+        let cut = self.processes[process].cut_from_etcd;
+        let sent_at = self.local(process).at.0;
+        if let Some(session) = self.processes[process].session {
+            if let Some(delay) = self.delay(cut) {
+                self.later(
+                    delay,
+                    Happening::KeepAliveArrives(process, session, sent_at),
+                );
+            }
+        } else if let Some(delay) = self.delay(cut) {
+            let idc = &self.processes[process].idc;
+            let seen = self
+                .etcd
+                .state
+                .sessions
+                .get(idc)
+                .map(|session| session.revision);
+            self.processes[process].claims += 1;
+            let claim = self.processes[process].claims;
+            let sent = (claim, sent_at);
+            self.later(delay, Happening::ClaimArrives(process, seen, sent));
+        }
+    }
+
+    pub fn claim_arrives(
+        &mut self,
+        process: usize,
+        seen: Option<Revision>,
+        (claim, sent_at): (u64, u64),
+    ) {
+        if self.etcd.leaderless {
+            return;
+        }
+        let idc = self.processes[process].idc.clone();
+        let found = self
+            .etcd
+            .state
+            .sessions
+            .get(&idc)
+            .map(|session| session.revision);
+        if found != seen {
+            return;
+        }
+        let above = self.processes[process].claim_above;
+        let session = self.etcd.claim(self.now, &idc, LEASE, above);
+        self.note(|| format!("process {process} claims the session of {idc}: {session:?}"));
+        self.push_all();
+        let mark = self.etcd.mark();
+        if let Some(delay) = self.delay(self.processes[process].deaf_to_etcd) {
+            self.later(
+                delay,
+                Happening::ClaimAnswered(process, session, claim, sent_at, mark),
+            );
+        }
+    }
+
+    pub fn claim_answered(
+        &mut self,
+        process: usize,
+        session: HeldSession,
+        claim: u64,
+        (sent_at, mark): (u64, EtcdMark),
+    ) {
+        if self.processes[process].session.is_none() && self.processes[process].claims == claim {
+            self.processes[process].session = Some(session);
+            let sent_at = Moment(sent_at);
+            self.step(process, Event::EtcdSeen { sent_at, mark });
+            self.step(process, Event::SessionClaimed(session));
+            let state = self.etcd.told();
+            self.step(process, Event::State(Box::new(state)));
+        }
+    }
+
+    pub fn keep_alive_arrives(&mut self, process: usize, session: HeldSession, sent_at: u64) {
+        if self.etcd.leaderless {
+            return;
+        }
+        let idc = self.processes[process].idc.clone();
+        let answer = match self.etcd.keep_alive(self.now, &idc, session) {
+            Renewal::Granted(granted) => Ok(granted),
+            Renewal::Expired => Err(false),
+            Renewal::Superseded => Err(true),
+        };
+        let mark = self.etcd.mark();
+        if let Some(delay) = self.delay(self.processes[process].deaf_to_etcd) {
+            let slow = self.processes[process].slow_replies;
+            let delay = if slow {
+                delay + self.rng.range(2_500, 3_500)
+            } else {
+                delay
+            };
+            self.later(
+                delay,
+                Happening::KeepAliveAnswered(process, session, sent_at, answer, mark),
+            );
+        }
+    }
+
+    pub fn keep_alive_answered(
+        &mut self,
+        process: usize,
+        sent_at: u64,
+        answer: Result<u64, bool>,
+        mark: EtcdMark,
+    ) {
+        let sent_at = Moment(sent_at);
+        self.step(process, Event::EtcdSeen { sent_at, mark });
+        match answer {
+            Ok(granted_millis) => {
+                self.step(
+                    process,
+                    Event::KeepAlive {
+                        sent_at,
+                        granted_millis,
+                    },
+                );
+            }
+            Err(false) => {
+                self.processes[process].session = None;
+                self.step(process, Event::SessionLost);
+            }
+            // Superseded: it ends, and leaves everything to its successor.
+            Err(true) => {
+                self.note(|| format!("process {process} was superseded and ends"));
+                self.processes[process].alive = false;
+            }
+        }
+    }
+
+    fn send_commit(&mut self, process: usize, transaction: Transaction) {
+        self.check_sent(process, &transaction);
+        let cut = self.processes[process].cut_from_etcd;
+        let id = transaction.id;
+        if let Some(delay) = self.delay(cut) {
+            self.later(
+                delay,
+                Happening::CommitArrives(process, Box::new(transaction)),
+            );
+        }
+        let unknown = Event::Committed {
+            id,
+            outcome: Outcome::Unknown,
+        };
+        self.later(ETCD_TIMEOUT, Happening::Answer(process, Box::new(unknown)));
+    }
+
+    pub fn commit_arrives(&mut self, process: usize, transaction: &Transaction) {
+        if self.etcd.leaderless {
+            return;
+        }
+        let before = self.etcd.state.clone();
+        let idc = self.processes[process].idc.clone();
+        let made = self.etcd.commit(&idc, transaction);
+        self.note(|| format!("etcd: {:?} of {idc}: {made:?}", transaction.purpose));
+        if made.is_some() {
+            self.count(transaction.purpose);
+            self.check_commit(&idc, &before, transaction);
+            self.push_all();
+        }
+        let outcome = made.map_or(Outcome::Lost, Outcome::Done);
+        if let Some(delay) = self.delay(self.processes[process].deaf_to_etcd) {
+            let event = Event::Committed {
+                id: transaction.id,
+                outcome,
+            };
+            self.later(delay, Happening::Answer(process, Box::new(event)));
+        }
+    }
+
+    fn count(&mut self, purpose: Purpose) {
+        let counts = &mut self.counts;
+        match purpose {
+            Purpose::TakeFirst => counts.first += 1,
+            Purpose::Retake => counts.retakes += 1,
+            Purpose::TakeForced => counts.failovers += 1,
+            Purpose::HandOver => counts.switchovers += 1,
+            Purpose::Cancel => counts.cancels += 1,
+            Purpose::Refuse => counts.refusals += 1,
+            Purpose::Release => counts.releases += 1,
+            Purpose::TakeElected => counts.elections += 1,
+            Purpose::AskFailback => counts.failbacks += 1,
+            _ => {}
+        }
+    }
+
+    pub fn push_all(&mut self) {
+        for process in 0..self.processes.len() {
+            if !self.processes[process].alive || self.processes[process].session.is_none() {
+                continue;
+            }
+            if self.etcd.leaderless
+                || self.processes[process].cut_from_etcd
+                || self.processes[process].deaf_to_etcd
+            {
+                continue;
+            }
+            // A watch delivers late, but in order and without gaps.
+            let delay = if self.rough && self.rng.percent(5) {
+                self.rng.range(100, 3_000)
+            } else {
+                self.rng.range(1, 15)
+            };
+            let at = (self.now + delay).max(self.processes[process].last_push);
+            self.processes[process].last_push = at;
+            let state = Box::new(self.etcd.told());
+            self.later(at - self.now, Happening::Push(process, state));
+        }
+    }
+
+    pub fn answered(&mut self, process: usize, event: Event) {
+        if let Event::Database { id, .. } = &event {
+            if self.processes[process].running != Some(*id) {
+                return;
+            }
+            self.processes[process].running = None;
+        }
+        self.step(process, event);
+    }
+
+    fn is_cut(&self, from: &IdcName, to: &IdcName) -> bool {
+        self.cuts.contains(&(from.clone(), to.clone()))
+    }
+
+    fn ask_promise(&mut self, process: usize, of: IdcName, ask: PromiseAsk) {
+        let by = self.processes[process].idc.clone();
+        if let Some(delay) = self.delay(self.is_cut(&by, &of)) {
+            self.later(delay, Happening::PromiseArrives(by, of, ask));
+        }
+    }
+
+    pub fn promise_arrives(&mut self, by: IdcName, of: &IdcName, ask: PromiseAsk) {
+        if let Some(process) = self.process_of(of) {
+            let event = Box::new(Event::PromiseAsked { by, ask });
+            self.later(0, Happening::Told(process, event));
+        }
+    }
+
+    fn answer_promise(&mut self, process: usize, to: IdcName, number: u64, promised: bool) {
+        let by = self.processes[process].idc.clone();
+        self.counts.promises += u64::from(promised);
+        if let Some(delay) = self.delay(self.is_cut(&by, &to)) {
+            self.later(delay, Happening::PromiseAnswered(to, by, number, promised));
+        }
+    }
+
+    pub fn promise_answered(&mut self, to: &IdcName, by: IdcName, number: u64, promised: bool) {
+        // Whoever asked: numbers of another process are not among its own.
+        let asked: Vec<usize> = (0..self.processes.len())
+            .filter(|process| self.processes[*process].alive && self.processes[*process].idc == *to)
+            .collect();
+        if let Some(process) = asked.last() {
+            let event = Event::PromiseAnswered {
+                by,
+                number,
+                promised,
+            };
+            self.later(0, Happening::Told(*process, Box::new(event)));
+        }
+    }
+
+    pub fn standby_due(&mut self, place: &IdcName) {
+        self.later(300, Happening::StandbyDue(place.clone()));
+        let at = Moment(self.now);
+        let active = self.process_of(place);
+        let answers = active.filter(|process| !self.processes[*process].frozen);
+        let generation = answers.and_then(|process| self.processes[process].session);
+        let session = self
+            .etcd
+            .state
+            .sessions
+            .get(place)
+            .map(|session| (session.revision, session.value.generation));
+        let reached = !self.etcd.leaderless
+            && active.is_none_or(|process| !self.processes[process].cut_from_etcd);
+        let Some(standby) = self.standbys.get_mut(place) else {
+            return;
+        };
+        let mut claim = None;
+        if reached {
+            claim = standby.step(at, StandbyEvent::Session(session));
+        }
+        if let Some(session) = generation {
+            let event = StandbyEvent::Answered {
+                generation: session.generation,
+                asked_at: at,
+            };
+            claim = claim.or(standby.step(at, event));
+        }
+        claim = claim.or(standby.step(at, StandbyEvent::Tick));
+        // A process that lives and has no session is about to claim it itself.
+        let claims_itself =
+            answers.is_some_and(|process| self.processes[process].session.is_none());
+        if claim.is_some() && reached && !claims_itself {
+            self.counts.standbys += 1;
+            self.start_process(place);
+        }
+    }
+}
