@@ -68,7 +68,9 @@ impl Transition {
             .map(|(idc, vote)| (idc.clone(), vote.value.clone()))
             .collect();
         if automatic {
-            let since = core.voted_since.or(core.vacant_since.map(|(_, since)| since));
+            let since = core
+                .voted_since
+                .or(core.vacant_since.map(|(_, since)| since));
             phases.push(phase("Elect", now.at.since(since.unwrap_or(now.at))));
         }
         let (reason, message) = if automatic {
@@ -171,7 +173,11 @@ fn elected_reason(
             format!("{me} was elected again, its own database being well ({grounds})"),
         ),
         _ => (
-            if words.is_empty() { "Released" } else { "VotedDown" },
+            if words.is_empty() {
+                "Released"
+            } else {
+                "VotedDown"
+            },
             format!("automatic failover from {from} to {me} ({grounds})"),
         ),
     }

@@ -20,7 +20,10 @@ impl Core {
                 && state.epoch.is_some()
                 && (is_vacated(state) || self.is_voted_down(state))
         });
-        self.takeable_since = self.takeable_since.filter(|_| open).or(open.then_some(now.at));
+        self.takeable_since = self
+            .takeable_since
+            .filter(|_| open)
+            .or(open.then_some(now.at));
         let failed_over = self
             .state
             .as_ref()
@@ -31,11 +34,17 @@ impl Core {
             self.cooling_since = failed_over.map(|epoch| (epoch, now.at));
         }
         let in_sync = self.is_in_sync(now);
-        self.in_sync_since = self.in_sync_since.filter(|_| in_sync).or(in_sync.then_some(now.at));
+        self.in_sync_since = self
+            .in_sync_since
+            .filter(|_| in_sync)
+            .or(in_sync.then_some(now.at));
         let shut = self.held().is_some()
             && self.member.exposure != Exposure::Open
             && !self.intent_wants_fence(now);
-        self.unopened_since = self.unopened_since.filter(|_| shut).or(shut.then_some(now.at));
+        self.unopened_since = self
+            .unopened_since
+            .filter(|_| shut)
+            .or(shut.then_some(now.at));
     }
 
     /// Whether the cool-down after an automatic failover runs. Counted from when this process
@@ -80,19 +89,21 @@ impl Core {
         };
         let mut plan = self.takeover(now, state, Purpose::TakeElected, kind)?;
         for (voter, vote) in self.down_votes(state) {
-            plan = plan
-                .compare_if(
-                    self.rules.compare_votes,
-                    Slot::Vote(voter.clone()),
-                    vote.revision,
-                );
+            plan = plan.compare_if(
+                self.rules.compare_votes,
+                Slot::Vote(voter.clone()),
+                vote.revision,
+            );
         }
         for (idc, doc) in &state.idcs {
             plan = plan.compare(Slot::Idc(idc.clone()), doc.revision);
         }
         plan = plan.compare(
             Slot::Intent,
-            state.intent.as_ref().map_or_else(Default::default, |intent| intent.revision),
+            state
+                .intent
+                .as_ref()
+                .map_or_else(Default::default, |intent| intent.revision),
         );
         Some(match self.intent() {
             // Its target took over and never opened; nobody else would end it.
@@ -109,10 +120,11 @@ impl Core {
     /// Whether an unfinished intent has to be ended first, by its target or by its time-out.
     fn is_bound_by_intent(&self, state: &UnitState) -> bool {
         let epoch = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
-        self.intent().is_some_and(|intent| match &intent.value.phase {
-            IntentPhase::HandedOver { epoch: handed, .. } => Some(*handed) > epoch,
-            _ => true,
-        })
+        self.intent()
+            .is_some_and(|intent| match &intent.value.phase {
+                IntentPhase::HandedOver { epoch: handed, .. } => Some(*handed) > epoch,
+                _ => true,
+            })
     }
 
     /// Whether nobody who goes before this member can be expected to act any more.
@@ -170,10 +182,14 @@ impl Core {
             .primary
             .as_ref()
             .is_some_and(|primary| primary.value.idc != self.me && primary.value.open);
-        let bound = self.doc().map(|doc| {
-            doc.value.heartbeat.interval_millis + self.settings.ready_lag
-        });
-        let lag = self.member.seen.as_ref().and_then(|(_, seen)| seen.lag_millis);
+        let bound = self
+            .doc()
+            .map(|doc| doc.value.heartbeat.interval_millis + self.settings.ready_lag);
+        let lag = self
+            .member
+            .seen
+            .as_ref()
+            .and_then(|(_, seen)| seen.lag_millis);
         follows
             && self.intent().is_none()
             && lag.is_some()
@@ -226,7 +242,10 @@ impl Core {
                 .compare(Slot::Epoch, epoch.revision)
                 .compare(
                     Slot::Intent,
-                    state.intent.as_ref().map_or_else(Default::default, |it| it.revision),
+                    state
+                        .intent
+                        .as_ref()
+                        .map_or_else(Default::default, |it| it.revision),
                 )
                 .write(Write::Intent(asked)),
         )
@@ -262,7 +281,9 @@ impl Core {
         let vacant = self
             .vacant_since
             .map(|(_, since)| since.plus(settings.retake_grace));
-        let given_up = self.unopened_since.map(|since| since.plus(settings.open_timeout));
+        let given_up = self
+            .unopened_since
+            .map(|since| since.plus(settings.open_timeout));
         turns.chain(vacant).chain(given_up)
     }
 }

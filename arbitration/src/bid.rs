@@ -53,7 +53,13 @@ impl Core {
         let settled = self.database.is_none();
         (!same && settled).then(|| {
             self.plan(Purpose::Bid)
-                .compare(Slot::Epoch, state.epoch.as_ref().map_or_else(Default::default, |it| it.revision))
+                .compare(
+                    Slot::Epoch,
+                    state
+                        .epoch
+                        .as_ref()
+                        .map_or_else(Default::default, |it| it.revision),
+                )
                 .write(Write::Bid(record, session.lease))
         })
     }
@@ -70,7 +76,10 @@ impl Core {
             epoch: state.epoch.as_ref()?.value.epoch,
             highest_epoch: seen.highest_epoch,
             sequence,
-            position: seen.applied.as_ref().map(|applied| applied.position.clone()),
+            position: seen
+                .applied
+                .as_ref()
+                .map(|applied| applied.position.clone()),
             lag_millis: self.lag(now, state),
             priority: self.my_doc()?.priority,
             ineligible: self.ineligible(now, state),
@@ -112,10 +121,9 @@ impl Core {
     pub(crate) fn all_have_bid(&self, state: &UnitState) -> bool {
         let bids = self.bids(state);
         self.doc().is_some_and(|doc| {
-            doc.value
-                .members
-                .iter()
-                .all(|member| bids.contains_key(&member.idc) || !state.sessions.contains_key(&member.idc))
+            doc.value.members.iter().all(|member| {
+                bids.contains_key(&member.idc) || !state.sessions.contains_key(&member.idc)
+            })
         })
     }
 
@@ -134,10 +142,13 @@ impl Core {
             .members
             .values()
             .any(|record| Some(record.value.highest_epoch) > highest);
-        let voted_down = self.was_holder(state)
-            && self.is_majority(state, self.votes_about_database(state));
+        let voted_down =
+            self.was_holder(state) && self.is_majority(state, self.votes_about_database(state));
         [
-            (!self.member.reachable || seen.is_none(), Ineligible::Unreachable),
+            (
+                !self.member.reachable || seen.is_none(),
+                Ineligible::Unreachable,
+            ),
             (
                 !matches!(self.member.exposure, Exposure::Closed(_)),
                 Ineligible::NotFenced,
@@ -199,7 +210,11 @@ impl Core {
 pub(crate) fn has_fence_proof(state: &UnitState) -> bool {
     let epoch = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
     state.vacated.as_ref().is_some_and(|vacated| {
-        let VacatedRecord { epoch: ended, proof, .. } = &vacated.value;
+        let VacatedRecord {
+            epoch: ended,
+            proof,
+            ..
+        } = &vacated.value;
         Some(*ended) == epoch && matches!(proof, FenceProof::Fenced { .. })
     })
 }

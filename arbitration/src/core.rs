@@ -111,8 +111,11 @@ pub struct Core {
     pub(crate) transition: Option<Transition>,
     /// The receipt of this epoch is known to exist.
     pub(crate) receipt_of: Option<Epoch>,
-    /// When the holder elsewhere was last known to live.
+    /// When the holder elsewhere was last known to live; once it was seen not to, when that was.
+    /// Between the two this arbiter may have been cut off, and cannot know.
     pub(crate) evidence: Option<Moment>,
+    /// Whether it was known to live at the last step.
+    pub(crate) holder_lived: bool,
     /// The Unit was deleted, and the member was let be.
     pub(crate) left: bool,
     /// Whether a step was taken yet.
@@ -178,6 +181,7 @@ impl Core {
             transition: None,
             receipt_of: None,
             evidence: None,
+            holder_lived: false,
             left: false,
             begun: false,
             signals: BTreeMap::new(),
@@ -211,6 +215,7 @@ impl Core {
         self.take(now, event);
         self.note_stage(now);
         self.note_memory(now);
+        self.note_life(now);
         self.note_vacancy(now);
         self.note_election(now);
         if let Some(command) = self.database_wish(now) {

@@ -66,7 +66,10 @@ impl Core {
             && self.identity().is_some()
             && self.my_doc().is_some()
             && self.trusts_own_memory()
-            && self.state.as_ref().is_some_and(|state| self.is_admitted(state))
+            && self
+                .state
+                .as_ref()
+                .is_some_and(|state| self.is_admitted(state))
     }
 
     /// The epoch after every one that anybody has seen.
@@ -126,8 +129,13 @@ impl Core {
             return None;
         }
         // Somebody has received a later epoch than this database: etcd forgot it.
-        let here = self.member.seen.as_ref().map(|(_, seen)| seen.highest_epoch);
-        let later = |record: &Versioned<model::MemberRecord>| Some(record.value.highest_epoch) > here;
+        let here = self
+            .member
+            .seen
+            .as_ref()
+            .map(|(_, seen)| seen.highest_epoch);
+        let later =
+            |record: &Versioned<model::MemberRecord>| Some(record.value.highest_epoch) > here;
         if self.settings.features.memory && state.members.values().any(later) {
             return None;
         }

@@ -446,11 +446,7 @@ impl Purpose {
     pub(crate) fn takes_over(self) -> bool {
         matches!(
             self,
-            Self::TakeFirst
-                | Self::Retake
-                | Self::TakeForced
-                | Self::HandOver
-                | Self::TakeElected
+            Self::TakeFirst | Self::Retake | Self::TakeForced | Self::HandOver | Self::TakeElected
         )
     }
 

@@ -7,6 +7,14 @@ use crate::core::Core;
 use crate::signals::noticed_after;
 
 impl Core {
+    pub(crate) fn note_life(&mut self, now: Now) {
+        let lives = self.holder_elsewhere_lives();
+        if self.holder_lived && !lives && self.evidence.is_some() {
+            self.evidence = Some(now.at);
+        }
+        self.holder_lived = lives;
+    }
+
     /// How far this member was behind when the primary was last known to live, if that is allowed;
     /// else why not, with the figures.
     pub(crate) fn forced_lag(

@@ -38,7 +38,9 @@ pub(crate) struct Memory {
 struct Loss {
     since: Moment,
     noticed: Revision,
+    /// How far it is now, and when that was learned.
     now: EtcdMark,
+    learned_at: Moment,
 }
 
 fn is_less(mark: EtcdMark, known: EtcdMark) -> bool {
@@ -74,7 +76,13 @@ impl Core {
             return;
         }
         if let Some(loss) = &mut self.memory.loss {
-            loss.now = mark;
+            let again = is_less(mark, loss.now);
+            if again && sent_at >= loss.learned_at {
+                self.lose(now, mark);
+            } else if !again {
+                loss.now = mark;
+                loss.learned_at = now.at;
+            }
             return;
         }
         match self.memory.mark {
@@ -96,10 +104,11 @@ impl Core {
 
     /// A state that another cluster tells is a loss too, whatever its revision.
     pub(crate) fn compare_cluster(&mut self, now: Now, state: &UnitState) {
-        let (Some(cluster), Some(known)) = (state.cluster, self.memory.mark) else {
+        let known = self.memory.loss.as_ref().map(|loss| loss.now);
+        let (Some(cluster), Some(known)) = (state.cluster, known.or(self.memory.mark)) else {
             return;
         };
-        if self.remembers() && self.trusts_etcd() && cluster != known.cluster {
+        if self.remembers() && cluster != known.cluster {
             let revision = state.revision;
             self.lose(now, EtcdMark { cluster, revision });
         }
@@ -133,6 +142,7 @@ impl Core {
             since: now.at,
             noticed: mark.revision,
             now: mark,
+            learned_at: now.at,
         });
         // What was decided on before was decided on another history.
         self.state = None;
@@ -143,13 +153,16 @@ impl Core {
 
     /// Believes a restored etcd again, once it is time.
     pub(crate) fn note_memory(&mut self, now: Now) {
-        let (Some(loss), Some(lease), Some(state)) =
-            (&self.memory.loss, &self.lease, &self.state)
+        let (Some(loss), Some(lease), Some(state)) = (&self.memory.loss, &self.lease, &self.state)
         else {
             return;
         };
         let waited = now.at.since(loss.since) >= 2 * lease.granted;
-        let acknowledged = state.revision <= loss.now.revision
+        let same = state
+            .cluster
+            .is_none_or(|cluster| cluster == loss.now.cluster);
+        let acknowledged = same
+            && state.revision <= loss.now.revision
             && state
                 .ack
                 .as_ref()
@@ -194,7 +207,11 @@ impl Core {
             .iter()
             .flat_map(|state| state.members.values())
             .map(|record| record.value.highest_epoch);
-        let here = self.member.seen.as_ref().map(|(_, seen)| seen.highest_epoch);
+        let here = self
+            .member
+            .seen
+            .as_ref()
+            .map(|(_, seen)| seen.highest_epoch);
         recorded
             .chain(here)
             .chain([self.seen_epoch])

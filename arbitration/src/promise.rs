@@ -172,9 +172,7 @@ impl Core {
         };
         let is_holder = match ask.epoch.cmp(&epoch.epoch) {
             std::cmp::Ordering::Less => false,
-            std::cmp::Ordering::Equal => {
-                epoch.idc == *by && !crate::automatic::is_vacated(state)
-            }
+            std::cmp::Ordering::Equal => epoch.idc == *by && !crate::automatic::is_vacated(state),
             // This arbiter is behind; what it may have sent compares an epoch that is gone.
             std::cmp::Ordering::Greater => true,
         };

@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use model::{Evidence, FailoverMode, IdcName, Revision, UnitState, Versioned, VoteGround, VoteRecord};
+use model::{
+    Evidence, FailoverMode, IdcName, Revision, UnitState, Versioned, VoteGround, VoteRecord,
+};
 
 use crate::Now;
 use crate::core::{Core, Plan};
@@ -36,7 +38,10 @@ impl Core {
             .state
             .as_ref()
             .is_some_and(|state| self.votes_about_database(state) > 0);
-        self.voted_since = self.voted_since.filter(|_| voted).or(voted.then_some(now.at));
+        self.voted_since = self
+            .voted_since
+            .filter(|_| voted)
+            .or(voted.then_some(now.at));
     }
 
     /// Longer than the former holder was given to take it again.

@@ -35,6 +35,4 @@ pub use unit::{
     MemberDoc, TlsMode, TlsSettings, UnitDoc,
 };
 pub use unit_state::{ClusterId, EtcdMark, LeaseId, Revision, UnitState, Versioned};
-pub use voting::{
-    AckRecord, BidRecord, Evidence, Ineligible, Signal, VoteGround, VoteRecord,
-};
+pub use voting::{AckRecord, BidRecord, Evidence, Ineligible, Signal, VoteGround, VoteRecord};

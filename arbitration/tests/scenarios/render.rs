@@ -116,7 +116,10 @@ fn one_write(change: &Write) -> String {
         }
         Write::DeleteHistory(epoch) => format!("-history/{epoch}"),
         Write::Vote(record, _) => {
-            format!("vote={}:{:?}@{}", record.against, record.ground, record.epoch)
+            format!(
+                "vote={}:{:?}@{}",
+                record.against, record.ground, record.epoch
+            )
         }
         Write::DeleteVote => "-vote".to_owned(),
         Write::Bid(record, _) => format!(

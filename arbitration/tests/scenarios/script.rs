@@ -168,7 +168,10 @@ impl Stage {
                     ask.number, ask.epoch, ask.for_millis
                 )),
                 Command::ClaimAgain { above } => {
-                    answers.push(format!("claim the session again, above generation {}", above.0));
+                    answers.push(format!(
+                        "claim the session again, above generation {}",
+                        above.0
+                    ));
                 }
                 Command::AnswerPromise {
                     to,
@@ -297,7 +300,12 @@ impl Stage {
             ["idcs", names @ ..] => {
                 self.state.idcs.clear();
                 for name in names {
-                    let doc = self.put(IdcDoc { role: IdcRole::Data }, None);
+                    let doc = self.put(
+                        IdcDoc {
+                            role: IdcRole::Data,
+                        },
+                        None,
+                    );
                     self.state.idcs.insert(idc(name), doc);
                 }
             }
@@ -442,7 +450,9 @@ impl Stage {
                 number: number.parse().unwrap(),
                 promised: false,
             },
-            ["hindered", rest @ ..] => Event::Hindrances(rest.iter().map(|it| hindrance(it)).collect()),
+            ["hindered", rest @ ..] => {
+                Event::Hindrances(rest.iter().map(|it| hindrance(it)).collect())
+            }
             ["stranded", epoch, transactions] => Event::Stranded {
                 epoch: Epoch(epoch.parse().unwrap()),
                 transactions: transactions.parse().unwrap(),

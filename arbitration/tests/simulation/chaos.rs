@@ -324,7 +324,10 @@ impl World {
             if other == *place {
                 continue;
             }
-            for way in [(other.clone(), place.clone()), (place.clone(), other.clone())] {
+            for way in [
+                (other.clone(), place.clone()),
+                (place.clone(), other.clone()),
+            ] {
                 if cut {
                     self.cuts.insert(way);
                 } else {

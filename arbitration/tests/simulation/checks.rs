@@ -48,7 +48,10 @@ impl World {
             let just =
                 told.is_some_and(|(at, _, epoch)| self.now - at < 1_200 && *epoch >= vote.epoch);
             if just && vote.ground == VoteGround::Unreachable {
-                let text = format!("{} is voted unreachable but is still replicated", vote.against);
+                let text = format!(
+                    "{} is voted unreachable but is still replicated",
+                    vote.against
+                );
                 self.violate(text);
             }
         }
@@ -135,7 +138,9 @@ impl World {
         let lost = self.databases[source].last_write.saturating_sub(synced);
         // The last sign of life may have been a whole lease before the last write.
         if lost > MAX_LAG + LEASE + NOTICED {
-            self.violate(format!("{me} was elected though it lacks {lost} ms of {source}"));
+            self.violate(format!(
+                "{me} was elected though it lacks {lost} ms of {source}"
+            ));
         }
     }
 
@@ -155,7 +160,11 @@ impl World {
     /// Opened implies holds: etcd itself has this IDC as the primary of the current epoch.
     pub fn check_opened(&mut self, idc: &IdcName, epoch: Epoch) {
         self.etcd.expire(self.now);
-        let whose = self.ledger.opened.entry(epoch).or_insert_with(|| idc.clone());
+        let whose = self
+            .ledger
+            .opened
+            .entry(epoch)
+            .or_insert_with(|| idc.clone());
         if whose != idc {
             let text = format!("{idc} was opened in epoch {epoch}, which was {whose}'s");
             self.violate(text);
@@ -167,7 +176,8 @@ impl World {
         let state = &self.etcd.state;
         let current = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
         let holder = state.primary.as_ref().map(|primary| &primary.value);
-        let holds = holder.is_some_and(|holder| holder.idc == *idc && Some(holder.epoch) == current);
+        let holds =
+            holder.is_some_and(|holder| holder.idc == *idc && Some(holder.epoch) == current);
         if !holds && !restored {
             self.violate(format!(
                 "{idc} was opened, but etcd says {holder:?} in epoch {current:?}"

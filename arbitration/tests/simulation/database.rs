@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use arbitration::{Applied, DatabaseCommand, DatabaseResult, Observation};
 use jiff::Timestamp;
-use model::{Epoch, EtcdMark, FenceProof, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
+use model::{
+    Epoch, EtcdMark, FenceProof, Generation, IdcName, PositionText, ServerBoot, ServerIdentity,
+};
 
 /// A guard that sees its clock jump further than this between two ticks fences.
 const LONGEST_TICK: u64 = 1_000;
@@ -192,7 +194,9 @@ impl Database {
                     return Some(failed("the guard's deadline has passed, or it is not ours"));
                 }
                 if !self.is_fresh(now, sent) {
-                    return Some(failed("the server's clock was read too long ago, or was set"));
+                    return Some(failed(
+                        "the server's clock was read too long ago, or was set",
+                    ));
                 }
                 self.guards = vec![sent.deadline];
                 self.last_tick = Some(clock);

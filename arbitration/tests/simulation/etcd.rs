@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use arbitration::{Compare, HeldSession, Slot, Transaction, Write};
 use model::{
-    ClusterId, Epoch, EtcdMark, Generation, IdcName, LeaseId, Receipt, Revision, SessionRecord, UnitState, Versioned,
+    ClusterId, Epoch, EtcdMark, Generation, IdcName, LeaseId, Receipt, Revision, SessionRecord,
+    UnitState, Versioned,
 };
 
 #[derive(Debug, Clone, Default)]
@@ -92,13 +93,7 @@ impl Etcd {
         }
     }
 
-    pub fn claim(
-        &mut self,
-        now: u64,
-        idc: &IdcName,
-        ttl: u64,
-        above: Generation,
-    ) -> HeldSession {
+    pub fn claim(&mut self, now: u64, idc: &IdcName, ttl: u64, above: Generation) -> HeldSession {
         let alive = self
             .state
             .sessions
@@ -112,7 +107,6 @@ impl Etcd {
         let revision = self.next_revision();
         let value = SessionRecord {
             holder: format!("{idc}-{}", generation.0),
-            yielded: false,
             address: String::new(),
             version: String::new(),
             generation,
@@ -208,7 +202,8 @@ impl Etcd {
             Write::Epoch(value) => {
                 let before = state.epoch.as_ref().map(|epoch| &epoch.value);
                 // The holder may write its own anew, to name candidates.
-                let same = before.is_some_and(|it| (it.epoch, &it.idc) == (value.epoch, &value.idc));
+                let same =
+                    before.is_some_and(|it| (it.epoch, &it.idc) == (value.epoch, &value.idc));
                 let before = before.map(|epoch| epoch.epoch);
                 assert!(
                     same || Some(value.epoch) > before,

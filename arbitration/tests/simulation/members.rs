@@ -65,7 +65,9 @@ impl World {
     }
 
     fn reading(&self, process: usize) -> u64 {
-        self.processes[process].mapping.map_or(0, |(server, _)| server)
+        self.processes[process]
+            .mapping
+            .map_or(0, |(server, _)| server)
     }
 
     pub fn observe_due(&mut self, process: usize) {
@@ -107,13 +109,7 @@ impl World {
         }
     }
 
-    pub fn observed(
-        &mut self,
-        process: usize,
-        order: u64,
-        clock: Option<u64>,
-        events: Vec<Event>,
-    ) {
+    pub fn observed(&mut self, process: usize, order: u64, clock: Option<u64>, events: Vec<Event>) {
         self.processes[process].observing = false;
         // A look from before the newest command is dropped: the worker does one after the other.
         if order < self.processes[process].order_floor {
@@ -131,8 +127,13 @@ impl World {
             } = &event
             {
                 let place = &self.processes[process].idc;
-                let written = self.databases[place].heartbeats.get(of).map_or(0, |it| it.0);
-                self.processes[process].told.insert(of.clone(), (told_at, written, *epoch));
+                let written = self.databases[place]
+                    .heartbeats
+                    .get(of)
+                    .map_or(0, |it| it.0);
+                self.processes[process]
+                    .told
+                    .insert(of.clone(), (told_at, written, *epoch));
             }
             self.step(process, event);
         }
@@ -165,8 +166,10 @@ impl World {
             );
             return;
         }
-        if matches!(sent.statement, Statement::Run(DatabaseCommand::Fence { .. }))
-            && database.slow_fence > 0
+        if matches!(
+            sent.statement,
+            Statement::Run(DatabaseCommand::Fence { .. })
+        ) && database.slow_fence > 0
         {
             // It waits for somebody's lock; others go on committing meanwhile.
             let wait = std::mem::take(&mut database.slow_fence);
@@ -184,7 +187,8 @@ impl World {
                 sent.statement, sent.process
             )
         });
-        if let (true, Statement::Run(DatabaseCommand::Open { epoch, .. })) = (opened, &sent.statement)
+        if let (true, Statement::Run(DatabaseCommand::Open { epoch, .. })) =
+            (opened, &sent.statement)
         {
             self.check_opened(&idc, *epoch);
         }
@@ -212,11 +216,7 @@ impl World {
     }
 
     /// The heartbeats that are newer than those this process was told of.
-    fn arrived(
-        &self,
-        process: usize,
-        heartbeats: &BTreeMap<IdcName, (u64, Epoch)>,
-    ) -> Vec<Event> {
+    fn arrived(&self, process: usize, heartbeats: &BTreeMap<IdcName, (u64, Epoch)>) -> Vec<Event> {
         let told = &self.processes[process].told;
         let mut events = Vec::new();
         for (of, (written, epoch)) in heartbeats {
@@ -244,7 +244,11 @@ impl World {
                     || self.cuts.contains(&(of.clone(), place.clone()))
             };
             let well = database.answers() && (!own || (!database.read_only && !database.full));
-            let answer = if cut || !well { None } else { self.delay(false) };
+            let answer = if cut || !well {
+                None
+            } else {
+                self.delay(false)
+            };
             let (delay, sign) = match answer {
                 Some(delay) if delay < DATABASE_TIMEOUT => (delay, Sign::Answered(Signal::Sql)),
                 _ => (

@@ -1,8 +1,8 @@
 //! The processes and etcd: sessions, keep-alives, transactions, news, and promises between IDCs.
 
 use arbitration::{
-    Command, Event, HeldSession, Moment, Now, Outcome, PromiseAsk, Purpose,
-    StandbyEvent, Transaction,
+    Command, Event, HeldSession, Moment, Now, Outcome, PromiseAsk, Purpose, StandbyEvent,
+    Transaction,
 };
 use model::{EtcdMark, IdcName, Revision};
 
@@ -350,7 +350,8 @@ impl World {
         }
         claim = claim.or(standby.step(at, StandbyEvent::Tick));
         // A process that lives and has no session is about to claim it itself.
-        let claims_itself = answers.is_some_and(|process| self.processes[process].session.is_none());
+        let claims_itself =
+            answers.is_some_and(|process| self.processes[process].session.is_none());
         if claim.is_some() && reached && !claims_itself {
             self.counts.standbys += 1;
             self.start_process(place);

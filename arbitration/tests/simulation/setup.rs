@@ -120,7 +120,9 @@ impl World {
             .filter(|process| process.alive)
             .any(|process| {
                 let report = process.core.failover_readiness(self.local_of(process));
-                report.obstacles.contains(&arbitration::NotReady::EtcdWentBack)
+                report
+                    .obstacles
+                    .contains(&arbitration::NotReady::EtcdWentBack)
             });
         if attentive && waits && !self.etcd.leaderless {
             self.acknowledge();

@@ -275,7 +275,10 @@ impl World {
             order_floor: 0,
             last_push: 0,
             told: BTreeMap::new(),
-            cut_from_etcd: self.processes.iter().any(|it| it.alive && it.idc == *idc && it.cut_from_etcd),
+            cut_from_etcd: self
+                .processes
+                .iter()
+                .any(|it| it.alive && it.idc == *idc && it.cut_from_etcd),
             deaf_to_etcd: false,
             slow_replies: false,
             cut_from_database: false,
@@ -491,7 +494,6 @@ impl World {
         let pause = self.rng.range(5, 60);
         self.later(pause, Happening::Replicates);
     }
-
 }
 
 fn addressee(what: &Happening) -> Option<usize> {
