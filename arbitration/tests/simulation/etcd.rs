@@ -110,6 +110,7 @@ impl Etcd {
             address: String::new(),
             version: String::new(),
             generation,
+            yielded: false,
         };
         let record = Versioned {
             value,
