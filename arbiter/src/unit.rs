@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitration::{
-    Applied, Command, Core, DatabaseCommand, Event, Features, Hindrance, Moment, Outcome, Purpose,
-    Rules, Settings, Sign, Transaction,
+    Applied, Command, Core, DatabaseCommand, Event, FailoverReadiness, Features, Hindrance, Moment,
+    Outcome, Purpose, Rules, Settings, Sign, Transaction,
 };
 use model::{
-    Finding, Generation, IdcName, MemberStatus, PositionText, ServerIdentity, Severity, Signal,
-    UnitDoc, UnitKey, UnitState,
+    FailoverStatus, Finding, Generation, IdcName, MemberStatus, PositionText, ServerIdentity,
+    Severity, Signal, UnitDoc, UnitKey, UnitState,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -443,6 +443,10 @@ impl Unit {
     }
 
     fn publish(&mut self) {
+        if !self.core.has_member() {
+            self.shared.statuses.forget(&self.key);
+            return;
+        }
         let report = self.core.report(clock::now());
         let blocking = self
             .findings
@@ -463,7 +467,9 @@ impl Unit {
             lag_millis: self.lag_millis,
             findings: self.findings.clone(),
             message,
+            failover: failover_status(&report.failover),
         };
+
         if self.last_status.as_ref() == Some(&status) {
             return;
         }
@@ -518,6 +524,19 @@ fn born_here(position: &PositionText, idcs: &[IdcName]) -> Option<u64> {
     }
     let position: change::Position = position.0.parse().ok()?;
     Some(mysql::origin::born_here(&position, idcs))
+}
+
+fn failover_status(readiness: &FailoverReadiness) -> FailoverStatus {
+    let obstacles = &readiness.obstacles;
+    let sentences: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
+    FailoverStatus {
+        ready: readiness.is_ready(),
+        reason: obstacles
+            .first()
+            .map(|obstacle| obstacle.reason().to_owned())
+            .unwrap_or_default(),
+        message: sentences.join("; "),
+    }
 }
 
 fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {

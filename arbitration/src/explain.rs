@@ -71,6 +71,11 @@ impl Core {
         )
     }
 
+    /// Whether the Unit, as it is known here, has a member in this IDC.
+    pub fn has_member(&self) -> bool {
+        self.my_doc().is_some()
+    }
+
     /// Whether nothing is left to do: the Unit was deleted and the member has been let be, or the
     /// Unit has no member here any more and none of this IDC's is held or open.
     pub fn has_left(&self) -> bool {

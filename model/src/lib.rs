@@ -27,7 +27,7 @@ pub use link::{
 };
 pub use receipt::{Phase, Receipt, TransitionKind};
 pub use status::{
-    ArbiterStatus, Finding, Ledger, LinkPhase, MemberRole, MemberStatus, Severity,
+    ArbiterStatus, FailoverStatus, Finding, Ledger, LinkPhase, MemberRole, MemberStatus, Severity,
     SnapshotProgress, SyncerStatus, WriterStatus,
 };
 pub use unit::{

@@ -19,7 +19,8 @@ pub struct ArbiterStatus {
     pub session: bool,
     /// Its last acknowledged keep-alive.
     pub last_keep_alive: Option<Timestamp>,
-    /// Every Unit that has a member in this IDC, with that member. Empty at a witness.
+    /// Every Unit that has a member in this IDC, with that member. Empty at a witness, which votes
+    /// on all of them.
     pub units: BTreeMap<UnitKey, MemberStatus>,
 }
 
@@ -42,6 +43,21 @@ pub struct MemberStatus {
     /// What preflight found, blocking or not. Empty: everything passed.
     pub findings: Vec<Finding>,
     /// What this arbiter is doing or waiting for, as a sentence. Empty in steady state.
+    pub message: String,
+    /// Whether the Unit's primary would move by itself if it failed now.
+    #[serde(default)]
+    pub failover: FailoverStatus,
+}
+
+/// Whether a Unit's primary would move by itself, as one arbiter sees it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverStatus {
+    /// Nothing stands in the way.
+    pub ready: bool,
+    /// What stands in the way first, as one CamelCase word. Empty if nothing does.
+    pub reason: String,
+    /// All that stands in the way, as sentences.
     pub message: String,
 }
 

@@ -45,6 +45,10 @@ pub struct Arguments {
     /// How long a primary may be out of touch with etcd.
     #[arg(long, env = "MULTIACTIVE_LEASE_DURATION", default_value = "6s")]
     pub lease_duration: crds::Duration,
+    /// How many arbiters an IDC has; all but one stand by.
+    #[arg(long, env = "MULTIACTIVE_ARBITER_REPLICAS", default_value = "2",
+        value_parser = clap::value_parser!(i32).range(1..=5))]
+    pub arbiter_replicas: i32,
     /// The Secret in the operator's namespace with the certificate of the links' mutual TLS.
     #[arg(
         long,
@@ -149,6 +153,7 @@ impl Arguments {
             etcd_prefix: self.etcd_prefix.clone(),
             etcd_tls_secret: self.etcd_tls_secret.clone(),
             lease_duration: self.lease_duration,
+            arbiter_replicas: self.arbiter_replicas,
             transport_secret: self.transport_secret.clone(),
             issue_transport: self.issue_transport.then_some(Lifetimes {
                 certificate: self.transport_certificate_lifetime,
@@ -172,6 +177,8 @@ pub struct Settings {
     pub etcd_tls_secret: Option<String>,
     /// The lease time of arbiters.
     pub lease_duration: crds::Duration,
+    /// How many arbiters an IDC has.
+    pub arbiter_replicas: i32,
     /// The Secret with the links' certificate.
     pub transport_secret: String,
     /// How long the certificates in it live that the operator makes; `None`: its user makes them.

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
+};
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
-    LocalObjectReference, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Service,
-    ServiceAccount, ServicePort, ServiceSpec, Volume, VolumeMount,
+    Affinity, Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity,
+    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
+    SecretVolumeSource, SecurityContext, Service, ServiceAccount, ServicePort, ServiceSpec, Volume,
+    VolumeMount, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
@@ -98,7 +101,29 @@ impl Part {
         }
     }
 
-    /// A Deployment of one pod under the restricted pod security standard.
+    /// On different nodes, where there are several.
+    fn apart(&self) -> Affinity {
+        let term = WeightedPodAffinityTerm {
+            weight: 100,
+            pod_affinity_term: PodAffinityTerm {
+                topology_key: "kubernetes.io/hostname".to_owned(),
+                label_selector: Some(LabelSelector {
+                    match_labels: Some(self.selector()),
+                    ..LabelSelector::default()
+                }),
+                ..PodAffinityTerm::default()
+            },
+        };
+        Affinity {
+            pod_anti_affinity: Some(PodAntiAffinity {
+                preferred_during_scheduling_ignored_during_execution: Some(vec![term]),
+                ..PodAntiAffinity::default()
+            }),
+            ..Affinity::default()
+        }
+    }
+
+    /// A Deployment under the restricted pod security standard.
     pub fn deployment(&self, program: Program, images: &Images) -> Deployment {
         let Program {
             image,
@@ -133,6 +158,7 @@ impl Part {
             enable_service_links: Some(false),
             security_context: Some(restricted_pod()),
             node_selector: (!node_selector.is_empty()).then_some(node_selector),
+            affinity: (replicas > 1).then(|| self.apart()),
             image_pull_secrets: pull_secrets(images),
             termination_grace_period_seconds: Some(grace),
             containers: vec![container],
@@ -144,11 +170,7 @@ impl Part {
             spec: Some(DeploymentSpec {
                 replicas: Some(replicas),
                 revision_history_limit: Some(3),
-                // Two pods of one part would only contend for the same lease or checkpoint.
-                strategy: Some(DeploymentStrategy {
-                    type_: Some("Recreate".to_owned()),
-                    ..DeploymentStrategy::default()
-                }),
+                strategy: Some(strategy(replicas)),
                 selector: LabelSelector {
                     match_labels: Some(self.selector()),
                     ..LabelSelector::default()
@@ -165,6 +187,24 @@ impl Part {
             }),
             ..Deployment::default()
         }
+    }
+}
+
+/// A part of one pod is ended before the next one starts: two would only contend for the same
+/// checkpoint. One that has a standby starts the new pod first.
+fn strategy(replicas: i32) -> DeploymentStrategy {
+    if replicas <= 1 {
+        return DeploymentStrategy {
+            type_: Some("Recreate".to_owned()),
+            ..DeploymentStrategy::default()
+        };
+    }
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_surge: Some(IntOrString::Int(1)),
+            max_unavailable: Some(IntOrString::Int(0)),
+        }),
     }
 }
 
@@ -187,7 +227,7 @@ pub struct Program {
     pub node_selector: BTreeMap<String, String>,
     /// What it needs.
     pub resources: ResourceRequirements,
-    /// 1, or 0 while suspended.
+    /// How many pods: 0 while suspended, more than 1 where one stands by.
     pub replicas: i32,
     /// How long it may take to end, in seconds.
     pub grace: i64,

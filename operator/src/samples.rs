@@ -74,6 +74,7 @@ pub fn settings() -> Settings {
         etcd_prefix: "/multiactive/".to_owned(),
         etcd_tls_secret: Some("etcd-client".to_owned()),
         lease_duration: crds::Duration::from_secs(6),
+        arbiter_replicas: 2,
         transport_secret: "multiactive-transport".to_owned(),
         issue_transport: None,
         images: Images {

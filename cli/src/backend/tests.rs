@@ -267,6 +267,7 @@ fn an_arbiter_that_answers_adds_what_etcd_does_not_hold() {
         lag_millis: Some(12),
         findings: Vec::new(),
         message: "waits".to_owned(),
+        failover: model::FailoverStatus::default(),
     };
     let report = ArbiterStatus {
         idc: idc("bj"),

@@ -1,4 +1,6 @@
-//! Which accounts an arbiter is given: those of its IDC's members of all Units.
+//! Which accounts an arbiter is given: those of all members of all Units. With those of its own IDC
+//! it acts; with the others it looks whether they answer, which is what it votes on. A witness has
+//! only the latter.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +9,7 @@ use crds::{Member, Unit};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use model::{IdcName, UnitKey};
+use model::UnitKey;
 use topology::TopologyState;
 
 /// Files by name, as the arbiter's Secret holds them.
@@ -19,7 +21,6 @@ pub type Credentials = BTreeMap<String, ByteString>;
 /// stays as the arbiter already has it: an arbiter that holds a primary must be able to fence it,
 /// whatever somebody deletes.
 pub fn collect(
-    idc: &IdcName,
     units: &[Arc<Unit>],
     published: Option<&TopologyState>,
     secret: impl Fn(&str, &str) -> Option<Arc<Secret>>,
@@ -35,8 +36,8 @@ pub fn collect(
     if let Some(published) = published {
         for key in published.unit_keys() {
             let document = published.unit(key).unit;
-            if document.is_some_and(|document| document.value.member(idc).is_some()) {
-                keep(&key.credentials_file(idc));
+            for member in document.into_iter().flat_map(|it| it.value.members) {
+                keep(&key.credentials_file(&member.idc));
             }
         }
     }
@@ -45,19 +46,11 @@ pub fn collect(
         let Ok(key) = UnitKey::new(&namespace, unit.name_any()) else {
             continue;
         };
-        let Some(member) = unit.spec.member(idc) else {
-            continue;
-        };
-        let file = key.credentials_file(idc);
-        match read(member, &namespace, &secret) {
-            Some(value) => {
-                files.insert(file, value);
-            }
-            None => {
-                if let Some(value) = given.and_then(|given| given.get(&file)) {
-                    files.insert(file, value.clone());
-                }
-            }
+        for member in &unit.spec.members {
+            let file = key.credentials_file(&member.idc);
+            let now = read(member, &namespace, &secret);
+            let value = now.or_else(|| given.and_then(|given| given.get(&file)).cloned());
+            files.extend(value.map(|value| (file, value)));
         }
     }
     files
@@ -92,7 +85,7 @@ pub fn text(secret: &Secret, key: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::samples::{idc_name, object, unit};
+    use crate::samples::{object, unit};
 
     fn secret(data: &[(&str, &str)]) -> Secret {
         Secret {
@@ -115,23 +108,23 @@ mod tests {
     }
 
     #[test]
-    fn an_arbiter_gets_the_accounts_of_its_own_members_with_their_ca() {
+    fn an_arbiter_gets_the_accounts_of_all_members_with_their_ca() {
         let units = [Arc::new(unit())];
-        let files = collect(&idc_name("bj"), &units, None, |_, name| found(name), None);
+        let files = collect(&units, None, |_, name| found(name), None);
+        let names: Vec<_> = files.keys().collect();
+        assert_eq!(names, ["shop.orders.bj", "shop.orders.sh"]);
         let json: serde_json::Value = serde_json::from_slice(&files["shop.orders.bj"].0).unwrap();
-        assert_eq!(files.len(), 1);
         assert_eq!(
             json,
             serde_json::json!({"username": "b", "password": "q", "ca": "PEM"})
         );
-        assert!(collect(&idc_name("gz"), &units, None, |_, name| found(name), None).is_empty());
     }
 
     #[test]
     fn an_account_that_somebody_deletes_stays_with_an_arbiter_that_may_have_to_fence() {
         let units = [Arc::new(unit())];
         let present = secret(&[("shop.orders.sh", "old"), ("shop.gone.sh", "older")]);
-        let files = collect(&idc_name("sh"), &units, None, |_, _| None, Some(&present));
+        let files = collect(&units, None, |_, _| None, Some(&present));
         assert_eq!(files.keys().collect::<Vec<_>>(), ["shop.orders.sh"]);
         assert_eq!(files["shop.orders.sh"].0, b"old");
     }
@@ -140,6 +133,6 @@ mod tests {
     fn a_secret_without_its_keys_gives_no_account() {
         let units = [Arc::new(object::<Unit>(crate::samples::UNIT))];
         let half = |_: &str, _: &str| Some(Arc::new(secret(&[("username", "app")])));
-        assert!(collect(&idc_name("sh"), &units, None, half, None).is_empty());
+        assert!(collect(&units, None, half, None).is_empty());
     }
 }

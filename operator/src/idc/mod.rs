@@ -49,7 +49,6 @@ async fn act(idc: &Idc, name: &IdcName, context: &Context) -> Result<(), Reconci
     );
     let (published, _) = context.coordination.everything();
     let credentials = credentials::collect(
-        name,
         &context.stores.units.state(),
         published.as_ref(),
         |namespace, name| find(&context.stores.secrets, namespace, name),

@@ -91,8 +91,8 @@ fn program(idc: &Idc, name: &IdcName, settings: &Settings) -> Program {
         annotations: BTreeMap::new(),
         node_selector: scheduling.node_selector,
         resources: needs("50m", "48Mi", "256Mi"),
-        replicas: 1,
-        // Long enough to fence each member in good order and to hand its lease over.
+        replicas: settings.arbiter_replicas,
+        // Nothing is fenced at the end: the session is yielded to the standby.
         grace: 30,
     }
 }

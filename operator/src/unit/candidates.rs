@@ -1,7 +1,7 @@
 //! Who can take over, and whether somebody would: the condition `FailoverReady`.
 
 use crds::{Automation, Verdict};
-use model::{IdcName, UnitState};
+use model::{FailoverStatus, IdcName, UnitState};
 
 use super::report::Facts;
 
@@ -102,32 +102,32 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
         facts.key.namespace()
     );
     let policy = &facts.unit.spec.failover;
-    let failsafe = if policy.failsafe {
-        " spec.failover.failsafe is true, but not supported yet: with etcd out of reach, the \
-         primary is fenced when its lease ends."
-    } else {
-        ""
-    };
-    let said = format!("{by_hand}: {told}.{failsafe}");
-    match (policy.mode, policy.failback) {
-        (Automation::Manual, Automation::Manual) => Verdict::yes(FAILOVER, "Manual", said),
-        (Automation::Manual, Automation::Automatic) => Verdict::no(
+    let said = format!("{by_hand}: {told}.");
+    if policy.mode == Automation::Manual {
+        return Verdict::yes(FAILOVER, "Manual", said);
+    }
+    match arbiters_word(facts, state) {
+        Some(word) if word.ready => Verdict::yes(FAILOVER, "Ready", format!("{told}.")),
+        Some(word) => Verdict::no(
             FAILOVER,
-            NOT_YET,
-            format!(
-                "spec.failover.failback is Automatic, but this version never moves the primary \
-                 back by itself: set it to Manual. {said}"
-            ),
+            &word.reason,
+            format!("{}. Meanwhile {said}", word.message),
         ),
-        (Automation::Automatic, _) => Verdict::no(
+        None => Verdict::unknown(
             FAILOVER,
-            NOT_YET,
-            format!(
-                "spec.failover.mode is Automatic, but this version moves the primary only when \
-                 asked, and cooldown and failback have no effect: {said}"
-            ),
+            "NoArbiter",
+            format!("No arbiter of a member answers. {said}"),
         ),
     }
 }
 
-const NOT_YET: &str = "NotSupportedYet";
+/// What an arbiter says of automatic failover: the holder's, or else another member's.
+fn arbiters_word<'a>(facts: &'a Facts<'a>, state: &UnitState) -> Option<&'a FailoverStatus> {
+    let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
+    let members = facts.unit.spec.members.iter().map(|member| &member.idc);
+    let mut words = holder
+        .into_iter()
+        .chain(members)
+        .filter_map(|idc| facts.fresh_member(idc));
+    words.next().map(|member| &member.failover)
+}

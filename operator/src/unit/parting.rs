@@ -165,6 +165,7 @@ mod tests {
             lag_millis: None,
             findings: Vec::new(),
             message: String::new(),
+            failover: model::FailoverStatus::default(),
         };
         let words = |sh: MemberWord| {
             BTreeMap::from([(idc_name("sh"), sh), (idc_name("bj"), Some(Ok(None)))])

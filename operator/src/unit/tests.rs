@@ -24,6 +24,7 @@ fn said(lag: Option<u64>) -> MemberStatus {
         lag_millis: lag,
         findings: Vec::new(),
         message: String::new(),
+        failover: model::FailoverStatus::default(),
     }
 }
 
