@@ -90,6 +90,7 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         other: Rig::other(&primary).to_owned(),
         primary,
         fault_at: None,
+        at_takeover: None,
         notes: Vec::new(),
     };
     let done = observe(rig, trial.fault, &mut scene).await;
@@ -114,6 +115,7 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         attempts: std::mem::take(&mut scene.journal.attempts),
         sightings,
         receipts: receipts.unwrap_or_default(),
+        at_takeover: scene.at_takeover.take(),
         ..History::default()
     };
     trial.transitions = transitions(&history);
@@ -133,6 +135,12 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
     trial.stranded = settled.stranding.found.len();
     history.primary = settled.primary;
     history.members = settled.members;
+    // What arrived late of the trial before is none of this one's.
+    let ours = first_client..first_client + CLIENTS_A_TRIAL;
+    for rows in history.members.values_mut() {
+        rows.writes.retain(|write| ours.contains(&write.client));
+        rows.totals.retain(|client, _| ours.contains(client));
+    }
     history.stranding = settled.stranding;
     trial.violations = history::check(&history);
     Ok(())
@@ -224,6 +232,20 @@ fn stop_applications(rig: &Rig) -> Result<()> {
             failed.push(part.clone());
         }
         rig.world.stop(&part)?;
+    }
+    // What a client had given up may still lie in a socket: it must not turn up in the next trial.
+    for idc in DATA {
+        // A server that does not answer has lost its connections.
+        let Ok(sessions) = rig
+            .database(idc)?
+            .root("SELECT id FROM information_schema.processlist WHERE user = 'app'")
+        else {
+            continue;
+        };
+        for id in sessions.iter().flatten() {
+            // It may have ended by itself.
+            drop(rig.database(idc)?.root(&format!("KILL {id}")));
+        }
     }
     anyhow::ensure!(
         failed.is_empty(),
