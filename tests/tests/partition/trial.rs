@@ -67,7 +67,7 @@ pub async fn run(rig: &Rig, index: u32, seed: u64, fault: Fault) -> Trial {
         restarts: BTreeMap::new(),
         replay: rig.options.replay(seed, rig.pair, fault),
     };
-    if let Err(error) = attempt(rig, index, &mut trial).await {
+    if let Err(error) = Box::pin(attempt(rig, index, &mut trial)).await {
         trial.stuck = Some(format!("{error:#}"));
     }
     trial.restarts = rig.keeper.restarts();
@@ -93,7 +93,7 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         at_takeover: None,
         notes: Vec::new(),
     };
-    let done = observe(rig, trial.fault, &mut scene).await;
+    let done = Box::pin(observe(rig, trial.fault, &mut scene)).await;
     // Whatever came of it, nobody writes any more.
     stop_applications(rig)?;
     scene.journal.read()?;
@@ -155,8 +155,9 @@ async fn observe(rig: &Rig, fault: Fault, scene: &mut Scene<'_>) -> Result<()> {
         .await?;
     first.with_context(|| format!("{primary} takes no writes before the fault"))?;
     scene.hold(700, 2_200).await;
-    let harmed = async {
-        fault.run(scene).await?;
+    let journal = scene.journal.again();
+    let harmed = Box::pin(async {
+        Box::pin(fault.run(scene)).await?;
         let mended = now();
         // Links may stand still for what was stranded; writes may not.
         let steady = crate::rig::until("an open primary, all members", STEADY, async || {
@@ -172,13 +173,13 @@ async fn observe(rig: &Rig, fault: Fault, scene: &mut Scene<'_>) -> Result<()> {
         taken.with_context(|| format!("{primary} takes no writes after the fault"))?;
         scene.hold(300, 900).await;
         Ok(())
-    };
+    });
     if !rig.options.ask {
         return harmed.await;
     }
     tokio::select! {
         harmed = harmed => harmed,
-        ended = person::watch(rig) => ended,
+        ended = person::watch(rig, journal) => ended,
     }
 }
 
