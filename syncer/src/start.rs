@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use change::{
-    Flavor, Position, SnapshotBegin, SnapshotState, SnapshotTable, TargetTable, sync::PullRequest,
+    Flavor, Halt, Position, SnapshotBegin, SnapshotState, SnapshotTable, TargetTable,
+    sync::PullRequest,
 };
 use model::{LinkConfig, SnapshotMode};
 use mysql::tables::TableInfo;
@@ -123,7 +124,7 @@ async fn check_reach(
     }
     if !executed.contains(checkpoint) && !has_soon(source, checkpoint).await? {
         return Err(PullError::halt(
-            "SourceWentBack",
+            Halt::SOURCE_WENT_BACK,
             format!(
                 "the target has applied transactions that the source does not have: applied \
                  {checkpoint}, the source has {executed}. The source was restored from a backup, or \
