@@ -118,6 +118,16 @@ impl<'a> Source<'a> {
         Ok(Position::parse(self.flavor(), &text.unwrap_or_default())?)
     }
 
+    /// The place behind everything so far, to be reached by a connection. The syncer says nothing
+    /// of the marks that copies leave behind until something else follows, as heartbeats do.
+    fn end(&self) -> Result<Position> {
+        self.database.root(&format!(
+            "REPLACE INTO multiactive.heartbeat VALUES ('{}', 1, 1, 1, NOW(6))",
+            self.database.idc
+        ))?;
+        self.position()
+    }
+
     /// Everything in `orders` anew, and an epoch that says whose it is. `sql` makes what there is;
     /// the position is of before it.
     fn make(&self, sql: &str) -> Result<Position> {
