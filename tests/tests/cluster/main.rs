@@ -3,3 +3,4 @@
 mod certificates;
 mod etcd_tls;
 mod refusals;
+mod user;
