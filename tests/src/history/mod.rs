@@ -207,6 +207,8 @@ impl Violation {
         match self {
             Self::Lost { .. } => true,
             Self::Miscounted { total, rows, .. } => total < rows,
+            // Gone from the primary, and the product does not say so.
+            Self::StrandedMiscounted { reported, found } => reported < found,
             _ => false,
         }
     }
@@ -253,10 +255,14 @@ impl fmt::Display for Violation {
                 "APPLIED LATE: write {write} of an earlier epoch was not on the primary when it \
                  took writes under epoch {epoch}, and is there now"
             ),
-            Self::StrandedMiscounted { reported, found } => write!(
-                f,
-                "STRANDED: the product reports {reported} transactions, {found} were found"
-            ),
+            Self::StrandedMiscounted { reported, found } => {
+                let what = if reported < found { "LOST" } else { "STRANDED" };
+                write!(
+                    f,
+                    "{what}: the product reports {reported} transactions as stranded, {found} are \
+                     not on the primary"
+                )
+            }
             Self::WrongAnswer { write, reason } => {
                 write!(f, "WRONG ANSWER: write {write}: {reason}")
             }

@@ -338,7 +338,11 @@ fn what_turns_up_after_its_epoch_is_applied_late() {
 #[test]
 fn stranded_writes_are_counted_exactly() {
     let mut history = good();
+    history.stranding.reported = 3;
+    assert!(!only(&history).is_loss());
     history.stranding.reported = 1;
+    // The product does not know of one that is gone.
+    assert!(only(&history).is_loss());
     assert!(matches!(
         only(&history),
         Violation::StrandedMiscounted {

@@ -1,5 +1,5 @@
 //! Somebody who watches a Unit whose failover is manual, and asks for one when nobody takes writes
-//! any more.
+//! any more, or etcd names no primary.
 
 use std::time::Duration;
 
@@ -10,14 +10,15 @@ use crate::application::now;
 use crate::journal::Journal;
 use crate::rig::Rig;
 
-/// How long nobody must have taken a write before the person asks, in nanoseconds.
+/// How long nobody must have taken a write, or been the primary, before the person asks, in
+/// nanoseconds.
 const PATIENCE: u64 = 2_500_000_000;
 /// How long a request may take before the person asks again.
 const AGAIN: u64 = 12_000_000_000;
 
 /// Watches and asks, until it is dropped.
 pub async fn watch(rig: &Rig, mut journal: Journal) -> Result<()> {
-    let (mut taken, mut asked) = (now(), 0);
+    let (mut taken, mut named, mut asked) = (now(), now(), 0);
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
         journal.read()?;
@@ -26,13 +27,16 @@ pub async fn watch(rig: &Rig, mut journal: Journal) -> Result<()> {
                 taken = taken.max(attempt.ended);
             }
         }
-        let time = now();
-        if time < taken + PATIENCE || time < asked + AGAIN {
-            continue;
-        }
         let Ok(state) = rig.state().await else {
             continue;
         };
+        let time = now();
+        if state.primary.is_some() {
+            named = time;
+        }
+        if time < taken.min(named) + PATIENCE || time < asked + AGAIN {
+            continue;
+        }
         let Some(to) = candidate(&state) else {
             continue;
         };
