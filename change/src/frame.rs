@@ -91,6 +91,12 @@ pub struct Halt {
     pub message: String,
 }
 
+impl Halt {
+    /// The reason of a source that lacks what was applied from it. The writer keeps this one, since
+    /// the source may soon have given out the lost numbers again.
+    pub const SOURCE_WENT_BACK: &str = "SourceWentBack";
+}
+
 /// A table at the target, as the writer tells it when it connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetTable {

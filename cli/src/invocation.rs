@@ -58,7 +58,8 @@ impl Invocation {
     /// A command of ours that works against etcd whatever this one did.
     pub fn own_by_etcd(&self, words: &str) -> String {
         format!(
-            "{} {words} --etcd-endpoints https://ETCD:2379",
+            "{} {words} --etcd-endpoints https://ETCD:2379 --etcd-ca FILE --etcd-cert FILE --etcd-key \
+             FILE",
             self.program
         )
     }

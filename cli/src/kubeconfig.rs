@@ -43,20 +43,20 @@ fn context_namespace(kubeconfig: &Kubeconfig, context: Option<&str>) -> Option<S
 pub async fn load(args: &KubeArgs) -> Result<Config, Failure> {
     let mut config = match read(args)? {
         Some(kubeconfig) => {
-            let options =
-                KubeConfigOptions { context: args.context.clone(), ..KubeConfigOptions::default() };
-            let contexts: Vec<String> =
-                kubeconfig.contexts.iter().map(|context| context.name.clone()).collect();
+            let options = KubeConfigOptions {
+                context: args.context.clone(),
+                ..KubeConfigOptions::default()
+            };
+            let contexts: Vec<String> = kubeconfig
+                .contexts
+                .iter()
+                .map(|context| context.name.clone())
+                .collect();
             Config::from_custom_kubeconfig(kubeconfig, &options)
                 .await
                 .map_err(|error| context_failure(args, &error, &contexts))?
         }
-        None => Config::incluster().map_err(|error| {
-            Failure::failed("the Kubernetes API was not looked for", format!(
-                "there is no kubeconfig at $KUBECONFIG or ~/.kube/config, and this is no pod ({error})"
-            ))
-            .next("give one with --kubeconfig FILE")
-        })?,
+        None => Config::incluster().map_err(|_| nowhere(std::env::var_os("KUBECONFIG")))?,
     };
     let timeout = Duration::try_from(args.request_timeout).unwrap_or(Duration::from_secs(10));
     config.connect_timeout = Some(timeout);
@@ -65,6 +65,23 @@ pub async fn load(args: &KubeArgs) -> Result<Config, Failure> {
     // A person waits: an API that is down is to be reported at once, not after retries.
     config.default_retry = false;
     Ok(config)
+}
+
+/// The failure for an API that nothing tells the address of.
+fn nowhere(named: Option<std::ffi::OsString>) -> Failure {
+    let looked = match named.filter(|named| !named.is_empty()) {
+        Some(named) => format!(
+            "$KUBECONFIG names {}, which does not exist",
+            named.display()
+        ),
+        None => "$KUBECONFIG is not set, and there is no ~/.kube/config".to_owned(),
+    };
+    Failure::failed(
+        "the Kubernetes API was not looked for",
+        format!("{looked}; and this is no pod"),
+    )
+    .next("give one with --kubeconfig FILE")
+    .next("or go round the Kubernetes API: --etcd-endpoints URL,URL,URL")
 }
 
 /// The kubeconfig, if there is one; one that was named must be there.
@@ -178,6 +195,14 @@ users:
             failure.to_string(),
             "the kubeconfig cannot be used: it has no context \"prd\"\n  next: its contexts: prod"
         );
+    }
+
+    #[test]
+    fn a_kubeconfig_that_is_not_there_is_named() {
+        let told = |named: Option<&str>| nowhere(named.map(Into::into)).to_string();
+        assert!(told(Some("/no/file")).contains("$KUBECONFIG names /no/file, which does not"));
+        assert!(told(None).contains("$KUBECONFIG is not set"));
+        assert!(told(None).contains("--etcd-endpoints"));
     }
 
     #[test]

@@ -159,4 +159,51 @@ mod tests {
             }
         }
     }
+
+    /// Told in one line, whatever is in them, or with the fields of a SyncLink.
+    const WHOLE: [&str; 6] = [
+        "linkTemplate",
+        "kafka",
+        "conflicts",
+        "classes",
+        "tls",
+        "http",
+    ];
+
+    /// Names of all fields below a schema, those of objects in lists included.
+    fn fields(schema: &Value, found: &mut Vec<String>) {
+        for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+            found.push(name.clone());
+            if !WHOLE.contains(&name.as_str()) {
+                fields(property, found);
+            }
+        }
+        if schema["items"].is_object() {
+            fields(&schema["items"], found);
+        }
+    }
+
+    #[test]
+    fn the_documents_say_of_every_field_whether_it_is_carried_out() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/custom-resources.md");
+        let told = std::fs::read_to_string(path).unwrap();
+        for definition in definitions().unwrap() {
+            let kind = definition.spec.names.kind;
+            let heading = format!("## {kind}\n");
+            let (_, section) = told.split_once(&heading).unwrap();
+            let section = section.split("\n## ").next().unwrap();
+            // A DataRepair is refused as a whole.
+            if kind == "DataRepair" {
+                continue;
+            }
+            let schema = definition.spec.versions[0].schema.clone().unwrap();
+            let schema = serde_json::to_value(schema.open_api_v3_schema).unwrap();
+            let mut names = Vec::new();
+            fields(&schema["properties"]["spec"], &mut names);
+            assert!(names.len() > 1, "{kind}: {names:?}");
+            for name in names {
+                assert!(section.contains(&name), "{kind}: {name}");
+            }
+        }
+    }
 }

@@ -125,10 +125,11 @@ pub fn leader(network: Network, endpoints: &[String]) -> Result<String> {
     bail!("{} is no data centre's", leading.endpoint)
 }
 
-/// Ends all members, puts their data where [`restore`] finds it, and starts them again.
+/// Kills all members, puts their data where [`restore`] finds it, and starts them again. Killed,
+/// since one that is asked to end waits for its clients to close their watches.
 pub fn save(sandbox: &Sandbox, endpoints: &[String], run: &Path) -> Result<()> {
     for idc in IDCS {
-        sandbox.signal(&part(idc), Signal::Terminate, Duration::from_secs(30))?;
+        sandbox.signal(&part(idc), Signal::Kill, Duration::from_secs(30))?;
     }
     replace(&run.join("etcd"), &run.join("etcd-saved"))?;
     for idc in IDCS {

@@ -65,6 +65,20 @@ impl<'a> Product<'a> {
         self.helm(&arguments)
     }
 
+    /// Upgrades what is installed with some values changed, waiting until the operator is ready.
+    pub fn upgrade(&self, values: &[&str]) -> Result<()> {
+        let mut arguments = vec![
+            "upgrade".to_owned(),
+            "multiactive".to_owned(),
+            "charts/multiactive".to_owned(),
+            "--reuse-values".to_owned(),
+            "--wait".to_owned(),
+            "--timeout=120s".to_owned(),
+        ];
+        arguments.extend(values.iter().map(|value| format!("--set={value}")));
+        self.helm(&arguments)
+    }
+
     /// Uninstalls the product's chart; the custom resources stay defined.
     pub fn uninstall(&self) -> Result<()> {
         self.helm(&["uninstall", "multiactive", "--wait", "--timeout=120s"])

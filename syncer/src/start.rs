@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use change::{
-    Flavor, Position, SnapshotBegin, SnapshotState, SnapshotTable, TargetTable, sync::PullRequest,
+    Flavor, Halt, Position, SnapshotBegin, SnapshotState, SnapshotTable, TargetTable,
+    sync::PullRequest,
 };
 use model::{LinkConfig, SnapshotMode};
 use mysql::tables::TableInfo;
@@ -123,7 +124,7 @@ async fn check_reach(
     }
     if !executed.contains(checkpoint) && !has_soon(source, checkpoint).await? {
         return Err(PullError::halt(
-            "SourceWentBack",
+            Halt::SOURCE_WENT_BACK,
             format!(
                 "the target has applied transactions that the source does not have: applied \
                  {checkpoint}, the source has {executed}. The source was restored from a backup, or \
@@ -252,6 +253,7 @@ async fn fresh(
                 config.unit
             )));
         }
+        check_targets(config, &place, targets, &after)?;
         let begin_tables: Vec<SnapshotTable> = after
             .into_iter()
             .filter(|table| is_copied(config, &place, targets, table))
@@ -263,6 +265,53 @@ async fn fresh(
          begins when that ends"
             .to_owned(),
     ))
+}
+
+/// Where the target has no checkpoint, nobody knows what its rows are a copy of: to begin beside
+/// them would leave out, without a word, whatever was written here since they were made.
+fn check_targets(
+    config: &LinkConfig,
+    place: &Place,
+    targets: &[TargetTable],
+    tables: &[SnapshotTable],
+) -> Result<(), PullError> {
+    let holds = holds(config, place);
+    if !holds || config.snapshot.mode != SnapshotMode::IfEmpty {
+        return Ok(());
+    }
+    let filled: Vec<String> = tables
+        .iter()
+        .filter(|table| target_of(targets, table).is_some_and(|target| !target.empty))
+        .map(|table| format!("{}.{}", table.database, table.table))
+        .collect();
+    if filled.is_empty() {
+        return Ok(());
+    }
+    Err(PullError::halt(
+        "TargetHasRows",
+        format!(
+            "the link begins, snapshot.mode is IfEmpty, and these tables have rows at the target \
+             already: {}. Whether they are the rows of {} is not known. Empty them, and they are \
+             copied; or set snapshot.mode on the SyncLink: Never if both sides are equal now and \
+             nothing is written until the link has begun, Always to put the source's rows over them",
+            filled.join(", "),
+            config.source.idc
+        ),
+    ))
+}
+
+/// Whether it is the source's epoch.
+fn holds(config: &LinkConfig, place: &Place) -> bool {
+    place
+        .latest
+        .as_ref()
+        .is_some_and(|(_, holder)| *holder == config.source.idc)
+}
+
+fn target_of<'a>(targets: &'a [TargetTable], table: &SnapshotTable) -> Option<&'a TargetTable> {
+    targets
+        .iter()
+        .find(|target| target.database == table.database && target.table == table.table)
 }
 
 fn begin(place: Place, tables: Vec<SnapshotTable>, flavor: Flavor) -> Start {
@@ -304,14 +353,8 @@ fn is_copied(
     targets: &[TargetTable],
     table: &SnapshotTable,
 ) -> bool {
-    let holds = place
-        .latest
-        .as_ref()
-        .is_some_and(|(_, holder)| *holder == config.source.idc);
-    let target = targets
-        .iter()
-        .find(|target| target.database == table.database && target.table == table.table);
-    holds
+    let target = target_of(targets, table);
+    holds(config, place)
         && match config.snapshot.mode {
             SnapshotMode::Never => false,
             SnapshotMode::Always => true,

@@ -38,6 +38,11 @@ pub(crate) struct Record {
     pub writer: String,
     /// How often the row was written.
     pub serial: u64,
+    /// What the syncer said when the source lacked what had been applied from it. It stays until
+    /// a person has looked: once the source has given out its lost numbers again, nothing would
+    /// show any more that it went back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub went_back: Option<String>,
 }
 
 /// The engine of the source.
@@ -301,6 +306,7 @@ mod tests {
             epoch: 4,
             writer: "me".into(),
             serial: 9,
+            went_back: None,
         };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);

@@ -30,6 +30,12 @@ pub(crate) async fn claim(
             record: Record::default(),
         }
     };
+    if let Some(message) = &found.record.went_back {
+        return Err(WriterError::SourceWentBack {
+            message: message.clone(),
+            link: config.link.to_string(),
+        });
+    }
     let mut mine = found.clone();
     writer.clone_into(&mut mine.record.writer);
     mine.record.serial += 1;

@@ -77,6 +77,19 @@ pub enum WriterError {
         /// What happened and what to do.
         message: String,
     },
+    /// The source lacked what had been applied from it, now or when it was met before.
+    #[error(
+        "{message}. The link stays halted, also when the source has given out those numbers again, \
+         until its row is removed from multiactive.applied for a new copy; or, if both sides are \
+         known to be equal, until one runs at the target: UPDATE multiactive.applied SET \
+         ledger=JSON_REMOVE(ledger,'$.wentBack') WHERE link='{link}'"
+    )]
+    SourceWentBack {
+        /// What the syncer said.
+        message: String,
+        /// The link.
+        link: String,
+    },
     /// The stream is not what it should be.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -297,6 +310,7 @@ impl WriterError {
             Self::CheckpointMoved | Self::CheckpointUnreadable { .. } => "checkpoint",
             Self::Syncer { .. } => "syncer",
             Self::SyncerHalted { .. } => "syncer_halted",
+            Self::SourceWentBack { .. } => "source_went_back",
             Self::Wire(_) | Self::Position(_) | Self::Unexpected { .. } => "stream",
             Self::Unfit(_) => "table",
             Self::Conflict(conflict) => conflict.kind.name(),

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use change::{Body, Frame, Progress, Transaction};
+use change::{Body, Frame, Halt, Progress, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Applier;
@@ -186,6 +186,9 @@ impl<'a> Follower<'a> {
                 self.applier.snapshot_end().await?;
                 self.done();
                 Ok(())
+            }
+            Frame::Halt(halt) if halt.reason == Halt::SOURCE_WENT_BACK => {
+                Err(self.applier.went_back(halt.message).await)
             }
             Frame::Halt(halt) => Err(WriterError::SyncerHalted {
                 reason: halt.reason,

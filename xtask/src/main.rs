@@ -32,7 +32,7 @@ cargo xtask COMMAND
       --fault KIND       this kind only (default: all in turn)
       --json FILE        the table and every trial, for machines
       --binaries DIR     programs from elsewhere, not the static build
-      --standby          a second arbiter in each IDC
+      --no-standby       one arbiter in each IDC, not two
       --ask              manual failover, asked for by the trial where the primary is gone
   demo                 the product at work, from nothing
       --engine E         mariadb (default), mysql, or mixed (MySQL in sh, MariaDB in bj)

@@ -1,6 +1,5 @@
 //! Directly against etcd: for when the Kubernetes API is down.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -9,6 +8,7 @@ use jiff::Timestamp;
 use model::{ArbiterStatus, Epoch, IdcName, Intent, IntentKind, IntentPhase, UnitKey};
 use topology::{EtcdOptions, IntentRefused, Topology, TopologyError, TopologyState};
 
+use super::etcd_access::{CertificateFolder, check_urls, failure};
 use super::etcd_view::{self, Reports};
 use super::{Scope, Snapshot, unknown_unit};
 use crate::args::EtcdArgs;
@@ -42,11 +42,12 @@ impl EtcdBackend {
     /// Prepares the connection; the first request notices an etcd that is down.
     pub async fn connect(args: &EtcdArgs, timeout: Duration) -> Result<Self, Failure> {
         let endpoints = args.etcd_endpoints.join(",");
+        check_urls(args)?;
         let certificates = CertificateFolder::of(args)?;
         let mut options = EtcdOptions::new(
             args.etcd_endpoints.clone(),
             &args.etcd_prefix,
-            certificates.as_ref().map(|folder| folder.path.clone()),
+            certificates.as_ref().map(CertificateFolder::path),
         );
         // Every endpoint is tried before a read fails, so each gets its share of the time.
         let share = timeout / u32::try_from(args.etcd_endpoints.len().max(1)).unwrap_or(1);
@@ -297,23 +298,6 @@ async fn arbiter_status(address: &str) -> Option<ArbiterStatus> {
     client.request(request).await.ok()
 }
 
-fn failure(tried: &str, error: &TopologyError) -> Failure {
-    let failure = Failure::failed(tried, error.to_string());
-    match error {
-        TopologyError::Options { option: "tls", .. } => {
-            failure.next("check --etcd-ca, --etcd-cert and --etcd-key")
-        }
-        TopologyError::Options { .. } => failure.next(
-            "give URLs with --etcd-endpoints: https:// together with --etcd-ca, --etcd-cert and \
-             --etcd-key, otherwise http://",
-        ),
-        TopologyError::Unknown { .. } => {
-            failure.next("give the other members too: --etcd-endpoints URL,URL,URL")
-        }
-        TopologyError::Document { .. } => failure,
-    }
-}
-
 fn intent_failure(plan: &Plan, refused: IntentRefused, call: &Invocation) -> Failure {
     let look = call.own(&format!("status {}", plan.unit));
     match refused {
@@ -330,51 +314,7 @@ fn random_id(plan: &Plan) -> String {
 }
 
 /// A number that nobody else has: the standard library's hasher is seeded by the operating system.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())
-}
-
-/// The `topology` crate takes its certificates from one folder with fixed names; this one holds
-/// links to the files that were given, and is removed when the connection has been prepared.
-#[derive(Debug)]
-struct CertificateFolder {
-    path: PathBuf,
-}
-
-impl CertificateFolder {
-    fn of(args: &EtcdArgs) -> Result<Option<Self>, Failure> {
-        let (Some(ca), Some(cert), Some(key)) = (&args.etcd_ca, &args.etcd_cert, &args.etcd_key)
-        else {
-            return Ok(None);
-        };
-        let name = format!("mactl-etcd-{:016x}", random());
-        let folder = Self {
-            path: std::env::temp_dir().join(name),
-        };
-        let tried = |what: &str| format!("the etcd certificates were not used: {what}");
-        std::fs::create_dir(&folder.path).map_err(|error| {
-            Failure::failed(
-                tried(&format!("folder {}", folder.path.display())),
-                error.to_string(),
-            )
-        })?;
-        for (file, link) in [(ca, "ca.crt"), (cert, "tls.crt"), (key, "tls.key")] {
-            // Opened here so that a file that is not there is named as it was given.
-            let linked = std::fs::File::open(file)
-                .and_then(|_| std::path::absolute(file))
-                .and_then(|file| std::os::unix::fs::symlink(file, folder.path.join(link)));
-            linked.map_err(|error| {
-                Failure::failed(tried(&file.display().to_string()), error.to_string())
-            })?;
-        }
-        Ok(Some(folder))
-    }
-}
-
-impl Drop for CertificateFolder {
-    fn drop(&mut self) {
-        // Only links are in it. If it stays, the next process makes one of another name.
-        let _removed = std::fs::remove_dir_all(&self.path);
-    }
 }

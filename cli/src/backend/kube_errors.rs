@@ -20,9 +20,12 @@ pub fn failure(tried: &str, error: &KubeError, url: &str, call: &Invocation) -> 
         403 => Failure::failed(tried, returned)
             .next("ask whoever runs the cluster for that right, or choose another --context")
             .next(call.kubectl("auth can-i --list")),
-        401 => Failure::failed(tried, returned).next(
-            "check the user of the kubeconfig's context; its certificate or token may have ended",
-        ),
+        401 => Failure::failed(tried, returned)
+            .next(
+                "the certificate or token of the kubeconfig's user has ended, or is not of this \
+                 cluster: log in again, or choose another --context",
+            )
+            .next(call.kubectl("config view --minify")),
         404 if is_missing_kind(&status.message) => Failure::failed(
             tried,
             format!("the Kubernetes API at {url} does not know the kinds of multiactive.dev"),
@@ -72,7 +75,10 @@ pub fn down(tried: &str, cause: &str, url: &str, call: &Invocation) -> Failure {
     );
     if call.knows_etcd() {
         failure
-            .next("if it is down, go round it: the same command with --etcd-endpoints URL,URL,URL")
+            .next(
+                "if it is down, go round it: the same command with --etcd-endpoints URL,URL,URL, \
+                 and --etcd-ca, --etcd-cert, --etcd-key where etcd has TLS",
+            )
             .next("otherwise check --kubeconfig and --context")
     } else {
         failure

@@ -1,6 +1,7 @@
 //! Where views are read and requests are made: the Kubernetes API, or etcd when that is down.
 
 mod etcd;
+mod etcd_access;
 mod etcd_view;
 mod judge;
 mod kube;

@@ -36,7 +36,7 @@ pub fn candidates(facts: &Facts<'_>, state: &UnitState) -> Vec<Candidate> {
     members
         .map(|member| {
             let record = state.members.get(&member.idc).map(|record| &record.value);
-            let said = facts.fresh_member(&member.idc);
+            let said = facts.member_now(&member.idc);
             let lag = said.and_then(|said| said.lag_millis);
             let from = state.epoch.as_ref().map(|epoch| &epoch.value.idc);
             let reason = match record {

@@ -76,16 +76,19 @@ impl Facts<'_> {
         }
     }
 
-    /// The same, unless etcd shows that it is out of date: processes are asked every now and then,
-    /// and etcd tells of each change at once.
+    /// The same, if it was said in the present epoch.
+    pub fn member_now(&self, idc: &IdcName) -> Option<&MemberStatus> {
+        let epoch = self.state()?.epoch.as_ref().map(|epoch| epoch.value.epoch);
+        self.member(idc)
+            .filter(|said| said.epoch == epoch.unwrap_or_default())
+    }
+
+    /// The same, unless etcd shows that it is out of date in that too: processes are asked every
+    /// now and then, and etcd tells of each change at once.
     pub fn fresh_member(&self, idc: &IdcName) -> Option<&MemberStatus> {
-        let said = self.member(idc)?;
-        let state = self.state()?;
-        let epoch = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
-        let record = state.members.get(idc);
-        let same_epoch = said.epoch == epoch.unwrap_or_default();
-        let same_reach = record.is_none_or(|record| record.value.reachable == said.reachable);
-        (same_epoch && same_reach).then_some(said)
+        let record = self.state()?.members.get(idc);
+        self.member_now(idc)
+            .filter(|said| record.is_none_or(|record| record.value.reachable == said.reachable))
     }
 }
 
@@ -230,7 +233,7 @@ fn lag(facts: &Facts<'_>, state: &UnitState, idc: &IdcName) -> Option<u64> {
     if from == idc {
         return None;
     }
-    let age = facts.fresh_member(idc)?.lag_millis?;
+    let age = facts.member_now(idc)?.lag_millis?;
     let link = facts.links.iter().find(|link| {
         link.ends
             .as_ref()

@@ -214,7 +214,7 @@ impl Epochs {
     }
 
     fn overlap(&self, attempt: &Attempt, lowest: u64, witness: Option<&Attempt>) -> Violation {
-        let millis = |from: Nanos, to: Nanos| (to.saturating_sub(from)) as f64 / 1e6;
+        let millis = |from: Nanos, to: Nanos| to.saturating_sub(from) / 1_000_000;
         let held: Vec<(&u64, &Span)> = self
             .spans
             .iter()
@@ -222,7 +222,7 @@ impl Epochs {
             .collect();
         let reason = if let Some((from, until)) = self.in_vacancy(attempt) {
             format!(
-                "nobody held primary from {:.0} ms before it was sent until {:.0} ms after it was \
+                "nobody held primary from {} ms before it was sent until {} ms after it was \
                  acknowledged",
                 millis(*from, attempt.sent),
                 millis(attempt.ended, *until)
@@ -231,7 +231,7 @@ impl Epochs {
             format!("no epoch was ever held by {}", attempt.member)
         } else if let Some(witness) = witness.filter(|_| held.iter().all(|(it, _)| **it < lowest)) {
             format!(
-                "write {} had been acknowledged by {} under epoch {lowest} {:.0} ms before it was \
+                "write {} had been acknowledged by {} under epoch {lowest} {} ms before it was \
                  sent",
                 witness.id,
                 witness.member,
@@ -242,11 +242,11 @@ impl Epochs {
                 .iter()
                 .map(|(epoch, span)| match (span.ended, span.not_begun) {
                     (Some(ended), _) if ended < attempt.sent => format!(
-                        "epoch {epoch} had ended {:.0} ms before it was sent",
+                        "epoch {epoch} had ended {} ms before it was sent",
                         millis(ended, attempt.sent)
                     ),
                     (_, Some(begun)) if begun > attempt.ended => format!(
-                        "epoch {epoch} had not begun {:.0} ms after it was acknowledged",
+                        "epoch {epoch} had not begun {} ms after it was acknowledged",
                         millis(attempt.ended, begun)
                     ),
                     _ => format!("epoch {epoch} is below {lowest}, which had begun"),

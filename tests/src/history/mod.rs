@@ -119,6 +119,9 @@ pub struct History {
     pub members: BTreeMap<String, MemberRows>,
     /// What was stranded.
     pub stranding: Stranding,
+    /// What the new primary held when it already took writes, and its epoch: what it gets later
+    /// of earlier epochs was hidden from its readers.
+    pub at_takeover: Option<(u64, BTreeSet<WriteId>)>,
 }
 
 /// Something that must not be.
@@ -165,6 +168,13 @@ pub enum Violation {
         /// Why not.
         reason: String,
     },
+    /// A write of an earlier epoch turned up on the new primary after it had begun to take writes.
+    AppliedLate {
+        /// The write.
+        write: WriteId,
+        /// The new primary's epoch.
+        epoch: u64,
+    },
     /// The product says of another number of writes that they are stranded than there are.
     StrandedMiscounted {
         /// What it says.
@@ -197,6 +207,8 @@ impl Violation {
         match self {
             Self::Lost { .. } => true,
             Self::Miscounted { total, rows, .. } => total < rows,
+            // Gone from the primary, and the product does not say so.
+            Self::StrandedMiscounted { reported, found } => reported < found,
             _ => false,
         }
     }
@@ -238,10 +250,19 @@ impl fmt::Display for Violation {
             Self::WronglyStranded { write, reason } => {
                 write!(f, "WRONGLY STRANDED: write {write}: {reason}")
             }
-            Self::StrandedMiscounted { reported, found } => write!(
+            Self::AppliedLate { write, epoch } => write!(
                 f,
-                "STRANDED: the product reports {reported} transactions, {found} were found"
+                "APPLIED LATE: write {write} of an earlier epoch was not on the primary when it \
+                 took writes under epoch {epoch}, and is there now"
             ),
+            Self::StrandedMiscounted { reported, found } => {
+                let what = if reported < found { "LOST" } else { "STRANDED" };
+                write!(
+                    f,
+                    "{what}: the product reports {reported} transactions as stranded, {found} are \
+                     not on the primary"
+                )
+            }
             Self::WrongAnswer { write, reason } => {
                 write!(f, "WRONG ANSWER: write {write}: {reason}")
             }

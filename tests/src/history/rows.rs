@@ -22,6 +22,7 @@ pub fn check(history: &History, epochs: &Epochs, placed: &Placed) -> Vec<Violati
         }
     }
     violations.extend(stranding(history, primary, epochs, placed));
+    violations.extend(late(history, primary, placed));
     for (name, rows) in &history.members {
         violations.extend(counters(name, rows, &attempts));
     }
@@ -77,6 +78,23 @@ fn stranding(
         });
     }
     violations
+}
+
+/// Nothing of an ended epoch is applied once another has begun.
+fn late(history: &History, primary: &MemberRows, placed: &Placed) -> Vec<Violation> {
+    let Some((epoch, held)) = &history.at_takeover else {
+        return Vec::new();
+    };
+    let ended = |write: &WriteId| {
+        let fits = placed.get(write);
+        fits.is_some_and(|fits| fits.iter().all(|fit| fit < epoch))
+    };
+    let late = primary.writes.difference(held).filter(|it| ended(it));
+    late.map(|write| Violation::AppliedLate {
+        write: *write,
+        epoch: *epoch,
+    })
+    .collect()
 }
 
 /// A counted write and its counter are one transaction: they are there together, once.

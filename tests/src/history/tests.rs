@@ -73,6 +73,12 @@ fn good() -> History {
         receipts: vec![(1, "sh".to_owned(), false), (2, "bj".to_owned(), false)],
         primary: "bj".to_owned(),
         members: [("sh".to_owned(), rows.clone()), ("bj".to_owned(), rows)].into(),
+        at_takeover: Some((
+            2,
+            [(1, 1), (2, 1), (3, 1)]
+                .map(|(client, number)| WriteId { client, number })
+                .into(),
+        )),
         stranding: Stranding {
             found: [(1, 2), (2, 2)]
                 .map(|(client, number)| WriteId { client, number })
@@ -102,6 +108,9 @@ fn a_history_with_nothing_wrong_passes() {
 fn add(history: &mut History, attempt: Attempt) {
     for rows in history.members.values_mut() {
         rows.writes.insert(attempt.id);
+    }
+    if let Some((_, held)) = &mut history.at_takeover {
+        held.insert(attempt.id);
     }
     history.attempts.push(attempt);
 }
@@ -161,6 +170,7 @@ fn a_member_that_never_held_an_epoch_takes_no_writes() {
     let mut history = good();
     history.sightings.truncate(1);
     history.receipts.truncate(1);
+    history.at_takeover = None;
     history.attempts.retain(|it| it.member == "sh");
     for rows in history.members.values_mut() {
         rows.writes.retain(|it| it.client < 3);
@@ -305,9 +315,34 @@ fn a_planned_switchover_strands_nothing() {
 }
 
 #[test]
+fn what_turns_up_after_its_epoch_is_applied_late() {
+    let mut history = good();
+    let late = WriteId {
+        client: 1,
+        number: 2,
+    };
+    history.stranding.found.remove(&late);
+    history.stranding.reported = 1;
+    for rows in history.members.values_mut() {
+        rows.writes.insert(late);
+    }
+    assert_eq!(
+        only(&history),
+        Violation::AppliedLate {
+            write: late,
+            epoch: 2
+        }
+    );
+}
+
+#[test]
 fn stranded_writes_are_counted_exactly() {
     let mut history = good();
+    history.stranding.reported = 3;
+    assert!(!only(&history).is_loss());
     history.stranding.reported = 1;
+    // The product does not know of one that is gone.
+    assert!(only(&history).is_loss());
     assert!(matches!(
         only(&history),
         Violation::StrandedMiscounted {

@@ -1,3 +1,6 @@
 //! The product on a real cluster, handled as its users do.
 
+mod certificates;
+mod etcd_tls;
 mod refusals;
+mod user;

@@ -189,7 +189,7 @@ fn conditions(product: &Product<'_>) -> Result<()> {
 }
 
 /// Another test of this suite ends with the product uninstalled, and the order is not ours.
-fn reinstall(product: &Product<'_>) -> Result<()> {
+pub(crate) fn reinstall(product: &Product<'_>) -> Result<()> {
     let operator = "deployment/multiactive-operator";
     let namespace = format!("--namespace={SYSTEM}");
     let found = [

@@ -131,15 +131,12 @@ impl Client {
             Duration::from_millis(if self.counted { 45 } else { 15 } + u64::from(self.number % 5));
         let mut conn: Option<Conn> = None;
         while !stop.is_cancelled() {
-            let mut open = match conn.take() {
-                Some(open) => open,
-                None => match self.connect().await {
-                    Some(open) => open,
-                    None => {
-                        tokio::time::sleep(AGAIN * 4).await;
-                        continue;
-                    }
-                },
+            if conn.is_none() {
+                conn = self.connect().await;
+            }
+            let Some(mut open) = conn.take() else {
+                tokio::time::sleep(AGAIN * 4).await;
+                continue;
             };
             self.attempts += 1;
             let id = WriteId {

@@ -24,6 +24,11 @@ impl Journal {
         }
     }
 
+    /// Another reader of the same files, from their beginning.
+    pub fn again(&self) -> Self {
+        Self::of(self.files.keys().cloned())
+    }
+
     /// Reads what is new.
     pub fn read(&mut self) -> Result<()> {
         for (path, done) in &mut self.files {

@@ -40,10 +40,10 @@ impl Keeper {
         let thread = std::thread::spawn(move || {
             while !stopped.load(Ordering::Relaxed) {
                 std::thread::sleep(EVERY);
-                if let Err(error) = keep(&sandbox, &its) {
-                    if !stopped.load(Ordering::Relaxed) {
-                        println!("the keeper of processes: {error:#}");
-                    }
+                if let Err(error) = keep(&sandbox, &its)
+                    && !stopped.load(Ordering::Relaxed)
+                {
+                    println!("the keeper of processes: {error:#}");
                 }
             }
         });

@@ -71,7 +71,7 @@ impl Options {
             pairs: PAIRS.to_vec(),
             fault: None,
             binaries: None,
-            standby: false,
+            standby: true,
             ask: false,
         };
         let mut words = words.iter();
@@ -87,13 +87,13 @@ impl Options {
                 "--engine" => options.pairs = pairs(value()?)?,
                 "--fault" => options.fault = Some(Fault::named(value()?)?),
                 "--binaries" => options.binaries = Some(value()?.into()),
-                "--standby" => options.standby = true,
+                "--no-standby" => options.standby = false,
                 "--ask" => options.ask = true,
                 // What cargo's test command may add.
                 "--nocapture" | "--show-output" | "--quiet" => {}
                 other => bail!(
                     "no option {other}; there are --trials N, --seed S, --json FILE, --engine \
-                     mariadb|mysql|mixed|all, --fault KIND, --binaries DIR, --standby, --ask. \
+                     mariadb|mysql|mixed|all, --fault KIND, --binaries DIR, --no-standby, --ask. \
                      Kinds: {}",
                     Fault::names()
                 ),
@@ -109,7 +109,7 @@ impl Options {
             pair.name,
             fault.name()
         );
-        for (set, word) in [(self.standby, " --standby"), (self.ask, " --ask")] {
+        for (set, word) in [(!self.standby, " --no-standby"), (self.ask, " --ask")] {
             if set {
                 words.push_str(word);
             }

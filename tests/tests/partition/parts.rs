@@ -167,7 +167,7 @@ fn link(unit: &UnitKey, source: &Database, target: &Database) -> Result<LinkConf
         })
     };
     Ok(LinkConfig {
-        link: LinkKey::new(unit.namespace(), &format!("{}-{}", source.idc, target.idc))?,
+        link: LinkKey::new(unit.namespace(), format!("{}-{}", source.idc, target.idc))?,
         unit: unit.clone(),
         source: end(source)?,
         target: end(target)?,

@@ -1,55 +1,58 @@
-//! Somebody who watches a Unit whose failover is manual, and asks for one when its primary is gone.
+//! Somebody who watches a Unit whose failover is manual, and asks for one when nobody takes writes
+//! any more, or etcd names no primary.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use model::{IntentKind, UnitState};
 
+use crate::application::now;
+use crate::journal::Journal;
 use crate::rig::Rig;
 
-/// How long the primary must have been gone before the person asks.
-const PATIENCE: Duration = Duration::from_millis(1_200);
+/// How long nobody must have taken a write, or been the primary, before the person asks, in
+/// nanoseconds.
+const PATIENCE: u64 = 2_500_000_000;
 /// How long a request may take before the person asks again.
-const AGAIN: Duration = Duration::from_secs(12);
+const AGAIN: u64 = 12_000_000_000;
 
 /// Watches and asks, until it is dropped.
-pub async fn watch(rig: &Rig) -> Result<()> {
-    let mut gone_since: Option<Instant> = None;
-    let mut asked: Option<Instant> = None;
+pub async fn watch(rig: &Rig, mut journal: Journal) -> Result<()> {
+    let (mut taken, mut named, mut asked) = (now(), now(), 0);
     loop {
         tokio::time::sleep(Duration::from_millis(200)).await;
+        journal.read()?;
+        for attempt in journal.attempts.drain(..) {
+            if attempt.acknowledged() {
+                taken = taken.max(attempt.ended);
+            }
+        }
         let Ok(state) = rig.state().await else {
             continue;
         };
-        let Some(to) = candidate(&state) else {
-            gone_since = None;
-            continue;
-        };
-        let since = *gone_since.get_or_insert_with(Instant::now);
-        if since.elapsed() < PATIENCE || asked.is_some_and(|asked| asked.elapsed() < AGAIN) {
+        let time = now();
+        if state.primary.is_some() {
+            named = time;
+        }
+        if time < taken.min(named) + PATIENCE || time < asked + AGAIN {
             continue;
         }
-        // It may have been refused since somebody else acted: looked at again.
+        let Some(to) = candidate(&state) else {
+            continue;
+        };
+        // It may be refused since somebody else acted meanwhile: then it is looked at again.
         if rig.ask(IntentKind::Forced, &to, "person").await.is_ok() {
-            asked = Some(Instant::now());
+            asked = time;
         }
     }
 }
 
-/// Whom to ask for, where the primary is gone.
+/// Whom to ask for: a member that is reached and has not held the last epoch.
 fn candidate(state: &UnitState) -> Option<String> {
     let last = state.epoch.as_ref()?.value.idc.clone();
-    let reached = |idc: &model::IdcName| {
-        let member = state.members.get(idc);
-        member.is_some_and(|member| member.value.reachable)
-    };
-    let gone = match &state.primary {
-        None => true,
-        Some(primary) => !reached(&primary.value.idc),
-    };
     let mut candidates = state
         .members
-        .keys()
-        .filter(|idc| **idc != last && reached(idc));
-    gone.then(|| candidates.next().map(ToString::to_string))?
+        .iter()
+        .filter(|(idc, member)| **idc != last && member.value.reachable);
+    candidates.next().map(|(idc, _)| idc.to_string())
 }

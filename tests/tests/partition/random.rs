@@ -25,13 +25,7 @@ impl Random {
 
     /// One of two.
     pub fn coin(&mut self) -> bool {
-        self.next() % 2 == 0
-    }
-
-    /// One of several.
-    pub fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        let last = all.len() as u64 - 1;
-        &all[usize::try_from(self.between(0, last)).unwrap_or_default()]
+        self.next().is_multiple_of(2)
     }
 
     /// All of them in another order.

@@ -21,8 +21,8 @@ use crate::sight::Lookout;
 /// The tables that applications write.
 pub const TABLES: [&str; 2] = ["writes", "counters"];
 
+/// In the order in which the parts are to end.
 pub struct Rig {
-    pub world: World,
     pub topology: Topology,
     pub unit: UnitKey,
     pub pair: Pair,
@@ -30,6 +30,7 @@ pub struct Rig {
     pub keeper: Keeper,
     pub lookout: Lookout,
     programs: Programs,
+    pub world: World,
 }
 
 /// Polls until the answer is there. An error is not final: whatever is asked may be cut off.

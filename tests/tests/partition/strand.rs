@@ -16,6 +16,8 @@ use crate::parts::{DATA, LINKS};
 use crate::rig::{Rig, TABLES};
 
 const LIMIT: Duration = Duration::from_secs(90);
+/// How often the two members are compared before they count as different.
+const TRIES: u32 = 3;
 
 /// What a trial has left in the databases.
 pub struct Settled {
@@ -28,26 +30,39 @@ impl Rig {
     /// Settles what is stranded and reads both members. Nobody writes any more.
     pub async fn settle(&self) -> Result<Settled> {
         let primary = self.wait_open().await?;
-        let reported = self.drain().await?;
-        ensure!(
-            self.wait_open().await? == primary,
-            "the primary changed while nobody wrote and nothing was wrong"
-        );
-        let replica = Self::other(&primary);
-        let (ahead, mut behind) = (
-            rows(self.database(&primary)?)?,
-            rows(self.database(replica)?)?,
-        );
-        let found: BTreeSet<WriteId> = behind.writes.difference(&ahead.writes).copied().collect();
-        if !found.is_empty() {
-            bring_in_line(self.database(replica)?, &found, &behind, &ahead)?;
-            behind = rows(self.database(replica)?)?;
+        let replica = Self::other(&primary).to_owned();
+        let mut passed = Passed::default();
+        let mut found = BTreeSet::new();
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            self.drain(&mut passed).await?;
+            ensure!(
+                self.wait_open().await? == primary,
+                "the primary changed while nobody wrote and nothing was wrong"
+            );
+            let ahead = rows(self.database(&primary)?)?;
+            let mut behind = rows(self.database(&replica)?)?;
+            let more: BTreeSet<WriteId> =
+                behind.writes.difference(&ahead.writes).copied().collect();
+            if !more.is_empty() {
+                bring_in_line(self.database(&replica)?, &more, &behind, &ahead)?;
+                behind = rows(self.database(&replica)?)?;
+                found.extend(more);
+            }
+            // What differs now may be on its way: the network may deliver late what a client had
+            // given up. What differs three times is different.
+            if ahead == behind || tries == TRIES {
+                return Ok(Settled {
+                    members: [(primary.clone(), ahead), (replica, behind)].into(),
+                    primary,
+                    stranding: Stranding {
+                        found,
+                        reported: passed.values().map(|(count, _)| count).sum(),
+                    },
+                });
+            }
         }
-        Ok(Settled {
-            members: [(primary.clone(), ahead), (replica.to_owned(), behind)].into(),
-            primary,
-            stranding: Stranding { found, reported },
-        })
     }
 
     async fn wait_open(&self) -> Result<String> {
@@ -57,19 +72,18 @@ impl Rig {
         .await
     }
 
-    /// Waits until all that is in either member's binlog has crossed. Returns how many transactions
-    /// the product reported as stranded on the way.
-    async fn drain(&self) -> Result<u64> {
+    /// Waits until all that is in either member's binlog has crossed, and passes what the product
+    /// reports as stranded on the way.
+    async fn drain(&self, passed: &mut Passed) -> Result<()> {
         let give_up = Instant::now() + LIMIT;
         let mut marks = BTreeMap::new();
         for (from, to) in LINKS {
             marks.insert((from, to), heartbeat(self.database(from)?, from)?);
         }
-        let mut passed = Passed::default();
         loop {
             let mut waits = String::new();
             for ((from, to), mark) in &marks {
-                self.pass_stranded(from, to, &mut passed)?;
+                self.pass_stranded(from, to, passed)?;
                 let arrived = heartbeat(self.database(to)?, from)?;
                 // Two more: the first may have been read in the middle of its transaction.
                 if arrived < mark + 2 {
@@ -77,7 +91,7 @@ impl Rig {
                 }
             }
             if waits.is_empty() {
-                return Ok(passed.values().map(|(count, _)| count).sum());
+                return Ok(());
             }
             if Instant::now() >= give_up {
                 let description = self.describe().await;
@@ -134,18 +148,27 @@ fn heartbeat(at: &Database, of: &str) -> Result<u64> {
     Ok(at.value(harness::Account::Root, &sql)?.parse()?)
 }
 
-/// Everything that applications have written, and the digests of the whole tables.
-fn rows(at: &Database) -> Result<MemberRows> {
-    let mut rows = MemberRows::default();
+/// Every write that a member holds.
+pub fn writes(at: &Database) -> Result<BTreeSet<WriteId>> {
+    let mut writes = BTreeSet::new();
     for row in at.root("SELECT client, number FROM orders.writes")? {
         let [client, number] = row.as_slice() else {
             bail!("a row of {} columns", row.len());
         };
-        rows.writes.insert(WriteId {
+        writes.insert(WriteId {
             client: client.parse()?,
             number: number.parse()?,
         });
     }
+    Ok(writes)
+}
+
+/// Everything that applications have written, and the digests of the whole tables.
+fn rows(at: &Database) -> Result<MemberRows> {
+    let mut rows = MemberRows {
+        writes: writes(at)?,
+        ..MemberRows::default()
+    };
     for row in at.root("SELECT client, total FROM orders.counters")? {
         let [client, total] = row.as_slice() else {
             bail!("a row of {} columns", row.len());

@@ -67,7 +67,7 @@ pub async fn run(rig: &Rig, index: u32, seed: u64, fault: Fault) -> Trial {
         restarts: BTreeMap::new(),
         replay: rig.options.replay(seed, rig.pair, fault),
     };
-    if let Err(error) = attempt(rig, index, &mut trial).await {
+    if let Err(error) = Box::pin(attempt(rig, index, &mut trial)).await {
         trial.stuck = Some(format!("{error:#}"));
     }
     trial.restarts = rig.keeper.restarts();
@@ -90,9 +90,10 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         other: Rig::other(&primary).to_owned(),
         primary,
         fault_at: None,
+        at_takeover: None,
         notes: Vec::new(),
     };
-    let done = observe(rig, trial.fault, &mut scene).await;
+    let done = Box::pin(observe(rig, trial.fault, &mut scene)).await;
     // Whatever came of it, nobody writes any more.
     stop_applications(rig)?;
     scene.journal.read()?;
@@ -114,6 +115,7 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         attempts: std::mem::take(&mut scene.journal.attempts),
         sightings,
         receipts: receipts.unwrap_or_default(),
+        at_takeover: scene.at_takeover.take(),
         ..History::default()
     };
     trial.transitions = transitions(&history);
@@ -133,6 +135,12 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
     trial.stranded = settled.stranding.found.len();
     history.primary = settled.primary;
     history.members = settled.members;
+    // What arrived late of the trial before is none of this one's.
+    let ours = first_client..first_client + CLIENTS_A_TRIAL;
+    for rows in history.members.values_mut() {
+        rows.writes.retain(|write| ours.contains(&write.client));
+        rows.totals.retain(|client, _| ours.contains(client));
+    }
     history.stranding = settled.stranding;
     trial.violations = history::check(&history);
     Ok(())
@@ -147,8 +155,9 @@ async fn observe(rig: &Rig, fault: Fault, scene: &mut Scene<'_>) -> Result<()> {
         .await?;
     first.with_context(|| format!("{primary} takes no writes before the fault"))?;
     scene.hold(700, 2_200).await;
-    let harmed = async {
-        fault.run(scene).await?;
+    let journal = scene.journal.again();
+    let harmed = Box::pin(async {
+        Box::pin(fault.run(scene)).await?;
         let mended = now();
         // Links may stand still for what was stranded; writes may not.
         let steady = crate::rig::until("an open primary, all members", STEADY, async || {
@@ -164,13 +173,13 @@ async fn observe(rig: &Rig, fault: Fault, scene: &mut Scene<'_>) -> Result<()> {
         taken.with_context(|| format!("{primary} takes no writes after the fault"))?;
         scene.hold(300, 900).await;
         Ok(())
-    };
+    });
     if !rig.options.ask {
         return harmed.await;
     }
     tokio::select! {
         harmed = harmed => harmed,
-        ended = person::watch(rig) => ended,
+        ended = person::watch(rig, journal) => ended,
     }
 }
 
@@ -224,6 +233,20 @@ fn stop_applications(rig: &Rig) -> Result<()> {
             failed.push(part.clone());
         }
         rig.world.stop(&part)?;
+    }
+    // What a client had given up may still lie in a socket: it must not turn up in the next trial.
+    for idc in DATA {
+        // A server that does not answer has lost its connections.
+        let Ok(sessions) = rig
+            .database(idc)?
+            .root("SELECT id FROM information_schema.processlist WHERE user = 'app'")
+        else {
+            continue;
+        };
+        for id in sessions.iter().flatten() {
+            // It may have ended by itself.
+            drop(rig.database(idc)?.root(&format!("KILL {id}")));
+        }
     }
     anyhow::ensure!(
         failed.is_empty(),

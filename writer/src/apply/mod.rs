@@ -350,6 +350,19 @@ impl Applier {
         Ok(())
     }
 
+    /// Keeps in the row of the link that the source lacks what was applied from it.
+    pub(crate) async fn went_back(&mut self, message: String) -> WriterError {
+        self.settled.record.went_back = Some(message.clone());
+        match self.store(false).await {
+            Ok(()) => WriterError::SourceWentBack {
+                message,
+                link: self.config.link.to_string(),
+            },
+            // It could not be kept, so it is met again before anything is applied.
+            Err(error) => error,
+        }
+    }
+
     /// Writes what is settled into the row of the link, with nothing else.
     pub(crate) async fn store(&mut self, with_snapshot: bool) -> Result<(), WriterError> {
         let mut next = self.settled.clone();

@@ -104,6 +104,59 @@ fn one_epoch_of_two_idcs_halts() -> Result<()> {
     })
 }
 
+/// Rows that were read under an epoch that has ended here are copied as little.
+#[test]
+fn a_copy_of_an_ended_epoch_is_refused() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        rig.source.copy(vec![row(1, 1, None)]);
+        rig.target
+            .root("INSERT INTO multiactive.epoch VALUES (2, 'gz', NULL, NOW(6))")?;
+        let writer = rig.start()?;
+        let error = rig.wait_halted(&writer).await?;
+        ensure!(
+            error.contains("under epoch 1, which ended when epoch 2 began"),
+            "{error}"
+        );
+        ensure!(rig.rows()?.is_empty(), "{:?}", rig.rows()?);
+        // Under the newest epoch it is taken.
+        drop(writer);
+        rig.target.root(
+            "DELETE FROM multiactive.epoch WHERE epoch = 2; DELETE FROM multiactive.applied",
+        )?;
+        let writer = rig.start()?;
+        rig.wait_through(&writer).await?;
+        until("the row is copied", async || Ok(!rig.rows()?.is_empty())).await
+    })
+}
+
+/// By the time a person looks, the source may have given out its lost numbers again.
+#[test]
+fn a_source_that_went_back_stays_halted_until_a_person_has_looked() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        rig.source
+            .commit(vec![changes(&table(), vec![insert(1, 1, None)])]);
+        let writer = rig.start()?;
+        rig.wait_through(&writer).await?;
+        rig.source.halt(Some(change::Halt::SOURCE_WENT_BACK));
+        let error = rig.wait_halted(&writer).await?;
+        ensure!(error.contains("the script says SourceWentBack"), "{error}");
+        rig.source.halt(None);
+        rig.source
+            .commit(vec![changes(&table(), vec![insert(2, 1, None)])]);
+        drop(writer);
+        let writer = rig.start()?;
+        let error = rig.wait_halted(&writer).await?;
+        ensure!(rig.rows()?.len() == 1, "{:?}", rig.rows()?);
+        let (_, mend) = error
+            .split_once("one runs at the target: ")
+            .unwrap_or_default();
+        rig.target.root(mend)?;
+        rig.wait_through(&writer).await?;
+        ensure!(rig.rows()?.len() == 2, "{:?}", rig.rows()?);
+        Ok(())
+    })
+}
+
 async fn root(rig: &Rig<'_>) -> Result<Conn> {
     let options = OptsBuilder::default()
         .user(Some("root"))

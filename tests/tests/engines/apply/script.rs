@@ -16,9 +16,9 @@ use anyhow::Result;
 use bytes::Bytes;
 use change::sync::sync_server::{Sync, SyncServer};
 use change::{
-    Body, Column, ColumnKind, Ddl, DdlObject, DdlSession, Flavor, Frame, MAX_PACKET_BYTES,
-    PacketEncoder, Position, RowChange, RowFlags, SnapshotBegin, TableChange, TableSchema,
-    Transaction, Value,
+    Body, Column, ColumnKind, Ddl, DdlObject, DdlSession, Flavor, Frame, Halt, MAX_PACKET_BYTES,
+    PacketEncoder, Position, RowChange, RowFlags, SnapshotBegin, SnapshotChunk, SnapshotTable,
+    TableChange, TableSchema, Transaction, Value,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
@@ -44,6 +44,10 @@ pub struct Source {
 struct State {
     /// The frames of each transaction; the first is number 1.
     transactions: Vec<Vec<Frame>>,
+    /// What a writer is told in place of everything else.
+    halt: Option<Halt>,
+    /// What is copied for a writer without a checkpoint.
+    copy: Option<SnapshotChunk>,
 }
 
 impl Source {
@@ -153,6 +157,50 @@ impl Source {
         }
     }
 
+    /// Halts each connection from now on, or lets them be served again.
+    pub fn halt(&self, reason: Option<&str>) {
+        self.state().halt = reason.map(|reason| Halt {
+            reason: reason.to_owned(),
+            message: format!("the script says {reason}"),
+        });
+        self.grown.send_replace(());
+    }
+
+    /// Copies these rows of `orders.t` for a writer without a checkpoint.
+    pub fn copy(&self, rows: Vec<Vec<Value>>) {
+        self.state().copy = Some(SnapshotChunk {
+            table: table(),
+            rows_so_far: rows.len() as u64,
+            rows_estimate: rows.len() as u64,
+            rows,
+            cursor: Bytes::new(),
+            done: true,
+        });
+    }
+
+    /// The frames for a writer without a checkpoint.
+    fn snapshot(&self) -> Vec<Frame> {
+        let copy = self.state().copy.clone();
+        let described = copy.iter().map(|chunk| SnapshotTable {
+            database: chunk.table.database.clone(),
+            table: chunk.table.table.clone(),
+            create_database: String::new(),
+            create_statement: String::new(),
+            rows_estimate: chunk.rows_estimate,
+        });
+        let begin = Frame::SnapshotBegin(SnapshotBegin {
+            position: self.position(0),
+            epoch: self.epoch,
+            tables: described.collect(),
+            resumed: false,
+        });
+        let chunk = copy.map(Frame::SnapshotChunk);
+        [Some(begin), chunk, Some(Frame::SnapshotEnd)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
     /// How many transactions there are.
     pub fn length(&self) -> usize {
         self.state().transactions.len()
@@ -216,16 +264,14 @@ impl Sync for Source {
             let mut sent = 0;
             let mut frames = Vec::new();
             if checkpoint.is_none() {
-                frames.push(Frame::SnapshotBegin(SnapshotBegin {
-                    position: source.position(0),
-                    epoch: source.epoch,
-                    tables: Vec::new(),
-                    resumed: false,
-                }));
-                frames.push(Frame::SnapshotEnd);
+                frames.extend(source.snapshot());
             }
             loop {
-                frames.extend(source.after(checkpoint.as_ref(), &mut sent));
+                let halt = source.state().halt.clone();
+                match halt {
+                    Some(halt) => frames = vec![Frame::Halt(halt)],
+                    None => frames.extend(source.after(checkpoint.as_ref(), &mut sent)),
+                }
                 for frame in frames.drain(..) {
                     encoder.push(&frame).expect("a frame");
                     let packet = encoder.flush().expect("a packet").expect("not empty");

@@ -344,6 +344,51 @@ fn documented(engine: Engine) -> Result<String> {
     Ok(statements.replace("'multiactive'@'%'", "'documented'@'%'"))
 }
 
+/// What a script grants to an account, one privilege and object a line, in order.
+fn grants(script: &str, account: &str) -> Result<Vec<String>> {
+    let mut grants = Vec::new();
+    for statement in script.split(';') {
+        let lines = statement.lines().map(str::trim);
+        let statement: Vec<&str> = lines.filter(|line| !line.starts_with("--")).collect();
+        let statement = statement.join(" ");
+        let Some(of_account) = statement.trim().strip_suffix(&format!(" TO {account}")) else {
+            continue;
+        };
+        let grant = of_account.strip_prefix("GRANT ").context("no GRANT")?;
+        let (privileges, object) = grant.split_once(" ON ").context("no ON")?;
+        let each = privileges.split(',').map(str::trim);
+        grants.extend(each.map(|privilege| format!("{privilege} ON {}", object.trim())));
+    }
+    grants.sort();
+    Ok(grants)
+}
+
+/// All suites run the product with the account of the harness: they show that the documented one
+/// is enough only while the two are the same.
+#[test]
+fn the_account_of_the_tests_is_the_documented_one() -> Result<()> {
+    let scripts = [
+        (
+            Engine::MySql,
+            include_str!("../../../../harness/sql/mysql.sql"),
+        ),
+        (
+            Engine::MariaDb,
+            include_str!("../../../../harness/sql/mariadb.sql"),
+        ),
+    ];
+    for (engine, script) in scripts {
+        let documented = grants(&documented(engine)?, "'documented'@'%'")?;
+        let of_tests = grants(script, "'multiactive'@'%'")?;
+        ensure!(documented.len() > 25, "{documented:?}");
+        ensure!(
+            documented == of_tests,
+            "{engine:?}: documented {documented:#?}, in the tests {of_tests:#?}"
+        );
+    }
+    Ok(())
+}
+
 /// With the documented grants and nothing more everything works that the arbiter does; and each
 /// privilege taken away is missed, by name and with the statement that gives it back.
 #[test]

@@ -81,14 +81,14 @@ async fn copy_under_load(source: &Source<'_>, cuts: u64) -> Result<Pull> {
         Ok(rounds) => ensure!(rounds? >= 5, "too little was written meanwhile"),
         Err(_) => anyhow::bail!("the load panicked"),
     }
-    pull.reach(&source.position()?).await?;
+    pull.reach(&source.end()?).await?;
     Ok(pull)
 }
 
 /// Compares with a copy of the tables at rest.
 async fn check(source: &Source<'_>, pull: &Pull) -> Result<()> {
     ensure!(pull.conflicts.is_empty(), "{:?}", pull.conflicts);
-    ensure!(pull.chunks > 60, "only {} chunks", pull.chunks);
+    ensure!(pull.chunks > 30, "only {} chunks", pull.chunks);
     let mut still = source.pull(None).await?;
     while !still.copied_all {
         still.next().await?;
@@ -141,11 +141,10 @@ fn tables_may_be_emptied_and_dropped_while_they_are_copied() -> Result<()> {
             "USE orders; TRUNCATE TABLE plain; INSERT INTO plain (v) VALUES (1), (2); \
              DROP TABLE pairs",
         )?;
-        let end = source.position()?;
         while !pull.copied_all {
             pull.next().await?;
         }
-        pull.reach(&end).await?;
+        pull.reach(&source.end()?).await?;
         ensure!(pull.conflicts.is_empty(), "{:?}", pull.conflicts);
         let mut still = source.pull(None).await?;
         while !still.copied_all {

@@ -59,7 +59,7 @@ impl Drop for Source<'_> {
 }
 
 impl<'a> Source<'a> {
-    fn start(world: &'a World, database: &'a Database) -> Result<Self> {
+    fn start(world: &'a World, database: &'a Database, mode: &str) -> Result<Self> {
         let directory = world.info().directory.join("read").join(&database.idc);
         if directory.exists() {
             std::fs::remove_dir_all(&directory)?;
@@ -74,7 +74,7 @@ impl<'a> Source<'a> {
         );
         settings["target"]["idc"] = "gz".into();
         settings["origins"] = serde_json::json!(["sh", "bj", "gz"]);
-        settings["snapshot"]["mode"] = "Always".into();
+        settings["snapshot"]["mode"] = mode.into();
         // Small chunks, so that there are many.
         settings["snapshot"]["chunkBytes"] = 1_024.into();
         settings["tables"]["exclude"] = serde_json::json!(["orders.unwanted*"]);
@@ -118,6 +118,16 @@ impl<'a> Source<'a> {
         Ok(Position::parse(self.flavor(), &text.unwrap_or_default())?)
     }
 
+    /// The place behind everything so far, to be reached by a connection. The syncer says nothing
+    /// of the marks that copies leave behind until something else follows, as heartbeats do.
+    fn end(&self) -> Result<Position> {
+        self.database.root(&format!(
+            "REPLACE INTO multiactive.heartbeat VALUES ('{}', 1, 1, 1, NOW(6))",
+            self.database.idc
+        ))?;
+        self.position()
+    }
+
     /// Everything in `orders` anew, and an epoch that says whose it is. `sql` makes what there is;
     /// the position is of before it.
     fn make(&self, sql: &str) -> Result<Position> {
@@ -150,6 +160,15 @@ impl<'a> Source<'a> {
     reason = "tests read best as closures in the call"
 )]
 fn on_each(test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
+    on_each_with("Always", test)
+}
+
+/// The same with a mode of the snapshot.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "tests read best as closures in the call"
+)]
+fn on_each_with(mode: &str, test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
     let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -160,7 +179,7 @@ fn on_each(test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
         runtime
             .block_on(async {
                 reset(database).await?;
-                let source = Source::start(&world, database)?;
+                let source = Source::start(&world, database, mode)?;
                 tokio::time::timeout(LIMIT, Box::pin(test(&source)))
                     .await
                     .context("too slow")

@@ -208,3 +208,24 @@ fn what_cannot_be_carried_halts_the_link_and_is_named() -> Result<()> {
         Ok(())
     })
 }
+
+/// Numbers of a MariaDB domain that go back: no position tells then what was read and what not.
+#[test]
+fn numbers_that_go_back_halt_the_link() -> Result<()> {
+    on_each(async |source| {
+        if source.flavor() != Flavor::MariaDb {
+            return Ok(());
+        }
+        tables(source)?;
+        let before = source.position()?;
+        let back = "SET GLOBAL gtid_strict_mode = 0; SET gtid_seq_no = 1; \
+                    UPDATE orders.t SET v = 9; SET GLOBAL gtid_strict_mode = 1";
+        source.database.root(back)?;
+        let halt = source.pull(Some(&before)).await?.halt().await?;
+        ensure!(
+            halt.reason == "GtidOrder" && halt.message.contains("0-2-1 "),
+            "{halt:?}"
+        );
+        Ok(())
+    })
+}

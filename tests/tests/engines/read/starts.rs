@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use change::sync::PullRequest;
-use change::{Flavor, Position};
+use change::{Flavor, Position, SnapshotState, TargetTable};
 
 use super::pull::Pull;
-use super::{Source, on_each};
+use super::{Source, on_each, on_each_with};
 
 /// The numbers of `orders.t` that a connection brings between two positions.
 async fn brought(source: &Source<'_>, from: &Position, to: &Position) -> Result<Vec<String>> {
@@ -202,6 +202,34 @@ fn a_member_without_the_epoch_gives_no_copy() -> Result<()> {
         );
         source.database.root("INSERT INTO orders.t VALUES (2)")?;
         pull.reach(&source.position()?).await?;
+        ensure!(pull.rows().len() == 1, "{:?}", pull.rows());
+        Ok(())
+    })
+}
+
+/// Where there is no checkpoint, rows at the target may lack anything.
+#[test]
+fn a_link_does_not_begin_beside_rows_of_unknown_origin() -> Result<()> {
+    on_each_with("IfEmpty", async |source| {
+        source.make("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1)")?;
+        let request = |empty| {
+            let table = TargetTable {
+                database: "orders".to_owned(),
+                table: "t".to_owned(),
+                empty,
+                snapshot: SnapshotState::None,
+            };
+            PullRequest::of("suite/read".to_owned(), None, 0, &[table])
+        };
+        let halt = Pull::request(source, request(false)).await?.halt().await?;
+        ensure!(
+            halt.reason == "TargetHasRows" && halt.message.contains("orders.t"),
+            "{halt:?}"
+        );
+        let mut pull = Pull::request(source, request(true)).await?;
+        while !pull.copied_all {
+            pull.next().await?;
+        }
         ensure!(pull.rows().len() == 1, "{:?}", pull.rows());
         Ok(())
     })

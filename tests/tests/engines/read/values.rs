@@ -47,9 +47,9 @@ async fn compare(source: &Source<'_>, settings: &str) -> Result<()> {
     );
     let tables: BTreeSet<_> = copied.copied.keys().map(|(table, _)| table).collect();
     let expected = if source.flavor() == Flavor::MySql {
-        23
+        22
     } else {
-        21
+        20
     };
     ensure!(
         tables.len() == expected,

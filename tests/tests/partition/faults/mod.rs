@@ -91,7 +91,7 @@ faults! {
     FenceLockTables = "fence-lock-tables", FromFault, fences::lock_tables;
     /// A fence while a copying ALTER TABLE runs.
     FenceAlter = "fence-alter", FromFault, fences::alter;
-    /// A fence while a backup holds LOCK INSTANCE FOR BACKUP or BACKUP STAGE BLOCK_COMMIT.
+    /// A fence while a backup holds `LOCK INSTANCE FOR BACKUP` or `BACKUP STAGE BLOCK_COMMIT`.
     FenceBackupLock = "fence-backup-lock", FromFault, fences::backup_lock;
     /// A fence while a backup holds FLUSH TABLES WITH READ LOCK.
     FenceReadLock = "fence-read-lock", FromFault, fences::read_lock;

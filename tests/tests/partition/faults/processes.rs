@@ -1,44 +1,62 @@
 //! Processes that die or freeze.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 
 use super::Scene;
 use crate::parts;
 
-/// The members of an IDC's arbiters that run: all of them are hit, so that a standby does not hide
-/// what is tried. That a standby takes over is tried by killing the active one alone.
-fn arbiters(scene: &Scene<'_>) -> Vec<String> {
+/// The arbiters of the primary's IDC: all, and the one that holds its session.
+async fn arbiters(scene: &Scene<'_>) -> Result<(Vec<String>, String)> {
     let mut all = vec![parts::arbiter(&scene.primary, false)];
     if scene.rig.options.standby {
         all.push(parts::arbiter(&scene.primary, true));
     }
-    all
+    let state = scene.rig.state().await?;
+    let primary = parts::idc(&scene.primary)?;
+    let session = state.sessions.get(&primary);
+    let session = session.context("the primary's IDC has no session")?;
+    // Each is called what its part is.
+    let active = session.value.holder.clone();
+    ensure!(all.contains(&active), "{active} holds the session");
+    Ok((all, active))
 }
 
+/// The active one, again and again; Kubernetes starts each again.
 pub async fn kill_arbiter(scene: &mut Scene<'_>) -> Result<()> {
-    let arbiters = arbiters(scene);
     let times = scene.random.between(1, 3);
     scene.note(format!("{times} times"));
     scene.begin();
     for _ in 0..times {
-        let victim = scene.random.pick(&arbiters).clone();
-        scene.rig.world.kill(&victim)?;
-        scene.hold(1_000, 5_000).await;
+        let (_, active) = arbiters(scene).await?;
+        scene.rig.world.kill(&active)?;
+        scene.hold(1_500, 5_000).await;
     }
     // Longer than a guard of its predecessors.
     scene.hold(6_500, 8_000).await;
     Ok(())
 }
 
+/// The active one alone, and a standby goes on; or all of the IDC, and another IDC does.
 pub async fn freeze_arbiter(scene: &mut Scene<'_>) -> Result<()> {
-    let arbiters = arbiters(scene);
+    let (all, active) = arbiters(scene).await?;
+    let frozen = if scene.rig.options.standby && scene.random.coin() {
+        scene.note("the active one");
+        vec![active]
+    } else {
+        scene.note("all of the IDC");
+        all.clone()
+    };
     scene.begin();
-    for arbiter in &arbiters {
+    for arbiter in &frozen {
         scene.rig.world.pause(arbiter)?;
     }
-    scene.must_be_taken_over().await?;
+    if frozen.len() == all.len() {
+        scene.must_be_taken_over().await?;
+    } else {
+        scene.hold(8_000, 11_000).await;
+    }
     scene.hold(100, 3_000).await;
-    for arbiter in &arbiters {
+    for arbiter in &frozen {
         scene.rig.world.resume(arbiter)?;
     }
     Ok(())

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail};
-use tests::history::Nanos;
+use tests::history::{Nanos, WriteId};
 
 use crate::application::now;
 use crate::journal::Journal;
@@ -27,6 +29,8 @@ pub struct Scene<'a> {
     pub other: String,
     /// When the fault began.
     pub fault_at: Option<Nanos>,
+    /// What the new primary held when it first took writes, and its epoch.
+    pub at_takeover: Option<(u64, BTreeSet<WriteId>)>,
     /// What was drawn and what was seen.
     pub notes: Vec<String>,
 }
@@ -73,6 +77,10 @@ impl Scene<'_> {
     pub async fn taken_over(&mut self, limit: Duration) -> Result<bool> {
         let (since, other) = (self.fault_at.unwrap_or_else(now), self.other.clone());
         let first = self.taken(since, limit, |member| member == other).await?;
+        if first.is_some() && self.at_takeover.is_none() {
+            let held = crate::strand::writes(self.rig.database(&other)?)?;
+            self.at_takeover = Some((self.rig.lookout.epoch(), held));
+        }
         Ok(first.is_some())
     }
 
