@@ -17,7 +17,7 @@ pub fn run(words: &[&str]) -> Result<()> {
         images::build_binaries,
     )?;
     let mut trials = images::cargo_static("test");
-    trials.args(["--package", "tests", "--test", "partition", "--"]);
+    trials.args(["--workspace", "--test", "partition", "--"]);
     trials.args(words);
     // Test binaries cannot become the guardian of their world; this one can.
     trials.env("MULTIACTIVE_XTASK", std::env::current_exe()?);

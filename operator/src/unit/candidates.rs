@@ -106,12 +106,20 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
     if policy.mode == Automation::Manual {
         return Verdict::yes(FAILOVER, "Manual", said);
     }
+    let failsafe = if policy.failsafe {
+        " spec.failover.failsafe is true, but not supported yet: with etcd out of reach, the \
+         primary is fenced when its lease ends."
+    } else {
+        ""
+    };
     match arbiters_word(facts, state) {
-        Some(word) if word.ready => Verdict::yes(FAILOVER, "Ready", format!("{told}.")),
+        Some(word) if word.ready => {
+            Verdict::yes(FAILOVER, "Ready", format!("{told}.{failsafe}"))
+        }
         Some(word) => Verdict::no(
             FAILOVER,
             &word.reason,
-            format!("{}. Meanwhile {said}", word.message),
+            format!("{}. Meanwhile {said}{failsafe}", word.message),
         ),
         None => Verdict::unknown(
             FAILOVER,
