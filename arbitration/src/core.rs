@@ -125,6 +125,8 @@ pub struct Core {
     pub(crate) vacant_since: Option<(Epoch, Moment)>,
     /// Since when somebody's signals say that the primary's database is down.
     pub(crate) voted_since: Option<Moment>,
+    /// Since when the holder's own IDC says so.
+    pub(crate) renounced_since: Option<Moment>,
     /// Since when an election could be decided.
     pub(crate) takeable_since: Option<Moment>,
     /// The last automatic failover, and when this process first saw it.
@@ -187,6 +189,7 @@ impl Core {
             signals: BTreeMap::new(),
             vacant_since: None,
             voted_since: None,
+            renounced_since: None,
             takeable_since: None,
             cooling_since: None,
             in_sync_since: None,

@@ -258,6 +258,8 @@ impl Core {
         closed
             && settled
             && self.holds(now.at)
+            // Promises keep open what is open. What is closed waits for etcd.
+            && self.hold_by_lease().is_some_and(|until| now.at < until)
             && self.my_doc().is_some()
             && self.member.reachable
             && self.member.preflight
@@ -293,6 +295,7 @@ impl Core {
             return (deadline > soon).then_some(DatabaseCommand::StartGuard { deadline });
         }
         let deadline = self.member.guard_until.unwrap_or(deadline);
+        let deadline = deadline.min(self.guard_by_lease()?);
         let (identity, boot) = (seen.identity.clone(), seen.boot);
         Some(DatabaseCommand::Open {
             epoch,

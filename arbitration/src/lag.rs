@@ -83,13 +83,15 @@ impl Core {
             Some(evidence) if !reachable => evidence.minus(unnoticed),
             _ => now.at,
         };
-        // A database that a majority sees down is one that accepted no more writes when that began.
-        let voted_down = self.is_majority(state, self.votes_about_database(state));
+        // The holder's own arbiter says that ordinary writes fail: there have been none since. What
+        // others cannot reach may well go on accepting writes, and then the lag goes on growing.
         let began = self
-            .voted_since
-            .filter(|_| voted_down)
+            .renounced_since
             .map(|since| since.minus(check.map_or(0, noticed_after)));
         let last_sign = began.map_or(last_sign, |began| began.min(last_sign));
+        // A holder that was promised time may have gone on writing until the promise's end.
+        let promised = self.promised_to_wait_until().map(|until| until.min(now.at));
+        let last_sign = promised.map_or(last_sign, |until| until.max(last_sign));
         Some(last_sign.since(heartbeat))
     }
 }

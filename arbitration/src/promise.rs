@@ -17,6 +17,7 @@ use std::collections::BTreeMap;
 
 use model::{Epoch, IdcName, Intent, IntentKind, UnitState, Versioned};
 
+use crate::bid::has_fence_proof;
 use crate::core::{Core, Exposure, Plan};
 use crate::event::{Command, PromiseAsk, Purpose, Slot, Write};
 use crate::{Moment, Now, Settings};
@@ -96,6 +97,14 @@ impl Core {
         Some(end.minus(margin))
     }
 
+    /// Until when this arbiter has last promised to wait, or an earlier process of its IDC may have,
+    /// in the past or in the future.
+    pub(crate) fn promised_to_wait_until(&self) -> Option<Moment> {
+        let allowed = self.doc().is_some_and(|doc| doc.value.failover.failsafe);
+        let perhaps = (self.failsafe() && allowed).then_some(self.promises.quiet_until);
+        self.promises.own.max(perhaps)
+    }
+
     /// Whether this arbiter has promised to wait.
     pub(crate) fn has_promised(&self, now: Now) -> bool {
         self.rules.keep_promises && self.promises.own.is_some_and(|until| now.at < until)
@@ -107,15 +116,17 @@ impl Core {
         !self.failsafe() || !(self.has_promised(now) || unknown)
     }
 
-    /// Whether the holder has named this member as a candidate.
+    /// Whether the holder has named this member as a candidate, was this IDC itself, or left the
+    /// proof that it holds nothing by promises.
     pub(crate) fn is_admitted(&self, state: &UnitState) -> bool {
         let Some(epoch) = &state.epoch else {
             return true;
         };
         let candidates = &epoch.value.candidates;
         !self.failsafe()
-            || !self.rules.admitted_only
             || candidates.is_empty()
+            || epoch.value.idc == self.me
+            || has_fence_proof(state)
             || candidates.contains(&self.me)
     }
 
@@ -176,7 +187,7 @@ impl Core {
             // This arbiter is behind; what it may have sent compares an epoch that is gone.
             std::cmp::Ordering::Greater => true,
         };
-        let in_doubt = self.rules.refuse_when_in_doubt && self.takeover_in_doubt.is_some();
+        let in_doubt = self.takeover_in_doubt.is_some();
         let asked_for = |intent: &Versioned<Intent>| intent.value.kind == IntentKind::Forced;
         is_holder
             && !in_doubt

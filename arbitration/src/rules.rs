@@ -2,7 +2,8 @@
 
 /// Which rules are in force. Production knows only [`Rules::ALL`]; the simulator takes one out at
 /// a time and must then find two primaries, a lost write, or an election without its grounds. Rules that stand behind others (the
-/// session's revision in every transaction, the epoch's in a takeover, the barrier after an unknown outcome) are not here, since no run
+/// session's revision in every transaction, the epoch's in a takeover, the barrier after an unknown outcome, the
+/// refusal to promise with a takeover in doubt, the admission of candidates) are not here, since no run
 /// shows their absence while those others are in force: scripts in `testdata/` see that they are
 /// followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,10 +45,6 @@ pub struct Rules {
     pub wait_after_start: bool,
     /// Rule 11: every other candidate has to promise, not just one.
     pub all_must_promise: bool,
-    /// Rule 11: who has sent a takeover whose end is unknown promises nothing.
-    pub refuse_when_in_doubt: bool,
-    /// Rule 11: only members that the holder has admitted take over.
-    pub admitted_only: bool,
     /// Rule 10: an etcd that shows less than before is not believed.
     pub remember_etcd: bool,
     /// Rule 10: what is restored is believed again only two lease times later.
@@ -79,8 +76,6 @@ impl Rules {
         keep_promises: true,
         wait_after_start: true,
         all_must_promise: true,
-        refuse_when_in_doubt: true,
-        admitted_only: true,
         remember_etcd: true,
         two_lease_times: true,
         await_ack: true,

@@ -77,13 +77,18 @@ pub(crate) fn noticed_after(check: &HeartbeatCheck) -> u64 {
 
 impl Core {
     pub(crate) fn take_sign(&mut self, now: Now, of: IdcName, sign: Sign) {
-        let Some(doc) = self.doc() else { return };
-        // A count kept for a member that the Unit no longer has would be believed when it returns.
-        if doc.value.member(&of).is_none() {
-            self.signals.remove(&of);
-            return;
-        }
-        let enough = doc.value.heartbeat.failures.max(1);
+        // What arrives before the Unit is known counts as a sign of life all the same.
+        let enough = match self.doc() {
+            // A count kept for a member that the Unit no longer has would be believed when it
+            // returns.
+            Some(doc) if doc.value.member(&of).is_none() => {
+                self.signals.remove(&of);
+                return;
+            }
+            Some(doc) => doc.value.heartbeat.failures.max(1),
+            None if matches!(sign, Sign::Replicated { .. }) => 1,
+            None => return,
+        };
         self.signals.entry(of).or_default().take(now, sign, enough);
     }
 

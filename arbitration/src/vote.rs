@@ -34,6 +34,11 @@ impl Core {
             (Some(epoch), _) => self.vacant_since = Some((epoch, now.at)),
             (None, _) => self.vacant_since = None,
         }
+        let renounces = self.renounces();
+        self.renounced_since = self
+            .renounced_since
+            .filter(|_| renounces)
+            .or(renounces.then_some(now.at));
         let voted = self
             .state
             .as_ref()
@@ -42,6 +47,17 @@ impl Core {
             .voted_since
             .filter(|_| voted)
             .or(voted.then_some(now.at));
+    }
+
+    /// Whether the holder's own IDC says that its database is down.
+    fn renounces(&self) -> bool {
+        let Some(state) = &self.state else {
+            return false;
+        };
+        let holder = state.epoch.as_ref().map(|epoch| &epoch.value.idc);
+        self.down_votes(state)
+            .iter()
+            .any(|(idc, vote)| Some(*idc) == holder && vote.value.ground.is_about_the_database())
     }
 
     /// Longer than the former holder was given to take it again.

@@ -2,6 +2,7 @@
 
 use model::{IdcName, Intent, IntentKind, IntentPhase, Revision, Versioned};
 
+use crate::setup::Focus;
 use crate::world::{Happening, IDCS, World, idc};
 
 #[derive(Debug, Clone)]
@@ -79,6 +80,9 @@ impl World {
     }
 
     pub fn draw_fault(&mut self) -> Fault {
+        if self.plan.focus != Focus::Anything && self.rng.percent(70) {
+            return self.draw_focused_fault();
+        }
         if self.rng.percent(50) {
             return self.draw_wide_fault();
         }
@@ -127,6 +131,49 @@ impl World {
         }
     }
 
+    /// The arbiter is back at once and does not know what it has promised; and somebody asks it to
+    /// take over.
+    fn replace_and_ask(&mut self, place: &IdcName) {
+        let back = self.rng.range(50, 600);
+        self.later(back, Happening::Replace(place.clone()));
+        if self.rng.percent(60) {
+            let ask = Fault::Ask {
+                kind: IntentKind::Forced,
+                to: Some(place.clone()),
+                allow_data_loss: true,
+            };
+            let then = self.rng.range(1, 1_500);
+            self.later(then, Happening::Fault(ask));
+        }
+    }
+
+    fn draw_focused_fault(&mut self) -> Fault {
+        let holder = self.etcd.state.epoch.as_ref();
+        let holder = holder.map_or(idc("sh"), |epoch| epoch.value.idc.clone());
+        let other = self.data_idc();
+        let roll = self.rng.range(0, 100);
+        match self.plan.focus {
+            Focus::Failsafe => match roll {
+                0..30 => Fault::CutEtcd(holder),
+                30..55 if other != holder => Fault::Crash(other),
+                55..70 if other != holder => Fault::Ask {
+                    kind: IntentKind::Forced,
+                    to: Some(other),
+                    allow_data_loss: true,
+                },
+                70..78 => Fault::OneWay(other, holder),
+                78..88 => Fault::CutEtcd(other),
+                _ => Fault::Deaf(holder),
+            },
+            _ => match roll {
+                0..25 => Fault::Restore,
+                25..50 => Fault::CutEtcd(holder),
+                50..70 => Fault::Isolate(holder),
+                _ => Fault::Crash(other),
+            },
+        }
+    }
+
     fn draw_wide_fault(&mut self) -> Fault {
         let place = self.sore_idc();
         let data = self.data_idc();
@@ -164,6 +211,10 @@ impl World {
             Fault::Crash(place) => {
                 if let Some(process) = self.process_of(place) {
                     self.processes[process].alive = false;
+                    if self.plan.focus == Focus::Failsafe {
+                        self.replace_and_ask(place);
+                        return;
+                    }
                     // A standby takes over by itself.
                     if !self.plan.standbys {
                         self.later(lasts, Happening::Replace(place.clone()));

@@ -15,7 +15,7 @@ const LONGEST_TICK: u64 = 1_000;
 const OLDEST_READING: u64 = 800;
 
 /// A clock that runs a little too fast or too slow.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Clock {
     pub offset: u64,
     /// Parts per 10,000 faster (or slower) than true time.
@@ -33,7 +33,7 @@ impl Clock {
     }
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Statement {
     /// A look, together with this arbiter's heartbeat: what of the epoch it knows, and of etcd.
     Observe(Epoch, Option<EtcdMark>),
@@ -41,7 +41,7 @@ pub enum Statement {
     Run(DatabaseCommand),
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sent {
     pub process: usize,
     pub number: u64,
@@ -55,7 +55,7 @@ pub struct Sent {
     pub read_at: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Database {
     pub idc: IdcName,
     pub clock: Clock,

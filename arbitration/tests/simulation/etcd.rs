@@ -8,7 +8,7 @@ use model::{
     UnitState, Versioned,
 };
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Etcd {
     pub state: UnitState,
     pub history: BTreeMap<Epoch, Versioned<Receipt>>,

@@ -185,6 +185,9 @@ impl World {
             Err(true) => {
                 self.note(|| format!("process {process} was superseded and ends"));
                 self.processes[process].alive = false;
+                // It is started again where nobody else is there, as a pod is.
+                let place = self.processes[process].idc.clone();
+                self.later(2_000, Happening::Replace(place));
             }
         }
     }

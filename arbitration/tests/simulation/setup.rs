@@ -8,6 +8,16 @@ use model::{
 use crate::rng::Rng;
 use crate::world::{Happening, IDCS, World, idc};
 
+/// What a run is mostly about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Focus {
+    Anything,
+    /// Holders lose etcd, and candidates crash meanwhile.
+    Failsafe,
+    /// etcd is restored, and people acknowledge it at once.
+    Restores,
+}
+
 /// The choices that hold for a whole run.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is one choice")]
@@ -25,6 +35,7 @@ pub struct Plan {
     pub guard_is_event: bool,
     /// Whether the document names `hz`, where there are three databases.
     pub with_third: bool,
+    pub focus: Focus,
 }
 
 impl Plan {
@@ -41,6 +52,26 @@ impl Plan {
             restores: rng.percent(25),
             guard_is_event: false,
             with_third: third,
+            focus: match rng.range(0, 100) {
+                0..8 => Focus::Failsafe,
+                8..14 => Focus::Restores,
+                _ => Focus::Anything,
+            },
+        }
+    }
+}
+
+impl Plan {
+    /// What a focus needs.
+    pub fn settle(&mut self) {
+        match self.focus {
+            Focus::Anything => {}
+            Focus::Failsafe => {
+                self.failsafe = true;
+                self.automatic = true;
+                self.restores = false;
+            }
+            Focus::Restores => self.restores = true,
         }
     }
 }
@@ -109,11 +140,25 @@ impl World {
         }
     }
 
+    /// What each arbiter says, for whoever reads the log of a run that got stuck.
+    pub fn describe(&mut self) {
+        let plan = format!("{:?}", self.plan);
+        let mut lines = vec![plan, format!("{:?}", self.etcd.state)];
+        for process in self.processes.iter().filter(|process| process.alive) {
+            let report = process.core.report(self.local_of(process));
+            lines.push(format!("{}: {report:?}", process.idc));
+        }
+        for line in lines {
+            self.note(|| line);
+        }
+    }
+
     /// `mactl ack`: what waits for it is looked at every few seconds, once the world is calm
     /// at the latest.
     pub fn person_looks(&mut self) {
-        self.later(4_000, Happening::PersonLooks);
-        let attentive = !self.rough || self.rng.percent(25);
+        let hasty = self.plan.focus == Focus::Restores;
+        self.later(if hasty { 700 } else { 4_000 }, Happening::PersonLooks);
+        let attentive = hasty || !self.rough || self.rng.percent(25);
         let waits = self
             .processes
             .iter()

@@ -124,6 +124,45 @@ pub struct Counts {
     pub failbacks: u64,
 }
 
+impl Counts {
+    /// Each count, and in how many seeds it is expected once.
+    pub fn each(&self) -> [(&'static str, u64, u64); 12] {
+        [
+            ("first elections", self.first, 2),
+            ("re-takes", self.retakes, 5),
+            ("forced failovers", self.failovers, 5),
+            ("switchovers", self.switchovers, 5),
+            ("cancels", self.cancels, 20),
+            ("refusals", self.refusals, 2),
+            ("releases", self.releases, 5),
+            ("elections", self.elections, 5),
+            ("promises", self.promises, 5),
+            ("restores", self.restores, 10),
+            ("claims of standbys", self.standbys, 5),
+            ("failbacks", self.failbacks, 50),
+        ]
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.first, other.first),
+            (&mut self.retakes, other.retakes),
+            (&mut self.failovers, other.failovers),
+            (&mut self.switchovers, other.switchovers),
+            (&mut self.cancels, other.cancels),
+            (&mut self.refusals, other.refusals),
+            (&mut self.releases, other.releases),
+            (&mut self.elections, other.elections),
+            (&mut self.promises, other.promises),
+            (&mut self.restores, other.restores),
+            (&mut self.standbys, other.standbys),
+            (&mut self.failbacks, other.failbacks),
+        ] {
+            *mine += theirs;
+        }
+    }
+}
+
 pub struct World {
     pub now: u64,
     pub rng: Rng,
@@ -170,9 +209,11 @@ pub fn idc(name: &str) -> IdcName {
 }
 
 impl World {
-    pub fn new(seed: u64, rules: Rules, verbose: bool) -> Self {
+    pub fn new(seed: u64, rules: Rules, verbose: bool, change: impl FnOnce(&mut Plan)) -> Self {
         let mut rng = Rng::new(seed);
-        let plan = Plan::draw(&mut rng);
+        let mut plan = Plan::draw(&mut rng);
+        change(&mut plan);
+        plan.settle();
         let mut world = Self {
             now: 0,
             rng,
@@ -414,7 +455,9 @@ impl World {
             Happening::Fault(fault) => self.begin_fault(fault),
             Happening::Heal(fault) => self.end_fault(fault),
             Happening::Replace(idc) => {
-                self.start_process(&idc);
+                if self.process_of(&idc).is_none() {
+                    self.start_process(&idc);
+                }
             }
             other => unreachable!("{other:?} is handled above"),
         }
