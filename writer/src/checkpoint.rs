@@ -11,6 +11,7 @@ use change::{Flavor, Position, SnapshotState};
 use model::{Ledger, LinkKey, SnapshotProgress};
 use serde::{Deserialize, Serialize};
 
+use crate::selection::Selection;
 use crate::sql::literal;
 
 /// What the row says.
@@ -43,6 +44,9 @@ pub(crate) struct Record {
     /// show any more that it went back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub went_back: Option<String>,
+    /// Which tables the link carries at most; absent in a row that was just made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
 }
 
 /// The engine of the source.
@@ -307,6 +311,7 @@ mod tests {
             writer: "me".into(),
             serial: 9,
             went_back: None,
+            selection: None,
         };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);

@@ -5,6 +5,7 @@ use model::LinkConfig;
 
 use crate::checkpoint::{Checkpoint, Record, Snapshot};
 use crate::error::WriterError;
+use crate::selection::Selection;
 use crate::sql::literal;
 use crate::sql::plan::{Expect, Request, Subject};
 use crate::target::lookup::quote;
@@ -36,7 +37,18 @@ pub(crate) async fn claim(
             link: config.link.to_string(),
         });
     }
+    let selection = Selection::of(config);
+    if let (Some(_), Some(before)) = (&found.position, &found.record.selection)
+        && !selection.is_within(before)
+    {
+        return Err(WriterError::SelectionWidened {
+            before: before.to_string(),
+            now: selection.to_string(),
+            link: config.link.to_string(),
+        });
+    }
     let mut mine = found.clone();
+    mine.record.selection = Some(selection);
     writer.clone_into(&mut mine.record.writer);
     mine.record.serial += 1;
     let sql =

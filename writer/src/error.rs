@@ -90,6 +90,23 @@ pub enum WriterError {
         /// The link.
         link: String,
     },
+    /// The link was made to carry tables that it has not copied.
+    #[error(
+        "the link's tables were widened after it had begun (before: {before}; now: {now}), and what \
+         the tables that were taken in hold already would be missing at the target without a word. \
+         Put the settings back; or empty the link's tables at the target and remove its row from \
+         multiactive.applied, so that all is copied anew; or, if both sides of those tables are \
+         known to be equal, run at the target: UPDATE multiactive.applied SET \
+         ledger=JSON_REMOVE(ledger,'$.selection') WHERE link='{link}'"
+    )]
+    SelectionWidened {
+        /// The selection that the checkpoint is of.
+        before: String,
+        /// That of the settings.
+        now: String,
+        /// The link.
+        link: String,
+    },
     /// The stream is not what it should be.
     #[error(transparent)]
     Wire(#[from] WireError),
@@ -310,6 +327,7 @@ impl WriterError {
             Self::CheckpointMoved | Self::CheckpointUnreadable { .. } => "checkpoint",
             Self::Syncer { .. } => "syncer",
             Self::SyncerHalted { .. } => "syncer_halted",
+            Self::SelectionWidened { .. } => "selection_widened",
             Self::SourceWentBack { .. } => "source_went_back",
             Self::Wire(_) | Self::Position(_) | Self::Unexpected { .. } => "stream",
             Self::Unfit(_) => "table",

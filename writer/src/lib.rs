@@ -28,6 +28,7 @@ mod follow;
 mod lag;
 pub mod options;
 mod run;
+mod selection;
 mod snapshot;
 mod sql;
 mod status;

@@ -47,3 +47,9 @@ impl Pause {
         })
     }
 }
+
+/// The value at or below which so many of a hundred lie, by nearest rank. The values are sorted.
+pub fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}

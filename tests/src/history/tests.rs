@@ -438,3 +438,14 @@ fn a_line_is_read_as_it_was_written() {
     }
     assert_eq!(log::parse("1 2 sh 1 77"), None);
 }
+
+#[test]
+fn percentiles_are_values_that_were_measured() {
+    let hundred: Vec<f64> = (1..=100).map(f64::from).collect();
+    let of = |values: &[f64], percent| pause::percentile(values, percent);
+    assert_eq!(of(&hundred, 50), Some(50.0));
+    assert_eq!(of(&hundred, 99), Some(99.0));
+    assert_eq!(of(&[7.0], 99), Some(7.0));
+    assert_eq!(of(&[3.0, 7.0], 50), Some(3.0));
+    assert_eq!(of(&[], 50), None);
+}

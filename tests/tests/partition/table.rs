@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use tests::history::Violation;
+use tests::history::pause::percentile;
 
 use crate::faults::Fault;
 use crate::trial::Trial;
@@ -91,12 +92,6 @@ impl Row<'_> {
     fn stranded(&self) -> usize {
         self.trials.iter().map(|it| it.stranded).sum()
     }
-}
-
-/// The value below or at which so many of a hundred lie, by nearest rank.
-fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied()
 }
 
 fn rows(trials: &[Trial]) -> BTreeMap<Fault, Row<'_>> {

@@ -221,6 +221,8 @@ fn numbers_that_go_back_halt_the_link() -> Result<()> {
         let back = "SET GLOBAL gtid_strict_mode = 0; SET gtid_seq_no = 1; \
                     UPDATE orders.t SET v = 9; SET GLOBAL gtid_strict_mode = 1";
         source.database.root(back)?;
+        // The number after the highest; else the source would seem to have gone back.
+        source.database.root("UPDATE orders.t SET v = 10")?;
         let halt = source.pull(Some(&before)).await?.halt().await?;
         ensure!(
             halt.reason == "GtidOrder" && halt.message.contains("0-2-1 "),
