@@ -132,9 +132,7 @@ impl Supervisor {
                     }
                 },
                 Some(ended) = self.tasks.join_next() => self.take_end(ended),
-                ended = &mut keeper => {
-                    break Err(anyhow::anyhow!("the task that keeps the session ended: {ended:?}"));
-                }
+                ended = &mut keeper => break self.after_keeper(&mut news, &ended),
             }
             self.health.beat();
         };
@@ -146,6 +144,20 @@ impl Supervisor {
         }
         self.set_session(false);
         outcome
+    }
+
+    /// The task that keeps the session ends when it was superseded, which its last news tells.
+    fn after_keeper(
+        &mut self,
+        news: &mut mpsc::UnboundedReceiver<SessionNews>,
+        ended: &Result<(), tokio::task::JoinError>,
+    ) -> anyhow::Result<End> {
+        while let Ok(news) = news.try_recv() {
+            if !self.take_news(&news) {
+                return Ok(End::Superseded);
+            }
+        }
+        anyhow::bail!("the task that keeps the session ended: {ended:?}")
     }
 
     /// Lets a standby claim the session at once.
