@@ -13,7 +13,7 @@ use model::LinkPhase;
 use tests::history::{MemberRows, Stranding, WriteId};
 
 use crate::parts::{DATA, LINKS};
-use crate::rig::{Rig, TABLES};
+use crate::rig::{Rig, TABLES, until};
 
 const LIMIT: Duration = Duration::from_secs(90);
 /// How often the two members are compared before they count as different.
@@ -66,7 +66,7 @@ impl Rig {
     }
 
     async fn wait_open(&self) -> Result<String> {
-        crate::rig::until("an open primary, all members", LIMIT, async || {
+        until("an open primary, all members", LIMIT, async || {
             self.open_primary().await
         })
         .await
@@ -78,16 +78,24 @@ impl Rig {
         let give_up = Instant::now() + LIMIT;
         let mut marks = BTreeMap::new();
         for (from, to) in LINKS {
-            marks.insert((from, to), heartbeat(self.database(from)?, from)?);
+            let source = self.database(from)?;
+            let mark = until("a member answers", LIMIT, async || {
+                heartbeat(source, from).map(Some)
+            });
+            marks.insert((from, to), mark.await?);
         }
         loop {
             let mut waits = String::new();
             for ((from, to), mark) in &marks {
                 self.pass_stranded(from, to, passed)?;
-                let arrived = heartbeat(self.database(to)?, from)?;
-                // Two more: the first may have been read in the middle of its transaction.
-                if arrived < mark + 2 {
-                    waits.push_str(&format!(" {from} to {to}: {arrived} of {mark};"));
+                // Two more: the first may have been read in the middle of its transaction. A server
+                // that is being fenced may cut whoever asks.
+                match heartbeat(self.database(to)?, from) {
+                    Ok(arrived) if arrived >= mark + 2 => {}
+                    Ok(arrived) => {
+                        waits.push_str(&format!(" {from} to {to}: {arrived} of {mark};"))
+                    }
+                    Err(error) => waits.push_str(&format!(" {from} to {to}: {error:#};")),
                 }
             }
             if waits.is_empty() {
