@@ -231,7 +231,9 @@ fn member_problems(
     let silent = idcs
         .iter()
         .any(|idc| idc.name == member.idc && idc.arbiter_alive != Some(true));
-    if member.reachable == Some(false) {
+    if member.reachable == Some(false) && silent {
+        // Nobody looks at it; that its arbiter is silent is told of the IDC.
+    } else if member.reachable == Some(false) {
         let remark = if member.message.is_empty() {
             String::new()
         } else {

@@ -103,7 +103,9 @@ impl Model for Bounded {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("one writable", |_, state: &World| state.writable().count() <= 1),
+            Property::always("one writable", |_, state: &World| {
+                state.writable().count() <= 1
+            }),
             Property::always("writable implies epoch current", |_, state: &World| {
                 let current = state.etcd.state.epoch.as_ref();
                 let current = current.map(|epoch| epoch.value.idc.clone());
@@ -111,12 +113,14 @@ impl Model for Bounded {
                     .writable()
                     .all(|member| Some(&member.idc) == current.as_ref())
             }),
-            Property::always("every takeover has its votes or its proof", |_, state: &World| {
-                state.violation != Some(Purpose::TakeElected)
-            }),
-            Property::always("nothing is lost below the hand-over position", |_, state: &World| {
-                state.violation != Some(Purpose::HandOver)
-            }),
+            Property::always(
+                "every takeover has its votes or its proof",
+                |_, state: &World| state.violation != Some(Purpose::TakeElected),
+            ),
+            Property::always(
+                "nothing is lost below the hand-over position",
+                |_, state: &World| state.violation != Some(Purpose::HandOver),
+            ),
             Property::always(RECOVERS, |model: &Bounded, state: &World| {
                 let end = state.second >= model.horizon && state.in_flight() == 0;
                 !end || state.violation.is_some() || state.recovers()

@@ -41,7 +41,9 @@ use crate::world::Setting;
 
 fn number(name: &str, default: u8) -> u8 {
     let given = std::env::var(name).ok();
-    given.and_then(|value| value.parse().ok()).unwrap_or(default)
+    given
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
 }
 
 fn threads() -> usize {
@@ -68,7 +70,10 @@ fn explored(name: &str, setting: Setting) {
         begin.elapsed(),
     );
     checker.assert_properties();
-    assert!(checker.unique_state_count() > 1_000, "next to nothing was explored");
+    assert!(
+        checker.unique_state_count() > 1_000,
+        "next to nothing was explored"
+    );
 }
 
 /// With a rule taken out, something must be found.
@@ -86,7 +91,11 @@ fn found(name: &str, rules: Rules, settings: &[Setting]) {
             .finish_when(stateright::HasDiscoveries::AnyFailures)
             .spawn_dfs()
             .join();
-        if let Some((property, path)) = checker.discoveries().into_iter().find(|(name, _)| *name != explore::RECOVERS) {
+        if let Some((property, path)) = checker
+            .discoveries()
+            .into_iter()
+            .find(|(name, _)| *name != explore::RECOVERS)
+        {
             println!(
                 "without {name}: {property} is broken after {} states:",
                 checker.unique_state_count()

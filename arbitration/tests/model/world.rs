@@ -253,11 +253,16 @@ impl World {
     }
 
     pub fn writable(&self) -> impl Iterator<Item = &Database> {
-        self.databases.values().filter(|database| database.writable())
+        self.databases
+            .values()
+            .filter(|database| database.writable())
     }
 
     pub fn in_flight(&self) -> usize {
-        self.processes.iter().map(|process| process.flights.len()).sum()
+        self.processes
+            .iter()
+            .map(|process| process.flights.len())
+            .sum()
     }
 
     pub fn oldest(&self, process: usize) -> Option<&Flight> {
@@ -377,13 +382,16 @@ impl World {
             .map(|it| (it.idc.clone(), it.writes, it.beat, it.epoch))
             .collect();
         let place_of = |name: &IdcName| NAMES.iter().position(|it| *it == name.as_str()).unwrap();
-        let apart: BTreeSet<usize> = (0..3).filter(|place| self.is(Trouble::Isolate(*place))).collect();
+        let apart: BTreeSet<usize> = (0..3)
+            .filter(|place| self.is(Trouble::Isolate(*place)))
+            .collect();
         if self.is(Trouble::Links) {
             return;
         }
         for target in self.databases.values_mut().filter(|it| it.answers()) {
             for (source, writes, beat, epoch) in &sources {
-                let cut = apart.contains(&place_of(source)) || apart.contains(&place_of(&target.idc));
+                let cut =
+                    apart.contains(&place_of(source)) || apart.contains(&place_of(&target.idc));
                 if *source == target.idc || cut {
                     continue;
                 }
@@ -414,7 +422,13 @@ impl World {
             } else {
                 Sign::Failed(Signal::Sql, String::new())
             };
-            self.step(place, Event::Signalled { of: idc(other), sign });
+            self.step(
+                place,
+                Event::Signalled {
+                    of: idc(other),
+                    sign,
+                },
+            );
         }
         self.step(place, Event::Tick);
     }
@@ -438,7 +452,13 @@ impl World {
         }
         if let Renewal::Granted(granted_millis) = answer {
             let sent_at = Moment(now);
-            self.step(place, Event::KeepAlive { sent_at, granted_millis });
+            self.step(
+                place,
+                Event::KeepAlive {
+                    sent_at,
+                    granted_millis,
+                },
+            );
         } else {
             // Superseded cannot be: there is one process an IDC, whose claims are answered or made
             // again.
@@ -486,14 +506,31 @@ impl World {
                 Command::AskPromise { of, ask } => {
                     let to = NAMES.iter().position(|it| *it == of.as_str()).unwrap();
                     if self.reaches(place, to) && self.runs(to) {
-                        self.step(to, Event::PromiseAsked { by: idc(place), ask });
+                        self.step(
+                            to,
+                            Event::PromiseAsked {
+                                by: idc(place),
+                                ask,
+                            },
+                        );
                     }
                 }
-                Command::AnswerPromise { to, number, promised } => {
+                Command::AnswerPromise {
+                    to,
+                    number,
+                    promised,
+                } => {
                     let asker = NAMES.iter().position(|it| *it == to.as_str()).unwrap();
                     let by = idc(place);
                     if self.reaches(place, asker) && self.runs(asker) {
-                        self.step(asker, Event::PromiseAnswered { by, number, promised });
+                        self.step(
+                            asker,
+                            Event::PromiseAnswered {
+                                by,
+                                number,
+                                promised,
+                            },
+                        );
                     }
                 }
                 Command::ClaimAgain { .. } => unreachable!("etcd forgets nothing here"),
@@ -509,13 +546,17 @@ impl World {
         process.order += 1;
         let deadline = match &command {
             DatabaseCommand::Open { .. } if !self.rules.guard => u64::MAX,
-            DatabaseCommand::Open { deadline, .. } | DatabaseCommand::StartGuard { deadline } => deadline.0,
+            DatabaseCommand::Open { deadline, .. } | DatabaseCommand::StartGuard { deadline } => {
+                deadline.0
+            }
             _ => 0,
         };
         let sent = Sent {
             process: place,
             number: id,
-            generation: process.session.map_or(Generation(0), |session| session.generation),
+            generation: process
+                .session
+                .map_or(Generation(0), |session| session.generation),
             order: process.order,
             deadline,
             read_at: now,
@@ -530,7 +571,9 @@ impl World {
         } else {
             database.execute(now, wall, &sent)
         };
-        let result = result.unwrap_or(DatabaseResult::Failed { reason: String::new() });
+        let result = result.unwrap_or(DatabaseResult::Failed {
+            reason: String::new(),
+        });
         self.step(place, Event::Database { id, result });
     }
 
@@ -604,7 +647,10 @@ impl World {
             kind,
             to: Some(idc(1)),
             expected_primary: state.primary.as_ref().map(|it| it.value.idc.clone()),
-            expected_epoch: state.epoch.as_ref().map_or(Epoch::NONE, |it| it.value.epoch),
+            expected_epoch: state
+                .epoch
+                .as_ref()
+                .map_or(Epoch::NONE, |it| it.value.epoch),
             allow_data_loss: false,
             requested_at: Timestamp::UNIX_EPOCH,
             phase: IntentPhase::Requested,

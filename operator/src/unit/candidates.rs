@@ -113,9 +113,7 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
         ""
     };
     match arbiters_word(facts, state) {
-        Some(word) if word.ready => {
-            Verdict::yes(FAILOVER, "Ready", format!("{told}.{failsafe}"))
-        }
+        Some(word) if word.ready => Verdict::yes(FAILOVER, "Ready", format!("{told}.{failsafe}")),
         Some(word) => Verdict::no(
             FAILOVER,
             &word.reason,

@@ -336,6 +336,10 @@ fn topology_agreed(facts: &Facts<'_>) -> Verdict {
         return Verdict::unknown(AGREED, "Starting", "etcd has not been read yet.");
     };
     let generation = facts.unit.metadata.generation.unwrap_or_default();
+    if facts.parting.is_some() {
+        // Being deleted counts as a change of the object, though not of its spec.
+        return Verdict::yes(AGREED, "Deleting", "");
+    }
     match &state.unit {
         Some(document) if document.value.generation == generation => {
             Verdict::yes(AGREED, "Published", "")

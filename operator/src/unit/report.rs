@@ -244,6 +244,8 @@ fn lag(facts: &Facts<'_>, state: &UnitState, idc: &IdcName) -> Option<u64> {
         // Heartbeats arrive as they are written. When they do not, something holds the link up,
         // whatever it says of itself.
         Some(streams) if age <= 2 * interval + streams => Some(streams),
+        // Any age up to that says no more than that they arrive.
+        _ if age <= interval => Some(interval),
         _ => Some(age),
     }
 }
@@ -324,17 +326,18 @@ pub fn worth_writing(old: &UnitStatus, new: &UnitStatus, figures_due: bool) -> b
     };
     let told = new.members.iter().any(|member| {
         let (before, after) = (lag_class(lag_of(&member.idc)), lag_class(member.lag));
-        before.is_some() != after.is_some() || (before > Some(1) && after == Some(0))
+        before.is_some() != after.is_some() || (before > Some(1) && after <= Some(1))
     });
     words(old) != words(new) || told || (figures_due && figures(old) != figures(new))
 }
 
-/// Lags in classes that double: below a second, two, four, ... seconds.
+/// Lags in classes: below a tenth of a second, below one, then doubling: below two, four, ...
+/// seconds.
 pub fn lag_class(lag: Option<Duration>) -> Option<u32> {
-    lag.map(|lag| {
-        (lag.as_millis() / 1000)
-            .checked_ilog2()
-            .map_or(0, |class| class + 1)
+    lag.map(|lag| match lag.as_millis() {
+        0..100 => 0,
+        100..1000 => 1,
+        millis => (millis / 1000).ilog2() + 2,
     })
 }
 

@@ -347,7 +347,9 @@ fn the_lag_that_people_see_is_the_link_s_while_heartbeats_arrive() {
     // Nobody knows the link's own.
     world.replica.lag_millis = Some(995);
     world.links[1].streams = None;
-    assert_eq!(lag(&world), Some(995));
+    assert_eq!(lag(&world), Some(1_000), "no more than a heartbeat");
+    world.replica.lag_millis = Some(1_400);
+    assert_eq!(lag(&world), Some(1_400));
 }
 
 #[test]

@@ -93,7 +93,7 @@ impl Rig {
                 match heartbeat(self.database(to)?, from) {
                     Ok(arrived) if arrived >= mark + 2 => {}
                     Ok(arrived) => {
-                        waits.push_str(&format!(" {from} to {to}: {arrived} of {mark};"))
+                        waits.push_str(&format!(" {from} to {to}: {arrived} of {mark};"));
                     }
                     Err(error) => waits.push_str(&format!(" {from} to {to}: {error:#};")),
                 }
