@@ -3,7 +3,8 @@
 use arbitration::{Purpose, Rules};
 use stateright::{Model, Property};
 
-use crate::world::{Setting, Trouble, World};
+use crate::setting::{Setting, Trouble};
+use crate::world::World;
 
 /// The world within bounds.
 #[derive(Debug, Clone)]
@@ -97,13 +98,14 @@ impl Model for Bounded {
             }
             Action::Ask => state.ask(),
         }
-        state.check();
         Some(state)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always("one writable", |_, state: &World| state.writable().count() <= 1),
+            Property::always("one writable", |_, state: &World| {
+                state.writable().count() <= 1
+            }),
             Property::always("writable implies epoch current", |_, state: &World| {
                 let current = state.etcd.state.epoch.as_ref();
                 let current = current.map(|epoch| epoch.value.idc.clone());
@@ -111,12 +113,14 @@ impl Model for Bounded {
                     .writable()
                     .all(|member| Some(&member.idc) == current.as_ref())
             }),
-            Property::always("every takeover has its votes or its proof", |_, state: &World| {
-                state.violation != Some(Purpose::TakeElected)
-            }),
-            Property::always("nothing is lost below the hand-over position", |_, state: &World| {
-                state.violation != Some(Purpose::HandOver)
-            }),
+            Property::always(
+                "every takeover has its votes or its proof",
+                |_, state: &World| state.violation != Some(Purpose::TakeElected),
+            ),
+            Property::always(
+                "nothing is lost below the hand-over position",
+                |_, state: &World| state.violation != Some(Purpose::HandOver),
+            ),
             Property::always(RECOVERS, |model: &Bounded, state: &World| {
                 let end = state.second >= model.horizon && state.in_flight() == 0;
                 !end || state.violation.is_some() || state.recovers()

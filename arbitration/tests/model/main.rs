@@ -29,19 +29,21 @@ mod database;
 #[allow(dead_code, reason = "the simulator needs more of it")]
 mod etcd;
 mod explore;
+mod flight;
+mod setting;
 mod world;
-
-use std::time::Instant;
 
 use arbitration::Rules;
 use stateright::{Checker, Model};
 
 use crate::explore::Bounded;
-use crate::world::Setting;
+use crate::setting::Setting;
 
 fn number(name: &str, default: u8) -> u8 {
     let given = std::env::var(name).ok();
-    given.and_then(|value| value.parse().ok()).unwrap_or(default)
+    given
+        .and_then(|value| value.parse().ok())
+        .unwrap_or(default)
 }
 
 fn threads() -> usize {
@@ -57,18 +59,19 @@ fn explored(name: &str, setting: Setting) {
         deviations: number("MODEL_DEVIATIONS", setting.deviations),
     };
     let (horizon, deviations) = (model.horizon, model.deviations);
-    let begin = Instant::now();
     let checker = model.checker().threads(threads()).spawn_dfs().join();
     println!(
         "{name}: {} states, {} of them different, up to {} steps deep, {horizon} s with up to \
-         {deviations} deviations, in {:.0?}",
+         {deviations} deviations",
         checker.state_count(),
         checker.unique_state_count(),
         checker.max_depth(),
-        begin.elapsed(),
     );
     checker.assert_properties();
-    assert!(checker.unique_state_count() > 1_000, "next to nothing was explored");
+    assert!(
+        checker.unique_state_count() > 1_000,
+        "next to nothing was explored"
+    );
 }
 
 /// With a rule taken out, something must be found.
@@ -86,7 +89,11 @@ fn found(name: &str, rules: Rules, settings: &[Setting]) {
             .finish_when(stateright::HasDiscoveries::AnyFailures)
             .spawn_dfs()
             .join();
-        if let Some((property, path)) = checker.discoveries().into_iter().find(|(name, _)| *name != explore::RECOVERS) {
+        if let Some((property, path)) = checker
+            .discoveries()
+            .into_iter()
+            .find(|(name, _)| *name != explore::RECOVERS)
+        {
             println!(
                 "without {name}: {property} is broken after {} states:",
                 checker.unique_state_count()
@@ -129,7 +136,7 @@ macro_rules! each_rule_is_needed {
     ($($rule:ident in $settings:expr,)*) => {
         mod without {
             use arbitration::Rules;
-            use crate::world::Setting;
+            use crate::setting::Setting;
             $(
                 #[test]
                 fn $rule() {

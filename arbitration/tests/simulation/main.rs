@@ -22,6 +22,7 @@ mod members;
 mod process;
 mod rng;
 mod setup;
+mod wide;
 mod world;
 
 use arbitration::Rules;
@@ -187,7 +188,9 @@ fn is_found(name: &str, first: u64, run: impl Fn(u64) -> World) {
 /// As [`is_found_without`], in worlds in which holders often lose etcd and candidates crash.
 fn is_found_in_failsafe(name: &str, rules: Rules) {
     is_found(name, 0, |seed| {
-        run_with(seed, rules, false, |plan| plan.focus = setup::Focus::Failsafe)
+        run_with(seed, rules, false, |plan| {
+            plan.focus = setup::Focus::Failsafe;
+        })
     });
 }
 
@@ -261,4 +264,3 @@ each_rule_is_needed! {
     await_ack from 0,
     highest_epoch from 0,
 }
-
