@@ -361,8 +361,8 @@ impl Unit {
         }
         self.watchers.abort_all();
         for one in &watched {
-            let watcher = Watcher::new(one.clone(), &self.folder, &self.key);
-            self.watchers.spawn(watcher.run(self.sight_sender.clone()));
+            let task = Watcher::new(one.clone(), &self.folder, &self.key);
+            self.watchers.spawn(task.run(self.sight_sender.clone()));
         }
         self.watched = watched;
     }

@@ -300,6 +300,7 @@ impl Worker {
             return failed("the database has not been looked at yet".to_owned());
         };
         if let Err(error) = self.ensure_session().await {
+            self.count_failure(&error);
             return failed(error);
         }
         let (Some(session), Some(options)) = (self.session.as_mut(), self.access.as_ref()) else {
@@ -314,18 +315,35 @@ impl Worker {
             generation,
             identity: &identity,
         };
-        hands.run(command).await
+        let result = hands.run(command).await;
+        let lost = !self.session.as_ref().is_some_and(ControlSession::is_usable);
+        if let (true, DatabaseResult::Failed { reason }) = (lost, &result) {
+            self.count_failure(reason);
+        }
+        result
+    }
+
+    /// A command that did not reach the server says as much as a look that did not, and commands
+    /// that are tried again and again leave no time for looks. It counts once an interval, as they
+    /// do.
+    fn count_failure(&mut self, reason: &str) {
+        if Instant::now() >= self.look_at {
+            self.look_at = Instant::now() + self.interval();
+            self.report_look(Err(reason.to_owned()));
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        let settings = self.settings.as_ref();
+        let millis = settings.map_or(1_000, |it| it.heartbeat.interval_millis);
+        Duration::from_millis(millis.max(50))
     }
 
     async fn look_unless_interrupted(
         &mut self,
         orders: &mut mpsc::UnboundedReceiver<Order>,
     ) -> Option<Order> {
-        let interval = self
-            .settings
-            .as_ref()
-            .map_or(1_000, |it| it.heartbeat.interval_millis);
-        self.look_at = Instant::now() + Duration::from_millis(interval.max(50));
+        self.look_at = Instant::now() + self.interval();
         if self.access.is_none() || self.settings.is_none() {
             return None;
         }

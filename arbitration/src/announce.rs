@@ -10,6 +10,7 @@ use model::{
 
 use crate::core::{Core, Exposure, Plan};
 use crate::event::{Purpose, Slot, Write};
+use crate::vote::down_votes;
 use crate::{Moment, Now};
 
 /// So many receipts are kept.
@@ -62,8 +63,7 @@ impl Transition {
             proof = Some(vacated.value.proof.clone());
         }
         let automatic = purpose == Purpose::TakeElected;
-        let votes: BTreeMap<IdcName, VoteRecord> = core
-            .down_votes(state)
+        let votes: BTreeMap<IdcName, VoteRecord> = down_votes(state)
             .into_iter()
             .map(|(idc, vote)| (idc.clone(), vote.value.clone()))
             .collect();

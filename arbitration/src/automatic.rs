@@ -7,6 +7,7 @@ use model::{
 
 use crate::core::{Core, Exposure, Plan};
 use crate::event::{Purpose, Slot, Write};
+use crate::vote::down_votes;
 use crate::{Moment, Now};
 
 /// With fewer IDCs a majority is all of them, and whoever is lost cannot vote.
@@ -88,7 +89,7 @@ impl Core {
             TransitionKind::Failover
         };
         let mut plan = self.takeover(now, state, Purpose::TakeElected, kind)?;
-        for (voter, vote) in self.down_votes(state) {
+        for (voter, vote) in down_votes(state) {
             plan = plan.compare_if(
                 self.rules.compare_votes,
                 Slot::Vote(voter.clone()),

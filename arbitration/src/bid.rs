@@ -14,6 +14,7 @@ use model::{BidRecord, FenceProof, IdcName, Ineligible, UnitState, VacatedRecord
 use crate::Now;
 use crate::core::{Core, Exposure, Plan};
 use crate::event::{Purpose, Slot, Write};
+use crate::vote::votes_about_database;
 
 impl Core {
     /// Whether there is an election in which one may stand.
@@ -143,7 +144,7 @@ impl Core {
             .values()
             .any(|record| Some(record.value.highest_epoch) > highest);
         let voted_down =
-            self.was_holder(state) && self.is_majority(state, self.votes_about_database(state));
+            self.was_holder(state) && self.is_majority(state, votes_about_database(state));
         [
             (
                 !self.member.reachable || seen.is_none(),

@@ -10,10 +10,10 @@ use model::{
 
 use crate::announce::Transition;
 use crate::event::{
-    Command, Compare, DatabaseCommand, Event, HeldSession, Hindrance, Observation, Purpose, Slot,
-    Transaction, Write,
+    Command, Compare, DatabaseCommand, Event, HeldSession, Purpose, Slot, Transaction, Write,
 };
 use crate::memory::Memory;
+use crate::observation::{Hindrance, Observation};
 use crate::promise::Promises;
 use crate::signals::Watched;
 use crate::{Moment, Now, Rules, Settings};
@@ -81,6 +81,10 @@ pub(crate) struct Plan {
 /// The core: one Unit, seen by the arbiter of one IDC. Equal states behave equally from then on,
 /// so it can be explored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each named; none is a hidden state machine"
+)]
 pub struct Core {
     pub(crate) me: IdcName,
     pub(crate) settings: Settings,

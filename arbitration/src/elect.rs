@@ -10,6 +10,7 @@ use crate::announce::Transition;
 use crate::bid::has_fence_proof;
 use crate::core::{Core, Exposure, Plan};
 use crate::event::{Compare, DatabaseCommand, Purpose, Slot, Write};
+use crate::vote::votes_about_database;
 
 impl Core {
     /// Whether every member is reached by its arbiter and has passed preflight, and, where asked,
@@ -139,7 +140,7 @@ impl Core {
         if self.settings.features.memory && state.members.values().any(later) {
             return None;
         }
-        let objected = self.votes_about_database(state) > 0;
+        let objected = votes_about_database(state) > 0;
         if self.is_automatic() && self.rules.retake_without_votes && objected {
             return None;
         }

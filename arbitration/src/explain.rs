@@ -6,6 +6,7 @@ use crate::core::{Core, Exposure};
 use crate::elect::identities_differ;
 use crate::event::DatabaseCommand;
 use crate::readiness::FailoverReadiness;
+use crate::vote::down_votes;
 use crate::{Moment, Now};
 
 /// What an arbiter says of its own member.
@@ -201,7 +202,7 @@ impl Core {
         if let Some(obstacle) = readiness.obstacles.first() {
             return format!("nobody holds the primary, and none is elected: {obstacle}");
         }
-        let votes = self.down_votes(state).len();
+        let votes = down_votes(state).len();
         let all = state.idcs.len();
         format!("nobody holds the primary; {votes} of {all} IDCs vote for an election")
     }
@@ -228,7 +229,7 @@ impl Core {
                 )
             }
             (None, None) => "the first election is under way".to_owned(),
-            (Some(epoch), None) if epoch.value.idc == self.me => {
+            (Some(epoch), None) if epoch.value.idc == self.me && !self.is_automatic() => {
                 "nobody holds the primary; taking it up again".to_owned()
             }
             (Some(_), None) if self.is_automatic() => self.message_of_election(state, now),

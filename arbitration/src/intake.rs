@@ -3,7 +3,8 @@
 use model::{Epoch, Revision, UnitState};
 
 use crate::core::{Core, Exposure, LeaseClock};
-use crate::event::{DatabaseCommand, DatabaseResult, Event, Observation, Outcome, Purpose};
+use crate::event::{DatabaseCommand, DatabaseResult, Event, Outcome, Purpose};
+use crate::observation::Observation;
 use crate::{Moment, Now};
 
 /// Between two questions whether the member has caught up, in milliseconds.

@@ -57,6 +57,7 @@ mod hold;
 mod intake;
 mod lag;
 mod memory;
+mod observation;
 mod promise;
 mod readiness;
 mod request;
@@ -68,10 +69,11 @@ mod vote;
 
 pub use core::Core;
 pub use event::{
-    Applied, Command, Compare, DatabaseCommand, DatabaseResult, Event, HeldSession, Hindrance,
-    Observation, Outcome, PromiseAsk, Purpose, Sign, Slot, Transaction, Write,
+    Command, Compare, DatabaseCommand, DatabaseResult, Event, HeldSession, Outcome, Purpose, Slot,
+    Transaction, Write,
 };
 pub use explain::Report;
+pub use observation::{Applied, Hindrance, Observation, PromiseAsk, Sign};
 pub use readiness::{FailoverReadiness, NotReady};
 pub use rules::Rules;
 pub use standby::{Standby, StandbyEvent, StandbySettings};

@@ -19,7 +19,8 @@ use model::{Epoch, IdcName, Intent, IntentKind, UnitState, Versioned};
 
 use crate::bid::has_fence_proof;
 use crate::core::{Core, Exposure, Plan};
-use crate::event::{Command, PromiseAsk, Purpose, Slot, Write};
+use crate::event::{Command, Purpose, Slot, Write};
+use crate::observation::PromiseAsk;
 use crate::{Moment, Now, Settings};
 
 /// So many asks are remembered while they wait for an answer.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use model::{Epoch, Evidence, HeartbeatCheck, IdcName, Signal, VoteGround};
 
 use crate::core::{Core, Exposure};
-use crate::event::Sign;
+use crate::observation::Sign;
 use crate::{Moment, Now};
 
 /// What is known of one member through its signals.

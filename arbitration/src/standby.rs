@@ -65,11 +65,19 @@ pub enum StandbyEvent {
     Tick,
 }
 
+/// What is known of the session's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Session {
+    Unknown,
+    Absent,
+    Held(Revision, Generation),
+}
+
 /// The standby of an IDC.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Standby {
     settings: StandbySettings,
-    session: Option<Option<(Revision, Generation)>>,
+    session: Session,
     alive_at: Moment,
     tried_at: Option<Moment>,
     ending: bool,
@@ -80,7 +88,7 @@ impl Standby {
     pub fn new(settings: StandbySettings) -> Self {
         Self {
             settings,
-            session: None,
+            session: Session::Unknown,
             alive_at: Moment(0),
             tried_at: None,
             ending: false,
@@ -92,9 +100,12 @@ impl Standby {
     pub fn step(&mut self, now: Moment, event: StandbyEvent) -> Option<Revision> {
         match event {
             StandbyEvent::Session(session) => {
-                if self.session != Some(session) {
+                let session = session.map_or(Session::Absent, |(revision, generation)| {
+                    Session::Held(revision, generation)
+                });
+                if self.session != session {
                     // Another process may just have claimed it: it is given its time.
-                    self.session = Some(session);
+                    self.session = session;
                     self.alive_at = now;
                     self.ending = false;
                     self.tried_at = None;
@@ -104,25 +115,27 @@ impl Standby {
                 generation,
                 asked_at,
             } => {
-                let active = self.session.flatten().map(|(_, generation)| generation);
-                if active == Some(generation) {
+                if matches!(self.session, Session::Held(_, active) if active == generation) {
                     self.alive_at = self.alive_at.max(asked_at);
                 }
             }
             StandbyEvent::Ending => self.ending = true,
             StandbyEvent::Tick => {}
         }
-        let session = self.session?;
         let silent = now.since(self.alive_at) >= self.settings.silent_after;
         let rested = self
             .tried_at
             .is_none_or(|at| now.since(at) >= self.settings.retry_pause);
-        let due = session.is_none() || silent || self.ending;
+        let (revision, due) = match self.session {
+            Session::Unknown => return None,
+            Session::Absent => (Revision::ABSENT, true),
+            Session::Held(revision, _) => (revision, silent || self.ending),
+        };
         if !due || !rested {
             return None;
         }
         self.tried_at = Some(now);
-        Some(session.map_or(Revision::ABSENT, |(revision, _)| revision))
+        Some(revision)
     }
 }
 

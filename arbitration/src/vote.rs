@@ -42,7 +42,7 @@ impl Core {
         let voted = self
             .state
             .as_ref()
-            .is_some_and(|state| self.votes_about_database(state) > 0);
+            .is_some_and(|state| votes_about_database(state) > 0);
         self.voted_since = self
             .voted_since
             .filter(|_| voted)
@@ -55,7 +55,7 @@ impl Core {
             return false;
         };
         let holder = state.epoch.as_ref().map(|epoch| &epoch.value.idc);
-        self.down_votes(state)
+        down_votes(state)
             .iter()
             .any(|(idc, vote)| Some(*idc) == holder && vote.value.ground.is_about_the_database())
     }
@@ -119,25 +119,6 @@ impl Core {
         })
     }
 
-    /// The votes that count: of published IDCs, against the primary of the current epoch.
-    pub(crate) fn down_votes<'a>(
-        &self,
-        state: &'a UnitState,
-    ) -> BTreeMap<&'a IdcName, &'a Versioned<VoteRecord>> {
-        let Some(epoch) = state.epoch.as_ref().map(|epoch| &epoch.value) else {
-            return BTreeMap::new();
-        };
-        state
-            .votes
-            .iter()
-            .filter(|(voter, vote)| {
-                state.idcs.contains_key(*voter)
-                    && vote.value.epoch == epoch.epoch
-                    && vote.value.against == epoch.idc
-            })
-            .collect()
-    }
-
     /// Whether so many are more than half of all IDCs, witnesses included.
     pub(crate) fn is_majority(&self, state: &UnitState, votes: usize) -> bool {
         if !self.rules.majority {
@@ -148,15 +129,7 @@ impl Core {
 
     /// Whether a majority votes the primary of the current epoch down.
     pub(crate) fn is_voted_down(&self, state: &UnitState) -> bool {
-        self.is_majority(state, self.down_votes(state).len())
-    }
-
-    /// How many see the database itself down.
-    pub(crate) fn votes_about_database(&self, state: &UnitState) -> usize {
-        self.down_votes(state)
-            .values()
-            .filter(|vote| vote.value.ground.is_about_the_database())
-            .count()
+        self.is_majority(state, down_votes(state).len())
     }
 
     /// Whether the votes tell this holder to fence and release. Only while somebody else could
@@ -191,4 +164,28 @@ impl Core {
         }
         plan
     }
+}
+
+/// The votes that count: of published IDCs, against the primary of the current epoch.
+pub(crate) fn down_votes(state: &UnitState) -> BTreeMap<&IdcName, &Versioned<VoteRecord>> {
+    let Some(epoch) = state.epoch.as_ref().map(|epoch| &epoch.value) else {
+        return BTreeMap::new();
+    };
+    state
+        .votes
+        .iter()
+        .filter(|(voter, vote)| {
+            state.idcs.contains_key(*voter)
+                && vote.value.epoch == epoch.epoch
+                && vote.value.against == epoch.idc
+        })
+        .collect()
+}
+
+/// How many see the database itself down.
+pub(crate) fn votes_about_database(state: &UnitState) -> usize {
+    down_votes(state)
+        .values()
+        .filter(|vote| vote.value.ground.is_about_the_database())
+        .count()
 }

@@ -12,6 +12,7 @@ const FIGURES: Duration = Duration::from_secs(10);
 pub struct Pace {
     written: Arc<Mutex<HashMap<(&'static str, String), Instant>>>,
     looks: Arc<Mutex<HashMap<(&'static str, String), u32>>>,
+    first: Arc<Mutex<HashMap<(&'static str, String), Instant>>>,
 }
 
 impl Pace {
@@ -33,6 +34,19 @@ impl Pace {
             counts.remove(&(kind, key.to_owned()));
         }
         enough
+    }
+
+    /// How long ago this was first asked.
+    pub fn since(&self, kind: &'static str, key: &str) -> Duration {
+        let mut first = self.first.lock().unwrap_or_else(PoisonError::into_inner);
+        // Those of deleted objects would pile up; whoever waits then waits anew.
+        if first.len() > 10_000 {
+            first.clear();
+        }
+        let since = first
+            .entry((kind, key.to_owned()))
+            .or_insert_with(Instant::now);
+        since.elapsed()
     }
 
     /// A status was written now.

@@ -57,7 +57,7 @@ impl Worker {
                     let _ = self.reports.send(Report::Hindrances(found));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "what stands against a switchover is not known")
+                    tracing::warn!(%error, "what stands against a switchover is not known");
                 }
             }
         }

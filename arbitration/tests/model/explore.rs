@@ -3,7 +3,8 @@
 use arbitration::{Purpose, Rules};
 use stateright::{Model, Property};
 
-use crate::world::{Setting, Trouble, World};
+use crate::setting::{Setting, Trouble};
+use crate::world::World;
 
 /// The world within bounds.
 #[derive(Debug, Clone)]
@@ -97,7 +98,6 @@ impl Model for Bounded {
             }
             Action::Ask => state.ask(),
         }
-        state.check();
         Some(state)
     }
 

@@ -5,90 +5,25 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use arbitration::{
     Command, Core, DatabaseCommand, DatabaseResult, Event, Features, HeldSession, Moment, Now,
-    Outcome, Purpose, Rules, Settings, Sign, Transaction,
+    Purpose, Rules, Settings, Sign, Transaction,
 };
 use jiff::Timestamp;
 use model::{
-    Endpoint, Epoch, FailoverMode, FailoverPolicy, Generation, HeartbeatCheck, IdcDoc, IdcName,
-    IdcRole, Intent, IntentKind, IntentPhase, MemberDoc, Signal, TlsSettings, UnitDoc,
+    Endpoint, FailoverMode, FailoverPolicy, Generation, HeartbeatCheck, IdcDoc, IdcName, IdcRole,
+    MemberDoc, Signal, TlsSettings, UnitDoc,
 };
 
 use crate::database::{Clock, Database, Sent, Statement};
 use crate::etcd::{Etcd, Renewal};
+use crate::setting::{Setting, Trouble};
 
 const LEASE: u64 = 6_000;
 const NAMES: [&str; 3] = ["sh", "bj", "hz"];
 
-/// What a model is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Setting {
-    pub copies: usize,
-    pub automatic: bool,
-    pub failsafe: bool,
-    pub request: Option<IntentKind>,
-    pub horizon: u8,
-    pub deviations: u8,
-}
-
-impl Setting {
-    pub const TWO: Self = Self {
-        copies: 2,
-        automatic: true,
-        failsafe: false,
-        request: None,
-        horizon: 12,
-        deviations: 2,
-    };
-    pub const THREE: Self = Self {
-        copies: 3,
-        horizon: 11,
-        ..Self::TWO
-    };
-    pub const FAILSAFE: Self = Self {
-        failsafe: true,
-        horizon: 11,
-        ..Self::TWO
-    };
-    pub const SWITCHOVER: Self = Self {
-        request: Some(IntentKind::Planned),
-        horizon: 6,
-        ..Self::TWO
-    };
-    pub const FAILOVER: Self = Self {
-        automatic: false,
-        request: Some(IntentKind::Forced),
-        horizon: 9,
-        ..Self::TWO
-    };
-}
-
-/// What can go wrong for a while.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Trouble {
-    /// The arbiter stops and goes on later.
-    Pause(usize),
-    /// The arbiter dies and is started again.
-    Crash(usize),
-    /// The arbiter loses etcd.
-    CutEtcd(usize),
-    /// etcd's answers and news do not come back.
-    Deaf(usize),
-    /// The arbiter loses its database.
-    CutDatabase(usize),
-    /// The database dies and comes back fenced.
-    Down(usize),
-    /// The database stops and goes on later.
-    Freeze(usize),
-    /// The IDC is cut from etcd and from the others.
-    Isolate(usize),
-    /// Nothing is replicated.
-    Links,
-}
-
 /// A transaction on its way.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Flight {
-    transaction: Transaction,
+    pub transaction: Transaction,
     /// Nobody waits for its answer any more.
     pub late: bool,
 }
@@ -96,32 +31,32 @@ pub struct Flight {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Process {
     idc: IdcName,
-    core: Core,
-    session: Option<HeldSession>,
-    flights: VecDeque<Flight>,
+    pub core: Core,
+    pub session: Option<HeldSession>,
+    pub flights: VecDeque<Flight>,
     order: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
-    setting: Setting,
+    pub setting: Setting,
     rules: Rules,
-    now: u64,
+    pub now: u64,
     pub second: u8,
     /// Nothing but time has passed since the last second began.
     pub fresh_second: bool,
     pub deviations: u8,
     pub etcd: Etcd,
-    databases: BTreeMap<IdcName, Database>,
+    pub databases: BTreeMap<IdcName, Database>,
     pub processes: Vec<Process>,
     /// What is wrong, and for how many seconds more.
-    troubles: BTreeMap<Trouble, u8>,
-    asked: bool,
+    pub troubles: BTreeMap<Trouble, u8>,
+    pub asked: bool,
     /// What the transaction was for that broke a rule.
     pub violation: Option<Purpose>,
 }
 
-fn idc(place: usize) -> IdcName {
+pub fn idc(place: usize) -> IdcName {
     IdcName::new(NAMES[place]).unwrap()
 }
 
@@ -187,7 +122,7 @@ impl World {
         world
     }
 
-    fn new_core(&self, place: &IdcName) -> Core {
+    pub fn new_core(&self, place: &IdcName) -> Core {
         let mut core = Core::new(place.clone(), settings(self.setting.failsafe), self.rules);
         core.step(self.time(), Event::Preflight(true));
         core
@@ -228,7 +163,7 @@ impl World {
         }
     }
 
-    fn time(&self) -> Now {
+    pub fn time(&self) -> Now {
         let wall = 1_700_000_000_000 + i64::try_from(self.now).unwrap();
         Now {
             at: Moment(self.now),
@@ -236,15 +171,15 @@ impl World {
         }
     }
 
-    fn is(&self, trouble: Trouble) -> bool {
+    pub fn is(&self, trouble: Trouble) -> bool {
         self.troubles.contains_key(&trouble)
     }
 
-    fn runs(&self, place: usize) -> bool {
+    pub fn runs(&self, place: usize) -> bool {
         !self.is(Trouble::Pause(place)) && !self.is(Trouble::Crash(place))
     }
 
-    fn reaches_etcd(&self, place: usize) -> bool {
+    pub fn reaches_etcd(&self, place: usize) -> bool {
         !self.is(Trouble::CutEtcd(place)) && !self.is(Trouble::Isolate(place))
     }
 
@@ -271,73 +206,6 @@ impl World {
 
     pub fn may_ask(&self) -> bool {
         self.setting.request.is_some() && !self.asked && self.fresh_second
-    }
-
-    pub fn troubles_possible(&self) -> Vec<Trouble> {
-        let of_place = |place: usize| {
-            let mut all = vec![
-                Trouble::Pause(place),
-                Trouble::Crash(place),
-                Trouble::CutEtcd(place),
-                Trouble::Deaf(place),
-                Trouble::Isolate(place),
-            ];
-            if place < self.setting.copies {
-                all.extend([
-                    Trouble::CutDatabase(place),
-                    Trouble::Down(place),
-                    Trouble::Freeze(place),
-                ]);
-            }
-            all
-        };
-        (0..3)
-            .flat_map(of_place)
-            .chain([Trouble::Links])
-            .filter(|trouble| !self.is(*trouble))
-            .collect()
-    }
-
-    pub fn begin(&mut self, trouble: Trouble, lasts: u8) {
-        self.troubles.insert(trouble, lasts);
-        match trouble {
-            Trouble::Crash(place) => {
-                // What it sent may arrive all the same.
-                let core = self.new_core(&idc(place));
-                let process = &mut self.processes[place];
-                process.core = core;
-                process.session = None;
-                for flight in &mut process.flights {
-                    flight.late = true;
-                }
-            }
-            Trouble::Down(place) => {
-                let database = self.databases.get_mut(&idc(place)).unwrap();
-                database.alive = false;
-                database.read_only = true;
-                database.guards.clear();
-                database.waiting.clear();
-            }
-            Trouble::Freeze(place) => self.databases.get_mut(&idc(place)).unwrap().frozen = true,
-            _ => {}
-        }
-    }
-
-    fn end(&mut self, trouble: Trouble) {
-        match trouble {
-            Trouble::Down(place) => self.databases.get_mut(&idc(place)).unwrap().restart(),
-            Trouble::Freeze(place) => {
-                let (now, wall) = (self.now, self.time().wall);
-                let database = self.databases.get_mut(&idc(place)).unwrap();
-                database.frozen = false;
-                database.tick(now);
-                // Nobody hears the answers any more.
-                for sent in std::mem::take(&mut database.waiting) {
-                    database.execute(now, wall, &sent);
-                }
-            }
-            _ => {}
-        }
     }
 
     /// Time goes by, and whoever is well does what it does every second.
@@ -491,7 +359,7 @@ impl World {
         }
     }
 
-    fn step(&mut self, place: usize, event: Event) {
+    pub fn step(&mut self, place: usize, event: Event) {
         let now = self.time();
         let commands = self.processes[place].core.step(now, event);
         for command in commands {
@@ -585,112 +453,10 @@ impl World {
         }
     }
 
-    fn tell_all(&mut self) {
+    pub fn tell_all(&mut self) {
         for place in 0..self.processes.len() {
             self.tell(place);
         }
-    }
-
-    /// The oldest transaction of a process arrives, if it can.
-    pub fn arrives(&mut self, place: usize, answered: bool) {
-        self.fresh_second = false;
-        let Some(flight) = self.processes[place].flights.pop_front() else {
-            return;
-        };
-        let id = flight.transaction.id;
-        // A late one has found another way.
-        let reached = self.reaches_etcd(place) || flight.late;
-        let before = self.etcd.state.clone();
-        let made = reached
-            .then(|| self.etcd.commit(&idc(place), &flight.transaction))
-            .flatten();
-        if made.is_some() {
-            self.check_commit(place, &before, flight.transaction.purpose);
-        }
-        let heard = answered && reached && !self.is(Trouble::Deaf(place));
-        let outcome = match made {
-            _ if !heard => Outcome::Unknown,
-            Some(revision) => Outcome::Done(revision),
-            None => Outcome::Lost,
-        };
-        if !flight.late && self.runs(place) {
-            self.step(place, Event::Committed { id, outcome });
-        }
-        if made.is_some() {
-            self.tell_all();
-        }
-    }
-
-    /// Nobody waits any more for the oldest transaction of a process.
-    pub fn late(&mut self, place: usize) {
-        self.fresh_second = false;
-        let Some(flight) = self.processes[place].flights.front_mut() else {
-            return;
-        };
-        flight.late = true;
-        let id = flight.transaction.id;
-        let outcome = Outcome::Unknown;
-        if self.runs(place) {
-            self.step(place, Event::Committed { id, outcome });
-        }
-    }
-
-    pub fn ask(&mut self) {
-        self.asked = true;
-        self.fresh_second = false;
-        let Some(kind) = self.setting.request else {
-            return;
-        };
-        let state = &self.etcd.state;
-        let intent = Intent {
-            id: "request".to_owned(),
-            kind,
-            to: Some(idc(1)),
-            expected_primary: state.primary.as_ref().map(|it| it.value.idc.clone()),
-            expected_epoch: state
-                .epoch
-                .as_ref()
-                .map_or(Epoch::NONE, |it| it.value.epoch),
-            allow_data_loss: false,
-            requested_at: Timestamp::UNIX_EPOCH,
-            phase: IntentPhase::Requested,
-        };
-        let intent = self.etcd.put(intent);
-        self.etcd.state.intent = Some(intent);
-        self.tell_all();
-    }
-
-    fn check_commit(&mut self, place: usize, before: &model::UnitState, purpose: Purpose) {
-        let Some(epoch) = before.epoch.as_ref().map(|epoch| &epoch.value) else {
-            return;
-        };
-        let broken = match purpose {
-            Purpose::TakeElected => {
-                let votes = before
-                    .votes
-                    .values()
-                    .filter(|vote| vote.value.epoch == epoch.epoch)
-                    .count();
-                let proof = before
-                    .vacated
-                    .as_ref()
-                    .is_some_and(|vacated| vacated.value.epoch == epoch.epoch);
-                before.primary.is_some() || !(2 * votes > before.idcs.len() || proof)
-            }
-            Purpose::HandOver => {
-                let here = self.databases[&idc(place)].applied.get(&epoch.idc);
-                self.databases[&epoch.idc].writes > here.copied().unwrap_or(0)
-            }
-            _ => false,
-        };
-        if broken {
-            self.violation = Some(purpose);
-        }
-    }
-
-    /// Nothing to note but what the properties see.
-    pub fn check(&mut self) {
-        debug_assert!(self.deviations <= 8);
     }
 
     /// Everything arrives and every second is well.

@@ -12,6 +12,7 @@
     reason = "it is how a test fails"
 )]
 
+mod election;
 mod render;
 mod script;
 

@@ -15,42 +15,42 @@
 //! | `report` | what the core says of itself |
 
 use arbitration::{
-    Applied, Command, Core, DatabaseResult, Event, Features, HeldSession, Hindrance, Moment, Now,
-    Observation, Outcome, PromiseAsk, Purpose, Rules, Settings, Sign, Transaction, Write,
+    Applied, Command, Core, DatabaseResult, Event, Features, HeldSession, Moment, Now, Observation,
+    Outcome, Purpose, Rules, Settings, Transaction, Write,
 };
 use jiff::Timestamp;
 use model::{
-    AckRecord, BidRecord, ClusterId, Endpoint, Epoch, EpochRecord, EtcdMark, FailoverMode,
-    FailoverPolicy, FenceProof, Generation, HeartbeatCheck, IdcDoc, IdcName, IdcRole, Ineligible,
-    Intent, IntentKind, IntentPhase, LeaseId, MemberDoc, MemberRecord, PositionText, PrimaryRecord,
-    Revision, ServerBoot, ServerIdentity, SessionRecord, Signal, TlsSettings, UnitDoc, UnitState,
-    VacatedRecord, Versioned, VoteGround, VoteRecord,
+    Endpoint, Epoch, EpochRecord, FailoverMode, FailoverPolicy, FenceProof, Generation,
+    HeartbeatCheck, IdcName, Ineligible, Intent, IntentKind, IntentPhase, LeaseId, MemberDoc,
+    MemberRecord, PositionText, PrimaryRecord, Revision, ServerBoot, ServerIdentity, SessionRecord,
+    TlsSettings, UnitDoc, UnitState, VacatedRecord, Versioned,
 };
 
+use crate::election::mark;
 use crate::render;
 
 pub struct Stage {
     core: Option<Core>,
     me: IdcName,
-    at: u64,
-    state: UnitState,
-    line: usize,
+    pub at: u64,
+    pub state: UnitState,
+    pub line: usize,
     transaction: Option<Transaction>,
     command: Option<u64>,
 }
 
-fn idc(name: &str) -> IdcName {
+pub fn idc(name: &str) -> IdcName {
     IdcName::new(name).unwrap()
 }
 
 /// The value of `name=` among the words.
-fn named<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+pub fn named<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
     words
         .iter()
         .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
 }
 
-fn number(words: &[&str], name: &str) -> Option<u64> {
+pub fn number(words: &[&str], name: &str) -> Option<u64> {
     named(words, name).map(|value| value.parse().unwrap())
 }
 
@@ -240,7 +240,7 @@ impl Stage {
         }
     }
 
-    fn put<T>(&mut self, value: T, lease: Option<u64>) -> Versioned<T> {
+    pub fn put<T>(&mut self, value: T, lease: Option<u64>) -> Versioned<T> {
         self.state.revision = Revision(self.state.revision.0 + 1);
         let lease = lease.map(|lease| LeaseId(i64::try_from(lease).unwrap()));
         Versioned {
@@ -297,46 +297,8 @@ impl Stage {
                 };
                 self.state.vacated = Some(self.put(record, None));
             }
-            ["idcs", names @ ..] => {
-                self.state.idcs.clear();
-                for name in names {
-                    let doc = self.put(
-                        IdcDoc {
-                            role: IdcRole::Data,
-                        },
-                        None,
-                    );
-                    self.state.idcs.insert(idc(name), doc);
-                }
-            }
-            ["vote", voter, ground, rest @ ..] => {
-                let record = self.vote(ground, rest);
-                let record = self.put(record, None);
-                self.state.votes.insert(idc(voter), record);
-            }
-            ["withdrawn", voter] => {
-                self.state.revision = Revision(self.state.revision.0 + 1);
-                self.state.votes.remove(&idc(voter));
-            }
-            ["bid", candidate, sequence, rest @ ..] => {
-                let record = self.bid(sequence, rest);
-                let record = self.put(record, None);
-                self.state.bids.insert(idc(candidate), record);
-            }
-            ["ack", epoch] => {
-                let record = AckRecord {
-                    epoch: Epoch(epoch.parse().unwrap()),
-                    at: Timestamp::UNIX_EPOCH,
-                };
-                self.state.ack = Some(self.put(record, None));
-            }
-            ["alive", name] => {
-                let record = session_record();
-                let session = self.put(record, Some(77));
-                self.state.sessions.insert(idc(name), session);
-            }
             ["gone", what] => self.remove(what),
-            _ => return false,
+            _ => return self.set_scene_of_election(words),
         }
         true
     }
@@ -410,53 +372,6 @@ impl Stage {
                 sent_at: Moment(sent_at.parse().unwrap()),
                 granted_millis: 6_000,
             },
-            ["failed", of, "writes"] => Event::Signalled {
-                of: idc(of),
-                sign: Sign::Failed(Signal::Resources, "disk full".to_owned()),
-            },
-            ["failed", of] => Event::Signalled {
-                of: idc(of),
-                sign: Sign::Failed(Signal::Sql, "no answer".to_owned()),
-            },
-            ["answered", of] => Event::Signalled {
-                of: idc(of),
-                sign: Sign::Answered(Signal::Sql),
-            },
-            ["replicated", of, epoch] => Event::Signalled {
-                of: idc(of),
-                sign: Sign::Replicated {
-                    epoch: Epoch(epoch.parse().unwrap()),
-                },
-            },
-            ["etcd-seen", revision, rest @ ..] => Event::EtcdSeen {
-                sent_at: Moment(number(rest, "sent").unwrap_or(self.at)),
-                mark: mark(rest, revision.parse().unwrap()),
-            },
-            ["asked", by, number, epoch] => Event::PromiseAsked {
-                by: idc(by),
-                ask: PromiseAsk {
-                    number: number.parse().unwrap(),
-                    epoch: Epoch(epoch.parse().unwrap()),
-                    for_millis: 6_000,
-                },
-            },
-            ["promised", by, number] => Event::PromiseAnswered {
-                by: idc(by),
-                number: number.parse().unwrap(),
-                promised: true,
-            },
-            ["refused", by, number] => Event::PromiseAnswered {
-                by: idc(by),
-                number: number.parse().unwrap(),
-                promised: false,
-            },
-            ["hindered", rest @ ..] => {
-                Event::Hindrances(rest.iter().map(|it| hindrance(it)).collect())
-            }
-            ["stranded", epoch, transactions] => Event::Stranded {
-                epoch: Epoch(epoch.parse().unwrap()),
-                transactions: transactions.parse().unwrap(),
-            },
             ["observed", rest @ ..] => Event::Observed(self.observation(rest)),
             ["committed", rest @ ..] => Event::Committed {
                 id: self.committing(rest.is_empty()),
@@ -474,7 +389,7 @@ impl Stage {
                     .unwrap_or_else(|| panic!("line {}: no command was sent", self.line)),
                 result: self.result(rest),
             },
-            _ => panic!("line {}: {words:?}?", self.line),
+            _ => self.event_of_election(words),
         }
     }
 
@@ -523,39 +438,6 @@ impl Stage {
         }
     }
 
-    fn vote(&self, ground: &str, rest: &[&str]) -> VoteRecord {
-        let epoch = self.state.epoch.as_ref().unwrap().value.clone();
-        VoteRecord {
-            epoch: number(rest, "epoch").map_or(epoch.epoch, Epoch),
-            against: epoch.idc,
-            ground: match ground {
-                "Unreachable" => VoteGround::Unreachable,
-                "WritesFail" => VoteGround::WritesFail,
-                "Vacant" => VoteGround::Vacant,
-                other => panic!("line {}: ground {other}?", self.line),
-            },
-            evidence: Vec::new(),
-            at: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    fn bid(&self, sequence: &str, rest: &[&str]) -> BidRecord {
-        let epoch = self.state.epoch.as_ref().unwrap().value.epoch;
-        BidRecord {
-            epoch,
-            highest_epoch: number(rest, "highest").map_or(epoch, Epoch),
-            sequence: sequence.parse().ok(),
-            position: None,
-            lag_millis: None,
-            priority: 10,
-            ineligible: if rest.contains(&"lagging") {
-                vec![Ineligible::Lag]
-            } else {
-                Vec::new()
-            },
-        }
-    }
-
     fn result(&self, rest: &[&str]) -> DatabaseResult {
         match rest {
             ["fenced", position] => DatabaseResult::Fenced(fenced(&self.me, position)),
@@ -573,30 +455,13 @@ impl Stage {
     }
 }
 
-fn session_record() -> SessionRecord {
+pub fn session_record() -> SessionRecord {
     SessionRecord {
         holder: "process".to_owned(),
         address: String::new(),
         version: String::new(),
         generation: Generation(1),
         yielded: false,
-    }
-}
-
-fn mark(rest: &[&str], revision: u64) -> EtcdMark {
-    EtcdMark {
-        cluster: ClusterId(number(rest, "cluster").unwrap_or(1)),
-        revision: Revision(i64::try_from(revision).unwrap()),
-    }
-}
-
-fn hindrance(word: &str) -> Hindrance {
-    match word {
-        "alter" => Hindrance::Alter,
-        "backup" => Hindrance::BackupLock,
-        "xa" => Hindrance::PreparedXa(1),
-        "stranded" => Hindrance::Stranded(3),
-        other => Hindrance::LinkStopped(idc(other)),
     }
 }
 

@@ -60,14 +60,14 @@ pub enum Fault {
 }
 
 impl World {
-    fn data_idc(&mut self) -> IdcName {
+    pub fn data_idc(&mut self) -> IdcName {
         let count = u64::try_from(self.plan.members.len()).unwrap();
         let index = usize::try_from(self.rng.range(0, count)).unwrap();
         self.plan.members[index].clone()
     }
 
     /// Where it hurts: mostly the holder's IDC.
-    fn sore_idc(&mut self) -> IdcName {
+    pub fn sore_idc(&mut self) -> IdcName {
         let holder = self.etcd.state.primary.as_ref();
         let holder = holder.map(|primary| primary.value.idc.clone());
         match holder {
@@ -293,134 +293,6 @@ impl World {
         }
     }
 
-    /// Whether it has to be ended later.
-    fn begin_wide_fault(&mut self, fault: &Fault, lasts: u64) -> bool {
-        match fault {
-            Fault::Deaf(place) => self.set_cuts(place, |process| process.deaf_to_etcd = true),
-            Fault::Isolate(place) => self.isolate(place, true),
-            Fault::OneWay(from, to) => {
-                self.cuts.insert((from.clone(), to.clone()));
-            }
-            Fault::Flap(place, left) => {
-                self.isolate(place, left % 2 == 0);
-                if *left > 0 {
-                    let next = self.rng.range(100, 2_500);
-                    let again = Fault::Flap(place.clone(), left - 1);
-                    self.later(next, Happening::Fault(again));
-                }
-                return false;
-            }
-            Fault::Leaderless => {
-                self.etcd.leaderless = true;
-                self.later(lasts.min(9_000), Happening::Heal(Fault::Leaderless));
-                return false;
-            }
-            Fault::Restore => {
-                self.restore();
-                return false;
-            }
-            Fault::Acknowledge => {
-                self.acknowledge();
-                return false;
-            }
-            Fault::StepClock(place, back) => {
-                self.step_clock(place, *back);
-                return false;
-            }
-            Fault::BackupLock(place) => self.databases.get_mut(place).unwrap().locked = true,
-            Fault::SlowFence(place) => {
-                self.databases.get_mut(place).unwrap().slow_fence = lasts.min(8_000);
-                return false;
-            }
-            Fault::DiskFull(place) => self.databases.get_mut(place).unwrap().full = true,
-            Fault::Reshape => {
-                self.plan.with_third = false;
-                self.publish(false);
-            }
-            other => unreachable!("{other:?} is begun above"),
-        }
-        true
-    }
-
-    fn end_wide_fault(&mut self, fault: &Fault) {
-        match fault {
-            Fault::Deaf(place) => {
-                self.set_cuts(place, |process| process.deaf_to_etcd = false);
-                self.push_all();
-            }
-            Fault::Isolate(place) => self.isolate(place, false),
-            Fault::OneWay(from, to) => {
-                self.cuts.remove(&(from.clone(), to.clone()));
-            }
-            Fault::Leaderless => {
-                if self.etcd.leaderless {
-                    let now = self.now;
-                    self.etcd.elect(now);
-                    self.push_all();
-                }
-            }
-            Fault::BackupLock(place) => self.databases.get_mut(place).unwrap().locked = false,
-            Fault::DiskFull(place) => self.databases.get_mut(place).unwrap().full = false,
-            Fault::Reshape => {
-                self.plan.with_third = true;
-                self.publish(false);
-            }
-            _ => {}
-        }
-    }
-
-    fn isolate(&mut self, place: &IdcName, cut: bool) {
-        self.set_cuts(place, |process| process.cut_from_etcd = cut);
-        for other in IDCS.map(idc) {
-            if other == *place {
-                continue;
-            }
-            for way in [
-                (other.clone(), place.clone()),
-                (place.clone(), other.clone()),
-            ] {
-                if cut {
-                    self.cuts.insert(way);
-                } else {
-                    self.cuts.remove(&way);
-                }
-            }
-        }
-        if !cut {
-            self.push_all();
-        }
-    }
-
-    /// A server's clock is set by some seconds.
-    fn step_clock(&mut self, place: &IdcName, back: bool) {
-        let by = self.rng.range(100, 6_000);
-        let clock = &mut self.databases.get_mut(place).unwrap().clock;
-        clock.offset = if back {
-            clock.offset - by
-        } else {
-            clock.offset + by
-        };
-    }
-
-    /// etcd is made anew from the last snapshot, as another cluster. What was on its way to the
-    /// old one is gone with its connections.
-    fn restore(&mut self) {
-        let Some(mut etcd) = self.snapshot.clone() else {
-            return;
-        };
-        etcd.cluster = self.etcd.cluster + 1;
-        etcd.elect(self.now);
-        self.etcd = etcd;
-        self.ledger.restored_at = Some(self.now);
-        self.ledger.acknowledged = false;
-        self.counts.restores += 1;
-        self.forget_requests();
-        for process in 0..self.processes.len() {
-            self.processes[process].last_push = 0;
-        }
-        self.publish(false);
-    }
-
     /// Everything is well again, and nothing is paused.
     pub fn heal_all(&mut self) {
         self.rough = false;
@@ -467,7 +339,7 @@ impl World {
         }
     }
 
-    fn set_cuts(&mut self, place: &IdcName, cut: impl Fn(&mut crate::world::Process)) {
+    pub fn set_cuts(&mut self, place: &IdcName, cut: impl Fn(&mut crate::world::Process)) {
         self.processes
             .iter_mut()
             .filter(|process| process.idc == *place)

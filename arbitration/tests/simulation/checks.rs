@@ -6,7 +6,7 @@ use arbitration::{Purpose, Transaction, Write};
 use model::{Epoch, IdcName, UnitState, VoteGround};
 
 use crate::setup::MAX_LAG;
-use crate::world::{LEASE, World};
+use crate::world::{LEASE, WRITE_EVERY, World};
 
 /// What is remembered to check by.
 #[derive(Debug, Default)]
@@ -134,8 +134,9 @@ impl World {
     }
 
     fn check_loss(&mut self, me: &IdcName, source: &IdcName) {
-        let synced = self.databases[me].synced.get(source).copied().unwrap_or(0);
-        let lost = self.databases[source].last_write.saturating_sub(synced);
+        let here = self.databases[me].applied.get(source).copied().unwrap_or(0);
+        // A member that accepts writes gets one every so many milliseconds.
+        let lost = self.databases[source].writes.saturating_sub(here) * WRITE_EVERY;
         // The last sign of life may have been a whole lease before the last write.
         if lost > MAX_LAG + LEASE + NOTICED {
             self.violate(format!(

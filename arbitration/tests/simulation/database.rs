@@ -56,6 +56,10 @@ pub struct Sent {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one thing that can be wrong with it"
+)]
 pub struct Database {
     pub idc: IdcName,
     pub clock: Clock,
@@ -75,10 +79,6 @@ pub struct Database {
     pub beat: Option<(u64, Epoch)>,
     /// The newest heartbeat of each other member that was applied here.
     pub heartbeats: BTreeMap<IdcName, (u64, Epoch)>,
-    /// True time up to which everything of another member has been applied here.
-    pub synced: BTreeMap<IdcName, u64>,
-    /// True time of the last accepted write.
-    pub last_write: u64,
     /// How far etcd was, as the arbiter wrote it with its heartbeat.
     pub remembers: Option<EtcdMark>,
     /// The disk is full: ordinary writes fail.
@@ -111,8 +111,6 @@ impl Database {
             applied: BTreeMap::new(),
             beat: None,
             heartbeats: BTreeMap::new(),
-            synced: BTreeMap::new(),
-            last_write: 0,
             remembers: None,
             full: false,
             locked: false,

@@ -211,41 +211,21 @@ impl Etcd {
                     "epoch {before:?} became {}",
                     value.epoch
                 );
-                state.epoch = Some(Versioned {
-                    value,
-                    revision,
-                    lease: None,
-                });
+                state.epoch = Some(free(value, revision));
             }
             Write::Primary(value, lease) => {
-                state.primary = Some(Versioned {
-                    value,
-                    revision,
-                    lease: Some(lease),
-                });
+                state.primary = Some(bound(value, revision, lease));
             }
             Write::DeletePrimary => state.primary = None,
             Write::Vacated(value) => {
-                state.vacated = Some(Versioned {
-                    value,
-                    revision,
-                    lease: None,
-                });
+                state.vacated = Some(free(value, revision));
             }
             Write::DeleteVacated => state.vacated = None,
             Write::Intent(value) => {
-                state.intent = Some(Versioned {
-                    value,
-                    revision,
-                    lease: None,
-                });
+                state.intent = Some(free(value, revision));
             }
             Write::Member(value, lease) => {
-                let record = Versioned {
-                    value,
-                    revision,
-                    lease: Some(lease),
-                };
+                let record = bound(value, revision, lease);
                 state.members.insert(me.clone(), record);
             }
             Write::History(value) => {
@@ -284,5 +264,13 @@ fn bound<T>(value: T, revision: Revision, lease: LeaseId) -> Versioned<T> {
         value,
         revision,
         lease: Some(lease),
+    }
+}
+
+fn free<T>(value: T, revision: Revision) -> Versioned<T> {
+    Versioned {
+        value,
+        revision,
+        lease: None,
     }
 }

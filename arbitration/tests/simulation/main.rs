@@ -22,6 +22,7 @@ mod members;
 mod process;
 mod rng;
 mod setup;
+mod wide;
 mod world;
 
 use arbitration::Rules;
@@ -188,7 +189,7 @@ fn is_found(name: &str, first: u64, run: impl Fn(u64) -> World) {
 fn is_found_in_failsafe(name: &str, rules: Rules) {
     is_found(name, 0, |seed| {
         run_with(seed, rules, false, |plan| {
-            plan.focus = setup::Focus::Failsafe
+            plan.focus = setup::Focus::Failsafe;
         })
     });
 }

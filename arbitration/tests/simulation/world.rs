@@ -18,6 +18,8 @@ use crate::rng::Rng;
 use crate::setup::Plan;
 
 pub const LEASE: u64 = 6_000;
+/// Clients write so often, in milliseconds.
+pub const WRITE_EVERY: u64 = 7;
 
 /// An arbiter process. A crashed one never comes back; its IDC gets a new one.
 #[derive(Debug)]
@@ -500,10 +502,9 @@ impl World {
             database.tick(now);
             if !database.read_only {
                 database.writes += 1;
-                database.last_write = now;
             }
         }
-        self.later(7, Happening::ClientWrites);
+        self.later(WRITE_EVERY, Happening::ClientWrites);
     }
 
     fn replicates(&mut self) {
@@ -514,7 +515,6 @@ impl World {
                 .filter(|database| database.answers())
                 .map(|it| (it.idc.clone(), it.writes, it.beat, it.epoch))
                 .collect();
-            let now = self.now;
             for target in self
                 .databases
                 .values_mut()
@@ -526,7 +526,6 @@ impl World {
                         continue;
                     }
                     target.applied.insert(source.clone(), *writes);
-                    target.synced.insert(source.clone(), now);
                     target.epoch = target.epoch.max(*epoch);
                     if let Some(beat) = beat {
                         target.heartbeats.insert(source.clone(), *beat);

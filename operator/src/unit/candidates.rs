@@ -104,7 +104,13 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
     let policy = &facts.unit.spec.failover;
     let said = format!("{by_hand}: {told}.");
     if policy.mode == Automation::Manual {
-        return Verdict::yes(FAILOVER, "Manual", said);
+        let failback = match policy.failback {
+            Automation::Manual => "",
+            Automation::Automatic => {
+                " spec.failover.failback is Automatic, which has no effect with mode Manual."
+            }
+        };
+        return Verdict::yes(FAILOVER, "Manual", format!("{said}{failback}"));
     }
     let failsafe = if policy.failsafe {
         " spec.failover.failsafe is true, but not supported yet: with etcd out of reach, the \

@@ -45,6 +45,10 @@ const FOREIGN_AGAIN: Duration = Duration::from_secs(15);
 /// how often.
 const LET_GO_AGAIN: Duration = Duration::from_millis(300);
 const LET_GO_LOOKS: u32 = 50;
+/// An arbiter that has begun looks at its members within this time.
+const LOOKED_AFTER: Duration = Duration::from_secs(15);
+/// How soon it is looked again whether a deleted Unit can go.
+const PART_AGAIN: Duration = Duration::from_secs(2);
 
 /// Brings one Unit to where it should be.
 pub async fn reconcile(unit: Arc<Unit>, context: Arc<Context>) -> Result<Action, ReconcileError> {
@@ -60,7 +64,7 @@ pub async fn reconcile(unit: Arc<Unit>, context: Arc<Context>) -> Result<Action,
     let view = context.coordination.unit(&key);
     let mut problems = validate(&unit, &key, &surroundings(&unit, &key, &context));
     let mut unresolved = Vec::new();
-    let mut again = None;
+    let mut again = parting.as_ref().map(|_| PART_AGAIN);
     let mut failed = None;
     let in_force = problems.is_empty() && parting.is_none();
     match act(&unit, &key, &view, in_force, &context).await {
@@ -259,8 +263,11 @@ async fn delete(unit: &Unit, key: &UnitKey, context: &Context) -> Result<Parting
     if !unit.finalizers().iter().any(|present| present == FINALIZER) {
         return Ok(Parting::Gone);
     }
-    let state = context.coordination.unit(key).state;
-    if let Some(what) = state.and_then(|state| parting::before(unit, key, &state)) {
+    let waits = context.coordination.unit(key).state.and_then(|state| {
+        let looked = arbiter_looked(key, &state, context);
+        parting::before(unit, key, &state, looked)
+    });
+    if let Some(what) = waits {
         return Ok(Parting::Waits(what));
     }
     context.cluster.check_leader("delete a Unit from etcd")?;
@@ -291,6 +298,19 @@ async fn delete(unit: &Unit, key: &UnitKey, context: &Context) -> Result<Parting
         .await?;
     tracing::info!(unit = %key, "forgotten; its databases keep what they hold");
     Ok(Parting::Gone)
+}
+
+/// Whether the session of the last primary's arbiter was there for long enough that it has looked at
+/// its member.
+fn arbiter_looked(key: &UnitKey, state: &UnitState, context: &Context) -> bool {
+    let session = state
+        .epoch
+        .as_ref()
+        .and_then(|epoch| state.sessions.get(&epoch.value.idc));
+    session.is_some_and(|session| {
+        let began = format!("{key} {}", session.value.generation.0);
+        context.pace.since("Session", &began) >= LOOKED_AFTER
+    })
 }
 
 fn surroundings(unit: &Unit, key: &UnitKey, context: &Context) -> Surroundings {

@@ -17,8 +17,10 @@ use super::routing::open_primary;
 /// Set by a person, to whatever value, it ends all waiting.
 const FORGET: &str = "multiactive.dev/forget";
 
-/// What is waited for before the Unit is forgotten; `None`: nothing.
-pub fn before(unit: &Unit, key: &UnitKey, state: &UnitState) -> Option<String> {
+/// What is waited for before the Unit is forgotten; `None`: nothing. `looked`: the arbiter of the last
+/// primary has had the time to look at its member since it began; before that, what it says of
+/// the member is of no member yet.
+pub fn before(unit: &Unit, key: &UnitKey, state: &UnitState, looked: bool) -> Option<String> {
     let holder = &state.epoch.as_ref()?.value.idc;
     let document = &state.unit.as_ref()?.value;
     // A member that was taken out was let go then.
@@ -30,12 +32,12 @@ pub fn before(unit: &Unit, key: &UnitKey, state: &UnitState) -> Option<String> {
         return Some(wait_for_arbiter(unit, key, holder));
     }
     // It is back, and is about to open its member again: let go before that, it would stay closed.
-    let about_to_open = open_primary(state) != Some(holder)
-        && !document.paused
-        && state
-            .members
-            .get(holder)
-            .is_some_and(|record| record.value.reachable && record.value.preflight_passed);
+    let able = state
+        .members
+        .get(holder)
+        .is_some_and(|record| record.value.reachable && record.value.preflight_passed);
+    let about_to_open =
+        open_primary(state) != Some(holder) && !document.paused && (able || !looked);
     about_to_open.then(|| {
         format!(
             "Waits until {holder}, which took the writes last, is open again: forgotten before \
@@ -97,7 +99,7 @@ mod tests {
     fn waits(change: impl FnOnce(&mut Unit, &mut UnitState)) -> Option<String> {
         let (mut unit, mut state) = (unit(), state());
         change(&mut unit, &mut state);
-        before(&unit, &key(), &state)
+        before(&unit, &key(), &state, true)
     }
 
     #[test]
@@ -152,6 +154,10 @@ mod tests {
             sh.value.reachable = false;
         };
         assert_eq!(waits(|_, state| dead(state)), None, "its database is dead");
+        // Just begun, the arbiter says of every member that it does not reach it.
+        let mut just_back = state();
+        dead(&mut just_back);
+        assert!(before(&unit(), &key(), &just_back, false).is_some());
     }
 
     #[test]

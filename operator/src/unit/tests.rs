@@ -24,7 +24,10 @@ fn said(lag: Option<u64>) -> MemberStatus {
         lag_millis: lag,
         findings: Vec::new(),
         message: String::new(),
-        failover: model::FailoverStatus::default(),
+        failover: model::FailoverStatus {
+            ready: true,
+            ..model::FailoverStatus::default()
+        },
     }
 }
 

@@ -171,7 +171,7 @@ impl<'a> Rig<'a> {
         self.spawn_arbiter(idc, 2, &self.standby_part(idc), PORT + 1)
     }
 
-    fn spawn_arbiter(&self, idc: &str, number: u32, part: &str, port: u16) -> Result<()> {
+    fn spawn_arbiter(&self, idc: &str, number: u32, name: &str, port: u16) -> Result<()> {
         let own = harness::coordination::endpoint(self.world.info().network, idc)?;
         let mut endpoints = self.world.info().etcd.clone();
         endpoints.sort_by_key(|endpoint| *endpoint != own);
@@ -186,7 +186,7 @@ impl<'a> Rig<'a> {
             format!("--listen=0.0.0.0:{port}"),
             "--log=text".to_owned(),
         ]);
-        self.world.sandbox().spawn(part, spec.in_netns(idc))
+        self.world.sandbox().spawn(name, spec.in_netns(idc))
     }
 
     pub fn stop_arbiters(&self) -> Result<()> {

@@ -15,6 +15,7 @@ fn claim(holder: &str) -> Result<SessionClaim> {
         address: "10.0.0.1:8080".to_owned(),
         version: "0".to_owned(),
         lease_time: Duration::from_secs(3),
+        above: model::Generation(0),
     })
 }
 

@@ -87,38 +87,7 @@ fn what_stands_against_a_switchover_is_seen() -> Result<()> {
         );
         app.query_drop("XA ROLLBACK 'x'").await?;
 
-        // An ALTER that copies a table which takes its time.
-        app.query_drop(
-            "CREATE TABLE big (id INT PRIMARY KEY, v VARCHAR(200)); \
-             INSERT INTO big SELECT a.i + 10 * b.i + 100 * c.i + 1000 * d.i + 10000 * e.i, \
-             REPEAT('x', 200) FROM (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION \
-             SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) AS a, \
-             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 \
-             UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) AS b, \
-             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) AS c, \
-             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) AS d, \
-             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) AS e",
-        )
-        .await?;
-        let mut slow = server.app().await?;
-        let altering = tokio::spawn(async move {
-            for turn in 0..20 {
-                slow.query_drop(format!(
-                    "ALTER TABLE big ADD COLUMN c{turn} INT, ALGORITHM = COPY"
-                ))
-                .await?;
-            }
-            Ok::<(), mysql_async::Error>(())
-        });
-        let mut alters = Vec::new();
-        while alters.is_empty() && !altering.is_finished() {
-            alters = control.hindrances().await?.alters;
-        }
-        ensure!(
-            alters.iter().any(|text| text.contains("ALTER TABLE big")),
-            "{alters:?}"
-        );
-        altering.await??;
+        an_alter_is_seen(server, &mut control).await?;
         if server.engine == Engine::MySql {
             root.query_drop(format!(
                 "GRANT SELECT ON performance_schema.metadata_locks TO '{}'@'%'",
@@ -141,4 +110,41 @@ fn what_stands_against_a_switchover_is_seen() -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// An ALTER that copies a table which takes its time.
+async fn an_alter_is_seen(server: &Server<'_>, control: &mut ControlSession) -> Result<()> {
+    let mut app = server.app().await?;
+    app.query_drop(
+            "CREATE TABLE big (id INT PRIMARY KEY, v VARCHAR(200)); \
+             INSERT INTO big SELECT a.i + 10 * b.i + 100 * c.i + 1000 * d.i + 10000 * e.i, \
+             REPEAT('x', 200) FROM (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION \
+             SELECT 4 UNION SELECT 5 UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) AS a, \
+             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5 \
+             UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) AS b, \
+             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) AS c, \
+             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) AS d, \
+             (SELECT 0 AS i UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4) AS e",
+        )
+        .await?;
+    let mut slow = server.app().await?;
+    let altering = tokio::spawn(async move {
+        for turn in 0..20 {
+            slow.query_drop(format!(
+                "ALTER TABLE big ADD COLUMN c{turn} INT, ALGORITHM = COPY"
+            ))
+            .await?;
+        }
+        Ok::<(), mysql_async::Error>(())
+    });
+    let mut alters = Vec::new();
+    while alters.is_empty() && !altering.is_finished() {
+        alters = control.hindrances().await?.alters;
+    }
+    ensure!(
+        alters.iter().any(|text| text.contains("ALTER TABLE big")),
+        "{alters:?}"
+    );
+    altering.await??;
+    Ok(())
 }
