@@ -370,7 +370,8 @@ impl Writer {
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
-        let (_, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        ensure!(head.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
         Ok(body.to_owned())
     }
 
@@ -379,7 +380,7 @@ impl Writer {
         loop {
             match self.get("/status").await {
                 Ok(body) => return Ok(serde_json::from_str(&body)?),
-                // It may not listen yet.
+                // It may not listen yet, or have nothing to tell yet.
                 Err(error) if start.elapsed() > LIMIT => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             }
