@@ -314,8 +314,8 @@ impl Assembler {
         let Some(open) = self.open.as_mut() else {
             return Ok(());
         };
-        if !open.birth.local || open.start.without_effect {
-            // One that was born elsewhere is looked at there.
+        if !open.birth.local {
+            // It was a statement where it was born, and is looked at there.
             open.filtered += 1;
             open.bookkeeping = false;
             let follows = open.begun || rows_follow(&query.statement);

@@ -51,8 +51,6 @@ pub struct GtidStart {
     pub committed_micros: u64,
     /// The one event that follows is all of it (MariaDB; MySQL does not tell).
     pub standalone: bool,
-    /// The statement that follows changes nothing: an ALTER that only begins, or is undone.
-    pub without_effect: bool,
 }
 
 /// A table whose rows follow.
@@ -237,7 +235,6 @@ impl Decoder {
                 micros => micros,
             },
             standalone: false,
-            without_effect: false,
         }))
     }
 
@@ -261,7 +258,6 @@ impl Decoder {
             gtid,
             committed_micros: u64::from(header.timestamp()) * 1_000_000,
             standalone: start.standalone,
-            without_effect: start.alter_without_effect,
         }))
     }
 

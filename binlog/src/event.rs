@@ -243,9 +243,6 @@ pub struct MariaDbGtidEvent {
     pub standalone: bool,
     /// It is a part of an XA transaction.
     pub xa: bool,
-    /// The statement that follows is an ALTER that only begins, or that came to nothing
-    /// (`binlog_alter_two_phase`); one that ends well is logged a second time.
-    pub alter_without_effect: bool,
 }
 
 impl MariaDbGtidEvent {
@@ -254,27 +251,12 @@ impl MariaDbGtidEvent {
         const STANDALONE: u8 = 1;
         const PREPARED_XA: u8 = 64;
         const COMPLETED_XA: u8 = 128;
-        const GROUP_COMMIT: u8 = 2;
-        // Of the byte of extra flags, MariaDB 10.8 and later (`Gtid_log_event` in log_event.h).
-        const START_ALTER: u8 = 2;
-        const ROLLBACK_ALTER: u8 = 8;
         let (sequence, domain, flags) = (input.u64()?, input.u32()?, input.u8()?);
-        let xa = flags & (PREPARED_XA | COMPLETED_XA) != 0;
-        if flags & GROUP_COMMIT != 0 {
-            input.skip(8)?;
-        }
-        // An XA transaction's name would stand here; it is refused in any case.
-        let extra = if xa || input.is_empty() {
-            0
-        } else {
-            input.u8()?
-        };
         Ok(Self {
             sequence,
             domain,
             standalone: flags & STANDALONE != 0,
-            xa,
-            alter_without_effect: extra & (START_ALTER | ROLLBACK_ALTER) != 0,
+            xa: flags & (PREPARED_XA | COMPLETED_XA) != 0,
         })
     }
 }

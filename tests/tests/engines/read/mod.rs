@@ -180,7 +180,7 @@ fn on_each_with(mode: &str, test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Re
             .block_on(async {
                 reset(database).await?;
                 let source = Source::start(&world, database, mode)?;
-                tokio::time::timeout(LIMIT, Box::pin(test(&source)))
+                tokio::time::timeout(4 * LIMIT, Box::pin(test(&source)))
                     .await
                     .context("too slow")
                     .flatten()

@@ -129,7 +129,14 @@ const MYSQL: [Case; 3] = [
     ),
 ];
 
-const MARIADB: [Case; 5] = [
+const MARIADB: [Case; 6] = [
+    // It is logged when it begins and again when it has ended well or come to nothing.
+    case(
+        "SET binlog_alter_two_phase = 1; ALTER TABLE t ADD COLUMN c INT",
+        "ALTER TABLE orders.t DROP COLUMN c",
+        "Malformed",
+        "binlog_alter_two_phase = OFF",
+    ),
     case(
         "CREATE TABLE typed (id INT PRIMARY KEY, u UUID)",
         "DROP TABLE orders.typed",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use change::sync::PullRequest;
-use change::{Body, Flavor, Position, SnapshotState, TargetTable};
+use change::{Flavor, Position, SnapshotState, TargetTable};
 
 use super::pull::Pull;
 use super::{Source, on_each, on_each_with};
@@ -266,56 +266,5 @@ fn the_newest_connection_is_served_alone() -> Result<()> {
         ensure!(first.next().await.is_err(), "the first is still served");
         source.database.root("INSERT INTO orders.t VALUES (1)")?;
         second.reach(&source.position()?).await
-    })
-}
-
-/// MariaDB can log an ALTER when it begins and again when it has ended well, or came to nothing.
-#[test]
-fn an_alter_in_two_phases_is_sent_once_and_only_if_it_ended_well() -> Result<()> {
-    on_each(async |source| {
-        if source.flavor() != Flavor::MariaDb {
-            return Ok(());
-        }
-        let before = source.make(
-            "CREATE TABLE t (id INT PRIMARY KEY, v INT); INSERT INTO t VALUES (1, 5), (2, 5)",
-        )?;
-        let alter = |change: &str| {
-            source.database.root(&format!(
-                "USE orders; SET binlog_alter_two_phase = 1; ALTER TABLE t {change}"
-            ))
-        };
-        alter("ADD COLUMN c INT")?;
-        ensure!(alter("ADD UNIQUE (v)").is_err(), "two rows have one value");
-        alter("ADD UNIQUE (c)")?;
-        let file = source.database.root("SHOW MASTER STATUS")?[0][0].clone();
-        let logged = source
-            .database
-            .root(&format!("SHOW BINLOG EVENTS IN '{file}'"))?;
-        let of_alter =
-            |row: &&Vec<String>| row.iter().any(|value| value.contains("ADD UNIQUE (v)"));
-        ensure!(logged.iter().filter(of_alter).count() == 2, "{logged:?}");
-        let mut pull = source.pull(Some(&before)).await?;
-        pull.reach(&source.end()?).await?;
-        let statements: Vec<String> = pull
-            .transactions
-            .iter()
-            .filter_map(|transaction| match &transaction.body {
-                Body::Ddl(ddl) => Some(ddl.statement_lossy().into_owned()),
-                Body::Rows(_) => None,
-            })
-            .collect();
-        let altered: Vec<&String> = statements
-            .iter()
-            .filter(|statement| statement.starts_with("ALTER"))
-            .collect();
-        ensure!(
-            altered
-                == [
-                    "ALTER TABLE t ADD COLUMN c INT",
-                    "ALTER TABLE t ADD UNIQUE (c)"
-                ],
-            "{statements:?}"
-        );
-        Ok(())
     })
 }
