@@ -1,18 +1,20 @@
 //! One Unit: its core is stepped here, its transactions are sent from here, its worker is told from
 //! here what to do.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod senses;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arbitration::{
-    Applied, Command, Core, DatabaseCommand, Event, FailoverReadiness, Features, Hindrance, Moment,
-    Outcome, Purpose, Rules, Settings, Sign, Transaction,
+    Applied, Command, Core, DatabaseCommand, Event, Features, Moment, Outcome, Purpose, Rules,
+    Settings, Transaction,
 };
 use model::{
-    FailoverStatus, Finding, Generation, IdcName, MemberStatus, PositionText, ServerIdentity,
-    Severity, Signal, UnitDoc, UnitKey, UnitState,
+    Finding, Generation, IdcName, MemberStatus, PositionText, ServerIdentity, Severity, UnitKey,
+    UnitState,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -23,9 +25,10 @@ use crate::credentials::CredentialsFile;
 use crate::metrics::Metrics;
 use crate::servers::{self, Servers};
 use crate::status::Statuses;
-use crate::watcher::{Sight, Watched, Watcher};
+use crate::watcher::{Sight, Watched};
 use crate::worker::{Context, MemberSettings, Order, Report, Worker};
 use crate::{clock, execute, translate};
+use senses::{born_here, failover_status, hindrances, signalled};
 
 const CREDENTIALS_EVERY: Duration = Duration::from_secs(2);
 
@@ -317,56 +320,6 @@ impl Unit {
         }
     }
 
-    /// What a look tells of this and other members beyond the observation itself: the own one
-    /// answered or not, and whose heartbeats have arrived through links.
-    async fn take_signals(&mut self, report: &Report) {
-        let own = self.shared.idc.clone();
-        match report {
-            Report::Seen { observation, .. } => {
-                self.look_for_rivals(&observation.identity.clone()).await;
-                let sign = Sign::Answered(Signal::Sql);
-                self.step(Event::Signalled { of: own, sign }).await;
-                for beat in &observation.heartbeats {
-                    let before = self.beats.insert(beat.idc.clone(), beat.seq);
-                    // The first one that is seen may be old.
-                    if beat.idc == self.shared.idc || before.is_none_or(|seq| seq == beat.seq) {
-                        continue;
-                    }
-                    let (of, epoch) = (beat.idc.clone(), beat.epoch);
-                    let sign = Sign::Replicated { epoch };
-                    self.step(Event::Signalled { of, sign }).await;
-                }
-            }
-            Report::Unseen { reason, .. } => {
-                let sign = Sign::Failed(Signal::Sql, reason.clone());
-                self.step(Event::Signalled { of: own, sign }).await;
-            }
-            _ => {}
-        }
-    }
-
-    /// One watcher for each member elsewhere.
-    fn watch_members(&mut self, doc: &UnitDoc) {
-        let members = doc.members.iter();
-        let watched: Vec<Watched> = members
-            .filter(|member| member.idc != self.shared.idc)
-            .map(|member| Watched {
-                idc: member.idc.clone(),
-                endpoint: member.endpoint.clone(),
-                heartbeat: doc.heartbeat.clone(),
-            })
-            .collect();
-        if watched == self.watched {
-            return;
-        }
-        self.watchers.abort_all();
-        for one in &watched {
-            let task = Watcher::new(one.clone(), &self.folder, &self.key);
-            self.watchers.spawn(task.run(self.sight_sender.clone()));
-        }
-        self.watched = watched;
-    }
-
     /// A server that belongs to another Unit blocks like any other finding.
     async fn look_for_rivals(&mut self, identity: &ServerIdentity) {
         let (epoch, _) = self.core.heartbeat();
@@ -507,48 +460,6 @@ fn settings(lease_millis: u64) -> Settings {
         },
         ..Settings::default()
     }
-}
-
-fn signalled(sight: Sight) -> Event {
-    let sign = match sight.failure {
-        None => Sign::Answered(Signal::Sql),
-        Some(cause) => Sign::Failed(Signal::Sql, cause),
-    };
-    Event::Signalled { of: sight.of, sign }
-}
-
-/// How many of a position's transactions were born on its server; `None` for a text that is none.
-fn born_here(position: &PositionText, idcs: &[IdcName]) -> Option<u64> {
-    if position.0.is_empty() {
-        return Some(0);
-    }
-    let position: change::Position = position.0.parse().ok()?;
-    Some(mysql::origin::born_here(&position, idcs))
-}
-
-fn failover_status(readiness: &FailoverReadiness) -> FailoverStatus {
-    let obstacles = &readiness.obstacles;
-    let sentences: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
-    FailoverStatus {
-        ready: readiness.is_ready(),
-        reason: obstacles
-            .first()
-            .map(|obstacle| obstacle.reason().to_owned())
-            .unwrap_or_default(),
-        message: sentences.join("; "),
-    }
-}
-
-fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {
-    let counted = |count: u64, of: fn(u64) -> Hindrance| (count > 0).then(|| of(count));
-    let alter = (!found.alters.is_empty()).then_some(Hindrance::Alter);
-    let backup = (found.backup_lock == Some(true)).then_some(Hindrance::BackupLock);
-    let prepared = counted(found.prepared_xa, Hindrance::PreparedXa);
-    let stranded = counted(found.stranded, Hindrance::Stranded);
-    [alter, backup, prepared, stranded]
-        .into_iter()
-        .flatten()
-        .collect()
 }
 
 async fn sleep_until(moment: Moment) {

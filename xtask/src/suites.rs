@@ -78,7 +78,6 @@ pub fn test(suite: &str) -> Result<()> {
         "way" => real("way"),
         "all" => {
             unit()?;
-            model()?;
             harness_itself()?;
             engines()?;
             real("cluster")?;
