@@ -140,6 +140,8 @@ pub enum Command {
     Pause(PauseArgs),
     /// Let the automation of paused Units go on
     Resume(PauseArgs),
+    /// Say that somebody has looked, and let automation go on after a failover or a restored etcd
+    Ack(AckArgs),
     /// Check Units against their real databases; changes nothing
     Preflight(PreflightArgs),
     /// Print a completion script for a shell
@@ -291,6 +293,29 @@ pub struct PauseArgs {
     /// Output format.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `ack`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+After an automatic failover the primary does not move by itself again before failover.cooldown is
+over, and arbiters do nothing by themselves once etcd shows less than it did before. Both end when
+somebody has looked at each member and says so.
+
+Example:
+  mactl ack orders")]
+pub struct AckArgs {
+    /// The Unit, as NAME or NAMESPACE/NAME.
+    pub unit: UnitArg,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Output format.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Direct access to etcd.
+    #[command(flatten)]
+    pub etcd: EtcdArgs,
 }
 
 /// `preflight`.

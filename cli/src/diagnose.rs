@@ -168,7 +168,7 @@ fn primary_problem(unit: &UnitView, call: &Invocation) -> Option<Problem> {
             .filter(|_| !preflight)
             .map(|one| one.message.as_str());
         let what = why.map_or_else(|| what.to_owned(), |why| format!("{what} {why}"));
-        let since = unit.complaint("Ready").map(|ready| ready.since);
+        let since = unit.complaint("Ready").and_then(|ready| ready.since);
         let found = problem(Gravity::Critical, name(unit), what).since(since);
         return Some(match unit.phase {
             _ if preflight => found.next(own("preflight")),

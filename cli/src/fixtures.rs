@@ -65,6 +65,7 @@ pub fn unit() -> UnitView {
         paused: false,
         max_lag_millis: 5_000,
         automatic_failover: true,
+        automation_known: true,
         members: vec![
             member("sh", MemberRole::Primary),
             member("bj", MemberRole::Replica),

@@ -94,6 +94,8 @@ pub struct UnitView {
     pub max_lag_millis: u64,
     /// Whether a lost primary is replaced without being asked.
     pub automatic_failover: bool,
+    /// Whether somebody said if anything holds that; what holds it is among the complaints.
+    pub automation_known: bool,
     /// Its copies, in the Unit's order.
     pub members: Vec<MemberView>,
     /// Its links. Empty where they are not known (etcd holds none).
@@ -385,6 +387,6 @@ pub struct Complaint {
     pub reason: String,
     /// Its message.
     pub message: String,
-    /// Since when it says so.
-    pub since: Timestamp,
+    /// Since when it says so, as far as that is known.
+    pub since: Option<Timestamp>,
 }

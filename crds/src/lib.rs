@@ -47,5 +47,12 @@ pub use unit::{
 /// The API group of all kinds.
 pub const GROUP: &str = "multiactive.dev";
 
+/// The annotation by which somebody says that they have looked at a Unit: `model::AckRecord` as
+/// JSON. The operator carries it into etcd and takes it off.
+pub const ACKNOWLEDGE: &str = "multiactive.dev/acknowledge";
+
+/// The annotation in which the operator keeps the last one that it has carried.
+pub const ACKNOWLEDGED: &str = "multiactive.dev/acknowledged";
+
 /// The version of all kinds.
 pub const VERSION: &str = "v1alpha1";

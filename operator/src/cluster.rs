@@ -407,6 +407,39 @@ impl Cluster {
         }
     }
 
+    /// Takes an annotation off, and perhaps sets another; false: the object was changed meanwhile,
+    /// and is looked at again.
+    pub async fn take_annotation<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        annotation: &str,
+        set: Option<(&str, &str)>,
+    ) -> Result<bool, ClusterError> {
+        let kind = K::kind(&()).into_owned();
+        let doing = format!("take an annotation off {kind} {}", object.name_any());
+        self.check_leader(&doing)?;
+        self.metrics.write("annotate", &kind);
+        let mut annotations = json!({annotation: null});
+        if let Some((other, value)) = set {
+            annotations[other] = json!(value);
+        }
+        let patch = json!({"metadata": {
+            "annotations": annotations,
+            // Not one that was put there since.
+            "resourceVersion": object.resource_version(),
+        }});
+        let (api, name) = (self.api_of(object), object.name_any());
+        let parameters = PatchParams::default();
+        match self
+            .bounded(&doing, api.patch(&name, &parameters, &Patch::Merge(&patch)))
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(ClusterError::Kube { source, .. }) if is_code(&source, &[404, 409]) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Publishes an Event about an object. A failure is logged only: Events are for people, and
     /// nothing depends on them.
     pub async fn event<K: Resource<DynamicType = ()>>(&self, object: &K, notice: &Notice) {

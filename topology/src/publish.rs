@@ -1,7 +1,8 @@
 //! What people and the operator write: IDCs, Units, intents.
 
 use model::{
-    IdcDoc, IdcName, Intent, IntentKind, IntentPhase, Revision, UnitDoc, UnitKey, UnitState,
+    AckRecord, IdcDoc, IdcName, Intent, IntentKind, IntentPhase, Revision, UnitDoc, UnitKey,
+    UnitState,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -159,6 +160,29 @@ impl Topology {
             Err(CommitError::Lost { .. }) => Err(IntentRefused::Lost { unit: unit.clone() }),
             Err(CommitError::Unknown(error)) => Err(error.into()),
         }
+    }
+
+    /// Notes that somebody has looked at a Unit in the epoch that the record names. It is written
+    /// at a revision of its own each time, which is what tells it from one that a backup of etcd
+    /// brought back.
+    ///
+    /// # Errors
+    /// [`CommitError::Lost`] if the Unit is in another epoch by now: what was looked at is past.
+    pub async fn acknowledge(
+        &self,
+        unit: &UnitKey,
+        record: &AckRecord,
+    ) -> Result<Revision, CommitError> {
+        let doing = format!("acknowledge epoch {} of unit {unit}", record.epoch);
+        let keys = self.keys();
+        let epoch = self.get(&keys.epoch(unit), "epoch").await?;
+        let Some(epoch) = epoch.filter(|epoch| epoch.value.epoch == record.epoch) else {
+            return Err(CommitError::Lost { doing });
+        };
+        let transaction = Transaction::new(doing)
+            .if_revision(&keys.epoch(unit), epoch.revision)
+            .put(&keys.ack(unit), record, None);
+        self.commit(transaction).await
     }
 
     async fn publish<T: Serialize + DeserializeOwned + PartialEq>(

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures::future::join_all;
 use futures::stream::{self, LocalBoxStream, StreamExt};
 use jiff::Timestamp;
-use model::{ArbiterStatus, Epoch, IdcName, Intent, IntentKind, IntentPhase, UnitKey};
-use topology::{EtcdOptions, IntentRefused, Topology, TopologyError, TopologyState};
+use model::{AckRecord, ArbiterStatus, Epoch, IdcName, Intent, IntentKind, IntentPhase, UnitKey};
+use topology::{CommitError, EtcdOptions, IntentRefused, Topology, TopologyError, TopologyState};
 
 use super::etcd_access::{CertificateFolder, check_urls, failure};
 use super::etcd_view::{self, Reports};
@@ -193,6 +193,28 @@ impl EtcdBackend {
                 }
                 Err(refused) => return Err(intent_failure(plan, refused, call)),
             }
+        }
+    }
+
+    /// Notes that somebody has looked at the Unit in this epoch.
+    pub async fn acknowledge(
+        &self,
+        unit: &UnitKey,
+        record: &AckRecord,
+        call: &Invocation,
+    ) -> Result<(), Failure> {
+        let tried = format!("Unit {unit} was not acknowledged");
+        match self.topology.acknowledge(unit, record).await {
+            Ok(_) => Ok(()),
+            Err(CommitError::Lost { .. }) => Err(Failure::refused(
+                tried,
+                format!(
+                    "epoch {} is past: somebody was elected meanwhile",
+                    record.epoch
+                ),
+            )
+            .next(call.own(&format!("status {unit}")))),
+            Err(CommitError::Unknown(error)) => Err(failure(&tried, &error)),
         }
     }
 

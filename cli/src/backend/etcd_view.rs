@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use model::{
-    ArbiterStatus, Epoch, FailoverMode, IdcName, Intent, IntentKind, IntentPhase, MemberDoc,
-    MemberRecord, MemberRole, UnitDoc, UnitKey, UnitState,
+    ArbiterStatus, Epoch, FailoverMode, FailoverStatus, IdcName, Intent, IntentKind, IntentPhase,
+    MemberDoc, MemberRecord, MemberRole, UnitDoc, UnitKey, UnitState,
 };
 use topology::TopologyState;
 
-use crate::view::{IdcView, MemberView, Progress, RequestView, UnitPhase, UnitView};
+use crate::view::{Complaint, IdcView, MemberView, Progress, RequestView, UnitPhase, UnitView};
 
 /// What arbiters said of themselves when asked directly, as far as they could be reached.
 pub type Reports = BTreeMap<IdcName, ArbiterStatus>;
@@ -58,6 +58,10 @@ pub fn unit(key: &UnitKey, state: &UnitState, reports: &Reports) -> Option<UnitV
         }
         view
     });
+    // The holder's arbiter judges best; without it, whichever answers.
+    let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
+    let mut words = holder.into_iter().chain(reports.keys()).filter_map(report);
+    let failover = words.next().map(|status| &status.failover);
     Some(UnitView {
         unit: key.clone(),
         phase: phase(doc, state),
@@ -80,7 +84,18 @@ pub fn unit(key: &UnitKey, state: &UnitState, reports: &Reports) -> Option<UnitV
             .map(|intent| request(&intent.value))
             .filter(|request| !request.progress.is_final()),
         last_transition: None,
-        complaints: Vec::new(),
+        automation_known: failover.is_some(),
+        complaints: failover.and_then(complaint).into_iter().collect(),
+    })
+}
+
+/// What an arbiter says of automation, where something holds it.
+fn complaint(failover: &FailoverStatus) -> Option<Complaint> {
+    (!failover.ready && !failover.reason.is_empty()).then(|| Complaint {
+        condition: "FailoverReady".to_owned(),
+        reason: failover.reason.clone(),
+        message: format!("{}.", failover.message),
+        since: None,
     })
 }
 

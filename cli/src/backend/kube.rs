@@ -37,7 +37,7 @@ pub struct KubeBackend {
     pub(super) client: Client,
     url: String,
     pub(super) timeout: Duration,
-    call: Invocation,
+    pub(super) call: Invocation,
 }
 
 impl Debug for KubeBackend {

@@ -79,6 +79,10 @@ pub fn unit(
         paused: doc.paused,
         max_lag_millis: doc.failover.max_lag_millis,
         automatic_failover: doc.failover.mode == FailoverMode::Automatic,
+        automation_known: status
+            .conditions
+            .iter()
+            .any(|condition| condition.type_ == "FailoverReady" && condition.status != "Unknown"),
         members: members.collect(),
         links: links.iter().filter_map(|one| link(one, &key)).collect(),
         under_way,
@@ -280,7 +284,7 @@ fn complaints(conditions: &[Condition]) -> Vec<Complaint> {
             condition: condition.type_.clone(),
             reason: condition.reason.clone(),
             message: condition.message.clone(),
-            since: condition.last_transition_time.0,
+            since: Some(condition.last_transition_time.0),
         })
         .collect()
 }

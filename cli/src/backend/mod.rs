@@ -5,6 +5,7 @@ mod etcd_access;
 mod etcd_view;
 mod judge;
 mod kube;
+mod kube_acknowledge;
 mod kube_errors;
 mod kube_view;
 
@@ -19,7 +20,7 @@ use std::time::Duration;
 
 use futures::stream::LocalBoxStream;
 use jiff::Timestamp;
-use model::{Epoch, UnitKey};
+use model::{AckRecord, Epoch, UnitKey};
 
 use crate::args::{EtcdArgs, KubeArgs};
 use crate::failure::Failure;
@@ -139,6 +140,19 @@ impl Backend {
         match self {
             Self::Kube(kube) => kube.begin(plan, call).await,
             Self::Etcd(etcd) => etcd.begin(plan, call).await,
+        }
+    }
+
+    /// Notes that somebody has looked at the Unit in this epoch, so that automation may go on.
+    pub async fn acknowledge(
+        &self,
+        unit: &UnitKey,
+        record: &AckRecord,
+        call: &Invocation,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Kube(kube) => kube.acknowledge(unit, record).await,
+            Self::Etcd(etcd) => etcd.acknowledge(unit, record, call).await,
         }
     }
 

@@ -1,5 +1,6 @@
 //! The commands: reading, asking and printing around the pure functions.
 
+mod ack;
 mod history;
 mod pause;
 mod preflight;
@@ -99,6 +100,7 @@ fn run(program: &str, cli: Cli) -> Result<Exit, Failure> {
         Command::Receipt(args) => block_on(history::receipt(&context(Some(&args.etcd)), &args)),
         Command::Pause(args) => block_on(pause::run(&context(None), &args, true)),
         Command::Resume(args) => block_on(pause::run(&context(None), &args, false)),
+        Command::Ack(args) => block_on(ack::run(&context(Some(&args.etcd)), &args)),
         Command::Preflight(args) => block_on(preflight::run(&context(None), &args)),
         Command::Version(args) => block_on(version::run(&context(None), &args)),
         Command::Completion(args) => {

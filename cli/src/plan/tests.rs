@@ -342,7 +342,7 @@ fn the_condition_of_the_unit_stops_a_switchover_but_not_a_failover() {
         condition: "PreflightPassed".to_owned(),
         reason: "Unreachable".to_owned(),
         message: "cannot reach sh".to_owned(),
-        since: fixtures::now(),
+        since: Some(fixtures::now()),
     });
     assert!(refused(&unit).contains("cannot reach sh"));
     assert_eq!(plan(fail(&unit, Some("bj"), false)).refusal(), None);

@@ -58,7 +58,7 @@ fn broken() -> StatusView {
         condition: "TopologyAgreed".to_owned(),
         reason: "SpecDiffers".to_owned(),
         message: "the operators of sh and bj see different specs".to_owned(),
-        since: "2026-03-04T05:01:07Z".parse().unwrap(),
+        since: Some("2026-03-04T05:01:07Z".parse().unwrap()),
     });
     view.idcs[1].arbiter_alive = Some(false);
     view.idcs[1].last_heartbeat = Some("2026-03-04T05:02:00Z".parse().unwrap());
@@ -245,7 +245,7 @@ fn conditions_say_what_the_rest_has_not_said() {
         condition: condition.to_owned(),
         reason: reason.to_owned(),
         message: message.to_owned(),
-        since: now(),
+        since: Some(now()),
     };
     let mut view = fixtures::status();
     view.units[0].complaints = vec![

@@ -101,6 +101,11 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
         facts.key.name(),
         facts.key.namespace()
     );
+    let word = arbiters_word(facts, state);
+    // Arbiters that do not trust etcd refuse people's requests, too.
+    if let Some(word) = word.filter(|word| word.reason == "EtcdWentBack") {
+        return Verdict::no(FAILOVER, &word.reason, format!("{}.", word.message));
+    }
     let policy = &facts.unit.spec.failover;
     let said = format!("{by_hand}: {told}.");
     if policy.mode == Automation::Manual {
@@ -118,7 +123,7 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
     } else {
         ""
     };
-    match arbiters_word(facts, state) {
+    match word {
         Some(word) if word.ready => Verdict::yes(FAILOVER, "Ready", format!("{told}.{failsafe}")),
         Some(word) => Verdict::no(
             FAILOVER,

@@ -1,5 +1,6 @@
 //! Units: their documents in etcd, their links, routing and status.
 
+mod acknowledge;
 mod candidates;
 mod conditions;
 mod links;
@@ -74,6 +75,9 @@ pub async fn reconcile(unit: Arc<Unit>, context: Arc<Context>) -> Result<Action,
             again = Some(FOREIGN_AGAIN);
         }
         Err(error) => failed = Some(error),
+    }
+    if let Err(error) = acknowledge::carry(&unit, &key, &view, &context).await {
+        failed = failed.or(Some(error));
     }
     let receipt = receipt(&unit, &key, view.state.as_ref(), &context).await;
     if matches!(receipt, Ok(Looked::Missing)) {

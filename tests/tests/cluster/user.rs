@@ -81,7 +81,12 @@ fn names(product: &Product<'_>) -> Result<()> {
 }
 
 fn dangers(product: &Product<'_>) -> Result<()> {
-    let cases: [Case<'_>; 3] = [
+    let cases: [Case<'_>; 4] = [
+        (
+            &["ack", "billing"],
+            3,
+            &["shop/billing was not acknowledged", "no primary yet"],
+        ),
         (
             &["switchover", "billing", "--to", "lemuria"],
             3,

@@ -1,6 +1,8 @@
 //! From mistakes to a running Unit, through a switchover and a failover, to its deletion: one test,
 //! since each step needs what the one before has made.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::database::Database;
 use harness::load::LoadSpec;
@@ -44,6 +46,7 @@ fn the_way(world: &World, product: &Product<'_>) -> Result<()> {
     moves(world, product, sh, bj)?;
     fails_over(world, product, sh, bj)?;
     arbiter_restarts(product, sh)?;
+    fails_over_by_itself(world, product, sh, bj)?;
     ends(product, sh, bj)
 }
 
@@ -257,41 +260,77 @@ fn fails_over(world: &World, product: &Product<'_>, sh: &Database, bj: &Database
 /// A restart of the holder's arbiter changes no epoch and refuses no write.
 fn arbiter_restarts(product: &Product<'_>, sh: &Database) -> Result<()> {
     let before = epoch(product)?;
-    let pods = |product: &Product<'_>| -> Result<String> {
-        product.kubectl(&[
+    let ready = |product: &Product<'_>| -> Result<BTreeSet<String>> {
+        let names = product.kubectl(&[
             "get",
             "pods",
             "--namespace=multiactive-system",
             "--selector=multiactive.dev/idc=sh",
-            "--field-selector=status.phase=Running",
-            "--output=jsonpath={.items[*].metadata.name}",
-        ])
+            "--output=jsonpath={range .items[?(@.status.containerStatuses[0].ready==true)]}\
+             {.metadata.name}{\"\\n\"}{end}",
+        ])?;
+        Ok(names.lines().map(ToOwned::to_owned).collect())
     };
-    let old = pods(product)?;
+    let old = ready(product)?;
     ensure!(
-        !old.is_empty(),
-        "no arbiter of sh found by its label multiactive.dev/idc"
+        old.len() == 2,
+        "an active and a standby arbiter of sh, not {old:?}"
     );
     product.kubectl(&[
         "delete",
         "pod",
         "--namespace=multiactive-system",
+        "--selector=multiactive.dev/idc=sh",
         "--wait=false",
-        &old,
     ])?;
     eventually(
-        "another arbiter pod is ready, and writes are taken meanwhile",
+        "two other arbiter pods are ready, and writes are taken meanwhile",
         || {
             sh.app("UPDATE orders.sbtest1 SET k = k + 1 WHERE id = 7")
                 .map_err(|error| {
                     harness::shell::Final(format!("a write was refused: {error:#}"))
                 })?;
-            let new = pods(product)?;
-            ensure!(!new.is_empty() && !new.contains(&old), "{new}");
+            let new = ready(product)?;
+            ensure!(new.len() == 2 && new.is_disjoint(&old), "{new:?}");
             Ok(())
         },
     )?;
     ensure!(epoch(product)? == before, "the restart has made an epoch");
+    Ok(())
+}
+
+/// Nobody asks, and the Unit goes on elsewhere all the same; not twice before somebody has looked.
+fn fails_over_by_itself(
+    world: &World,
+    product: &Product<'_>,
+    sh: &Database,
+    bj: &Database,
+) -> Result<()> {
+    let unit = format!("unit/{UNIT}");
+    product.wait(&unit, "condition=FailoverReady", LIMIT)?;
+    world.kill(&harness::database::part("sh"))?;
+    eventually("bj takes writes", || {
+        bj.app("UPDATE orders.sbtest1 SET k = k + 1 WHERE id <= 100")
+            .map(drop)
+    })?;
+    routed(product, bj)?;
+    world.start(&harness::database::part("sh"))?;
+    world.wait_for_database("sh")?;
+    refused(sh).context("right after it has come back")?;
+    equal(bj, sh).context("after it has come back")?;
+    eventually("another failover waits for somebody to look", || {
+        let reason = product.field(
+            &unit,
+            ".status.conditions[?(@.type==\"FailoverReady\")].reason",
+        )?;
+        ensure!(reason == "CoolingDown", "{reason}");
+        Ok(())
+    })?;
+    let said = done(product, &["ack", UNIT, "--yes"])?;
+    ensure!(said.contains("is acknowledged in epoch 4"), "{said}");
+    product.wait(&unit, "condition=FailoverReady", LIMIT)?;
+    let said = done(product, &["ack", UNIT])?;
+    ensure!(said.contains("nothing to acknowledge"), "{said}");
     Ok(())
 }
 
