@@ -90,7 +90,7 @@ fn show(world: &World, product: &Product<'_>, images: &[images::Image]) -> Resul
     )?;
     report::step(
         "the Unit is Ready: sh takes writes, links run both ways",
-        || product.wait(&format!("unit/{UNIT}"), "condition=Ready", LIMIT),
+        || all_is_well(product),
     )?;
     mactl(product, &["status"])?;
 
@@ -254,8 +254,8 @@ fn come_back(world: &World, product: &Product<'_>, (sh, bj): (&Database, &Databa
         equal(sh, bj)?;
         refused(bj)
     })?;
-    report::step("the Unit is Ready again", || {
-        product.wait(&format!("unit/{UNIT}"), "condition=Ready", LIMIT)
+    report::step("the Unit is Ready again, and bj could take over", || {
+        all_is_well(product)
     })?;
     mactl(product, &["status"])
 }
@@ -289,4 +289,18 @@ fn hint(world: &World) {
          cluster down --name {NAME}\n",
         world.info().directory.display()
     );
+}
+
+/// Waits for a primary, for the links in both directions, and for somebody who could take over.
+fn all_is_well(product: &Product<'_>) -> Result<()> {
+    let unit = format!("unit/{UNIT}");
+    product.wait(&unit, "condition=Ready", LIMIT)?;
+    for direction in ["sh-bj", "bj-sh"] {
+        product.wait(
+            &format!("synclink/{UNIT}-{direction}"),
+            "condition=Ready",
+            LIMIT,
+        )?;
+    }
+    product.wait(&unit, "condition=FailoverReady", LIMIT)
 }

@@ -117,7 +117,14 @@ fn unit() -> Result<()> {
     report::step("helm lint", helm_lint)?;
     // The suites that need servers are other targets of the package `tests`; what its library checks
     // histories with needs none.
-    let test = ["test", "--workspace", "--lib", "--bins"];
+    let test = [
+        "test",
+        "--workspace",
+        "--lib",
+        "--bins",
+        "--test",
+        "scenarios",
+    ];
     report::step("unit tests", || shell::run_visible(&mut cargo(&test)))
 }
 
