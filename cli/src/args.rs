@@ -191,10 +191,26 @@ While it runs, ^C only stops following; the same command again takes up followin
 
 Examples:
   mactl switchover orders --to bj --dry-run
-  mactl switchover shop/orders --to bj --expected-primary sh --yes")]
+  mactl switchover shop/orders --to bj --expected-primary sh --yes
+  mactl switchover --all --from sh --to bj")]
+#[command(group = clap::ArgGroup::new("which").required(true).args(["unit", "all"]))]
 pub struct SwitchoverArgs {
     /// The Unit, as NAME or NAMESPACE/NAME.
-    pub unit: UnitArg,
+    pub unit: Option<UnitArg>,
+    /// Every Unit of the namespace whose primary is in --from: evacuates that IDC.
+    #[arg(long, requires = "from", conflicts_with = "expected_primary")]
+    pub all: bool,
+    /// With --all: the IDC to leave.
+    #[arg(long, value_name = "IDC", requires = "all", conflicts_with = "unit")]
+    pub from: Option<IdcName>,
+    /// With --all: Units of all namespaces.
+    #[arg(short = 'A', long, requires = "all", conflicts_with = "unit")]
+    pub all_namespaces: bool,
+    /// With --all: how many Units move at a time. After one that fails no further one is begun.
+    #[arg(long, value_name = "NUMBER", default_value_t = 4, requires = "all",
+          conflicts_with = "unit",
+          value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub parallel: u16,
     /// The IDC that takes over.
     #[arg(long, value_name = "IDC")]
     pub to: IdcName,

@@ -1,6 +1,7 @@
 //! The commands: reading, asking and printing around the pure functions.
 
 mod ack;
+mod evacuate;
 mod history;
 mod pause;
 mod preflight;

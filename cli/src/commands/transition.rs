@@ -40,7 +40,14 @@ struct Outcome<'a> {
 }
 
 pub(super) async fn switchover(context: &Context, args: &SwitchoverArgs) -> Result<Exit, Failure> {
-    let unit = super::key(&args.unit, &crate::kubeconfig::namespace(&context.kube)?)?;
+    let Some(unit) = &args.unit else {
+        let from = args
+            .from
+            .as_ref()
+            .ok_or_else(|| Failure::usage("nothing was switched over", "--all needs --from IDC"))?;
+        return Box::pin(super::evacuate::run(context, args, from)).await;
+    };
+    let unit = super::key(unit, &crate::kubeconfig::namespace(&context.kube)?)?;
     let asked = Asked {
         etcd: &args.etcd,
         follow: &args.follow,

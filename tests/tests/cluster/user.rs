@@ -44,7 +44,7 @@ fn each_is_told(world: &World, product: &Product<'_>) -> Result<()> {
 }
 
 fn names(product: &Product<'_>) -> Result<()> {
-    let cases: [Case<'_>; 5] = [
+    let cases: [Case<'_>; 7] = [
         (
             &["status", "biling"],
             1,
@@ -71,6 +71,12 @@ fn names(product: &Product<'_>) -> Result<()> {
             ],
         ),
         (&["switchover", "billing"], 2, &["--to <IDC>"]),
+        (&["switchover", "--to", "sh"], 2, &["<UNIT|--all>"]),
+        (
+            &["switchover", "--all", "--from", "narnia", "--to", "sh"],
+            1,
+            &["narnia was not evacuated to sh", "there is no IDC narnia"],
+        ),
         (
             &["failover", "billing", "--to", "SH"],
             2,

@@ -47,6 +47,7 @@ fn the_way(world: &World, product: &Product<'_>) -> Result<()> {
     fails_over(world, product, sh, bj)?;
     arbiter_restarts(product, sh)?;
     fails_over_by_itself(world, product, sh, bj)?;
+    evacuates(product, sh, bj)?;
     ends(product, sh, bj)
 }
 
@@ -331,6 +332,22 @@ fn fails_over_by_itself(
     product.wait(&unit, "condition=FailoverReady", LIMIT)?;
     let said = done(product, &["ack", UNIT])?;
     ensure!(said.contains("nothing to acknowledge"), "{said}");
+    Ok(())
+}
+
+/// Every primary of an IDC moves to another.
+fn evacuates(product: &Product<'_>, sh: &Database, bj: &Database) -> Result<()> {
+    let evacuate = ["switchover", "--all", "--from", "bj", "--to", "sh", "--yes"];
+    eventually("bj can be evacuated", || {
+        let said = done(product, &evacuate)?;
+        ensure!(said.contains("1 Unit moved"), "{said}");
+        Ok(())
+    })?;
+    sh.app("UPDATE orders.sbtest1 SET k = k + 1 WHERE id <= 100")?;
+    refused(bj)?;
+    routed(product, sh)?;
+    let said = done(product, &evacuate)?;
+    ensure!(said.contains("0 Units moved"), "{said}");
     Ok(())
 }
 
