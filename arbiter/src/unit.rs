@@ -1,6 +1,7 @@
 //! One Unit: its core is stepped here, its transactions are sent from here, its worker is told from
 //! here what to do.
 
+mod findings;
 mod senses;
 
 use std::collections::BTreeMap;
@@ -28,7 +29,10 @@ use crate::status::Statuses;
 use crate::watcher::{Sight, Watched};
 use crate::worker::{Context, MemberSettings, Order, Report, Worker};
 use crate::{clock, execute, translate};
-use senses::{born_here, failover_status, hindrances, signalled};
+use findings::Findings;
+use senses::{born_here, failover_status, hindrances};
+
+pub use findings::MemberAccount;
 
 const CREDENTIALS_EVERY: Duration = Duration::from_secs(2);
 
@@ -72,10 +76,9 @@ pub struct Unit {
     beats: BTreeMap<IdcName, u64>,
     idcs: Vec<IdcName>,
     boots_fenced: bool,
-    findings: Vec<Finding>,
-    /// What preflight found, and whether it passed, without what is known here only.
-    preflight: (Vec<Finding>, bool),
-    rival: Option<Finding>,
+    findings: Findings,
+    /// What was said of them last.
+    told: Vec<Finding>,
     position: Option<PositionText>,
     lag_millis: Option<u64>,
     reached: bool,
@@ -127,9 +130,8 @@ impl Unit {
             beats: BTreeMap::new(),
             idcs: Vec::new(),
             boots_fenced: false,
-            findings: Vec::new(),
-            preflight: (Vec::new(), false),
-            rival: None,
+            findings: Findings::default(),
+            told: Vec::new(),
             position: None,
             lag_millis: None,
             reached: false,
@@ -152,7 +154,7 @@ impl Unit {
                     self.take_signals(&report).await;
                     self.take_report(report)
                 }
-                Some(sight) = self.sights.recv() => Some(signalled(sight)),
+                Some(sight) = self.sights.recv() => Some(self.take_sight(sight).await),
                 Some(done) = self.transactions.join_next() => self.take_outcome(done),
                 () = tokio::time::sleep_until(self.credentials_at) => {
                     self.read_credentials().await;
@@ -308,8 +310,16 @@ impl Unit {
                 }
                 Some(Event::Database { id, result })
             }
-            Report::Preflight { findings, passed } => {
-                self.preflight = (findings, passed);
+            Report::Preflight {
+                findings,
+                passed,
+                account,
+            } => {
+                self.findings.own = findings;
+                self.findings.passed = passed;
+                if account.is_some() {
+                    self.findings.account = account.map(|account| *account);
+                }
                 Some(self.judge_findings())
             }
             Report::Boots(fenced) => {
@@ -328,24 +338,20 @@ impl Unit {
             let object = format!("member {} of unit {}", self.shared.idc, self.key);
             servers::finding(object, identity, &other)
         });
-        if rival != self.rival {
-            self.rival = rival;
+        if rival != self.findings.rival {
+            self.findings.rival = rival;
             let event = self.judge_findings();
             self.step(event).await;
         }
     }
 
     fn judge_findings(&mut self) -> Event {
-        let (findings, passed) = &self.preflight;
-        let all: Vec<Finding> = findings.iter().chain(&self.rival).cloned().collect();
-        for finding in all
-            .iter()
-            .filter(|finding| !self.findings.contains(finding))
-        {
+        let (all, passed) = self.findings.judge();
+        for finding in all.iter().filter(|finding| !self.told.contains(finding)) {
             tracing::warn!(unit = %self.key, check = finding.check, "{finding}");
         }
-        self.findings = all;
-        Event::Preflight(*passed && self.rival.is_none())
+        self.told = all;
+        Event::Preflight(passed)
     }
 
     async fn take_settings(&mut self, state: &UnitState) {
@@ -402,7 +408,7 @@ impl Unit {
         }
         let report = self.core.report(clock::now());
         let blocking = self
-            .findings
+            .told
             .iter()
             .find(|finding| finding.severity == Severity::Blocking);
         // The cause goes before its consequences.
@@ -418,7 +424,7 @@ impl Unit {
             epoch: report.epoch,
             position: self.position.clone(),
             lag_millis: self.lag_millis,
-            findings: self.findings.clone(),
+            findings: self.told.clone(),
             message,
             failover: failover_status(&report.failover),
         };

@@ -7,15 +7,21 @@
 use std::path::Path;
 use std::time::Duration;
 
-use model::{Endpoint, HeartbeatCheck, IdcName, UnitKey};
+use model::{HeartbeatCheck, IdcName, UnitKey};
 use mysql::control::{ControlError, ControlSession};
+use mysql::preflight::{Subject, facts};
 use mysql::session::SessionOptions;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::credentials::{Access, CredentialsFile};
+use crate::unit::MemberAccount;
 
 const CREDENTIALS_EVERY: Duration = Duration::from_secs(2);
+/// How often a server's account of itself is asked for again: a mistake that was mended counts as
+/// mended after this time at most.
+const ACCOUNT_AGAIN: Duration = Duration::from_secs(15);
+const ACCOUNT_SOON_AGAIN: Duration = Duration::from_secs(2);
 
 /// What one look came to.
 #[derive(Debug)]
@@ -24,15 +30,15 @@ pub struct Sight {
     pub of: IdcName,
     /// The cause, for people, if it did not answer.
     pub failure: Option<String>,
+    /// What its server says of itself, when that was asked for.
+    pub account: Option<Box<MemberAccount>>,
 }
 
 /// Which member to look at, and how often.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Watched {
-    /// Its IDC.
-    pub idc: IdcName,
-    /// Where it is.
-    pub endpoint: Endpoint,
+    /// Whose, where, and what for.
+    pub subject: Subject,
     /// How often to look, and what counts as no answer.
     pub heartbeat: HeartbeatCheck,
 }
@@ -45,18 +51,20 @@ pub struct Watcher {
     access: Option<SessionOptions>,
     missing: String,
     session: Option<ControlSession>,
+    account_at: Instant,
 }
 
 impl Watcher {
     /// A watcher that has not begun.
     pub fn new(watched: Watched, credentials: &Path, unit: &UnitKey) -> Self {
         Self {
-            credentials: CredentialsFile::new(credentials, unit, &watched.idc),
+            credentials: CredentialsFile::new(credentials, unit, &watched.subject.idc),
             watched,
             credentials_at: Instant::now(),
             access: None,
             missing: String::new(),
             session: None,
+            account_at: Instant::now(),
         }
     }
 
@@ -68,8 +76,17 @@ impl Watcher {
         loop {
             ticks.tick().await;
             let failure = self.look().await.err();
-            let of = self.watched.idc.clone();
-            if sights.send(Sight { of, failure }).is_err() {
+            let account = match failure {
+                None => self.account().await,
+                Some(_) => None,
+            };
+            let of = self.watched.subject.idc.clone();
+            let sight = Sight {
+                of,
+                failure,
+                account,
+            };
+            if sights.send(sight).is_err() {
                 return;
             }
         }
@@ -78,7 +95,11 @@ impl Watcher {
     async fn look(&mut self) -> Result<(), String> {
         if Instant::now() >= self.credentials_at {
             self.credentials_at = Instant::now() + CREDENTIALS_EVERY;
-            match self.credentials.changed(&self.watched.endpoint).await {
+            match self
+                .credentials
+                .changed(&self.watched.subject.endpoint)
+                .await
+            {
                 Some(Access::Granted(options)) => {
                     self.access = Some(*options);
                     self.session = None;
@@ -92,7 +113,7 @@ impl Watcher {
             Some(session) => session,
             None => self.connect(timeout).await?,
         };
-        let looked = session.peek(&self.watched.idc).await;
+        let looked = session.peek(&self.watched.subject.idc).await;
         if session.is_usable() {
             self.session = Some(session);
         }
@@ -101,6 +122,27 @@ impl Watcher {
             Ok(_) | Err(ControlError::NotInstalled { .. }) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// What the server says of itself, now and then. Whether it answers is judged by looks alone.
+    async fn account(&mut self) -> Option<Box<MemberAccount>> {
+        if Instant::now() < self.account_at {
+            return None;
+        }
+        let (options, subject) = (self.access.as_ref()?, &self.watched.subject);
+        let timeout = Duration::from_millis(self.watched.heartbeat.timeout_millis);
+        let asked = tokio::time::timeout(timeout, facts(options, subject)).await;
+        let found = match asked {
+            Ok(Ok(found)) => found,
+            Ok(Err(finding)) => {
+                tracing::debug!(%finding, "it does not say what it is");
+                self.account_at = Instant::now() + ACCOUNT_SOON_AGAIN;
+                return None;
+            }
+            Err(_) => return None,
+        };
+        self.account_at = Instant::now() + ACCOUNT_AGAIN;
+        Some(Box::new((subject.clone(), found)))
     }
 
     async fn connect(&self, timeout: Duration) -> Result<ControlSession, String> {

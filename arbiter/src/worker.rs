@@ -9,7 +9,7 @@ use std::time::Duration;
 use arbitration::{DatabaseCommand, DatabaseResult};
 use model::{Epoch, EtcdMark, Finding, Generation, HeartbeatCheck, IdcName, ServerIdentity};
 use mysql::control::{ControlSession, GuardHandle, Hindrances, Observation};
-use mysql::preflight::MemberReport;
+use mysql::preflight::{MemberReport, Subject};
 use mysql::session::SessionOptions;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::credentials::Access;
 use crate::execute::{self, Hands};
 use crate::metrics::Metrics;
+use crate::unit::MemberAccount;
 
 /// How old what stands against a switchover may be when somebody asks for one.
 const HINDRANCES_EVERY: Duration = Duration::from_secs(3);
@@ -106,6 +107,8 @@ pub enum Report {
         findings: Vec<Finding>,
         /// Whether nothing blocks.
         passed: bool,
+        /// What the server says of itself, if it was reached.
+        account: Option<Box<MemberAccount>>,
     },
 }
 
@@ -129,7 +132,8 @@ pub struct Worker {
     passed: bool,
     boots: Option<Finding>,
     findings: Vec<Finding>,
-    preflight: JoinSet<MemberReport>,
+    preflight: JoinSet<(Subject, MemberReport)>,
+    account: Option<MemberAccount>,
     preflight_at: Instant,
     look_at: Instant,
     hindrances_at: Instant,
@@ -163,6 +167,7 @@ impl Worker {
             boots: None,
             findings: Vec::new(),
             preflight: JoinSet::new(),
+            account: None,
             preflight_at: Instant::now(),
             look_at: Instant::now(),
             hindrances_at: Instant::now(),

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use arbitration::{Event, FailoverReadiness, Hindrance, Sign};
 use model::{FailoverStatus, IdcName, PositionText, Signal, UnitDoc};
+use mysql::preflight::Subject;
 
 use super::Unit;
 use crate::watcher::{Sight, Watched, Watcher};
@@ -39,14 +40,34 @@ impl Unit {
         }
     }
 
+    /// What a watcher has seen of another member.
+    pub(super) async fn take_sight(&mut self, sight: Sight) -> Event {
+        if let Some(account) = sight.account
+            && self.findings.others.get(&sight.of) != Some(&account)
+        {
+            self.findings.others.insert(sight.of.clone(), *account);
+            let event = self.judge_findings();
+            self.step(event).await;
+        }
+        let sign = match sight.failure {
+            None => Sign::Answered(Signal::Sql),
+            Some(cause) => Sign::Failed(Signal::Sql, cause),
+        };
+        Event::Signalled { of: sight.of, sign }
+    }
+
     /// One watcher for each member elsewhere.
     pub(super) fn watch_members(&mut self, doc: &UnitDoc) {
         let members = doc.members.iter();
         let watched: Vec<Watched> = members
             .filter(|member| member.idc != self.shared.idc)
             .map(|member| Watched {
-                idc: member.idc.clone(),
-                endpoint: member.endpoint.clone(),
+                subject: Subject {
+                    idc: member.idc.clone(),
+                    endpoint: member.endpoint.clone(),
+                    databases: doc.databases.clone(),
+                    members: doc.members.len(),
+                },
                 heartbeat: doc.heartbeat.clone(),
             })
             .collect();
@@ -54,20 +75,14 @@ impl Unit {
             return;
         }
         self.watchers.abort_all();
+        // Of another server, or of a member that is none any more.
+        self.findings.others.clear();
         for one in &watched {
             let task = Watcher::new(one.clone(), &self.folder, &self.key);
             self.watchers.spawn(task.run(self.sight_sender.clone()));
         }
         self.watched = watched;
     }
-}
-
-pub(super) fn signalled(sight: Sight) -> Event {
-    let sign = match sight.failure {
-        None => Sign::Answered(Signal::Sql),
-        Some(cause) => Sign::Failed(Signal::Sql, cause),
-    };
-    Event::Signalled { of: sight.of, sign }
 }
 
 /// How many of a position's transactions were born on its server; `None` for a text that is none.

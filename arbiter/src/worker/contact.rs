@@ -162,12 +162,17 @@ impl Worker {
             databases: settings.databases.clone(),
             members: settings.members,
         };
-        self.preflight
-            .spawn(async move { mysql::preflight::member(&options, &subject).await });
+        self.preflight.spawn(async move {
+            let report = mysql::preflight::member(&options, &subject).await;
+            (subject, report)
+        });
     }
 
-    pub(super) fn take_preflight(&mut self, report: Result<MemberReport, tokio::task::JoinError>) {
-        let report = match report {
+    pub(super) fn take_preflight(
+        &mut self,
+        report: Result<(Subject, MemberReport), tokio::task::JoinError>,
+    ) {
+        let (subject, report) = match report {
             Ok(report) => report,
             Err(error) => {
                 tracing::error!(%error, "preflight ended badly; it is run again");
@@ -186,6 +191,7 @@ impl Worker {
         };
         self.preflight_at = Instant::now() + pause;
         self.findings = report.findings;
+        self.account = report.facts.map(|facts| (subject, facts));
         self.report_findings();
     }
 
@@ -193,7 +199,10 @@ impl Worker {
     pub(super) fn report_findings(&self) {
         let beside = self.missing.iter().chain(&self.boots);
         let findings = self.findings.iter().chain(beside).cloned().collect();
-        let passed = self.passed;
-        let _ = self.reports.send(Report::Preflight { findings, passed });
+        let _ = self.reports.send(Report::Preflight {
+            findings,
+            passed: self.passed,
+            account: self.account.clone().map(Box::new),
+        });
     }
 }

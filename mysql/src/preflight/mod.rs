@@ -21,7 +21,7 @@ use crate::session::{Session, SessionOptions};
 pub use facts::{MemberFacts, TextDefaults};
 
 /// Which member is looked at, and what for.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
     /// Its IDC.
     pub idc: IdcName,
@@ -107,6 +107,24 @@ async fn look(
         findings.extend(tables::check(session, subject).await?);
     }
     Ok(findings)
+}
+
+/// What a member's server says of itself, for [`across`]; nothing is judged.
+///
+/// # Errors
+/// What kept it from being asked, as a finding.
+pub async fn facts(options: &SessionOptions, subject: &Subject) -> Result<MemberFacts, Finding> {
+    let mut session = options
+        .connect()
+        .await
+        .map_err(|error| access::finding(subject, &error))?;
+    let facts = facts::read(&mut session, subject)
+        .await
+        .map_err(|error| access::interrupted(subject, &error))?;
+    if let Err(error) = session.close().await {
+        tracing::debug!(%error, "a session did not end in good order");
+    }
+    Ok(facts)
 }
 
 /// Compares the members' servers with each other.

@@ -1,5 +1,7 @@
 //! Whether a Unit has passed preflight: what is wrong with its spec, or what its arbiters found.
 
+use std::collections::BTreeSet;
+
 use crds::Verdict;
 use model::{IdcName, MemberStatus, Severity, UnitState};
 
@@ -34,6 +36,11 @@ pub fn preflight(facts: &Facts<'_>) -> Verdict {
             Some(false) => failures.push(not_passed(facts, idc)),
             None => waits.push(waiting(facts, state, idc)),
         }
+    }
+    // What is wrong between two members is said by both their arbiters.
+    for words in [&mut failures, &mut warnings] {
+        let mut seen = BTreeSet::new();
+        words.retain(|words: &String| seen.insert(words.clone()));
     }
     if !failures.is_empty() {
         failures.extend(waits);

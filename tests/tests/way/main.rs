@@ -86,7 +86,15 @@ fn mistakes(world: &World, product: &Product<'_>, sh: &Database, bj: &Database) 
 
     sh.root("DROP TABLE orders.keyless")?;
     bj.root("SET GLOBAL binlog_format = 'ROW'")?;
-    product.apply(&product::unit(world)).map(drop)
+    // Two servers that are each well, and do not go together.
+    let number = |database: &Database| database.value(Account::Root, "SELECT @@server_id");
+    let (theirs, ours) = (number(sh)?, number(bj)?);
+    bj.root(&format!("SET GLOBAL server_id = {theirs}"))?;
+    product.apply(&product::unit(world))?;
+    says(product, &[&format!("both have server_id = {theirs}")])?;
+    nothing_started(product)?;
+    bj.root(&format!("SET GLOBAL server_id = {ours}"))?;
+    Ok(())
 }
 
 /// Waits until the Unit's condition `PreflightPassed` is False and its message holds all the words.
