@@ -282,6 +282,7 @@ impl Unit {
                     identity: observation.identity.clone(),
                     boot: observation.boot,
                     read_only: observation.read_only && !observation.offline,
+                    offline: observation.offline,
                     guard_running: !observation.guards.is_empty(),
                     lag_millis: observation.lag_millis,
                     has_data,

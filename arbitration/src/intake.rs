@@ -207,7 +207,17 @@ impl Core {
 
     fn exposure_after(&self, observation: &Observation, same_boot: bool) -> Exposure {
         let closed = observation.read_only;
+        let begun = self
+            .state
+            .as_ref()
+            .is_some_and(|state| state.epoch.is_some());
         match &self.member.exposure {
+            // A guard that this process has ended, or whose deadline it did not know of, may have
+            // begun to fence. Applications do not get in, so it is not open, and only a fence that
+            // is seen through, and opening again, end that.
+            Exposure::Writable | Exposure::Open if observation.offline && begun => {
+                Exposure::Uncertain
+            }
             Exposure::Unseen | Exposure::Writable | Exposure::Open if closed => {
                 Exposure::Closed(None)
             }

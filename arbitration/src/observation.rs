@@ -17,6 +17,9 @@ pub struct Observation {
     pub boot: ServerBoot,
     /// Whether it refuses writes.
     pub read_only: bool,
+    /// Whether it refuses ordinary sessions altogether: a fence, or the guard of an earlier
+    /// process, was not seen through to its end.
+    pub offline: bool,
     /// Whether a guard of ours runs in it.
     pub guard_running: bool,
     /// How old the newest heartbeat of the last epoch's holder is here, in milliseconds; `None`

@@ -423,6 +423,7 @@ impl Stage {
                 .map_or_else(|| server(&self.me), |name| ServerIdentity(name.to_owned())),
             boot: ServerBoot(number(rest, "boot").map_or(1, |boot| i64::try_from(boot).unwrap())),
             read_only: rest.contains(&"closed"),
+            offline: rest.contains(&"offline"),
             guard_running: rest.contains(&"guard"),
             lag_millis: number(rest, "lag"),
             has_data: rest.contains(&"data"),

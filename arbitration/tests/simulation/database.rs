@@ -261,6 +261,8 @@ impl Database {
             identity: self.identity(),
             boot: ServerBoot(self.boot),
             read_only: self.read_only,
+            // The simulated fence is done or not done; `half_fenced.txt` has the rest.
+            offline: false,
             guard_running: !self.guards.is_empty(),
             lag_millis: heartbeat.map(|(written, _)| now - written),
             has_data: self.writes > 0,
