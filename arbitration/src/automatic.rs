@@ -156,7 +156,9 @@ impl Core {
         waited >= grace.max(bids) + rank * settings.rank_turn
     }
 
-    /// A holder that does not manage to open gives up where another member could.
+    /// A holder that does not manage to open gives up where another member could. One that does
+    /// not even reach its database tries nothing that would be worth waiting for: it gives up as
+    /// soon as the guard there has certainly fenced, which the release has to prove.
     pub(crate) fn gives_up_opening(&self, now: Now) -> bool {
         let Some(state) = &self.state else {
             return false;
@@ -164,7 +166,8 @@ impl Core {
         let tried = self
             .unopened_since
             .is_some_and(|since| now.at.since(since) >= self.settings.open_timeout);
-        tried
+        let hopeless = self.unopened_since.is_some() && !self.member.reachable;
+        (tried || hopeless)
             && self.is_automatic()
             && self.may_fail_over(now, state)
             && state.members.iter().any(|(idc, record)| {
