@@ -5,3 +5,4 @@ pub mod origin;
 pub mod preflight;
 pub mod session;
 pub mod tables;
+pub mod values;

@@ -3,7 +3,6 @@
 use change::{InvalidPosition, WireError};
 use mysql::session::SessionError;
 
-use crate::stranded::Stranded;
 use crate::target::unfit::Unfit;
 
 /// Why the link does not go on.
@@ -127,9 +126,31 @@ pub enum WriterError {
     /// A change that does not fit what is at the target.
     #[error(transparent)]
     Conflict(#[from] Conflict),
-    /// Changes of an epoch that has ended.
-    #[error(transparent)]
-    Stranded(#[from] Box<Stranded>),
+    /// A change of an ended epoch that the primary may have and the target does not.
+    #[error(
+        "transaction {gtid} was committed in {source_idc} under epoch {epoch}, which ended when \
+         epoch {ended_by} began; {who}, and {target_idc} does not. It can neither be applied here \
+         after what that epoch wrote, nor be set aside. Bring {target_idc} up to date by a new copy: \
+         empty the tables of the Unit there, which is not the primary, and remove the rows of its \
+         links from multiactive.applied. If it is known that {target_idc} is equal to the primary: \
+         let {link} pass it by raising its position in multiactive.applied"
+    )]
+    Lacking {
+        /// The transaction.
+        gtid: String,
+        /// The link's source.
+        source_idc: String,
+        /// The link's target.
+        target_idc: String,
+        /// The transaction's epoch.
+        epoch: u64,
+        /// The epoch after it.
+        ended_by: u64,
+        /// What is known of who has it.
+        who: &'static str,
+        /// The link.
+        link: String,
+    },
     /// A promotion went on while a transaction began.
     #[error("the target's epoch changed while a transaction began; looking again")]
     EpochMoved,
@@ -332,7 +353,7 @@ impl WriterError {
             Self::Wire(_) | Self::Position(_) | Self::Unexpected { .. } => "stream",
             Self::Unfit(_) => "table",
             Self::Conflict(conflict) => conflict.kind.name(),
-            Self::Stranded(_) => "stranded",
+            Self::Lacking { .. } => "lacking",
             Self::EpochMoved => "epoch_moved",
             Self::CopyIntoPrimary { .. } => "copy_into_primary",
             Self::CopyOfEndedEpoch { .. } => "copy_of_ended_epoch",

@@ -7,7 +7,7 @@ use change::{Body, Frame, Halt, Progress, Transaction};
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Applier;
-use crate::batch::{Batch, is_whole_rows};
+use crate::batch::{Batch, begins_epoch, is_whole_rows};
 use crate::checkpoint::Checkpoint;
 use crate::error::WriterError;
 use crate::lag;
@@ -25,8 +25,6 @@ const STORE_AFTER: Duration = Duration::from_millis(250);
 const STORE_ECHO_AFTER: Duration = Duration::from_secs(3600);
 /// When an error is still told and nothing has come for so long, it is past.
 const QUIET: Duration = Duration::from_secs(3);
-/// So long a stranded link counts what else it receives of the ended epoch.
-const COUNT_STRANDED: Duration = Duration::from_millis(500);
 
 /// Follows the stream of one session.
 pub(crate) struct Follower<'a> {
@@ -67,9 +65,10 @@ impl<'a> Follower<'a> {
 
     /// Follows until an error, or until the process shall end.
     pub(crate) async fn follow(&mut self) -> Result<(), WriterError> {
+        self.applier.count_stranded().await?;
         match self.follow_frames().await {
             Ok(()) => self.finish().await,
-            Err(error) => Err(self.count_stranded(error).await),
+            Err(error) => Err(error),
         }
     }
 
@@ -154,6 +153,7 @@ impl<'a> Follower<'a> {
                 mappings, target, ..
             } = &mut self.applier;
             mappings.check_triggers(target).await?;
+            self.applier.count_stranded().await?;
             self.last_use = now;
         }
         Ok(())
@@ -215,11 +215,12 @@ impl<'a> Follower<'a> {
             });
         }
         if is_whole_rows(&transaction) && !self.applier.is_open() {
-            let batch = self.fill(transaction).await?;
-            self.applier
-                .transactions(&batch.transactions)
-                .await
-                .map_err(|error| with_rest(error, &batch.transactions))?;
+            let batch = if begins_epoch(&transaction) {
+                Batch::of(transaction)
+            } else {
+                self.fill(transaction).await?
+            };
+            self.applier.transactions(&batch.transactions).await?;
             self.done();
             return Ok(());
         }
@@ -303,42 +304,4 @@ impl<'a> Follower<'a> {
         tracing::info!(%position, "the link's session ends");
         Ok(())
     }
-
-    /// Adds to a [`WriterError::Stranded`] what else of the ended epoch has been received.
-    async fn count_stranded(&mut self, mut error: WriterError) -> WriterError {
-        let WriterError::Stranded(stranded) = &mut error else {
-            return error;
-        };
-        let until = Instant::now() + COUNT_STRANDED;
-        loop {
-            for frame in self.queue.drain(..) {
-                if let Frame::Transaction(transaction) = frame {
-                    stranded.add(&transaction);
-                }
-            }
-            tokio::select! {
-                frames = self.stream.next() => match frames {
-                    Ok(frames) => self.queue.extend(frames),
-                    Err(_) => return error,
-                },
-                () = tokio::time::sleep_until(until.into()) => return error,
-            }
-        }
-    }
-}
-
-/// Adds to a [`WriterError::Stranded`] the rest of its batch.
-fn with_rest(mut error: WriterError, batch: &[Transaction]) -> WriterError {
-    if let WriterError::Stranded(stranded) = &mut error {
-        let first = batch
-            .iter()
-            .position(|transaction| transaction.gtid == stranded.gtid);
-        for transaction in batch
-            .iter()
-            .skip(first.map_or(batch.len(), |first| first + 1))
-        {
-            stranded.add(transaction);
-        }
-    }
-    error
 }

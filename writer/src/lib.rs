@@ -39,7 +39,6 @@ mod target;
 pub use error::{Class, Conflict, ConflictKind, WriterError};
 pub use run::Writer;
 pub use status::Status;
-pub use stranded::Stranded;
 pub use target::unfit::Unfit;
 
 /// Arms a failpoint for the rest of the process.
