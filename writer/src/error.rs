@@ -151,6 +151,81 @@ pub enum WriterError {
         /// The link.
         link: String,
     },
+    /// The target was the primary of an epoch that has ended, and is not in line yet.
+    #[error(
+        "held before epoch {epoch}, which ended the epoch of {target_idc}: {target_idc} goes on as a \
+         copy once it is fenced, {source_idc} has set aside what it lacks of it, and that was taken \
+         back here. The link from {target_idc} to {source_idc} carries it: {waits}"
+    )]
+    Held {
+        /// The link's source.
+        source_idc: String,
+        /// The link's target.
+        target_idc: String,
+        /// The epoch before whose beginning the link is held.
+        epoch: u64,
+        /// What is waited for.
+        waits: String,
+    },
+    /// A row that is to be taken back is not what the stranded change left.
+    #[error(
+        "the stranded transaction {gtid} cannot be taken back: in table {table} at {key} its change \
+         left {expected}, and there is {found}. Nothing of it was taken back. Make the row what it \
+         was before the change ({wanted}) with sql_log_bin=0, and the link goes on by itself; or, if \
+         every row of that transaction is as on the primary, run at the target: {pass}"
+    )]
+    NotAsLeft {
+        /// `database.table`.
+        table: String,
+        /// The row's key.
+        key: String,
+        /// What the change left.
+        expected: String,
+        /// What was there before it.
+        wanted: String,
+        /// What there is.
+        found: String,
+        /// The transaction.
+        gtid: String,
+        /// What lets the link pass it.
+        pass: String,
+    },
+    /// Something stranded that cannot be taken back row by row.
+    #[error(
+        "the stranded transaction {gtid} cannot be taken back row by row: {what}. {target_idc} needs \
+         a new copy: bring the definitions of its tables in line with the primary, empty them with \
+         sql_log_bin=0, and remove the row of {link} from multiactive.applied there; or, if \
+         {target_idc} is in line with the primary as to that transaction, run at the target: {pass}"
+    )]
+    NeedsCopy {
+        /// The link's target.
+        target_idc: String,
+        /// The transaction.
+        gtid: String,
+        /// What it is.
+        what: String,
+        /// The link.
+        link: String,
+        /// What lets the link pass it.
+        pass: String,
+    },
+    /// The source was promoted with what was set aside here.
+    #[error(
+        "{source_idc} was promoted again with {kept} transaction(s) of an ended epoch that were set \
+         aside here and not taken back there: it has them, and {target_idc} never got them. \
+         {target_idc} needs a new copy: empty its tables with sql_log_bin=0, and remove the rows of \
+         {source_idc} from multiactive.stranded and the row of {link} from multiactive.applied there"
+    )]
+    PartnerKept {
+        /// The link's source.
+        source_idc: String,
+        /// The link's target.
+        target_idc: String,
+        /// How many.
+        kept: u64,
+        /// The link.
+        link: String,
+    },
     /// A promotion went on while a transaction began.
     #[error("the target's epoch changed while a transaction began; looking again")]
     EpochMoved,
@@ -328,6 +403,7 @@ impl WriterError {
             Self::Session(SessionError::Unreachable { .. })
             | Self::Locked { .. }
             | Self::Syncer { .. }
+            | Self::Held { .. }
             | Self::Schema { .. } => Class::Environment,
             Self::Session(SessionError::Refused { source, .. }) | Self::Target { source, .. } => {
                 class_of_driver(source)
@@ -354,6 +430,9 @@ impl WriterError {
             Self::Unfit(_) => "table",
             Self::Conflict(conflict) => conflict.kind.name(),
             Self::Lacking { .. } => "lacking",
+            Self::Held { .. } => "held",
+            Self::NotAsLeft { .. } => "not_as_left",
+            Self::NeedsCopy { .. } | Self::PartnerKept { .. } => "needs_copy",
             Self::EpochMoved => "epoch_moved",
             Self::CopyIntoPrimary { .. } => "copy_into_primary",
             Self::CopyOfEndedEpoch { .. } => "copy_of_ended_epoch",

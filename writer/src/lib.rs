@@ -35,6 +35,7 @@ mod status;
 mod stranded;
 mod stream;
 mod target;
+mod undo;
 
 pub use error::{Class, Conflict, ConflictKind, WriterError};
 pub use run::Writer;

@@ -365,6 +365,18 @@ impl Applier {
         }
     }
 
+    /// Runs a request of which every failure is said as well as can be.
+    pub(crate) async fn run_known(
+        &mut self,
+        request: &Request,
+        gtid: &str,
+    ) -> Result<(), WriterError> {
+        match self.run(request, gtid, true).await {
+            Ok(_) => Ok(()),
+            Err(Attempt::Known(error) | Attempt::Suspect(error)) => Err(error),
+        }
+    }
+
     /// What a failure means. `Ok` if it means nothing: warnings that do not speak of values.
     async fn failure(
         &mut self,
