@@ -28,7 +28,7 @@ use crate::status::Statuses;
 use crate::watcher::{Sight, Watched};
 use crate::worker::{Context, MemberSettings, Order, Report, Worker};
 use crate::{clock, execute, translate};
-use senses::{born_here, failover_status, hindrances, signalled};
+use senses::{Strandings, born_here, failover_status};
 
 const CREDENTIALS_EVERY: Duration = Duration::from_secs(2);
 
@@ -70,6 +70,7 @@ pub struct Unit {
     sight_sender: mpsc::UnboundedSender<Sight>,
     /// The number of each member's newest heartbeat that has arrived here.
     beats: BTreeMap<IdcName, u64>,
+    strandings: Strandings,
     idcs: Vec<IdcName>,
     boots_fenced: bool,
     findings: Vec<Finding>,
@@ -124,6 +125,7 @@ impl Unit {
             watchers: JoinSet::new(),
             sights,
             sight_sender,
+            strandings: Strandings::default(),
             beats: BTreeMap::new(),
             idcs: Vec::new(),
             boots_fenced: false,
@@ -152,7 +154,10 @@ impl Unit {
                     self.take_signals(&report).await;
                     self.take_report(report)
                 }
-                Some(sight) = self.sights.recv() => Some(signalled(sight)),
+                Some(sight) = self.sights.recv() => {
+                    self.take_sight(sight).await;
+                    None
+                }
                 Some(done) = self.transactions.join_next() => self.take_outcome(done),
                 () = tokio::time::sleep_until(self.credentials_at) => {
                     self.read_credentials().await;
@@ -316,7 +321,8 @@ impl Unit {
                 self.boots_fenced = fenced;
                 None
             }
-            Report::Hindrances(found) => Some(Event::Hindrances(hindrances(&found))),
+            // Taken with the signals.
+            Report::Hindrances(_) => None,
         }
     }
 
@@ -421,6 +427,8 @@ impl Unit {
             findings: self.findings.clone(),
             message,
             failover: failover_status(&report.failover),
+            stranded: self.strandings.not_in_line(),
+            filed: self.strandings.held_here,
         };
 
         if self.last_status.as_ref() == Some(&status) {

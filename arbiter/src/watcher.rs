@@ -8,13 +8,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::{Endpoint, HeartbeatCheck, IdcName, UnitKey};
-use mysql::control::{ControlError, ControlSession};
+use mysql::control::{ControlError, ControlSession, FiledCounts};
 use mysql::session::SessionOptions;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::credentials::{Access, CredentialsFile};
 
+/// How often it is asked what is set aside there.
+const FILED_EVERY: Duration = Duration::from_secs(2);
 const CREDENTIALS_EVERY: Duration = Duration::from_secs(2);
 
 /// What one look came to.
@@ -24,6 +26,8 @@ pub struct Sight {
     pub of: IdcName,
     /// The cause, for people, if it did not answer.
     pub failure: Option<String>,
+    /// What it has set aside of this IDC's member; `None` where that was not asked or is not known.
+    pub filed: Option<FiledCounts>,
 }
 
 /// Which member to look at, and how often.
@@ -31,6 +35,8 @@ pub struct Sight {
 pub struct Watched {
     /// Its IDC.
     pub idc: IdcName,
+    /// The IDC of this arbiter.
+    pub me: IdcName,
     /// Where it is.
     pub endpoint: Endpoint,
     /// How often to look, and what counts as no answer.
@@ -45,6 +51,7 @@ pub struct Watcher {
     access: Option<SessionOptions>,
     missing: String,
     session: Option<ControlSession>,
+    filed_at: Instant,
 }
 
 impl Watcher {
@@ -57,6 +64,7 @@ impl Watcher {
             access: None,
             missing: String::new(),
             session: None,
+            filed_at: Instant::now(),
         }
     }
 
@@ -67,15 +75,19 @@ impl Watcher {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let failure = self.look().await.err();
+            let looked = self.look().await;
             let of = self.watched.idc.clone();
-            if sights.send(Sight { of, failure }).is_err() {
+            let (failure, filed) = match looked {
+                Ok(filed) => (None, filed),
+                Err(failure) => (Some(failure), None),
+            };
+            if sights.send(Sight { of, failure, filed }).is_err() {
                 return;
             }
         }
     }
 
-    async fn look(&mut self) -> Result<(), String> {
+    async fn look(&mut self) -> Result<Option<FiledCounts>, String> {
         if Instant::now() >= self.credentials_at {
             self.credentials_at = Instant::now() + CREDENTIALS_EVERY;
             match self.credentials.changed(&self.watched.endpoint).await {
@@ -93,12 +105,21 @@ impl Watcher {
             None => self.connect(timeout).await?,
         };
         let looked = session.peek(&self.watched.idc).await;
+        let mut filed = None;
+        if looked.is_ok() && Instant::now() >= self.filed_at {
+            self.filed_at = Instant::now() + FILED_EVERY;
+            // That it answers is one thing; what it has filed is asked again soon.
+            match session.filed_of(&self.watched.me, &self.watched.idc).await {
+                Ok(counts) => filed = Some(counts),
+                Err(error) => tracing::debug!(%error, "what is set aside there is not known"),
+            }
+        }
         if session.is_usable() {
             self.session = Some(session);
         }
         match looked {
             // Its own arbiter has not been there yet; it answers all the same.
-            Ok(_) | Err(ControlError::NotInstalled { .. }) => Ok(()),
+            Ok(_) | Err(ControlError::NotInstalled { .. }) => Ok(filed),
             Err(error) => Err(error.to_string()),
         }
     }

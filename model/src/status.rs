@@ -47,6 +47,13 @@ pub struct MemberStatus {
     /// Whether the Unit's primary would move by itself if it failed now.
     #[serde(default)]
     pub failover: FailoverStatus,
+    /// How many transactions of an ended epoch it holds that nobody else has, and that were not
+    /// taken back yet.
+    #[serde(default)]
+    pub stranded: u64,
+    /// How many transactions of other members are set aside here and not settled.
+    #[serde(default)]
+    pub filed: u64,
 }
 
 /// Whether a Unit's primary would move by itself, as one arbiter sees it.

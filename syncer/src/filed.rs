@@ -28,11 +28,15 @@ pub async fn read(shared: &Shared, request: &FiledRequest) -> Result<FiledReply,
         .await
         .map_err(PullError::query("reading multiactive.applied"))?;
     let through = positions(applied, of)?;
+    // What another member's promotion ended may be with that member.
+    let here = shared.config.source.idc.as_str();
+    let ended_here =
+        "source = ? AND ended_by IN (SELECT epoch FROM multiactive.epoch WHERE idc = ?)";
     let what = "reading multiactive.stranded";
     let transactions: Option<u64> = conn
         .exec_first(
-            "SELECT COUNT(DISTINCT gtid) FROM multiactive.stranded WHERE source = ?",
-            (of.as_str(),),
+            format!("SELECT COUNT(DISTINCT gtid) FROM multiactive.stranded WHERE {ended_here}"),
+            (of.as_str(), here),
         )
         .await
         .map_err(PullError::query(what))?;
@@ -55,10 +59,10 @@ pub async fn read(shared: &Shared, request: &FiledRequest) -> Result<FiledReply,
     };
     let statement = format!(
         "SELECT seq, CAST(gtid AS CHAR), part, {body} FROM multiactive.stranded \
-         WHERE source = ? AND seq < ? ORDER BY seq DESC LIMIT {most}"
+         WHERE {ended_here} AND seq < ? ORDER BY seq DESC LIMIT {most}"
     );
     let rows: Vec<(u64, String, u32, Vec<u8>)> = conn
-        .exec(statement, (of.as_str(), below))
+        .exec(statement, (of.as_str(), here, below))
         .await
         .map_err(PullError::query(what))?;
     let piece = |(number, gtid, part, body): (u64, String, u32, Vec<u8>)| FiledPiece {

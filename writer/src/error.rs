@@ -192,10 +192,12 @@ pub enum WriterError {
     },
     /// Something stranded that cannot be taken back row by row.
     #[error(
-        "the stranded transaction {gtid} cannot be taken back row by row: {what}. {target_idc} needs \
-         a new copy: bring the definitions of its tables in line with the primary, empty them with \
-         sql_log_bin=0, and remove the row of {link} from multiactive.applied there; or, if \
-         {target_idc} is in line with the primary as to that transaction, run at the target: {pass}"
+        "the stranded transaction {gtid} cannot be taken back row by row: {what}. Bring what it \
+         touched in {target_idc} in line with the primary by hand, with sql_log_bin=0. Or have \
+         {target_idc} copied anew: let the link pass this as said next, then stop its writer, make \
+         the definitions of its tables those of the primary, empty them with sql_log_bin=0, and \
+         remove the row of {link} from multiactive.applied there. What lets the link pass, to be run \
+         at the target: {pass}"
     )]
     NeedsCopy {
         /// The link's target.
@@ -213,8 +215,9 @@ pub enum WriterError {
     #[error(
         "{source_idc} was promoted again with {kept} transaction(s) of an ended epoch that were set \
          aside here and not taken back there: it has them, and {target_idc} never got them. \
-         {target_idc} needs a new copy: empty its tables with sql_log_bin=0, and remove the rows of \
-         {source_idc} from multiactive.stranded and the row of {link} from multiactive.applied there"
+         {target_idc} needs a new copy: save the rows of {source_idc} in multiactive.stranded there, \
+         if they are wanted, and remove them, which lets the link pass; then empty the tables with \
+         sql_log_bin=0 and remove the row of {link} from multiactive.applied there"
     )]
     PartnerKept {
         /// The link's source.

@@ -1,10 +1,12 @@
 //! What the core is told of members beyond what it asks for: signals, whose heartbeats arrive
 //! through links, what stands against a switchover; and what is said of its readiness.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arbitration::{Event, FailoverReadiness, Hindrance, Sign};
-use model::{FailoverStatus, IdcName, PositionText, Signal, UnitDoc};
+use model::{Epoch, FailoverStatus, IdcName, PositionText, Signal, UnitDoc};
+
+use mysql::control::FiledCounts;
 
 use super::Unit;
 use crate::watcher::{Sight, Watched, Watcher};
@@ -18,6 +20,7 @@ impl Unit {
         match report {
             Report::Seen { observation, .. } => {
                 self.look_for_rivals(&observation.identity.clone()).await;
+                self.strandings.highest = observation.highest_epoch;
                 let sign = Sign::Answered(Signal::Sql);
                 self.step(Event::Signalled { of: own, sign }).await;
                 for beat in &observation.heartbeats {
@@ -31,6 +34,7 @@ impl Unit {
                     self.step(Event::Signalled { of, sign }).await;
                 }
             }
+            Report::Hindrances(found) => self.take_hindrances(found).await,
             Report::Unseen { reason, .. } => {
                 let sign = Sign::Failed(Signal::Sql, reason.clone());
                 self.step(Event::Signalled { of: own, sign }).await;
@@ -46,6 +50,7 @@ impl Unit {
             .filter(|member| member.idc != self.shared.idc)
             .map(|member| Watched {
                 idc: member.idc.clone(),
+                me: self.shared.idc.clone(),
                 endpoint: member.endpoint.clone(),
                 heartbeat: doc.heartbeat.clone(),
             })
@@ -62,7 +67,103 @@ impl Unit {
     }
 }
 
-pub(super) fn signalled(sight: Sight) -> Event {
+/// What is known of transactions that only one member has.
+#[derive(Debug, Default)]
+pub(super) struct Strandings {
+    /// What each other member has set aside of this one's.
+    filed: BTreeMap<IdcName, FiledCounts>,
+    /// How many of those were taken back here, by the member.
+    undone: BTreeMap<IdcName, u64>,
+    /// How many of other members' are set aside here and not settled.
+    pub held_here: u64,
+    /// The newest epoch that has arrived here.
+    highest: Epoch,
+    /// What else stands against a switchover.
+    others: BTreeSet<Hindrance>,
+    told: (BTreeSet<Hindrance>, Option<(Epoch, u64)>),
+}
+
+impl Strandings {
+    /// How many of this member's transactions are nowhere else and not taken back here.
+    pub fn not_in_line(&self) -> u64 {
+        let of = |(idc, counts): (&IdcName, &FiledCounts)| {
+            let filed: u64 = counts.values().sum();
+            filed.saturating_sub(self.undone.get(idc).copied().unwrap_or(0))
+        };
+        self.filed.iter().map(of).sum()
+    }
+
+    /// How many transactions the end of this member's last epoch has stranded, with the epoch that
+    /// began then. None is only said once that epoch has arrived here: by then all is filed.
+    fn loss(&self) -> Option<(Epoch, u64)> {
+        if self.filed.is_empty() {
+            return None;
+        }
+        let counts = self.filed.values().flat_map(FiledCounts::iter);
+        let filed_for = counts.clone().map(|(epoch, _)| *epoch).max();
+        let newest = filed_for.unwrap_or_default().max(self.highest);
+        let loss = counts
+            .filter(|(epoch, _)| **epoch == newest)
+            .map(|(_, count)| *count)
+            .sum();
+        Some((newest, loss))
+    }
+
+    fn hindrances(&self) -> BTreeSet<Hindrance> {
+        let mut all = self.others.clone();
+        let count = self.not_in_line();
+        if count > 0 {
+            all.insert(Hindrance::NotInLine(count));
+        }
+        all
+    }
+
+    /// What the core has not been told yet.
+    fn news(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        let hindrances = self.hindrances();
+        if hindrances != self.told.0 {
+            self.told.0.clone_from(&hindrances);
+            events.push(Event::Hindrances(hindrances));
+        }
+        let loss = self.loss();
+        if let Some((epoch, transactions)) = loss.filter(|_| loss != self.told.1) {
+            self.told.1 = loss;
+            events.push(Event::Stranded {
+                epoch,
+                transactions,
+            });
+        }
+        events
+    }
+}
+
+impl Unit {
+    /// What another member answered to a look.
+    pub(super) async fn take_sight(&mut self, mut sight: Sight) {
+        if let Some(filed) = sight.filed.take() {
+            self.strandings.filed.insert(sight.of.clone(), filed);
+            self.tell_strandings().await;
+        }
+        self.step(signalled(sight)).await;
+    }
+
+    /// What was found in the own database.
+    pub(super) async fn take_hindrances(&mut self, found: &mysql::control::Hindrances) {
+        self.strandings.held_here = found.stranded;
+        self.strandings.undone.clone_from(&found.undone);
+        self.strandings.others = hindrances(found);
+        self.tell_strandings().await;
+    }
+
+    async fn tell_strandings(&mut self) {
+        for event in self.strandings.news() {
+            self.step(event).await;
+        }
+    }
+}
+
+fn signalled(sight: Sight) -> Event {
     let sign = match sight.failure {
         None => Sign::Answered(Signal::Sql),
         Some(cause) => Sign::Failed(Signal::Sql, cause),
@@ -92,7 +193,7 @@ pub(super) fn failover_status(readiness: &FailoverReadiness) -> FailoverStatus {
     }
 }
 
-pub(super) fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {
+fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {
     let counted = |count: u64, of: fn(u64) -> Hindrance| (count > 0).then(|| of(count));
     let alter = (!found.alters.is_empty()).then_some(Hindrance::Alter);
     let backup = (found.backup_lock == Some(true)).then_some(Hindrance::BackupLock);

@@ -286,8 +286,10 @@ impl Applier {
     async fn check_partner(&mut self, reply: &FiledReply) -> Result<(), WriterError> {
         let source = self.config.source.idc.to_string();
         let sql = format!(
-            "SELECT COUNT(DISTINCT gtid) FROM multiactive.stranded WHERE source={}",
-            quote(&source)
+            "SELECT COUNT(DISTINCT gtid) FROM multiactive.stranded WHERE source={} AND ended_by IN \
+             (SELECT epoch FROM multiactive.epoch WHERE idc={})",
+            quote(&source),
+            quote(self.config.target.idc.as_str())
         );
         let filed: Option<u64> = self
             .target
@@ -328,12 +330,12 @@ impl Applier {
         }
     }
 
-    /// The target is about to have been copied anew: nothing that it had committed is there any
-    /// more.
+    /// The target's tables have been copied anew into empty ones: nothing that it had committed is
+    /// there any more. Where it holds the newest epoch that it knows, nothing was copied.
     pub(crate) async fn settle_by_copy(&mut self, stream: &Stream) -> Result<(), WriterError> {
         let target = self.config.target.idc.clone();
-        let epochs = self.epochs().await?;
-        if !epochs.0.iter().any(|row| row.idc == target.as_str()) {
+        let nothing_copied = self.settled.snapshot.tables.is_empty();
+        if nothing_copied || self.epochs().await?.holder() == Some(target.as_str()) {
             return Ok(());
         }
         let ask = self.ask(stream);
