@@ -77,7 +77,8 @@ impl Applier {
         Ok(epoch > epochs.newest() && epochs.holder() == Some(target.as_str()))
     }
 
-    /// Where the target is, if it is fenced; nothing is added to it then.
+    /// Everything that was born at the target, if it is fenced; nothing but heartbeats is added to
+    /// it then. What was applied there is left out: the source sends it and does not wait for it.
     pub(crate) async fn fenced_position(&mut self) -> Result<Option<Position>, WriterError> {
         let position = match self.target.engine() {
             Engine::MySql => "REPLACE(@@GLOBAL.gtid_executed, '\n', '')",
@@ -95,7 +96,9 @@ impl Applier {
             Engine::MySql => change::Flavor::MySql,
             Engine::MariaDb => change::Flavor::MariaDb,
         };
-        Ok(Some(Position::parse(flavor, &text)?))
+        let position = Position::parse(flavor, &text)?;
+        let own = mysql::origin::only_born_here(&position, &self.config.origins);
+        Ok(Some(own))
     }
 
     /// Takes back what the source has filed of the target's, once it has filed everything up to
