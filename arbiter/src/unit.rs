@@ -3,6 +3,7 @@
 
 mod findings;
 mod senses;
+mod strandings;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,7 +31,8 @@ use crate::watcher::{Sight, Watched};
 use crate::worker::{Context, MemberSettings, Order, Report, Worker};
 use crate::{clock, execute, translate};
 use findings::Findings;
-use senses::{born_here, failover_status, hindrances};
+use senses::{born_here, failover_status};
+use strandings::Strandings;
 
 pub use findings::MemberAccount;
 
@@ -74,6 +76,7 @@ pub struct Unit {
     sight_sender: mpsc::UnboundedSender<Sight>,
     /// The number of each member's newest heartbeat that has arrived here.
     beats: BTreeMap<IdcName, u64>,
+    strandings: Strandings,
     idcs: Vec<IdcName>,
     boots_fenced: bool,
     findings: Findings,
@@ -127,6 +130,7 @@ impl Unit {
             watchers: JoinSet::new(),
             sights,
             sight_sender,
+            strandings: Strandings::default(),
             beats: BTreeMap::new(),
             idcs: Vec::new(),
             boots_fenced: false,
@@ -154,7 +158,10 @@ impl Unit {
                     self.take_signals(&report).await;
                     self.take_report(report)
                 }
-                Some(sight) = self.sights.recv() => Some(self.take_sight(sight).await),
+                Some(sight) = self.sights.recv() => {
+                    self.take_sight(sight).await;
+                    None
+                }
                 Some(done) = self.transactions.join_next() => self.take_outcome(done),
                 () = tokio::time::sleep_until(self.credentials_at) => {
                     self.read_credentials().await;
@@ -327,7 +334,8 @@ impl Unit {
                 self.boots_fenced = fenced;
                 None
             }
-            Report::Hindrances(found) => Some(Event::Hindrances(hindrances(&found))),
+            // Taken with the signals.
+            Report::Hindrances(_) => None,
         }
     }
 
@@ -428,6 +436,8 @@ impl Unit {
             findings: self.told.clone(),
             message,
             failover: failover_status(&report.failover),
+            stranded: self.strandings.not_in_line(),
+            filed: self.strandings.held_here,
         };
 
         if self.last_status.as_ref() == Some(&status) {

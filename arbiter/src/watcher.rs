@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::{HeartbeatCheck, IdcName, UnitKey};
-use mysql::control::{ControlError, ControlSession};
+use mysql::control::{ControlError, ControlSession, FiledCounts};
 use mysql::preflight::{Subject, facts};
 use mysql::session::SessionOptions;
 use tokio::sync::mpsc;
@@ -17,6 +17,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::credentials::{Access, CredentialsFile};
 use crate::unit::MemberAccount;
 
+/// How often it is asked what is set aside there.
+const FILED_EVERY: Duration = Duration::from_secs(2);
 const CREDENTIALS_EVERY: Duration = Duration::from_secs(2);
 /// How often a server's account of itself is asked for again: a mistake that was mended counts as
 /// mended after this time at most.
@@ -32,6 +34,8 @@ pub struct Sight {
     pub failure: Option<String>,
     /// What its server says of itself, when that was asked for.
     pub account: Option<Box<MemberAccount>>,
+    /// What it has set aside of this IDC's member; `None` where that was not asked or is not known.
+    pub filed: Option<FiledCounts>,
 }
 
 /// Which member to look at, and how often.
@@ -39,6 +43,8 @@ pub struct Sight {
 pub struct Watched {
     /// Whose, where, and what for.
     pub subject: Subject,
+    /// The IDC of this arbiter.
+    pub me: IdcName,
     /// How often to look, and what counts as no answer.
     pub heartbeat: HeartbeatCheck,
 }
@@ -52,6 +58,7 @@ pub struct Watcher {
     missing: String,
     session: Option<ControlSession>,
     account_at: Instant,
+    filed_at: Instant,
 }
 
 impl Watcher {
@@ -65,6 +72,7 @@ impl Watcher {
             missing: String::new(),
             session: None,
             account_at: Instant::now(),
+            filed_at: Instant::now(),
         }
     }
 
@@ -75,16 +83,20 @@ impl Watcher {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let failure = self.look().await.err();
-            let account = match failure {
-                None => self.account().await,
-                Some(_) => None,
+            let looked = self.look().await;
+            let account = match looked {
+                Ok(_) => self.account().await,
+                Err(_) => None,
             };
-            let of = self.watched.subject.idc.clone();
+            let (failure, filed) = match looked {
+                Ok(filed) => (None, filed),
+                Err(failure) => (Some(failure), None),
+            };
             let sight = Sight {
-                of,
+                of: self.watched.subject.idc.clone(),
                 failure,
                 account,
+                filed,
             };
             if sights.send(sight).is_err() {
                 return;
@@ -92,7 +104,7 @@ impl Watcher {
         }
     }
 
-    async fn look(&mut self) -> Result<(), String> {
+    async fn look(&mut self) -> Result<Option<FiledCounts>, String> {
         if Instant::now() >= self.credentials_at {
             self.credentials_at = Instant::now() + CREDENTIALS_EVERY;
             match self
@@ -114,12 +126,24 @@ impl Watcher {
             None => self.connect(timeout).await?,
         };
         let looked = session.peek(&self.watched.subject.idc).await;
+        let mut filed = None;
+        if looked.is_ok() && Instant::now() >= self.filed_at {
+            self.filed_at = Instant::now() + FILED_EVERY;
+            // That it answers is one thing; what it has filed is asked again soon.
+            match session
+                .filed_of(&self.watched.me, &self.watched.subject.idc)
+                .await
+            {
+                Ok(counts) => filed = Some(counts),
+                Err(error) => tracing::debug!(%error, "what is set aside there is not known"),
+            }
+        }
         if session.is_usable() {
             self.session = Some(session);
         }
         match looked {
             // Its own arbiter has not been there yet; it answers all the same.
-            Ok(_) | Err(ControlError::NotInstalled { .. }) => Ok(()),
+            Ok(_) | Err(ControlError::NotInstalled { .. }) => Ok(filed),
             Err(error) => Err(error.to_string()),
         }
     }

@@ -169,11 +169,23 @@ impl Core {
             ),
             (!self.is_admitted(state), Ineligible::NotAdmitted),
             (!self.trusts_etcd(), Ineligible::EtcdWentBack),
+            (self.not_in_line().is_some(), Ineligible::Stranded),
         ]
         .into_iter()
         .filter(|(is, _)| *is)
         .map(|(_, reason)| reason)
         .collect()
+    }
+
+    /// How many transactions of an ended epoch only this member has. With them it would be another
+    /// history than the one that the others went on from.
+    pub(crate) fn not_in_line(&self) -> Option<u64> {
+        self.hindrances
+            .iter()
+            .find_map(|hindrance| match hindrance {
+                crate::Hindrance::NotInLine(count) => Some(*count),
+                _ => None,
+            })
     }
 
     /// Why this member could not be elected if the primary failed now, as it is published. What

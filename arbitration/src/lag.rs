@@ -33,6 +33,15 @@ impl Core {
         if intent.value.allow_data_loss {
             return Ok(lag.unwrap_or_default());
         }
+        if let Some(count) = self.not_in_line() {
+            return Err(format!(
+                "{count} transactions that {} committed under an ended epoch are nowhere else, and \
+                 were not taken back yet. Let the link to it finish (see its status); to promote it \
+                 all the same, with those and without what it lacks: mactl failover \
+                 --allow-data-loss",
+                self.me
+            ));
+        }
         let bound = doc.value.failover.max_lag_millis;
         let way_out = "Repair the link or bring the old primary back; to promote all the same and \
              accept the loss: mactl failover --allow-data-loss";

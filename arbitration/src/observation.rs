@@ -76,6 +76,9 @@ pub enum Hindrance {
     PreparedXa(u64),
     /// So many transactions of an ended epoch are set aside here and not settled.
     Stranded(u64),
+    /// So many transactions that this member committed under an ended epoch are nowhere else, and
+    /// were not taken back here yet.
+    NotInLine(u64),
     /// The link from this IDC does not stream.
     LinkStopped(IdcName),
 }
@@ -97,7 +100,13 @@ impl std::fmt::Display for Hindrance {
             ),
             Self::Stranded(count) => write!(
                 f,
-                "{count} transactions of an ended epoch are set aside and not settled"
+                "{count} transactions of an ended epoch are set aside and not settled. See mactl \
+                 stranded list"
+            ),
+            Self::NotInLine(count) => write!(
+                f,
+                "{count} transactions that it committed under an ended epoch are nowhere else, and \
+                 were not taken back yet. See the status of the link to it"
             ),
             Self::LinkStopped(from) => {
                 write!(f, "the link from {from} does not stream. See its status")

@@ -9,6 +9,7 @@ mod frame;
 mod packet;
 mod position;
 mod schema;
+mod store;
 mod transaction;
 mod value;
 mod wire;
@@ -26,6 +27,7 @@ pub use position::{
     ServerUuid,
 };
 pub use schema::{BINARY_COLLATION, Column, ColumnKind, TableSchema};
+pub use store::{decode_stored, encode_stored};
 pub use transaction::{
     Body, Ddl, DdlObject, DdlSession, Row, RowChange, RowFlags, TableChange, Transaction,
 };

@@ -144,6 +144,8 @@ pub enum Command {
     Ack(AckArgs),
     /// Check Units against their real databases; changes nothing
     Preflight(PreflightArgs),
+    /// Look at what a failover left behind, and settle it
+    Stranded(StrandedArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// Print the versions of client, operator and arbiters, and whether they go together
@@ -353,6 +355,74 @@ pub struct PreflightArgs {
     /// Output format.
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// `stranded`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+When a primary is lost, transactions that it had acknowledged may not have reached any other member.
+Once it is back they are set aside, whole, in the database of the member that took over, and taken
+back in the old primary. They wait there for a person.
+
+The databases are reached from this machine, by the endpoints in the Unit, with the passwords of its
+Secrets.
+
+Examples:
+  mactl stranded list orders
+  mactl stranded show orders 0-1-4711
+  mactl stranded discard orders")]
+pub struct StrandedArgs {
+    /// What to do with it.
+    #[command(subcommand)]
+    pub command: StrandedCommand,
+}
+
+/// What to do with what is set aside.
+#[derive(Debug, Subcommand)]
+pub enum StrandedCommand {
+    /// List the transactions that are set aside
+    List(StrandedListArgs),
+    /// Show every change of one transaction, with the rows before and after
+    Show(StrandedShowArgs),
+    /// Say that transactions are not wanted; they stay readable, and nothing waits for them any more
+    Discard(StrandedDiscardArgs),
+}
+
+/// `stranded list`.
+#[derive(Debug, Args)]
+pub struct StrandedListArgs {
+    /// The Unit, as NAME or NAMESPACE/NAME.
+    pub unit: UnitArg,
+    /// Those that were settled too.
+    #[arg(long)]
+    pub settled: bool,
+    /// Output format; `name` prints GTIDs.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `stranded show`.
+#[derive(Debug, Args)]
+pub struct StrandedShowArgs {
+    /// The Unit, as NAME or NAMESPACE/NAME.
+    pub unit: UnitArg,
+    /// The transaction, as `list` names it.
+    pub gtid: String,
+    /// Output format.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `stranded discard`.
+#[derive(Debug, Args)]
+pub struct StrandedDiscardArgs {
+    /// The Unit, as NAME or NAMESPACE/NAME.
+    pub unit: UnitArg,
+    /// Only this transaction, as `list` names it; otherwise all that are not settled.
+    pub gtid: Option<String>,
+    /// Do not ask for their number.
+    #[arg(short, long)]
+    pub yes: bool,
 }
 
 /// `completion`.

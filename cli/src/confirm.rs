@@ -63,6 +63,51 @@ pub fn obtain(yes: bool, question: &str, not_done: &str, command: &str) -> Resul
     }
 }
 
+/// Only the number itself confirms; an empty line does not.
+pub fn is_number(answer: &str, number: u64) -> bool {
+    answer.trim() == number.to_string()
+}
+
+/// Has a number typed that `question` names, or fails as refused.
+///
+/// Blocks on standard input; nothing else runs meanwhile.
+pub fn obtain_number(
+    yes: bool,
+    question: &str,
+    number: u64,
+    not_done: &str,
+    command: &str,
+) -> Result<(), Failure> {
+    let terminals = (
+        std::io::stdin().is_terminal(),
+        std::io::stderr().is_terminal(),
+    );
+    match consent(yes, terminals.0, terminals.1) {
+        Consent::Given => Ok(()),
+        Consent::Missing => Err(Failure::refused(
+            not_done,
+            "it has to be confirmed, and there is no terminal to ask at",
+        )
+        .next(format!("{command} --yes"))),
+        Consent::Ask => {
+            let mut stderr = std::io::stderr();
+            let mut answer = String::new();
+            write!(stderr, "{question} Type {number} to confirm: ")
+                .and_then(|()| stderr.flush())
+                .and_then(|()| std::io::stdin().lock().read_line(&mut answer))
+                .map_err(|error| Failure::failed(not_done, format!("asking failed: {error}")))?;
+            if is_number(&answer, number) {
+                Ok(())
+            } else {
+                Err(Failure::refused(
+                    not_done,
+                    "the number was not typed. Nothing was changed",
+                ))
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +118,12 @@ mod tests {
         assert_eq!(consent(false, true, true), Consent::Ask);
         assert_eq!(consent(false, false, true), Consent::Missing);
         assert_eq!(consent(false, true, false), Consent::Missing);
+    }
+
+    #[test]
+    fn only_the_number_itself_confirms() {
+        assert!(is_number(" 12\n", 12));
+        assert!(!is_number("\n", 0) && !is_number("y\n", 1) && !is_number("11", 12));
     }
 
     #[test]

@@ -16,14 +16,21 @@ pub fn markdown() -> String {
     text.push_str(
         "The binary is also a plugin of kubectl: called `kubectl-ma` and on the PATH, it is `kubectl ma`.\n\n",
     );
-    section(&mut text, &root);
+    section(&mut text, &root, "mactl");
     for command in root
         .get_subcommands()
         .filter(|command| !command.is_hide_set())
     {
-        let _infallible = write!(text, "## mactl {}\n\n", command.get_name());
+        let name = format!("mactl {}", command.get_name());
+        let _infallible = write!(text, "## {name}\n\n");
         paragraph(&mut text, command.get_long_about().or(command.get_about()));
-        section(&mut text, command);
+        section(&mut text, command, &name);
+        for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
+            let name = format!("{name} {}", sub.get_name());
+            let _infallible = write!(text, "### {name}\n\n");
+            paragraph(&mut text, sub.get_long_about().or(sub.get_about()));
+            section(&mut text, sub, &name);
+        }
     }
     text.truncate(text.trim_end().len());
     text.push('\n');
@@ -31,7 +38,7 @@ pub fn markdown() -> String {
 }
 
 /// Usage, arguments, commands and whatever follows the help.
-fn section(text: &mut String, command: &Command) {
+fn section(text: &mut String, command: &Command, path: &str) {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage: ");
     let _infallible = write!(text, "```\n{usage}\n```\n\n");
@@ -49,8 +56,9 @@ fn section(text: &mut String, command: &Command) {
                 .map(ToString::to_string)
                 .unwrap_or_default();
             format!(
-                "| [`{name}`](#mactl-{name}) | {about} |",
-                name = command.get_name()
+                "| [`{name}`](#{anchor}-{name}) | {about} |",
+                name = command.get_name(),
+                anchor = path.replace(' ', "-")
             )
         })
         .collect();

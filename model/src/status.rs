@@ -47,6 +47,13 @@ pub struct MemberStatus {
     /// Whether the Unit's primary would move by itself if it failed now.
     #[serde(default)]
     pub failover: FailoverStatus,
+    /// How many transactions of an ended epoch it holds that nobody else has, and that were not
+    /// taken back yet.
+    #[serde(default)]
+    pub stranded: u64,
+    /// How many transactions of other members are set aside here and not settled.
+    #[serde(default)]
+    pub filed: u64,
 }
 
 /// Whether a Unit's primary would move by itself, as one arbiter sees it.
@@ -140,6 +147,9 @@ pub struct WriterStatus {
     pub lag_millis: Option<u64>,
     /// Where each change went.
     pub ledger: Ledger,
+    /// How many transactions of the source are set aside at the target and not settled.
+    #[serde(default)]
+    pub stranded: u64,
     /// Why it does not go on, as a sentence that says what to do. Empty when all is well.
     pub error: String,
 }
@@ -172,7 +182,7 @@ pub struct SnapshotProgress {
 }
 
 /// Where each change that was read went, counted in row changes and DDL statements:
-/// `read = applied + filtered + conflicts + in_flight`.
+/// `read = applied + filtered + conflicts + stranded + in_flight`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
@@ -184,6 +194,9 @@ pub struct Ledger {
     pub filtered: u64,
     /// Held as conflicts.
     pub conflicts: u64,
+    /// Set aside in `multiactive.stranded`, since their epoch had ended.
+    #[serde(default)]
+    pub stranded: u64,
     /// Read, and none of the others yet.
     pub in_flight: u64,
 }

@@ -128,6 +128,8 @@ pub enum Ineligible {
     NotAdmitted,
     /// It sees less in etcd than it had seen before.
     EtcdWentBack,
+    /// It holds transactions of an ended epoch that nobody else has, not taken back yet.
+    Stranded,
 }
 
 impl Ineligible {
@@ -149,6 +151,10 @@ impl Ineligible {
                 "it has promised the holder, which cannot reach etcd, to wait; this ends by itself"
             }
             Self::NotAdmitted => "the holder has not confirmed it as a candidate yet",
+            Self::Stranded => {
+                "it holds writes of an ended epoch that nobody else has, and that were not taken back \
+                 yet: see the link to it, and mactl stranded"
+            }
             Self::EtcdWentBack => "etcd shows less than before: mactl ack",
         }
     }

@@ -4,4 +4,6 @@ pub mod control;
 pub mod origin;
 pub mod preflight;
 pub mod session;
+pub mod stranded;
 pub mod tables;
+pub mod values;

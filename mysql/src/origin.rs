@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use change::{Gtid, Position};
+use change::{Gtid, OriginMark, Position};
 use model::IdcName;
 
 /// What the tags of ours begin with; other tags are an application's own and mean nothing here.
@@ -49,6 +49,15 @@ pub fn born_here(position: &Position, idcs: &[IdcName]) -> u64 {
             .map(|gtid| gtid.sequence)
             .sum(),
     }
+}
+
+/// The part of a server's position that was born on it, where `idcs` are the IDCs with a member.
+pub fn only_born_here(position: &Position, idcs: &[IdcName]) -> Position {
+    let marks: BTreeSet<u32> = idcs.iter().map(origin_domain).collect();
+    position.retain(|mark| match mark {
+        OriginMark::MySql { tag, .. } => !tag.starts_with(TAG_PREFIX),
+        OriginMark::MariaDb { domain } => !marks.contains(&domain),
+    })
 }
 
 /// The IDCs that a transaction on one server can have been born in.
@@ -157,6 +166,18 @@ mod tests {
             count(&format!("0-1-42,{}-1-7", origin_domain(&idc("bj")))),
             42
         );
+    }
+
+    #[test]
+    fn what_was_applied_from_elsewhere_is_left_out() {
+        let idcs = [idc("sh"), idc("bj")];
+        let own = |text: &str| only_born_here(&text.parse().unwrap(), &idcs).to_string();
+        assert_eq!(
+            own(&format!("{UUID}:1-5:own:1-2:ma_bj:1-100")),
+            format!("{UUID}:1-5:own:1-2")
+        );
+        let domain = origin_domain(&idc("bj"));
+        assert_eq!(own(&format!("0-1-42,{domain}-1-7")), "0-1-42");
     }
 
     const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";

@@ -414,6 +414,7 @@ mod tests {
                 applied,
                 ..Ledger::default()
             },
+            stranded: 0,
             error: String::new(),
         })
     }

@@ -2,6 +2,7 @@
 
 mod ddl;
 mod error;
+mod filed;
 mod filter;
 mod metrics;
 mod progress;

@@ -2,9 +2,10 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use change::sync::sync_server::{Sync, SyncServer};
-use change::sync::{Packet, PullRequest};
+use change::sync::{FiledReply, FiledRequest, Packet, PullRequest};
 use change::{Compression, Frame, Halt, MAX_PACKET_BYTES, PacketEncoder};
 use futures::Stream;
 use tokio::sync::{Mutex, mpsc};
@@ -14,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::error::PullError;
+use crate::filed;
 use crate::metrics::Reason;
 use crate::pull::{self, Sender, Shared};
 use crate::start::{self, Wish};
@@ -21,6 +23,9 @@ use crate::tls;
 
 /// So many packets may wait for the network.
 const PACKETS_AHEAD: usize = 4;
+
+/// A page of what is filed is read within this time.
+const FILED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Serves the one writer of a link.
 pub struct Service {
@@ -101,6 +106,25 @@ impl Sync for Service {
         ));
         *current = Some(Current { stop, task });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn filed(&self, request: Request<FiledRequest>) -> Result<Response<FiledReply>, Status> {
+        tls::check_peer(&request)?;
+        let request = request.into_inner();
+        if request.link != self.shared.config.link.to_string() {
+            return Err(Status::invalid_argument(format!(
+                "the writer asks for the link {} and this syncer serves {}; check the writer's \
+                 --syncer",
+                request.link, self.shared.config.link
+            )));
+        }
+        let read = filed::read(&self.shared, &request);
+        let reply = tokio::time::timeout(FILED_WITHIN, read)
+            .await
+            .map_err(|_| Status::unavailable("the source did not answer in time"))?;
+        reply
+            .map(Response::new)
+            .map_err(|error| Status::unavailable(error.to_string()))
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use change::{Body, Frame, RowChange, Transaction};
 
+use crate::bookkeeping::newest_epoch;
+
 /// A batch takes at most so many bytes of values, unless one transaction has more.
 const BATCH_BYTES: usize = 32 << 20;
 
@@ -33,7 +35,7 @@ impl Batch {
             let Frame::Transaction(transaction) = frame else {
                 return true;
             };
-            if !is_whole_rows(transaction) {
+            if !is_whole_rows(transaction) || begins_epoch(transaction) {
                 return true;
             }
             let (rows, bytes) = (transaction.change_count(), weight(transaction));
@@ -53,6 +55,12 @@ impl Batch {
 /// Whether a transaction is here whole and changes rows.
 pub(crate) fn is_whole_rows(transaction: &Transaction) -> bool {
     transaction.part == 0 && transaction.is_last() && matches!(transaction.body, Body::Rows(_))
+}
+
+/// Whether a transaction brings the row of an epoch. What comes after it is judged by that epoch, so
+/// it stands alone.
+pub(crate) fn begins_epoch(transaction: &Transaction) -> bool {
+    newest_epoch(transaction).is_some()
 }
 
 fn weight(transaction: &Transaction) -> usize {

@@ -302,6 +302,7 @@ mod tests {
             applied: 3,
             filtered: 1,
             conflicts: 1,
+            stranded: 0,
             in_flight: 0,
         };
         let record = Record {

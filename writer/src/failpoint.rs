@@ -10,6 +10,8 @@ pub(crate) enum Point {
     AfterCommit,
     /// A part of a long transaction is written.
     AfterPart,
+    /// A row of a stranded transaction was taken back, the rest not yet.
+    AfterRow,
     /// The intent of a statement is recorded, the statement has not run.
     BeforeDdl,
     /// A statement has run, the checkpoint does not know.
@@ -42,6 +44,7 @@ mod enabled {
                 "before-commit" => Point::BeforeCommit,
                 "after-commit" => Point::AfterCommit,
                 "after-part" => Point::AfterPart,
+                "after-row" => Point::AfterRow,
                 "before-ddl" => Point::BeforeDdl,
                 "after-ddl" => Point::AfterDdl,
                 "after-create" => Point::AfterCreate,

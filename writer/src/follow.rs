@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::Applier;
 use crate::batch::{Batch, is_whole_rows};
+use crate::bookkeeping::newest_epoch;
 use crate::checkpoint::Checkpoint;
 use crate::error::WriterError;
 use crate::lag;
@@ -25,8 +26,13 @@ const STORE_AFTER: Duration = Duration::from_millis(250);
 const STORE_ECHO_AFTER: Duration = Duration::from_secs(3600);
 /// When an error is still told and nothing has come for so long, it is past.
 const QUIET: Duration = Duration::from_secs(3);
-/// So long a stranded link counts what else it receives of the ended epoch.
-const COUNT_STRANDED: Duration = Duration::from_millis(500);
+
+/// While the link is held it looks so often whether it may go on.
+const HELD_LOOK: Duration = Duration::from_millis(200);
+/// So often a held link says what it waits for.
+const HELD_TELL: Duration = Duration::from_secs(1);
+/// So often it looks whether more was filed of a target that was in line.
+const LOOK_FOR_FILED: Duration = Duration::from_secs(10);
 
 /// Follows the stream of one session.
 pub(crate) struct Follower<'a> {
@@ -41,6 +47,8 @@ pub(crate) struct Follower<'a> {
     last_use: Instant,
     /// When something came last.
     last_frame: Instant,
+    /// When to look next for what was filed of the target's.
+    look_at: Instant,
     progressed: &'a mut bool,
 }
 
@@ -61,15 +69,17 @@ impl<'a> Follower<'a> {
             unstored: None,
             last_use: Instant::now(),
             last_frame: Instant::now(),
+            look_at: Instant::now(),
             progressed,
         }
     }
 
     /// Follows until an error, or until the process shall end.
     pub(crate) async fn follow(&mut self) -> Result<(), WriterError> {
+        self.applier.count_stranded().await?;
         match self.follow_frames().await {
             Ok(()) => self.finish().await,
-            Err(error) => Err(self.count_stranded(error).await),
+            Err(error) => Err(error),
         }
     }
 
@@ -92,6 +102,10 @@ impl<'a> Follower<'a> {
         loop {
             if self.shutdown.is_cancelled() {
                 return Ok(None);
+            }
+            if self.look_at <= Instant::now() && !self.applier.is_open() {
+                self.applier.look_for_filed(&self.stream).await?;
+                self.look_at = Instant::now() + LOOK_FOR_FILED;
             }
             if let Some(frame) = self.queue.pop_front() {
                 return Ok(Some(frame));
@@ -121,7 +135,8 @@ impl<'a> Follower<'a> {
         let beat = self.last_use + BEAT;
         // While a transaction is open the checkpoint is written with its end.
         let store = self.store_at().filter(|_| !self.applier.is_open());
-        [store, self.quiet_at()]
+        let look = (!self.applier.is_open()).then_some(self.look_at);
+        [store, self.quiet_at(), look]
             .into_iter()
             .flatten()
             .fold(beat, Instant::min)
@@ -154,6 +169,7 @@ impl<'a> Follower<'a> {
                 mappings, target, ..
             } = &mut self.applier;
             mappings.check_triggers(target).await?;
+            self.applier.count_stranded().await?;
             self.last_use = now;
         }
         Ok(())
@@ -183,6 +199,7 @@ impl<'a> Follower<'a> {
                 Ok(())
             }
             Frame::SnapshotEnd => {
+                self.applier.settle_by_copy(&self.stream).await?;
                 self.applier.snapshot_end().await?;
                 self.done();
                 Ok(())
@@ -215,11 +232,13 @@ impl<'a> Follower<'a> {
             });
         }
         if is_whole_rows(&transaction) && !self.applier.is_open() {
-            let batch = self.fill(transaction).await?;
-            self.applier
-                .transactions(&batch.transactions)
-                .await
-                .map_err(|error| with_rest(error, &batch.transactions))?;
+            let batch = if let Some(epoch) = newest_epoch(&transaction) {
+                self.hold(epoch).await?;
+                Batch::of(transaction)
+            } else {
+                self.fill(transaction).await?
+            };
+            self.applier.transactions(&batch.transactions).await?;
             self.done();
             return Ok(());
         }
@@ -236,6 +255,43 @@ impl<'a> Follower<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Waits until the target is in line, where the row of this epoch ends one of its own.
+    async fn hold(&mut self, epoch: u64) -> Result<(), WriterError> {
+        if !self.applier.ends_own_epoch(epoch).await? {
+            return Ok(());
+        }
+        let mut own = None;
+        let mut told = None;
+        while !self.shutdown.is_cancelled() {
+            if own.is_none() {
+                own = self.applier.fenced_position().await?;
+            }
+            let error = match &own {
+                Some(own) => {
+                    let in_line = self.applier.bring_in_line(&self.stream, epoch, own);
+                    match in_line.await {
+                        Ok(()) => return Ok(()),
+                        Err(error @ WriterError::Held { .. }) => error,
+                        Err(error) => {
+                            let _gone_otherwise = self.applier.target.roll_back().await;
+                            return Err(error);
+                        }
+                    }
+                }
+                None => self.applier.not_fenced(epoch),
+            };
+            if told.is_none_or(|at: Instant| at.elapsed() >= HELD_TELL) {
+                self.applier.status.stopped(&error);
+                told = Some(Instant::now());
+            }
+            tokio::select! {
+                () = tokio::time::sleep(HELD_LOOK) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        }
+        Err(self.applier.not_fenced(epoch))
     }
 
     /// Takes along what is here already. Latency comes first: only while the link is behind, which
@@ -303,42 +359,4 @@ impl<'a> Follower<'a> {
         tracing::info!(%position, "the link's session ends");
         Ok(())
     }
-
-    /// Adds to a [`WriterError::Stranded`] what else of the ended epoch has been received.
-    async fn count_stranded(&mut self, mut error: WriterError) -> WriterError {
-        let WriterError::Stranded(stranded) = &mut error else {
-            return error;
-        };
-        let until = Instant::now() + COUNT_STRANDED;
-        loop {
-            for frame in self.queue.drain(..) {
-                if let Frame::Transaction(transaction) = frame {
-                    stranded.add(&transaction);
-                }
-            }
-            tokio::select! {
-                frames = self.stream.next() => match frames {
-                    Ok(frames) => self.queue.extend(frames),
-                    Err(_) => return error,
-                },
-                () = tokio::time::sleep_until(until.into()) => return error,
-            }
-        }
-    }
-}
-
-/// Adds to a [`WriterError::Stranded`] the rest of its batch.
-fn with_rest(mut error: WriterError, batch: &[Transaction]) -> WriterError {
-    if let WriterError::Stranded(stranded) = &mut error {
-        let first = batch
-            .iter()
-            .position(|transaction| transaction.gtid == stranded.gtid);
-        for transaction in batch
-            .iter()
-            .skip(first.map_or(batch.len(), |first| first + 1))
-        {
-            stranded.add(transaction);
-        }
-    }
-    error
 }

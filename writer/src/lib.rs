@@ -35,11 +35,11 @@ mod status;
 mod stranded;
 mod stream;
 mod target;
+mod undo;
 
 pub use error::{Class, Conflict, ConflictKind, WriterError};
 pub use run::Writer;
 pub use status::Status;
-pub use stranded::Stranded;
 pub use target::unfit::Unfit;
 
 /// Arms a failpoint for the rest of the process.

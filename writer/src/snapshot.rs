@@ -41,6 +41,7 @@ impl Applier {
         }
         self.settled.snapshot.done = begin.tables.is_empty();
         self.put_source_epoch(begin.epoch).await?;
+        self.forget_epochs();
         self.store(true).await?;
         self.status.settled(&self.stored, Done::default());
         tracing::info!(

@@ -37,6 +37,8 @@ struct Metrics {
     lag_seconds: Gauge<f64, std::sync::atomic::AtomicU64>,
     in_flight: Gauge,
     halted: Gauge,
+    filed: Counter,
+    stranded: Gauge,
 }
 
 impl Status {
@@ -50,6 +52,7 @@ impl Status {
             applied: None,
             lag_millis: None,
             ledger: Ledger::default(),
+            stranded: 0,
             error: String::new(),
         };
         Self {
@@ -99,6 +102,16 @@ impl Status {
             "1 while the link waits for a person",
             metrics.halted,
         );
+        registry.register(
+            "filed_transactions",
+            "Source transactions of an ended epoch that were set aside by this process",
+            metrics.filed,
+        );
+        registry.register(
+            "stranded_transactions",
+            "Source transactions set aside at the target and not settled",
+            metrics.stranded,
+        );
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, WriterStatus> {
@@ -129,6 +142,11 @@ impl Status {
     /// A target transaction was committed.
     pub(crate) fn committed(&self, checkpoint: &Checkpoint, done: Done) {
         self.settled(checkpoint, done);
+        self.metrics.filed.inc_by(done.stranded);
+        if done.stranded > 0 {
+            let stranded = self.lock().stranded + done.stranded;
+            self.set_stranded(stranded);
+        }
         self.metrics.transactions.inc_by(done.transactions);
         self.metrics.rows.inc_by(done.changes);
         self.metrics.commits.inc();
@@ -147,6 +165,12 @@ impl Status {
             self.metrics.lag_seconds.set(lag as f64 / 1000.0);
         }
         self.goes_on(&mut status, checkpoint);
+    }
+
+    /// So many transactions are set aside at the target and not settled.
+    pub(crate) fn set_stranded(&self, stranded: u64) {
+        self.lock().stranded = stranded;
+        self.metrics.stranded.set(signed(stranded));
     }
 
     /// Whether an error is told that may be past.
@@ -206,12 +230,14 @@ impl Status {
 /// What a commit settled.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Done {
-    /// Source transactions.
+    /// Source transactions applied.
     pub transactions: u64,
-    /// Row changes and DDL statements applied.
+    /// Row changes and DDL statements applied or set aside.
     pub changes: u64,
-    /// Changes that are no longer in flight: applied or left out.
+    /// Changes that are no longer in flight: applied, left out or set aside.
     pub settled: u64,
+    /// Source transactions set aside.
+    pub stranded: u64,
     pub lag_millis: Option<u64>,
 }
 
@@ -230,7 +256,8 @@ fn set_checkpoint(status: &mut WriterStatus, checkpoint: &Checkpoint) {
 
 /// `read` is what is accounted for: it grows when a change arrives.
 fn count(ledger: &mut Ledger) {
-    ledger.read = ledger.applied + ledger.filtered + ledger.conflicts + ledger.in_flight;
+    ledger.read =
+        ledger.applied + ledger.filtered + ledger.conflicts + ledger.stranded + ledger.in_flight;
 }
 
 fn signed(number: u64) -> i64 {

@@ -1,76 +1,220 @@
-//! Changes that must not be applied any more, and what a person can do about them.
+//! Filing transactions that must not be applied any more (see [`crate::epoch`]) in
+//! `multiactive.stranded`: whole, with their images, in the order of the source.
+//!
+//! A row of that table holds a transaction, or a piece of one that is larger than [`PIECE_BYTES`],
+//! as [`change::encode_stored`] makes it. It is written in the transaction that moves the link's
+//! checkpoint past it.
 
-use std::fmt;
+use change::{Body, RowChange, TableChange, Transaction, Value, encode_stored};
 
-use change::Transaction;
+use crate::apply::Applier;
+use crate::error::WriterError;
+use crate::sql::literal;
+use crate::sql::plan::{Expect, Plan};
+use crate::target::lookup::quote;
 
-use crate::bookkeeping;
+/// About how many bytes of values one piece holds; one row may exceed it.
+const PIECE_BYTES: usize = 4 << 20;
 
-/// Transactions of an epoch that has ended at the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stranded {
-    /// How many whole ones, of those received so far.
-    pub transactions: u64,
-    /// Their row changes and DDL statements.
-    pub changes: u64,
-    /// The first one's GTID.
-    pub gtid: String,
-    /// The source's position after the last one that is counted; `None` while the end of the first
-    /// has not been received.
-    pub through: Option<String>,
-    /// The link.
-    pub link: String,
-    /// Where they were committed.
-    pub source_idc: String,
-    /// Their epoch.
-    pub epoch: u64,
-    /// The newest epoch at the target.
-    pub newest: u64,
-}
-
-impl Stranded {
-    /// Counts another transaction, or another part of one, if it is stranded too.
-    pub(crate) fn add(&mut self, transaction: &Transaction) {
-        if transaction.epoch >= self.newest || !bookkeeping::is_data(transaction) {
-            return;
-        }
-        self.changes += transaction.change_count();
-        if let Some(position) = &transaction.position {
-            self.transactions += 1;
-            self.through = Some(position.to_string());
-        }
+impl Applier {
+    /// Counts what is set aside of the link's source and not settled, for `/status`.
+    pub(crate) async fn count_stranded(&mut self) -> Result<(), WriterError> {
+        let sql = format!(
+            "SELECT COUNT(DISTINCT gtid) FROM multiactive.stranded WHERE state='Held' AND source={}",
+            quote(self.config.source.idc.as_str())
+        );
+        let count: Option<u64> = self
+            .target
+            .first("counting in multiactive.stranded", &sql)
+            .await?;
+        self.status.set_stranded(count.unwrap_or(0));
+        Ok(())
     }
 }
 
-impl std::error::Error for Stranded {}
+/// Adds the filing of a transaction, or of a part of one. `first` is the number of its first piece;
+/// returns the number after its last.
+pub(crate) fn plan(
+    plan: &mut Plan,
+    transaction: &Transaction,
+    ended_by: u64,
+    first: u32,
+) -> Result<u32, WriterError> {
+    let mut number = first;
+    for piece in pieces(transaction, PIECE_BYTES) {
+        let sql = insert(&piece, ended_by, number)?;
+        plan.housekeeping(Expect::Rows(1), &sql);
+        number += 1;
+    }
+    Ok(number)
+}
 
-impl fmt::Display for Stranded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            transactions,
-            changes,
-            gtid,
-            through,
-            link,
-            source_idc,
-            epoch,
-            newest,
-        } = self;
-        write!(
-            f,
-            "{transactions} transaction(s) with {changes} change(s), the first {gtid}, were \
-             committed in {source_idc} under epoch {epoch}, which ended when epoch {newest} began: \
-             they are stranded. Nothing of them was applied here, and nothing is lost: they are in \
-             the binlog and the tables of {source_idc}. Carry over by hand what of them is to be \
-             kept, and bring those rows of {source_idc} back in line"
-        )?;
-        match through {
-            Some(position) => write!(
-                f,
-                ". Then let the link pass them by running at the target: UPDATE multiactive.applied \
-                 SET position='{position}' WHERE link='{link}'"
-            ),
-            None => f.write_str(". The end of the first has not been received yet; look again"),
+fn insert(piece: &Transaction, ended_by: u64, number: u32) -> Result<Vec<u8>, WriterError> {
+    let mut sql = b"INSERT INTO multiactive.stranded (source, gtid, part, epoch, ended_by, \
+                    committed, changes, `tables`, body, filed) VALUES ("
+        .to_vec();
+    literal::text(&mut sql, &piece.origin);
+    sql.push(b',');
+    literal::text(&mut sql, &piece.gtid);
+    let (seconds, micros) = (
+        piece.committed_micros / 1_000_000,
+        piece.committed_micros % 1_000_000,
+    );
+    let numbers = format!(
+        ",{number},{},{ended_by},FROM_UNIXTIME({seconds}.{micros:06}),{},",
+        piece.epoch,
+        piece.change_count()
+    );
+    sql.extend_from_slice(numbers.as_bytes());
+    literal::text(&mut sql, &subjects(piece));
+    sql.extend_from_slice(b",_binary");
+    literal::quoted(&mut sql, &encode_stored(piece)?);
+    sql.extend_from_slice(b",UTC_TIMESTAMP(6))");
+    Ok(sql)
+}
+
+/// What it touches, for people: `orders.lines (3), orders.orders (1)`, or the statement.
+fn subjects(transaction: &Transaction) -> String {
+    let changes = match &transaction.body {
+        Body::Ddl(ddl) => return ddl.statement_lossy().into_owned(),
+        Body::Rows(changes) => changes,
+    };
+    let mut counts: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();
+    for change in changes {
+        *counts.entry(change.table.to_string()).or_default() += change.rows.len();
+    }
+    let texts: Vec<String> = counts
+        .iter()
+        .map(|(table, count)| format!("{table} ({count})"))
+        .collect();
+    texts.join(", ")
+}
+
+/// The transaction in pieces of at most so many bytes, each at least one row, nothing left out and
+/// nothing reordered.
+fn pieces(transaction: &Transaction, most: usize) -> Vec<Transaction> {
+    let Body::Rows(changes) = &transaction.body else {
+        return vec![transaction.clone()];
+    };
+    let mut pieces: Vec<Vec<TableChange>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for change in changes {
+        let empty = |change: &TableChange| TableChange {
+            table: std::sync::Arc::clone(&change.table),
+            rows: Vec::new(),
+            ..*change
+        };
+        let mut begun = false;
+        for row in &change.rows {
+            let weight = weight(row);
+            if bytes.saturating_add(weight) > most {
+                pieces.push(Vec::new());
+                (bytes, begun) = (0, false);
+            }
+            let Some(piece) = pieces.last_mut() else {
+                continue;
+            };
+            if !begun {
+                piece.push(empty(change));
+                begun = true;
+            }
+            if let Some(last) = piece.last_mut() {
+                last.rows.push(row.clone());
+            }
+            bytes += weight;
+        }
+    }
+    let piece = |changes| Transaction {
+        body: Body::Rows(changes),
+        position: None,
+        filtered: 0,
+        gtid: transaction.gtid.clone(),
+        origin: transaction.origin.clone(),
+        ..*transaction
+    };
+    pieces.into_iter().map(piece).collect()
+}
+
+fn weight(row: &RowChange) -> usize {
+    let of = |image: &[Value]| image.iter().map(Value::weight).sum::<usize>();
+    match row {
+        RowChange::Insert { after: image } | RowChange::Delete { before: image } => of(image),
+        RowChange::Update { before, after } => of(before) + of(after),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use change::{ColumnKind, RowFlags};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::target::table::tests::source;
+
+    fn transaction(counts: &[u16]) -> Transaction {
+        let mut id = 0;
+        let changes = counts.iter().map(|count| TableChange {
+            table: Arc::new(source(&[("id", ColumnKind::Int)])),
+            lenient: false,
+            flags: RowFlags::default(),
+            rows: (0..*count)
+                .map(|_| {
+                    id += 1;
+                    RowChange::Insert {
+                        after: vec![Value::Int(id)],
+                    }
+                })
+                .collect(),
+        });
+        Transaction {
+            gtid: "0-1-7".into(),
+            origin: "sh".into(),
+            epoch: 1,
+            committed_micros: 1_700_000_000_000_001,
+            part: 0,
+            position: Some("0-1-7".parse().unwrap()),
+            filtered: 3,
+            body: Body::Rows(changes.collect()),
+        }
+    }
+
+    fn rows(transaction: &Transaction) -> Vec<RowChange> {
+        match &transaction.body {
+            Body::Rows(changes) => changes.iter().flat_map(|it| it.rows.clone()).collect(),
+            Body::Ddl(_) => Vec::new(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_hold_every_row_once_in_order(
+            counts in prop::collection::vec(0_u16..9, 0..6), most in 1_usize..400
+        ) {
+            let whole = transaction(&counts);
+            let pieces = pieces(&whole, most);
+            let joined: Vec<RowChange> = pieces.iter().flat_map(rows).collect();
+            prop_assert_eq!(joined, rows(&whole));
+            for piece in &pieces {
+                let rows = rows(piece);
+                prop_assert!(!rows.is_empty());
+                let bytes: usize = rows.iter().map(weight).sum();
+                prop_assert!(bytes <= most || rows.len() == 1);
+            }
+        }
+    }
+
+    #[test]
+    fn a_piece_says_what_it_is_of() {
+        let whole = transaction(&[2, 1]);
+        let sql = insert(&whole, 2, 5).unwrap();
+        let sql = String::from_utf8_lossy(&sql);
+        for part in [
+            "'sh','0-1-7',5,1,2,FROM_UNIXTIME(1700000000.000001),3,",
+            "(3)",
+        ] {
+            assert!(sql.contains(part), "{part} is not in {sql}");
         }
     }
 }

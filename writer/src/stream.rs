@@ -3,13 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use change::sync::PullRequest;
 use change::sync::sync_client::SyncClient;
+use change::sync::{FiledReply, FiledRequest, PullRequest};
 use change::{Frame, MAX_PACKET_BYTES, PacketDecoder, TargetTable};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::Streaming;
-use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
 use crate::checkpoint::Checkpoint;
 use crate::error::WriterError;
@@ -25,6 +25,7 @@ pub(crate) struct Stream {
     frames: mpsc::Receiver<Result<Vec<Frame>, WriterError>>,
     task: JoinHandle<()>,
     address: String,
+    client: SyncClient<Channel>,
 }
 
 impl Stream {
@@ -78,7 +79,19 @@ impl Stream {
             frames,
             task,
             address: address.to_owned(),
+            client,
         })
+    }
+
+    /// Asks what the source has set aside of the target's.
+    pub(crate) async fn filed(&self, request: FiledRequest) -> Result<FiledReply, WriterError> {
+        let reply = self.client.clone().filed(request).await;
+        reply
+            .map(tonic::Response::into_inner)
+            .map_err(|status| WriterError::Syncer {
+                address: self.address.clone(),
+                reason: refusal(&status),
+            })
     }
 
     /// The next frames.

@@ -19,6 +19,7 @@ impl Unit {
         match report {
             Report::Seen { observation, .. } => {
                 self.look_for_rivals(&observation.identity.clone()).await;
+                self.strandings.highest = observation.highest_epoch;
                 let sign = Sign::Answered(Signal::Sql);
                 self.step(Event::Signalled { of: own, sign }).await;
                 for beat in &observation.heartbeats {
@@ -32,6 +33,7 @@ impl Unit {
                     self.step(Event::Signalled { of, sign }).await;
                 }
             }
+            Report::Hindrances(found) => self.take_hindrances(found).await,
             Report::Unseen { reason, .. } => {
                 let sign = Sign::Failed(Signal::Sql, reason.clone());
                 self.step(Event::Signalled { of: own, sign }).await;
@@ -41,7 +43,10 @@ impl Unit {
     }
 
     /// What a watcher has seen of another member.
-    pub(super) async fn take_sight(&mut self, sight: Sight) -> Event {
+    pub(super) async fn take_sight(&mut self, mut sight: Sight) -> Event {
+        if let Some(filed) = sight.filed.take() {
+            self.take_filed(sight.of.clone(), filed).await;
+        }
         if let Some(account) = sight.account
             && self.findings.others.get(&sight.of) != Some(&account)
         {
@@ -68,6 +73,7 @@ impl Unit {
                     databases: doc.databases.clone(),
                     members: doc.members.len(),
                 },
+                me: self.shared.idc.clone(),
                 heartbeat: doc.heartbeat.clone(),
             })
             .collect();
@@ -107,7 +113,7 @@ pub(super) fn failover_status(readiness: &FailoverReadiness) -> FailoverStatus {
     }
 }
 
-pub(super) fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {
+fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {
     let counted = |count: u64, of: fn(u64) -> Hindrance| (count > 0).then(|| of(count));
     let alter = (!found.alters.is_empty()).then_some(Hindrance::Alter);
     let backup = (found.backup_lock == Some(true)).then_some(Hindrance::BackupLock);

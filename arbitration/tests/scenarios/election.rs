@@ -164,6 +164,7 @@ fn hindrance(word: &str) -> Hindrance {
         "backup" => Hindrance::BackupLock,
         "xa" => Hindrance::PreparedXa(1),
         "stranded" => Hindrance::Stranded(3),
+        "not-in-line" => Hindrance::NotInLine(2),
         other => Hindrance::LinkStopped(idc(other)),
     }
 }

@@ -268,6 +268,8 @@ fn an_arbiter_that_answers_adds_what_etcd_does_not_hold() {
         findings: Vec::new(),
         message: "waits".to_owned(),
         failover: model::FailoverStatus::default(),
+        stranded: 0,
+        filed: 0,
     };
     let report = ArbiterStatus {
         idc: idc("bj"),

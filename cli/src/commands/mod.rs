@@ -6,6 +6,7 @@ mod history;
 mod pause;
 mod preflight;
 mod status;
+mod stranded;
 mod transition;
 mod version;
 
@@ -21,6 +22,7 @@ use crate::invocation::Invocation;
 use crate::names::UnitArg;
 use crate::terminal::Paint;
 use crate::{reference, render};
+pub(crate) use stranded::Listed;
 
 /// What every command needs.
 #[derive(Debug, Clone)]
@@ -103,6 +105,7 @@ fn run(program: &str, cli: Cli) -> Result<Exit, Failure> {
         Command::Resume(args) => block_on(pause::run(&context(None), &args, false)),
         Command::Ack(args) => block_on(ack::run(&context(Some(&args.etcd)), &args)),
         Command::Preflight(args) => block_on(preflight::run(&context(None), &args)),
+        Command::Stranded(args) => block_on(stranded::run(&context(None), &args)),
         Command::Version(args) => block_on(version::run(&context(None), &args)),
         Command::Completion(args) => {
             let file = if program == "mactl" {

@@ -17,7 +17,7 @@ use crate::preflight::{
 };
 
 /// The cluster, or why it could not be asked.
-type Cluster = Result<KubeBackend, Failure>;
+pub(super) type Cluster = Result<KubeBackend, Failure>;
 
 pub(super) async fn run(context: &Context, args: &PreflightArgs) -> Result<Exit, Failure> {
     let namespace = crate::kubeconfig::namespace(&context.kube)?;
@@ -209,7 +209,7 @@ async fn members(
 }
 
 /// A Secret of the manifest, otherwise of the cluster.
-async fn secret(
+pub(super) async fn secret(
     unit: &UnitKey,
     name: &str,
     manifest: &Manifest,

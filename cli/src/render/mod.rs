@@ -2,6 +2,7 @@
 
 mod history;
 mod status;
+pub mod stranded;
 mod table;
 mod transition;
 

@@ -1,8 +1,12 @@
 //! What would make a planned switchover hurt: looked for before it begins.
 
+use std::collections::BTreeMap;
+
+use model::{Epoch, IdcName};
+
 use super::procedures::process_list;
 use super::row::Answer;
-use super::{ControlError, ControlSession};
+use super::{ControlError, ControlSession, literal};
 use crate::session::Engine;
 
 const DOING: &str = "look for what stands against a switchover";
@@ -21,7 +25,14 @@ pub struct Hindrances {
     pub prepared_xa: u64,
     /// Transactions of an ended epoch that were set aside here and not settled.
     pub stranded: u64,
+    /// How many of this server's own transactions that another member has set aside were taken back
+    /// here, by the member.
+    pub undone: BTreeMap<IdcName, u64>,
 }
+
+/// How many of one member's transactions another member has set aside, by the epoch that ended
+/// theirs.
+pub type FiledCounts = BTreeMap<Epoch, u64>;
 
 impl ControlSession {
     /// Looks for what would make a planned switchover of this server hurt.
@@ -30,7 +41,8 @@ impl ControlSession {
         let statement = format!(
             "SELECT LEFT(COALESCE(CAST(info AS CHAR), state), 100) FROM {} \
              WHERE state IN ('copy to tmp table', 'altering table') LIMIT 5; \
-             SELECT COUNT(DISTINCT source, gtid) FROM multiactive.stranded WHERE state = 'Held'",
+             SELECT COUNT(DISTINCT source, gtid) FROM multiactive.stranded WHERE state = 'Held'; \
+             SELECT filed_in, COUNT(*) FROM multiactive.undone GROUP BY filed_in",
             process_list(self.engine)
         );
         let mut sets = self.query(DOING, &statement).await?;
@@ -39,6 +51,13 @@ impl ControlSession {
             endpoint: &self.endpoint,
         };
         let stranded = answer.value(&mut answer.row(&mut sets, 1)?, 0, "count")?;
+        let mut undone = BTreeMap::new();
+        for mut row in sets.pop().unwrap_or_default() {
+            let name: String = answer.value(&mut row, 0, "IDC")?;
+            let idc =
+                IdcName::new(name).map_err(|_| answer.missing("name of an IDC".to_owned()))?;
+            undone.insert(idc, answer.value(&mut row, 1, "count")?);
+        }
         let mut alters = Vec::new();
         for mut row in sets.drain(..).next().unwrap_or_default() {
             alters.push(answer.value(&mut row, 0, "statement")?);
@@ -49,7 +68,39 @@ impl ControlSession {
             prepared_xa: u64::try_from(self.prepared_transactions().await?.len())
                 .unwrap_or(u64::MAX),
             stranded,
+            undone,
         })
+    }
+
+    /// What this server has set aside of another member's, so far as it ended that one's epoch
+    /// itself: only then is what it has filed what nobody else has.
+    ///
+    /// # Errors
+    /// [`ControlError::NotInstalled`] where our schema is not there, or is of before this count.
+    pub async fn filed_of(
+        &mut self,
+        member: &IdcName,
+        here: &IdcName,
+    ) -> Result<FiledCounts, ControlError> {
+        const DOING: &str = "count what is set aside";
+        let statement = format!(
+            "SELECT ended_by, COUNT(DISTINCT gtid) FROM multiactive.stranded \
+             WHERE source = {} AND ended_by IN \
+             (SELECT epoch FROM multiactive.epoch WHERE idc = {}) GROUP BY ended_by",
+            literal(member.as_str()),
+            literal(here.as_str())
+        );
+        let mut sets = self.query(DOING, &statement).await?;
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
+        let mut counts = FiledCounts::new();
+        for mut row in sets.pop().unwrap_or_default() {
+            let epoch = Epoch(answer.value(&mut row, 0, "epoch")?);
+            counts.insert(epoch, answer.value(&mut row, 1, "count")?);
+        }
+        Ok(counts)
     }
 
     /// MySQL: `LOCK INSTANCE FOR BACKUP` is a shared lock of type BACKUP LOCK (a DDL statement

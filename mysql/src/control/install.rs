@@ -32,6 +32,7 @@ impl ControlSession {
         if found != Some(SCHEMA_VERSION) || !self.is_whole().await? {
             let parts = missing_parts();
             self.unlogged(&parts).await?;
+            self.add_columns().await?;
             self.replace_procedures().await?;
             let rows = format!(
                 "INSERT IGNORE INTO multiactive.identity (id, uuid) VALUES (1, UUID()); \
@@ -120,6 +121,10 @@ impl ControlSession {
             names.join(", "),
             names.len()
         );
+        for (table, column, _) in tables::ADDED {
+            // Writing to a String cannot fail.
+            let _ = write!(condition, " AND {}", has_column(table, column));
+        }
         for (name, definition) in procedures::all(self.engine) {
             // Writing to a String cannot fail.
             let _ = write!(
@@ -135,6 +140,25 @@ impl ControlSession {
         };
         let mut row = answer.row(&mut sets, 0)?;
         Ok(answer.value::<u8>(&mut row, 0, "check of the schema")? == 1)
+    }
+
+    /// Adds the columns that a table of an earlier version lacks.
+    async fn add_columns(&mut self) -> Result<(), ControlError> {
+        for (table, column, definition) in tables::ADDED {
+            let check = format!("SELECT {}", has_column(table, column));
+            let mut sets = self.query(DOING, &check).await?;
+            let answer = Answer {
+                doing: DOING,
+                endpoint: &self.endpoint,
+            };
+            let mut row = answer.row(&mut sets, 0)?;
+            if answer.value::<u8>(&mut row, 0, "check of a column")? == 0 {
+                let add =
+                    format!("ALTER TABLE multiactive.`{table}` ADD COLUMN {column} {definition}");
+                self.unlogged(&add).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes each procedure whose definition is not the one of this version.
@@ -182,6 +206,15 @@ fn missing_parts() -> String {
         statements.push_str(&tables::create(name, columns));
     }
     statements
+}
+
+fn has_column(table: &str, column: &str) -> String {
+    format!(
+        "EXISTS (SELECT 1 FROM information_schema.columns WHERE table_schema = 'multiactive' \
+         AND table_name = {} AND column_name = {})",
+        literal(table),
+        literal(column)
+    )
 }
 
 fn procedure_is(name: &str, comment: &str) -> String {

@@ -32,7 +32,7 @@ pub use boots::BootsFenced;
 pub use error::{ControlError, FenceError, Obstacle};
 pub use fence::{FenceOptions, FenceOutcome};
 pub use guard::{GuardHandle, GuardOrder};
-pub use hindrances::Hindrances;
+pub use hindrances::{FiledCounts, Hindrances};
 pub use observe::{HeartbeatRow, Observation, Peek};
 pub use open::{OpenOrder, OpenOutcome, OpenRefusal};
 pub(crate) use procedures::process_list;

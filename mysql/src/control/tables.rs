@@ -5,7 +5,7 @@
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Every table, in the order in which they are made.
-pub(super) const TABLES: [(&str, &str); 9] = [
+pub(super) const TABLES: [(&str, &str); 10] = [
     (
         "identity",
         // One row: which server this is. It belongs to one data directory, so it must never
@@ -75,6 +75,35 @@ pub(super) const TABLES: [(&str, &str); 9] = [
          body LONGBLOB NOT NULL, \
          state ENUM('Held', 'Replayed', 'Discarded') NOT NULL DEFAULT 'Held', \
          filed DATETIME(6) NOT NULL, PRIMARY KEY (source, gtid, part)",
+    ),
+    (
+        "undone",
+        // On the member that was the primary of an ended epoch: which of its transactions that
+        // were set aside elsewhere (`filed_in`) have been taken back here, each written in the
+        // transaction that took it back; or that a new copy of the tables came after them.
+        "filed_in VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         gtid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         how ENUM('Inverse', 'Copy', 'Hand') NOT NULL, \
+         changes BIGINT UNSIGNED NOT NULL, at DATETIME(6) NOT NULL, \
+         PRIMARY KEY (filed_in, gtid)",
+    ),
+];
+
+/// Columns that tables got since they were first made. A version without them goes on working
+/// beside them, so they do not change the version.
+pub(super) const ADDED: [(&str, &str, &str); 3] = [
+    (
+        "stranded",
+        // The order of filing, which is that of committing at the source.
+        "seq",
+        "BIGINT UNSIGNED NOT NULL AUTO_INCREMENT UNIQUE",
+    ),
+    // When and by whom it was settled.
+    ("stranded", "settled", "DATETIME(6) NULL"),
+    (
+        "stranded",
+        "settled_by",
+        "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL",
     ),
 ];
 

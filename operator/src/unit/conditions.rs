@@ -204,6 +204,9 @@ fn degraded(facts: &Facts<'_>, preflight: &Verdict) -> Verdict {
         for member in &facts.unit.spec.members {
             causes.extend(member_trouble(facts, state, &member.idc));
         }
+        for member in &facts.unit.spec.members {
+            causes.extend(stranded(facts, &member.idc));
+        }
         if preflight.status == Some(false) {
             causes.push(("PreflightFailed", preflight.message.clone()));
         }
@@ -238,6 +241,45 @@ fn degraded(facts: &Facts<'_>, preflight: &Verdict) -> Verdict {
             let texts: Vec<String> = causes.into_iter().map(|(_, text)| text).collect();
             Verdict::yes(DEGRADED, reason, texts.join(" "))
         }
+    }
+}
+
+/// What a failover left behind: not taken back yet in this member, or set aside in it.
+fn stranded(facts: &Facts<'_>, idc: &IdcName) -> Vec<(&'static str, String)> {
+    let Some(said) = facts.member(idc) else {
+        return Vec::new();
+    };
+    let mut causes = Vec::new();
+    if said.stranded > 0 {
+        causes.push((
+            "NotInLine",
+            format!(
+                "{idc} holds {} of an ended epoch that no other member has. They are set aside \
+                 elsewhere and being taken back in {idc}, which is not promoted before: see the \
+                 link to it.",
+                count(said.stranded)
+            ),
+        ));
+    }
+    if said.filed > 0 {
+        causes.push((
+            "Stranded",
+            format!(
+                "{} of an ended epoch are set aside in {idc} and wait for a person: mactl stranded \
+                 list {} -n {}.",
+                count(said.filed),
+                facts.key.name(),
+                facts.key.namespace()
+            ),
+        ));
+    }
+    causes
+}
+
+fn count(number: u64) -> String {
+    match number {
+        1 => "1 transaction".to_owned(),
+        _ => format!("{number} transactions"),
     }
 }
 

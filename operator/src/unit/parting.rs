@@ -172,6 +172,8 @@ mod tests {
             findings: Vec::new(),
             message: String::new(),
             failover: model::FailoverStatus::default(),
+            stranded: 0,
+            filed: 0,
         };
         let words = |sh: MemberWord| {
             BTreeMap::from([(idc_name("sh"), sh), (idc_name("bj"), Some(Ok(None)))])

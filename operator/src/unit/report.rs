@@ -183,7 +183,7 @@ fn members(facts: &Facts<'_>, state: &UnitState) -> Vec<MemberSummary> {
             reachable: record.map(|record| record.reachable),
             position: said.and_then(|said| Some(said.position.as_ref()?.to_string())),
             lag: lag(facts, state, idc).map(Duration::from_millis),
-            stranded_transactions: None,
+            stranded_transactions: said.map(|said| said.stranded),
             message: message(facts, idc),
         }
     };

@@ -28,6 +28,8 @@ fn said(lag: Option<u64>) -> MemberStatus {
             ready: true,
             ..model::FailoverStatus::default()
         },
+        stranded: 0,
+        filed: 0,
     }
 }
 

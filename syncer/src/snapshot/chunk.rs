@@ -7,10 +7,11 @@ use change::{Row, TableSchema, Value, decode_key, encode_key};
 use futures::TryStreamExt;
 use mysql::session::SessionOptions;
 use mysql::tables::TableInfo;
+use mysql::values;
 use mysql_async::prelude::Queryable;
 
 use crate::error::PullError;
-use crate::snapshot::{literal, read};
+use crate::snapshot::literal;
 use crate::source::identifier;
 
 /// Errors that say that the table is not as it was described a moment ago: it, its database or a
@@ -155,7 +156,7 @@ impl ChunkReader {
 
 enum CollectError {
     Driver(mysql_async::Error),
-    Misfit(read::Misfit),
+    Misfit(values::Misfit),
 }
 
 struct Collected {
@@ -190,7 +191,7 @@ async fn collect(
             .columns
             .iter()
             .zip(row.unwrap())
-            .map(|(column, sql)| read::value(column, sql))
+            .map(|(column, sql)| values::value(column, sql))
             .collect::<Result<Row, _>>()
             .map_err(CollectError::Misfit)?;
         collected.bytes += row.iter().map(Value::weight).sum::<usize>();
@@ -239,7 +240,7 @@ fn statement(
     schema: &TableSchema,
     request: &Request,
 ) -> Result<String, PullError> {
-    let columns: Vec<String> = schema.columns.iter().map(read::expression).collect();
+    let columns: Vec<String> = schema.columns.iter().map(values::expression).collect();
     let key: Vec<String> = schema
         .primary_key
         .iter()

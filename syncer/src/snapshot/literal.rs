@@ -22,7 +22,7 @@ pub fn literal(value: &Value, character_set: &str) -> Option<String> {
         Value::Date(date) => format!("'{date}'"),
         Value::DateTime(time) => format!("'{time}'"),
         Value::Time(micros) => format!("'{}'", clock(*micros)),
-        Value::Timestamp(micros) => format!("'{}'", crate::snapshot::read::utc(*micros)),
+        Value::Timestamp(micros) => format!("'{}'", mysql::values::utc(*micros)),
         Value::Null | Value::Json(_) | Value::Geometry(_) => return None,
     })
 }

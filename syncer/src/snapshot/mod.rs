@@ -12,7 +12,6 @@
 
 mod chunk;
 mod literal;
-pub mod read;
 mod window;
 
 use std::collections::VecDeque;

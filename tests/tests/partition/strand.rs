@@ -1,13 +1,11 @@
-//! After a trial: everything that was committed has crossed, what was stranded is accounted for and
-//! brought back in line, and the rows are read.
-//!
-//! How the product tells of stranded transactions, and how a person settles them, is in
-//! [`Rig::pass_stranded`] alone.
+//! After a trial: everything that was committed has crossed, what was stranded is filed, the member
+//! that it came from is in line again, all by the product itself, and the rows are read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use change::{Body, RowChange, Value};
 use harness::database::Database;
 use model::LinkPhase;
 use tests::history::{MemberRows, Stranding, WriteId};
@@ -31,38 +29,69 @@ impl Rig {
     pub async fn settle(&self) -> Result<Settled> {
         let primary = self.wait_open().await?;
         let replica = Self::other(&primary).to_owned();
-        let mut passed = Passed::default();
-        let mut found = BTreeSet::new();
         let mut tries = 0;
         loop {
             tries += 1;
-            self.drain(&mut passed).await?;
+            self.drain().await?;
             ensure!(
                 self.wait_open().await? == primary,
                 "the primary changed while nobody wrote and nothing was wrong"
             );
             let ahead = rows(self.database(&primary)?)?;
-            let mut behind = rows(self.database(&replica)?)?;
-            let more: BTreeSet<WriteId> =
-                behind.writes.difference(&ahead.writes).copied().collect();
-            if !more.is_empty() {
-                bring_in_line(self.database(&replica)?, &more, &behind, &ahead)?;
-                behind = rows(self.database(&replica)?)?;
-                found.extend(more);
-            }
+            let behind = rows(self.database(&replica)?)?;
             // What differs now may be on its way: the network may deliver late what a client had
             // given up. What differs three times is different.
             if ahead == behind || tries == TRIES {
+                let stranding = self.stranding().await?;
                 return Ok(Settled {
                     members: [(primary.clone(), ahead), (replica, behind)].into(),
                     primary,
-                    stranding: Stranding {
-                        found,
-                        reported: passed.values().map(|(count, _)| count).sum(),
-                    },
+                    stranding,
                 });
             }
         }
+    }
+
+    /// What is filed, by its images, and how much of it the product says there is.
+    async fn stranding(&self) -> Result<Stranding> {
+        let mut found = BTreeSet::new();
+        for name in DATA {
+            found.extend(filed_writes(self.database(name)?)?);
+        }
+        let mut reported = 0;
+        for (from, to) in LINKS {
+            reported += self.writer_status(from, to)?.stranded;
+        }
+        self.check_receipt().await?;
+        Ok(Stranding { found, reported })
+    }
+
+    /// The receipt of the last failover says how much was stranded by it, once the old primary has
+    /// gone on.
+    async fn check_receipt(&self) -> Result<()> {
+        let receipts = self.topology.history(&self.unit, 100).await?;
+        let Some(last) = receipts.into_iter().max_by_key(|it| it.epoch) else {
+            return Ok(());
+        };
+        let Some(from) = last.from.filter(|from| *from != last.to) else {
+            return Ok(());
+        };
+        let filed = format!(
+            "SELECT COUNT(DISTINCT gtid) FROM multiactive.stranded WHERE source = '{from}' AND \
+             ended_by = {}",
+            last.epoch
+        );
+        let at = self.database(last.to.as_str())?;
+        let mut seen = None;
+        let told = until("the receipt says what was lost", LIMIT, async || {
+            let filed: u64 = at.value(harness::Account::Root, &filed)?.parse()?;
+            let receipts = self.topology.history(&self.unit, 100).await?;
+            let receipt = receipts.into_iter().find(|it| it.epoch == last.epoch);
+            seen = receipt.and_then(|it| it.stranded);
+            Ok((seen == Some(filed)).then_some(()))
+        });
+        told.await
+            .with_context(|| format!("of epoch {} it says {seen:?}", last.epoch))
     }
 
     async fn wait_open(&self) -> Result<String> {
@@ -72,9 +101,9 @@ impl Rig {
         .await
     }
 
-    /// Waits until all that is in either member's binlog has crossed, and passes what the product
-    /// reports as stranded on the way.
-    async fn drain(&self, passed: &mut Passed) -> Result<()> {
+    /// Waits until all that is in either member's binlog has crossed. A link that has halted will
+    /// not get on by itself.
+    async fn drain(&self) -> Result<()> {
         let give_up = Instant::now() + LIMIT;
         let mut marks = BTreeMap::new();
         for (from, to) in LINKS {
@@ -87,7 +116,7 @@ impl Rig {
         loop {
             let mut waits = String::new();
             for ((from, to), mark) in &marks {
-                self.pass_stranded(from, to, passed)?;
+                self.check_not_halted(from, to)?;
                 // Two more: the first may have been read in the middle of its transaction. A server
                 // that is being fenced may cut whoever asks.
                 match heartbeat(self.database(to)?, from) {
@@ -109,46 +138,49 @@ impl Rig {
         }
     }
 
-    /// Where a link has halted for stranded transactions: counts them and does what its message
-    /// says. Any other halt is an error.
-    fn pass_stranded(&self, from: &str, to: &str, passed: &mut Passed) -> Result<()> {
+    fn check_not_halted(&self, from: &str, to: &str) -> Result<()> {
+        // It may be being started again.
         let Ok(status) = self.writer_status(from, to) else {
-            // It is being started again.
             return Ok(());
         };
-        if status.phase != LinkPhase::Halted || status.error.is_empty() {
-            return Ok(());
-        }
-        let error = &status.error;
         ensure!(
-            error.contains("they are stranded"),
-            "the link from {from} to {to} has halted: {error}"
+            status.phase != LinkPhase::Halted,
+            "the link from {from} to {to} has halted: {}",
+            status.error
         );
-        let Some((_, statement)) = error.split_once("running at the target: ") else {
-            return Ok(());
-        };
-        let count = error
-            .split_once(" transaction(s)")
-            .and_then(|(before, _)| before.rsplit(' ').next())
-            .and_then(|number| number.parse().ok())
-            .with_context(|| format!("no number of transactions in {error:?}"))?;
-        let first = error
-            .split_once("the first ")
-            .and_then(|(_, after)| after.split(',').next())
-            .with_context(|| format!("no first transaction in {error:?}"))?;
-        // The same first one again, with more behind it: the count is of all of them.
-        let told = (count, statement.to_owned());
-        if passed.get(first) != Some(&told) {
-            self.database(to)?.root(statement)?;
-            passed.insert(first.to_owned(), told);
-        }
         Ok(())
     }
 }
 
-/// What was passed: by the first transaction of a halt, how many the product counted and the
-/// statement that it gave.
-type Passed = BTreeMap<String, (u64, String)>;
+/// The writes in what is set aside on a member and not settled.
+fn filed_writes(at: &Database) -> Result<BTreeSet<WriteId>> {
+    let mut writes = BTreeSet::new();
+    let bodies = at.root("SELECT HEX(body) FROM multiactive.stranded WHERE state = 'Held'")?;
+    for text in bodies.into_iter().flatten() {
+        let bytes: Vec<u8> = text
+            .as_bytes()
+            .chunks(2)
+            .map(|pair| Ok(u8::from_str_radix(std::str::from_utf8(pair)?, 16)?))
+            .collect::<Result<_>>()?;
+        let Body::Rows(changes) = change::decode_stored(bytes.into())?.body else {
+            bail!("a statement was filed, and nobody ran one");
+        };
+        let of_writes = changes.iter().filter(|it| it.table.table == "writes");
+        for row in of_writes.flat_map(|change| &change.rows) {
+            let RowChange::Insert { after } = row else {
+                bail!("{row:?} was filed, and nobody changes writes");
+            };
+            let [Value::UInt(client), Value::UInt(number), _] = after.as_slice() else {
+                bail!("{after:?} was filed, which is no write");
+            };
+            writes.insert(WriteId {
+                client: u32::try_from(*client)?,
+                number: *number,
+            });
+        }
+    }
+    Ok(writes)
+}
 
 /// The count of a member's heartbeats, as a server has it.
 fn heartbeat(at: &Database, of: &str) -> Result<u64> {
@@ -190,40 +222,13 @@ fn rows(at: &Database) -> Result<MemberRows> {
     Ok(rows)
 }
 
-/// What a person does with stranded rows whose content is not wanted: removes them where they were
-/// written, without a trace in the binlog. Nothing else is touched.
-fn bring_in_line(
-    replica: &Database,
-    stranded: &BTreeSet<WriteId>,
-    behind: &MemberRows,
-    ahead: &MemberRows,
-) -> Result<()> {
-    let mut sql = String::from("SET sql_log_bin = 0; START TRANSACTION;\n");
-    for WriteId { client, number } in stranded {
-        sql.push_str(&format!(
-            "DELETE FROM orders.writes WHERE client = {client} AND number = {number};\n"
-        ));
-    }
-    // Only the counters of clients whose writes were stranded.
-    let clients: BTreeSet<u32> = stranded.iter().map(|write| write.client).collect();
-    for client in clients.intersection(&behind.totals.keys().copied().collect()) {
-        sql.push_str(&match ahead.totals.get(client) {
-            Some(total) => {
-                format!("UPDATE orders.counters SET total = {total} WHERE client = {client};\n")
-            }
-            None => format!("DELETE FROM orders.counters WHERE client = {client};\n"),
-        });
-    }
-    sql.push_str("COMMIT");
-    replica.root(&sql).map(drop)
-}
-
 impl Rig {
-    /// Empties the tables, on each member by itself. Both are equal and nobody writes.
+    /// Empties the tables, and settles what was set aside, on each member by itself. Both are equal and nobody writes.
     pub fn clear(&self) -> Result<()> {
         for name in DATA {
             self.database(name)?.root(
-                "SET sql_log_bin = 0; DELETE FROM orders.writes; DELETE FROM orders.counters",
+                "SET sql_log_bin = 0; DELETE FROM orders.writes; DELETE FROM orders.counters; \
+                 UPDATE multiactive.stranded SET state = 'Discarded' WHERE state = 'Held'",
             )?;
         }
         Ok(())

@@ -11,14 +11,14 @@ use mysql::session::SessionOptions;
 
 use crate::bookkeeping;
 use crate::checkpoint::{self, Checkpoint};
-use crate::epoch::{self, Verdict};
+use crate::epoch::{EpochRow, Epochs, Fate, Seen};
 use crate::error::{Class, WriterError};
 use crate::explain;
 use crate::failpoint::{self, Point};
 use crate::lag;
 use crate::sql::plan::{Expect, Plan, Request, Subject};
 use crate::status::{Done, Status};
-use crate::stranded::Stranded;
+use crate::stranded;
 use crate::target::lookup::Mappings;
 use crate::target::session::{Cause, Failure, Target};
 use parts::OpenTransaction;
@@ -46,6 +46,8 @@ pub(crate) struct Applier {
     /// One row a statement, one source transaction a target transaction: slow, and every error
     /// names its row.
     pub careful: bool,
+    /// The rows of `multiactive.epoch`; `None` if they are to be read again.
+    epochs: Option<Epochs>,
     /// The open transaction of a source transaction that comes in parts.
     open: Option<OpenTransaction>,
 }
@@ -82,6 +84,7 @@ impl Applier {
             settled: stored.clone(),
             stored,
             careful,
+            epochs: None,
             open: None,
         }
     }
@@ -117,6 +120,7 @@ impl Applier {
                 Ok(()) => return Ok(()),
                 Err(failed) => failed,
             };
+            self.forget_epochs();
             // Nothing may stay open; if this fails too, the session is gone and with it the
             // transaction.
             let rolled_back = self.target.roll_back().await;
@@ -143,7 +147,11 @@ impl Applier {
         let Some(position) = &last.position else {
             return Ok(());
         };
-        let next = self.after(batch, position);
+        let mut fates = Vec::with_capacity(batch.len());
+        for transaction in batch {
+            fates.push(self.fate(transaction).await?);
+        }
+        let next = self.after(batch, &fates, position);
         let mut plan = Plan::new(careful);
         plan.housekeeping(Expect::Success, b"START TRANSACTION");
         let update = self.update_statement(&next, false)?;
@@ -153,9 +161,26 @@ impl Applier {
             plan.epoch(LOCK_EPOCH);
             plan.epoch(READ_EPOCH);
         }
-        for transaction in batch {
+        for (transaction, fate) in batch.iter().zip(&fates) {
             bookkeeping::check_origin(transaction, &self.config)?;
-            self.plan_changes(&mut plan, rows_of(transaction)).await?;
+            match (*fate, &transaction.body) {
+                (Fate::Stranded { ended_by }, _) => {
+                    stranded::plan(&mut plan, transaction, ended_by, 0)?;
+                }
+                (Fate::Lacking { ended_by, known }, _) => {
+                    let error = self.lacking(transaction, ended_by, known);
+                    // What came before it is still to be applied, so one by one.
+                    return Err(match batch.len() {
+                        1 => Attempt::Known(error),
+                        _ => Attempt::Suspect(error),
+                    });
+                }
+                (Fate::Applied, Body::Rows(changes)) => {
+                    self.plan_changes(&mut plan, changes).await?;
+                }
+                // Only a stranded one comes here, and no epoch begins anew.
+                (Fate::Applied, Body::Ddl(_)) => return Err(WriterError::EpochMoved.into()),
+            }
         }
         let mut judged = !checks_epoch;
         let mut epochs = Vec::new();
@@ -163,13 +188,7 @@ impl Applier {
             epochs.extend(self.run(&request, &last.gtid, careful).await?);
             if !judged && epochs.len() >= 2 {
                 judged = true;
-                match self.judge(batch, &epochs) {
-                    // What came before it is still to be applied, so one by one.
-                    Err(error @ WriterError::Stranded(_)) if batch.len() > 1 => {
-                        return Err(Attempt::Suspect(error));
-                    }
-                    judged => judged?,
-                }
+                self.check_epochs(&epochs)?;
             }
         }
         self.commit().await?;
@@ -181,26 +200,51 @@ impl Applier {
                 .sum::<u64>();
         self.stored = next;
         self.settled = self.stored.clone();
+        if batch
+            .iter()
+            .any(|it| bookkeeping::newest_epoch(it).is_some())
+        {
+            self.forget_epochs();
+        }
+        let filed = batch.iter().zip(&fates);
+        let filed = filed.filter(|(_, fate)| matches!(fate, Fate::Stranded { .. }));
+        let stranded = filed
+            .inspect(|(transaction, _)| self.tell_filed(transaction))
+            .count() as u64;
         let lag_millis = Some(lag::of_batch(batch, position.flavor()));
         let done = Done {
-            transactions: batch.len() as u64,
+            transactions: batch.len() as u64 - stranded,
             changes,
             settled,
+            stranded,
             lag_millis,
         };
         self.status.committed(&self.stored, done);
         Ok(())
     }
 
+    fn tell_filed(&self, transaction: &Transaction) {
+        tracing::warn!(
+            gtid = %transaction.gtid,
+            epoch = transaction.epoch,
+            changes = transaction.change_count(),
+            source = %self.config.source.idc,
+            "a transaction of an epoch that has ended was filed in multiactive.stranded"
+        );
+    }
+
     /// The checkpoint after these transactions.
-    fn after(&self, batch: &[Transaction], position: &Position) -> Checkpoint {
+    fn after(&self, batch: &[Transaction], fates: &[Fate], position: &Position) -> Checkpoint {
         let mut next = self.settled.clone();
         next.position = Some(position.clone());
         next.record.engine = Some(position.flavor().into());
         next.record.serial = self.stored.record.serial + 1;
-        for transaction in batch {
+        for (transaction, fate) in batch.iter().zip(fates) {
             let changes = transaction.change_count();
-            next.record.ledger.applied += changes;
+            match fate {
+                Fate::Stranded { .. } => next.record.ledger.stranded += changes,
+                _ => next.record.ledger.applied += changes,
+            }
             next.record.ledger.filtered += transaction.filtered;
             next.record.ledger.read += changes + transaction.filtered;
             next.record.epoch = transaction.epoch;
@@ -240,50 +284,63 @@ impl Applier {
         Ok(())
     }
 
-    fn judge(&self, batch: &[Transaction], epochs: &[u64]) -> Result<(), WriterError> {
-        let mut seen = epoch::Seen {
-            locked: epochs[0],
-            read: epochs[1],
+    /// Reads the epochs again before they are used next.
+    pub(crate) fn forget_epochs(&mut self) {
+        self.epochs = None;
+    }
+
+    /// The rows of `multiactive.epoch`, as they were read last.
+    pub(crate) async fn epochs(&mut self) -> Result<&Epochs, WriterError> {
+        if self.epochs.is_none() {
+            self.epochs = Some(read_epochs(&mut self.target).await?);
+        }
+        Ok(self.epochs.get_or_insert_default())
+    }
+
+    /// What becomes of a transaction, by the epochs as they were read last.
+    pub(crate) async fn fate(&mut self, transaction: &Transaction) -> Result<Fate, WriterError> {
+        if !bookkeeping::is_data(transaction) {
+            return Ok(Fate::Applied);
+        }
+        let config = Arc::clone(&self.config);
+        let gtid = transaction.gtid.parse()?;
+        let (source, target) = (config.source.idc.as_str(), config.target.idc.as_str());
+        let epochs = self.epochs().await?;
+        Ok(epochs.fate(transaction.epoch, &gtid, source, target))
+    }
+
+    /// Compares what was read under the locks with the epochs by which was judged.
+    pub(crate) fn check_epochs(&self, answers: &[u64]) -> Result<(), WriterError> {
+        let seen = Seen {
+            locked: answers[0],
+            read: answers[1],
         };
-        for transaction in batch {
-            if !bookkeeping::is_data(transaction) {
-                // The transaction may itself bring the row that ends an epoch.
-                let newest = bookkeeping::newest_epoch(transaction)
-                    .unwrap_or(0)
-                    .max(seen.read);
-                if seen.locked == seen.read {
-                    seen = epoch::Seen {
-                        locked: newest,
-                        read: newest,
-                    };
-                }
-                continue;
-            }
-            match epoch::judge(transaction.epoch, seen) {
-                Verdict::Current => {}
-                Verdict::LookAgain => return Err(WriterError::EpochMoved),
-                Verdict::Ended { newest } => {
-                    return Err(self.stranded(transaction, newest));
-                }
-            }
+        let newest = self.epochs.as_ref().map(Epochs::newest);
+        if seen.locked != seen.read || newest != Some(seen.read) {
+            return Err(WriterError::EpochMoved);
         }
         Ok(())
     }
 
-    /// The loop adds what else it has received of the ended epoch.
-    pub(crate) fn stranded(&self, transaction: &Transaction, newest: u64) -> WriterError {
-        let mut stranded = Stranded {
-            transactions: 0,
-            changes: 0,
+    pub(crate) fn lacking(
+        &self,
+        transaction: &Transaction,
+        ended_by: u64,
+        known: bool,
+    ) -> WriterError {
+        WriterError::Lacking {
             gtid: transaction.gtid.clone(),
-            through: None,
-            link: self.config.link.to_string(),
             source_idc: self.config.source.idc.to_string(),
+            target_idc: self.config.target.idc.to_string(),
             epoch: transaction.epoch,
-            newest,
-        };
-        stranded.add(transaction);
-        Box::new(stranded).into()
+            ended_by,
+            who: if known {
+                "the primary of that epoch has it"
+            } else {
+                "whether the primary of that epoch has it is not known here"
+            },
+            link: self.config.link.to_string(),
+        }
     }
 
     /// Runs a request; the answers are those of the epoch reads, 0 where there is no row.
@@ -305,6 +362,18 @@ impl Applier {
                 .failure(request, failure, gtid, careful)
                 .await
                 .map(|()| Vec::new()),
+        }
+    }
+
+    /// Runs a request of which every failure is said as well as can be.
+    pub(crate) async fn run_known(
+        &mut self,
+        request: &Request,
+        gtid: &str,
+    ) -> Result<(), WriterError> {
+        match self.run(request, gtid, true).await {
+            Ok(_) => Ok(()),
+            Err(Attempt::Known(error) | Attempt::Suspect(error)) => Err(error),
         }
     }
 
@@ -387,6 +456,26 @@ impl Applier {
         self.settled = self.stored.clone();
         Ok(())
     }
+}
+
+/// Reads every row of `multiactive.epoch`.
+async fn read_epochs(target: &mut Target) -> Result<Epochs, WriterError> {
+    let sql = "SELECT epoch, CAST(idc AS CHAR), CAST(ended AS CHAR) FROM multiactive.epoch \
+               ORDER BY epoch";
+    let rows: Vec<(u64, String, Option<String>)> =
+        target.all("reading multiactive.epoch", sql).await?;
+    let row = |(epoch, idc, ended): (u64, String, Option<String>)| {
+        let ended = ended.filter(|text| !text.is_empty());
+        Ok(EpochRow {
+            epoch,
+            idc,
+            ended: ended.map(|text| text.parse()).transpose()?,
+        })
+    };
+    rows.into_iter()
+        .map(row)
+        .collect::<Result<_, WriterError>>()
+        .map(Epochs)
 }
 
 fn rows_of(transaction: &Transaction) -> &[TableChange] {

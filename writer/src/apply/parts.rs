@@ -5,11 +5,13 @@ use change::Transaction;
 use super::{Applier, Attempt, LOCK_EPOCH, READ_EPOCH, rows_of};
 use crate::bookkeeping;
 use crate::checkpoint;
+use crate::epoch::Fate;
 use crate::error::WriterError;
 use crate::failpoint::{self, Point};
 use crate::lag;
 use crate::sql::plan::{Expect, Plan};
 use crate::status::Done;
+use crate::stranded;
 
 /// The target transaction of a source transaction of which parts are still to come.
 pub(crate) struct OpenTransaction {
@@ -17,6 +19,9 @@ pub(crate) struct OpenTransaction {
     next_part: u32,
     changes: u64,
     plan: Plan,
+    /// The epoch that ended its own, if it is filed rather than applied, and how many pieces of it
+    /// were filed.
+    filed: Option<(u64, u32)>,
 }
 
 impl Applier {
@@ -34,6 +39,7 @@ impl Applier {
                 next_part: 0,
                 changes: 0,
                 plan: Plan::new(self.careful),
+                filed: None,
             },
             Some(open) if open.gtid == part.gtid && open.next_part == part.part => open,
             _ => {
@@ -52,6 +58,7 @@ impl Applier {
                 Ok(())
             }
             Err(Attempt::Known(error) | Attempt::Suspect(error)) => {
+                self.forget_epochs();
                 let _gone_otherwise = self.target.roll_back().await;
                 Err(error)
             }
@@ -73,15 +80,35 @@ impl Applier {
             open.plan.checkpoint(Expect::Answer(1), &lock);
             open.plan.epoch(LOCK_EPOCH);
             open.plan.epoch(READ_EPOCH);
+            match self.fate(part).await? {
+                Fate::Applied => {}
+                Fate::Stranded { ended_by } => open.filed = Some((ended_by, 0)),
+                Fate::Lacking { ended_by, known } => {
+                    return Err(self.lacking(part, ended_by, known).into());
+                }
+            }
         }
-        self.plan_changes(&mut open.plan, rows_of(part)).await?;
+        match &mut open.filed {
+            Some((ended_by, pieces)) => {
+                *pieces = stranded::plan(&mut open.plan, part, *ended_by, *pieces)?;
+            }
+            None => self.plan_changes(&mut open.plan, rows_of(part)).await?,
+        }
         open.changes += part.change_count();
         let next = part.position.as_ref().map(|position| {
-            let mut next = self.after(std::slice::from_ref(part), position);
+            let fate = match open.filed {
+                Some((ended_by, _)) => Fate::Stranded { ended_by },
+                None => Fate::Applied,
+            };
+            let mut next = self.after(std::slice::from_ref(part), &[fate], position);
             // The parts before this one count too.
             let earlier = open.changes - part.change_count();
-            next.record.ledger.applied += earlier;
-            next.record.ledger.read += earlier;
+            let ledger = &mut next.record.ledger;
+            match open.filed {
+                Some(_) => ledger.stranded += earlier,
+                None => ledger.applied += earlier,
+            }
+            ledger.read += earlier;
             next
         });
         if let Some(next) = &next {
@@ -93,7 +120,7 @@ impl Applier {
         for request in open.plan.drain() {
             epochs.extend(self.run(&request, &part.gtid, careful).await?);
             if judge_now && epochs.len() == 2 {
-                self.judge(std::slice::from_ref(part), &epochs)?;
+                self.check_epochs(&epochs)?;
             }
         }
         failpoint::pass(Point::AfterPart);
@@ -101,10 +128,15 @@ impl Applier {
             self.commit().await?;
             self.stored = next;
             self.settled = self.stored.clone();
+            let stranded = u64::from(open.filed.is_some());
+            if stranded > 0 {
+                self.tell_filed(part);
+            }
             let done = Done {
-                transactions: 1,
+                transactions: 1 - stranded,
                 changes: open.changes,
                 settled: open.changes + part.filtered,
+                stranded,
                 lag_millis: part
                     .position
                     .as_ref()

@@ -30,7 +30,7 @@ use mysql::session::Engine;
 
 use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH};
 use crate::checkpoint::{self, Checkpoint};
-use crate::epoch::{self, Verdict};
+use crate::epoch::Fate;
 use crate::error::{Class, WriterError};
 use crate::failpoint::{self, Point};
 use crate::lag;
@@ -64,6 +64,19 @@ impl Applier {
         ddl: &Ddl,
     ) -> Result<(), WriterError> {
         crate::bookkeeping::check_origin(transaction, &self.config)?;
+        let fate = match self.config.ddl {
+            DdlPolicy::Ignore => Fate::Applied,
+            _ => self.fate(transaction).await?,
+        };
+        match fate {
+            Fate::Applied => {}
+            Fate::Stranded { .. } => {
+                return self.transactions(std::slice::from_ref(transaction)).await;
+            }
+            Fate::Lacking { ended_by, known } => {
+                return Err(self.lacking(transaction, ended_by, known));
+            }
+        }
         match self.config.ddl {
             DdlPolicy::Apply => {}
             DdlPolicy::Ignore => return self.settle_ddl(transaction, ddl, false).await,
@@ -88,7 +101,7 @@ impl Applier {
         transaction: &Transaction,
         ddl: &Ddl,
     ) -> Result<(), WriterError> {
-        self.lock_for_ddl(guard, transaction).await?;
+        self.lock_for_ddl(guard).await?;
         let gtid: Gtid = transaction.gtid.parse()?;
         let databases = self.databases_of(ddl);
         let before = fingerprint::of(&mut self.target, &databases).await?;
@@ -129,11 +142,7 @@ impl Applier {
     }
 
     /// Opens the guard's transaction and judges the epoch.
-    async fn lock_for_ddl(
-        &self,
-        guard: &mut Target,
-        transaction: &Transaction,
-    ) -> Result<(), WriterError> {
+    async fn lock_for_ddl(&self, guard: &mut Target) -> Result<(), WriterError> {
         let mut request = Request::default();
         request.push(Subject::Housekeeping, Expect::Success, b"START TRANSACTION");
         let lock = checkpoint::lock(&self.config.link, &self.stored.record);
@@ -151,15 +160,7 @@ impl Applier {
             }
             Err(_) => return Err(WriterError::CheckpointMoved),
         };
-        let seen = epoch::Seen {
-            locked: answers[2].unwrap_or(0),
-            read: answers[3].unwrap_or(0),
-        };
-        match epoch::judge(transaction.epoch, seen) {
-            Verdict::Current => Ok(()),
-            Verdict::LookAgain => Err(WriterError::EpochMoved),
-            Verdict::Ended { newest } => Err(self.stranded(transaction, newest)),
-        }
+        self.check_epochs(&[answers[2].unwrap_or(0), answers[3].unwrap_or(0)])
     }
 
     async fn run_ddl(
@@ -329,6 +330,7 @@ impl Applier {
                 transactions: 1,
                 changes,
                 settled,
+                stranded: 0,
                 lag_millis,
             },
         );

@@ -439,7 +439,7 @@ fn assignment(sql: &mut Vec<u8>, row: &Row, column: &MappedColumn) {
     literal::value(sql, &row[column.index], column.form);
 }
 
-fn by_key(sql: &mut Vec<u8>, row: &Row, mapping: &Mapping) {
+pub(crate) fn by_key(sql: &mut Vec<u8>, row: &Row, mapping: &Mapping) {
     separated(sql, b" AND ", &mapping.key, |sql, column| {
         assignment(sql, row, column);
     });
@@ -447,8 +447,18 @@ fn by_key(sql: &mut Vec<u8>, row: &Row, mapping: &Mapping) {
 
 /// The key of a row for people, cut where it is long.
 fn describe_key(row: &Row, mapping: &Mapping) -> String {
+    describe_row(row, mapping, true)
+}
+
+/// A row, or its key, for people, cut where it is long.
+pub(crate) fn describe_row(row: &Row, mapping: &Mapping, key_only: bool) -> String {
+    let columns = if key_only {
+        &mapping.key
+    } else {
+        &mapping.columns
+    };
     let mut text = Vec::new();
-    separated(&mut text, b", ", &mapping.key, |text, column| {
+    separated(&mut text, b", ", columns, |text, column| {
         text.extend_from_slice(column.name.as_bytes());
         text.push(b'=');
         literal::value(text, &row[column.index], column.form);

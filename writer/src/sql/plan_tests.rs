@@ -64,6 +64,7 @@ const NONE: ForeignKeys = ForeignKeys {
     any: false,
     to_itself: false,
     cascades_here: false,
+    cascades_below: false,
 };
 
 #[test]
@@ -138,6 +139,7 @@ fn foreign_keys_are_checked_as_the_source_did() {
         any: true,
         to_itself: true,
         cascades_here: false,
+        cascades_below: false,
     };
     let planned_ = planned(
         false,

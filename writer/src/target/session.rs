@@ -1,7 +1,7 @@
 //! The one session that changes the target, and how statements run in it.
 
 use model::{IdcName, LinkKey};
-use mysql::session::{Engine, Session, SessionOptions};
+use mysql::session::{Engine, ServerVersion, Session, SessionOptions};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use sha2::{Digest as _, Sha256};
@@ -77,6 +77,10 @@ impl Target {
 
     pub(crate) fn engine(&self) -> Engine {
         self.session.engine()
+    }
+
+    pub(crate) fn version(&self) -> ServerVersion {
+        self.session.version()
     }
 
     pub(crate) fn conn(&mut self) -> &mut Conn {

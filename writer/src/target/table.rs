@@ -74,6 +74,8 @@ pub(crate) struct ForeignKeys {
     pub to_itself: bool,
     /// Its rows can be changed by a change of the rows that they refer to.
     pub cascades_here: bool,
+    /// A change of its rows can change those that refer to them.
+    pub cascades_below: bool,
 }
 
 /// How rows of a source table become statements on a target table.

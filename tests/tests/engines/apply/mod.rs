@@ -9,4 +9,5 @@ mod links;
 pub mod rig;
 mod script;
 mod statements;
+mod undo;
 mod values;

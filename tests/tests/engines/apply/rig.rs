@@ -190,7 +190,8 @@ pub async fn reset(database: &Database) -> Result<()> {
     database.root(
         "SET GLOBAL read_only = 1; SET sql_log_bin = 0; DELETE FROM multiactive.epoch; \
          DELETE FROM multiactive.applied; DELETE FROM multiactive.ddl; \
-         DELETE FROM multiactive.heartbeat; DROP DATABASE IF EXISTS orders; \
+         DELETE FROM multiactive.heartbeat; DELETE FROM multiactive.stranded; \
+         DELETE FROM multiactive.undone; DROP DATABASE IF EXISTS orders; \
          CREATE DATABASE orders CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; \
          CREATE TABLE orders.t (id INT PRIMARY KEY, v INT, u INT UNIQUE)",
     )?;

@@ -6,6 +6,7 @@
     reason = "what the script itself makes is sound; otherwise the test fails"
 )]
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use bytes::Bytes;
 use change::sync::sync_server::{Sync, SyncServer};
+use change::sync::{FiledPiece, FiledReply, FiledRequest};
 use change::{
     Body, Column, ColumnKind, Ddl, DdlObject, DdlSession, Flavor, Frame, Halt, MAX_PACKET_BYTES,
     PacketEncoder, Position, RowChange, RowFlags, SnapshotBegin, SnapshotChunk, SnapshotTable,
@@ -48,6 +50,14 @@ struct State {
     halt: Option<Halt>,
     /// What is copied for a writer without a checkpoint.
     copy: Option<SnapshotChunk>,
+    /// What the source has set aside of the target's, in order.
+    filed: Vec<FiledPiece>,
+    /// Through where the source has got with the target's transactions.
+    through: Option<Position>,
+    /// How much of what the target has filed the source says it has taken back.
+    undone: u64,
+    /// How often it was asked for a page.
+    asked: u64,
 }
 
 impl Source {
@@ -149,7 +159,7 @@ impl Source {
     }
 
     /// Changes a transaction before anybody reads it.
-    pub fn edit(&self, number: usize, change: impl Fn(&mut Transaction)) {
+    pub fn edit(&self, number: usize, mut change: impl FnMut(&mut Transaction)) {
         for frame in &mut self.state().transactions[number - 1] {
             if let Frame::Transaction(transaction) = frame {
                 change(transaction);
@@ -201,6 +211,35 @@ impl Source {
             .collect()
     }
 
+    /// Files a transaction of the target's; returns its GTID.
+    pub fn file(&self, transactions: &[Transaction]) {
+        let mut state = self.state();
+        for transaction in transactions {
+            let piece = FiledPiece {
+                number: state.filed.len() as u64 + 1,
+                gtid: transaction.gtid.clone(),
+                part: transaction.part,
+                body: change::encode_stored(transaction).expect("a body").into(),
+            };
+            state.filed.push(piece);
+        }
+    }
+
+    /// The source has applied or filed everything of the target's up to here.
+    pub fn reach(&self, position: Position) {
+        self.state().through = Some(position);
+    }
+
+    /// The source says that it has taken back so many of its transactions.
+    pub fn says_undone(&self, undone: u64) {
+        self.state().undone = undone;
+    }
+
+    /// How often it was asked what is filed.
+    pub fn asked(&self) -> u64 {
+        self.state().asked
+    }
+
     /// How many transactions there are.
     pub fn length(&self) -> usize {
         self.state().transactions.len()
@@ -241,6 +280,23 @@ impl Source {
 
 #[tonic::async_trait]
 impl Sync for Source {
+    async fn filed(&self, request: Request<FiledRequest>) -> Result<Response<FiledReply>, Status> {
+        let request = request.into_inner();
+        let mut state = self.state();
+        state.asked += 1;
+        let gtids: BTreeSet<&str> = state.filed.iter().map(|it| it.gtid.as_str()).collect();
+        let transactions = gtids.len() as u64;
+        // Pages of two, so that transactions lie across them.
+        let pieces = state.filed.iter().rev();
+        let pieces = pieces.filter(|it| request.below == 0 || it.number < request.below);
+        Ok(Response::new(FiledReply {
+            through: state.through.iter().map(Into::into).collect(),
+            transactions,
+            undone: state.undone,
+            pieces: pieces.take(2).cloned().collect(),
+        }))
+    }
+
     type PullStream = Pin<Box<dyn Stream<Item = Result<change::sync::Packet, Status>> + Send>>;
 
     async fn pull(

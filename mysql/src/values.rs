@@ -7,11 +7,9 @@ use bytes::Bytes;
 use change::{Column, ColumnKind, Date, DateTime, Value};
 use mysql_async::Value as Sql;
 
-use crate::source::identifier;
-
 /// How a column is selected.
 pub fn expression(column: &Column) -> String {
-    let name = identifier(&column.name);
+    let name = format!("`{}`", column.name.replace('`', "``"));
     match column.kind {
         // As text they would be the members; the cast gives index and bits exactly.
         ColumnKind::Enum | ColumnKind::Set => format!("CAST({name} AS UNSIGNED)"),
@@ -29,6 +27,9 @@ pub struct Misfit {
 }
 
 /// A selected value in canonical form.
+///
+/// # Errors
+/// [`Misfit`] if the server answered with another type than the column's.
 pub fn value(column: &Column, sql: Sql) -> Result<Value, Misfit> {
     use ColumnKind as Kind;
     let misfit = |sql: &Sql| Misfit {
@@ -159,7 +160,7 @@ fn instant(time: DateTime) -> i64 {
     (days(time.date) * 86_400 + clock) * 1_000_000 + i64::from(time.micros)
 }
 
-/// The inverse of [`instant`].
+/// A TIMESTAMP in microseconds since 1970 as date and time in UTC.
 pub fn utc(micros: i64) -> DateTime {
     if micros == 0 {
         return DateTime::default();

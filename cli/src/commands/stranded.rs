@@ -1,0 +1,207 @@
+//! `stranded`: what a failover left behind, in the databases of the members that took over.
+
+use model::{IdcName, UnitKey};
+use mysql::session::{Program, Session, SessionOptions};
+use mysql::stranded::{Filed, LISTED};
+use serde::Serialize;
+
+use super::Context;
+use super::preflight::{Cluster, secret};
+use crate::args::{
+    StrandedArgs, StrandedCommand, StrandedDiscardArgs, StrandedListArgs, StrandedShowArgs,
+};
+use crate::backend::{KubeBackend, Scope};
+use crate::failure::{Exit, Failure};
+use crate::preflight::{Manifest, credentials};
+use crate::render::{count, stranded as render};
+
+/// How long a server may take to accept a connection.
+const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A transaction, and in which member it is set aside.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Listed {
+    /// The member.
+    pub held_in: IdcName,
+    /// The transaction.
+    #[serde(flatten)]
+    pub filed: Filed,
+}
+
+/// A member that was reached.
+struct Member {
+    idc: IdcName,
+    session: Session,
+}
+
+pub(super) async fn run(context: &Context, args: &StrandedArgs) -> Result<Exit, Failure> {
+    match &args.command {
+        StrandedCommand::List(args) => list(context, args).await,
+        StrandedCommand::Show(args) => show(context, args).await,
+        StrandedCommand::Discard(args) => discard(context, args).await,
+    }
+}
+
+async fn list(context: &Context, args: &StrandedListArgs) -> Result<Exit, Failure> {
+    const TRIED: &str = "not everything that is set aside was listed";
+    let (key, mut members, unreached) = members(context, &args.unit).await?;
+    let mut listed = Vec::new();
+    for member in &mut members {
+        let filed = mysql::stranded::list(&mut member.session, !args.settled).await;
+        let filed = filed.map_err(|error| failed(TRIED, &member.idc, &error.to_string()))?;
+        if filed.len() == LISTED {
+            super::note(&format!(
+                "note: the {LISTED} oldest in {} are listed, there may be more\n",
+                member.idc
+            ));
+        }
+        listed.extend(filed.into_iter().map(|filed| Listed {
+            held_in: member.idc.clone(),
+            filed,
+        }));
+    }
+    super::show(
+        args.output.output,
+        &listed,
+        |wide| render::list(&key, &listed, wide),
+        || listed.iter().map(|it| it.filed.gtid.clone()).collect(),
+    )?;
+    // A list with a gap must not look whole.
+    match unreached.into_iter().next() {
+        Some(failure) => Err(failure),
+        None => Ok(Exit::Done),
+    }
+}
+
+async fn show(context: &Context, args: &StrandedShowArgs) -> Result<Exit, Failure> {
+    let tried = format!("transaction {} was not shown", args.gtid);
+    let (key, mut members, unreached) = members(context, &args.unit).await?;
+    for member in &mut members {
+        let changes = mysql::stranded::show(&mut member.session, &args.gtid).await;
+        let changes = changes.map_err(|error| failed(&tried, &member.idc, &error.to_string()))?;
+        if changes.is_empty() {
+            continue;
+        }
+        let names = || vec![args.gtid.clone()];
+        super::show(
+            args.output.output,
+            &changes,
+            |_| render::show(&changes),
+            names,
+        )?;
+        return Ok(Exit::Done);
+    }
+    Err(unreached.into_iter().next().unwrap_or_else(|| {
+        Failure::failed(tried, "no member has set it aside")
+            .next(context.call.own(&format!("stranded list {key} --settled")))
+    }))
+}
+
+async fn discard(context: &Context, args: &StrandedDiscardArgs) -> Result<Exit, Failure> {
+    const TRIED: &str = "nothing was discarded";
+    let (key, mut members, unreached) = members(context, &args.unit).await?;
+    if let Some(failure) = unreached.into_iter().next() {
+        return Err(failure);
+    }
+    let mut number = 0;
+    for member in &mut members {
+        let held = match &args.gtid {
+            None => mysql::stranded::held(&mut member.session).await,
+            Some(gtid) => mysql::stranded::list(&mut member.session, true)
+                .await
+                .map(|filed| filed.iter().filter(|it| it.gtid == *gtid).count() as u64),
+        };
+        number += held.map_err(|error| failed(TRIED, &member.idc, &error.to_string()))?;
+    }
+    if number == 0 {
+        return Err(
+            Failure::failed(TRIED, format!("nothing of Unit {key} waits to be settled"))
+                .next(context.call.own(&format!("stranded list {key} --settled"))),
+        );
+    }
+    let which = args.gtid.clone().unwrap_or_default();
+    let command = format!("stranded discard {key} {which}");
+    crate::confirm::obtain_number(
+        args.yes,
+        &format!(
+            "{} of Unit {key} will be discarded: acknowledged writes that are on no member.",
+            count(number, "transaction")
+        ),
+        number,
+        TRIED,
+        &context.call.own(command.trim_end()),
+    )?;
+    let by = format!(
+        "mactl, {}",
+        std::env::var("USER").unwrap_or_else(|_| "unknown user".to_owned())
+    );
+    let mut done = 0;
+    for member in &mut members {
+        let discarded =
+            mysql::stranded::discard(&mut member.session, args.gtid.as_deref(), &by).await;
+        done += discarded.map_err(|error| {
+            let tried = format!("only {} discarded", count(done, "transaction"));
+            failed(&tried, &member.idc, &error.to_string())
+        })?;
+    }
+    super::print(&format!(
+        "{} of Unit {key} discarded\n",
+        count(done, "transaction")
+    ))?;
+    Ok(Exit::Done)
+}
+
+fn failed(tried: &str, idc: &IdcName, returned: &str) -> Failure {
+    Failure::failed(tried, format!("the database of {idc}: {returned}"))
+}
+
+/// Sessions with every member, and why there is none with others.
+async fn members(
+    context: &Context,
+    unit: &crate::names::UnitArg,
+) -> Result<(UnitKey, Vec<Member>, Vec<Failure>), Failure> {
+    let key = super::key(unit, &crate::kubeconfig::namespace(&context.kube)?)?;
+    let cluster: Cluster = KubeBackend::connect(&context.kube, &context.call).await;
+    let units = match &cluster {
+        Ok(cluster) => cluster.units(&Scope::Unit(key.clone())).await?,
+        Err(failure) => return Err(failure.clone()),
+    };
+    let mut reached = Vec::new();
+    let mut unreached = Vec::new();
+    for unit in &units {
+        for member in &unit.spec.members {
+            match connect(&key, member, &cluster).await {
+                Ok(session) => reached.push(Member {
+                    idc: member.idc.clone(),
+                    session,
+                }),
+                Err(reason) => unreached.push(
+                    failed("not every member was asked", &member.idc, &reason)
+                        .next(context.call.own(&format!("preflight {key}"))),
+                ),
+            }
+        }
+    }
+    Ok((key, reached, unreached))
+}
+
+async fn connect(
+    key: &UnitKey,
+    member: &crds::Member,
+    cluster: &Cluster,
+) -> Result<Session, String> {
+    let manifest = Manifest::default();
+    let account = secret(key, &member.credentials_secret, &manifest, cluster).await;
+    let ca = match &member.endpoint.tls.ca_secret {
+        Some(name) => Some(secret(key, name, &manifest, cluster).await),
+        None => None,
+    };
+    let credentials = credentials(member, key.namespace(), &account, ca.as_ref())
+        .map_err(|finding| format!("{} {}", finding.message, finding.fix))?;
+    let endpoint = member.endpoint.document();
+    let options = SessionOptions::new(&endpoint, &credentials, Program::Arbiter)
+        .map_err(|error| error.to_string())?
+        .with_connect_timeout(CONNECT_TIMEOUT);
+    options.connect().await.map_err(|error| error.to_string())
+}

@@ -1,0 +1,227 @@
+//! What is set aside in `multiactive.stranded` of a server, for people.
+
+use change::{Body, RowChange, TableSchema, Value, WireError, decode_stored};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Params, Row};
+use serde::Serialize;
+
+use crate::session::Session;
+
+/// At most so many are listed at once, the oldest first.
+pub const LISTED: usize = 1000;
+
+/// A transaction that is set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Filed {
+    /// Where it was committed.
+    pub source: String,
+    /// Its GTID there.
+    pub gtid: String,
+    /// The epoch that it was committed under.
+    pub epoch: u64,
+    /// The epoch that ended that one.
+    pub ended_by: u64,
+    /// When it was committed, UTC.
+    pub committed: String,
+    /// How many changes it holds.
+    pub changes: u64,
+    /// Which tables, with their changes; or the statement.
+    pub what: String,
+    /// `Held`, `Replayed` or `Discarded`.
+    pub state: String,
+    /// When it was filed, UTC.
+    pub filed: String,
+}
+
+/// A change of a transaction that is set aside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum FiledChange {
+    /// A row.
+    Row {
+        /// `database.table`.
+        table: String,
+        /// `insert`, `update` or `delete`.
+        verb: &'static str,
+        /// The row before, by column.
+        before: Option<Vec<(String, String)>>,
+        /// The row after, by column.
+        after: Option<Vec<(String, String)>>,
+    },
+    /// A statement.
+    Statement {
+        /// Its default database.
+        database: String,
+        /// The statement.
+        statement: String,
+    },
+}
+
+/// Why what is set aside could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum StrandedError {
+    /// The server answered with an error.
+    #[error("{0}")]
+    Driver(#[from] mysql_async::Error),
+    /// A body cannot be read.
+    #[error("{0}")]
+    Body(#[from] WireError),
+}
+
+/// What is set aside, oldest first, at most [`LISTED`]; `held`: only what is not settled.
+///
+/// # Errors
+/// The driver's, for example where there is no schema `multiactive`.
+pub async fn list(session: &mut Session, held: bool) -> Result<Vec<Filed>, StrandedError> {
+    let which = if held { "WHERE state = 'Held' " } else { "" };
+    let sql = format!(
+        "SELECT CAST(source AS CHAR), CAST(gtid AS CHAR), MIN(epoch), MIN(ended_by), \
+         COALESCE(CAST(MIN(committed) AS CHAR), ''), CAST(SUM(changes) AS UNSIGNED), \
+         LEFT(GROUP_CONCAT(`tables` ORDER BY part SEPARATOR ', '), 1000), \
+         CAST(MIN(state) AS CHAR), CAST(MIN(filed) AS CHAR) FROM multiactive.stranded \
+         {which}GROUP BY source, gtid ORDER BY MIN(seq) LIMIT {LISTED}"
+    );
+    let rows: Vec<Row> = session.conn.query(sql).await?;
+    let filed = |mut row: Row| {
+        let mut text = |index: usize| row.take::<String, _>(index).unwrap_or_default();
+        let (source, gtid, committed) = (text(0), text(1), text(4));
+        let (what, state, filed) = (text(6), text(7), text(8));
+        let mut number = |index: usize| row.take::<u64, _>(index).unwrap_or_default();
+        Filed {
+            source,
+            gtid,
+            epoch: number(2),
+            ended_by: number(3),
+            committed,
+            changes: number(5),
+            what,
+            state,
+            filed,
+        }
+    };
+    Ok(rows.into_iter().map(filed).collect())
+}
+
+/// How many are not settled.
+///
+/// # Errors
+/// The driver's.
+pub async fn held(session: &mut Session) -> Result<u64, StrandedError> {
+    let sql = "SELECT COUNT(DISTINCT source, gtid) FROM multiactive.stranded WHERE state = 'Held'";
+    Ok(session.conn.query_first(sql).await?.unwrap_or(0))
+}
+
+/// Every change of one transaction, in order; empty if it is not set aside here.
+///
+/// # Errors
+/// The driver's, and [`StrandedError::Body`] for a body of another release.
+pub async fn show(session: &mut Session, gtid: &str) -> Result<Vec<FiledChange>, StrandedError> {
+    let sql = "SELECT body FROM multiactive.stranded WHERE gtid = ? ORDER BY seq";
+    let bodies: Vec<Vec<u8>> = session.conn.exec(sql, (gtid,)).await?;
+    let mut changes = Vec::new();
+    for body in bodies {
+        match decode_stored(body.into())?.body {
+            Body::Ddl(ddl) => changes.push(FiledChange::Statement {
+                database: ddl.database.clone(),
+                statement: ddl.statement_lossy().into_owned(),
+            }),
+            Body::Rows(tables) => {
+                for table in tables {
+                    let rows = table.rows.iter();
+                    changes.extend(rows.map(|row| shown(&table.table, row)));
+                }
+            }
+        }
+    }
+    Ok(changes)
+}
+
+/// Settles what is set aside as discarded: all of it, or one transaction. It stays readable.
+/// Returns how many transactions that were.
+///
+/// # Errors
+/// The driver's; nothing is settled then.
+pub async fn discard(
+    session: &mut Session,
+    gtid: Option<&str>,
+    by: &str,
+) -> Result<u64, StrandedError> {
+    let (which, params): (&str, Params) = match gtid {
+        Some(gtid) => (" AND gtid = ?", (by, gtid).into()),
+        None => ("", (by,).into()),
+    };
+    let before = held(session).await?;
+    let sql = format!(
+        "UPDATE multiactive.stranded SET state = 'Discarded', settled = UTC_TIMESTAMP(6), \
+         settled_by = ? WHERE state = 'Held'{which}"
+    );
+    session.conn.exec_drop(sql, params).await?;
+    Ok(before.saturating_sub(held(session).await?))
+}
+
+fn shown(table: &TableSchema, row: &RowChange) -> FiledChange {
+    let image = |values: &Vec<Value>| {
+        let columns = table.columns.iter().zip(values);
+        columns
+            .map(|(column, value)| (column.name.clone(), text(value)))
+            .collect()
+    };
+    let (verb, before, after) = match row {
+        RowChange::Insert { after } => ("insert", None, Some(after)),
+        RowChange::Update { before, after } => ("update", Some(before), Some(after)),
+        RowChange::Delete { before } => ("delete", Some(before), None),
+    };
+    FiledChange::Row {
+        table: table.to_string(),
+        verb,
+        before: before.map(image),
+        after: after.map(image),
+    }
+}
+
+/// A value for people.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "NULL".to_owned(),
+        Value::Int(number) => number.to_string(),
+        Value::UInt(number) | Value::Bit(number) | Value::Set(number) => number.to_string(),
+        Value::Enum(number) | Value::Year(number) => number.to_string(),
+        Value::Float(number) => number.get().to_string(),
+        Value::Double(number) => number.get().to_string(),
+        Value::Decimal(text) => text.clone(),
+        Value::Text(bytes) | Value::Json(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => format!("{text:?}"),
+            Err(_) => hexadecimal(bytes),
+        },
+        Value::Bytes(bytes) | Value::Geometry(bytes) => hexadecimal(bytes),
+        Value::Date(date) => date.to_string(),
+        Value::DateTime(moment) => moment.to_string(),
+        Value::Time(micros) => format!("{micros} µs"),
+        Value::Timestamp(micros) => format!("{} UTC", crate::values::utc(*micros)),
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut text = "0x".to_owned();
+    for byte in bytes {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_told_apart() {
+        assert_eq!(text(&Value::Null), "NULL");
+        assert_eq!(text(&Value::Text("NULL".into())), "\"NULL\"");
+        assert_eq!(text(&Value::Text(b"\xff".as_slice().into())), "0xff");
+        assert_eq!(text(&Value::Bytes(b"a".as_slice().into())), "0x61");
+        assert_eq!(text(&Value::Int(-1)), "-1");
+    }
+}

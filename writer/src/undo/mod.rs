@@ -1,0 +1,369 @@
+//! Bringing the target in line, where it was the primary of an epoch that has ended: what it
+//! committed and nobody else has is taken back there, so that it goes on as a copy without being
+//! copied anew.
+//!
+//! The link to it is **held** before the first transaction of the next epoch, which is the one that
+//! brings that epoch's row, until
+//! 1. the target is fenced, and the source has applied or filed everything that the target had then
+//!    ([`Ask::through`] contains the target's own position): so everything stranded is filed, and
+//!    nothing is added to it;
+//! 2. the inverse of each filed transaction was applied, the newest one first, by compare and set,
+//!    each with its row in `multiactive.undone` in one transaction, marked with the link's origin
+//!    (so that it is not sent on, and not stranded itself).
+//!
+//! Then the tables are what they were at the hand-over position, which is where the next epoch
+//! begins. While the link is held the target has not seen the new epoch, and its arbiter publishes
+//! that: such a member is not elected. That needs nobody to remember anything.
+//!
+//! What is filed later all the same (a server that was frozen and thawed, or rows that a person
+//! wrote there without switching the binlog off) is found by looking again from time to time, and
+//! taken back in the same way; see [`crate::follow`].
+//!
+//! Only the member that ended the target's epoch is asked, which is the source that sends the
+//! epoch's row: what another survivor has filed, the new primary may have applied.
+
+mod inverse;
+mod row;
+
+use change::sync::{FiledPiece, FiledReply, FiledRequest};
+use change::{Body, Position, Transaction, decode_stored};
+use mysql::session::Engine;
+
+use crate::apply::Applier;
+use crate::bookkeeping;
+use crate::error::WriterError;
+use crate::failpoint::{self, Point};
+use crate::stream::Stream;
+use crate::target::lookup::quote;
+use inverse::Inverse;
+
+/// From this major version on MySQL logs the rows that a cascade changed.
+const LOGS_CASCADES: u16 = 9;
+
+/// What the source was asked.
+struct Ask<'a> {
+    stream: &'a Stream,
+    link: String,
+}
+
+impl Ask<'_> {
+    async fn page(&self, below: u64, heads: bool) -> Result<FiledReply, WriterError> {
+        let link = self.link.clone();
+        self.stream.filed(FiledRequest { link, below, heads }).await
+    }
+}
+
+/// Whether every link from the target has got at least so far.
+fn is_through(reply: &FiledReply, position: &Position) -> Result<bool, WriterError> {
+    let mut through = !reply.through.is_empty();
+    for link in &reply.through {
+        through &= Position::try_from(link)?.contains(position);
+    }
+    Ok(through)
+}
+
+impl Applier {
+    fn ask<'a>(&self, stream: &'a Stream) -> Ask<'a> {
+        Ask {
+            stream,
+            link: self.config.link.to_string(),
+        }
+    }
+
+    /// Whether the row of this epoch ends one of the target's own.
+    pub(crate) async fn ends_own_epoch(&mut self, epoch: u64) -> Result<bool, WriterError> {
+        let target = self.config.target.idc.clone();
+        let epochs = self.epochs().await?;
+        Ok(epoch > epochs.newest() && epochs.holder() == Some(target.as_str()))
+    }
+
+    /// Everything that was born at the target, if it is fenced; nothing but heartbeats is added to
+    /// it then. What was applied there is left out: the source sends it and does not wait for it.
+    pub(crate) async fn fenced_position(&mut self) -> Result<Option<Position>, WriterError> {
+        let position = match self.target.engine() {
+            Engine::MySql => "REPLACE(@@GLOBAL.gtid_executed, '\n', '')",
+            Engine::MariaDb => "@@GLOBAL.gtid_binlog_pos",
+        };
+        let sql = format!("SELECT @@GLOBAL.read_only, {position}");
+        let row: Option<(u8, String)> = self
+            .target
+            .first("asking whether the target is fenced", &sql)
+            .await?;
+        let Some((1, text)) = row else {
+            return Ok(None);
+        };
+        let flavor = match self.target.engine() {
+            Engine::MySql => change::Flavor::MySql,
+            Engine::MariaDb => change::Flavor::MariaDb,
+        };
+        let position = Position::parse(flavor, &text)?;
+        let own = mysql::origin::only_born_here(&position, &self.config.origins);
+        Ok(Some(own))
+    }
+
+    /// Takes back what the source has filed of the target's, once it has filed everything up to
+    /// this position.
+    ///
+    /// # Errors
+    /// [`WriterError::Held`] while the source has not; others if something cannot be taken back.
+    pub(crate) async fn bring_in_line(
+        &mut self,
+        stream: &Stream,
+        epoch: u64,
+        own: &Position,
+    ) -> Result<(), WriterError> {
+        let ask = self.ask(stream);
+        let newest = ask.page(0, true).await?;
+        if !is_through(&newest, own)? {
+            return Err(self.held(epoch, &newest));
+        }
+        self.check_partner(&newest).await?;
+        self.take_all_back(&ask, &newest).await
+    }
+
+    /// Looks for what was filed of the target's after it was brought in line, and takes it back.
+    pub(crate) async fn look_for_filed(&mut self, stream: &Stream) -> Result<(), WriterError> {
+        let config = std::sync::Arc::clone(&self.config);
+        let epochs = self.epochs().await?;
+        let (source, target) = (config.source.idc.as_str(), config.target.idc.as_str());
+        let was_primary = epochs.0.iter().any(|row| row.idc == target);
+        if !was_primary || epochs.holder() != Some(source) {
+            return Ok(());
+        }
+        let ask = self.ask(stream);
+        let newest = ask.page(0, true).await?;
+        self.take_all_back(&ask, &newest).await
+    }
+
+    async fn take_all_back(
+        &mut self,
+        ask: &Ask<'_>,
+        newest: &FiledReply,
+    ) -> Result<(), WriterError> {
+        let undone = self.count_undone().await?;
+        if newest.transactions <= undone {
+            return Ok(());
+        }
+        tracing::warn!(
+            filed = newest.transactions,
+            undone,
+            source = %self.config.source.idc,
+            "taking back transactions of an ended epoch that nobody else has"
+        );
+        let mut below = 0;
+        let mut open: Option<Open> = None;
+        loop {
+            let page = ask.page(below, false).await?;
+            let Some(last) = page.pieces.last() else {
+                break;
+            };
+            below = last.number;
+            for piece in page.pieces {
+                if open.as_ref().is_none_or(|open| open.gtid != piece.gtid) {
+                    self.close_transaction(open.take()).await?;
+                    open = Some(self.open_transaction(&piece.gtid).await?);
+                }
+                if let Some(open) = open.as_mut().filter(|open| !open.done) {
+                    open.changes += self.take_piece_back(piece).await?;
+                }
+            }
+        }
+        self.close_transaction(open.take()).await
+    }
+
+    async fn open_transaction(&mut self, gtid: &str) -> Result<Open, WriterError> {
+        let sql = format!(
+            "SELECT COUNT(*) FROM multiactive.undone WHERE filed_in={} AND gtid={}",
+            quote(self.config.source.idc.as_str()),
+            quote(gtid)
+        );
+        let known: Option<u64> = self
+            .target
+            .first("reading multiactive.undone", &sql)
+            .await?;
+        let done = known != Some(0);
+        if !done {
+            let doing = "beginning to take a transaction back";
+            self.target.execute(doing, b"START TRANSACTION").await?;
+        }
+        Ok(Open {
+            gtid: gtid.to_owned(),
+            done,
+            changes: 0,
+        })
+    }
+
+    async fn close_transaction(&mut self, open: Option<Open>) -> Result<(), WriterError> {
+        let Some(open) = open.filter(|open| !open.done) else {
+            return Ok(());
+        };
+        let sql = self.undone_statement(&open.gtid, "Inverse", open.changes);
+        self.target
+            .execute("writing to multiactive.undone", sql.as_bytes())
+            .await?;
+        self.commit().await?;
+        tracing::warn!(gtid = %open.gtid, changes = open.changes, "a transaction was taken back");
+        Ok(())
+    }
+
+    fn undone_statement(&self, gtid: &str, how: &str, changes: u64) -> String {
+        format!(
+            "INSERT INTO multiactive.undone (filed_in, gtid, how, changes, at) \
+             VALUES ({},{},'{how}',{changes},UTC_TIMESTAMP(6))",
+            quote(self.config.source.idc.as_str()),
+            quote(gtid)
+        )
+    }
+
+    /// What a person runs at the target to say that a transaction's rows are in line there.
+    fn pass_statement(&self, gtid: &str) -> String {
+        format!(
+            "SET sql_log_bin=0; {}",
+            self.undone_statement(gtid, "Hand", 0)
+        )
+    }
+
+    async fn take_piece_back(&mut self, piece: FiledPiece) -> Result<u64, WriterError> {
+        let filed = decode_stored(piece.body)?;
+        let changes = match &filed.body {
+            Body::Rows(changes) => changes,
+            Body::Ddl(ddl) => {
+                return Err(WriterError::NeedsCopy {
+                    target_idc: self.config.target.idc.to_string(),
+                    gtid: filed.gtid.clone(),
+                    what: format!("{:?}", ddl.statement_lossy()),
+                    link: self.config.link.to_string(),
+                    pass: self.pass_statement(&filed.gtid),
+                });
+            }
+        };
+        for change in changes.iter().rev() {
+            if bookkeeping::is_ours(&change.table.database) {
+                continue;
+            }
+            let mapping = self.mappings.get(&mut self.target, &change.table).await?;
+            for row in change.rows.iter().rev() {
+                let inverse = Inverse::of(row);
+                if inverse.wanted.is_some() && mapping.foreign.cascades_below {
+                    self.check_cascades(&filed, &change.table.to_string())?;
+                }
+                self.take_back(&filed, change, &mapping, &inverse).await?;
+                failpoint::pass(Point::AfterRow);
+            }
+        }
+        Ok(filed.change_count())
+    }
+
+    /// What a cascade did with the rows of other tables is not in the binlog of every server.
+    fn check_cascades(&self, filed: &Transaction, table: &str) -> Result<(), WriterError> {
+        let version = self.target.version();
+        if version.engine == Engine::MySql && version.number.0 >= LOGS_CASCADES {
+            return Ok(());
+        }
+        Err(WriterError::NeedsCopy {
+            target_idc: self.config.target.idc.to_string(),
+            gtid: filed.gtid.clone(),
+            what: format!(
+                "a change of {table}, whose foreign keys cascade to tables of which {version} logs \
+                 nothing then"
+            ),
+            link: self.config.link.to_string(),
+            pass: self.pass_statement(&filed.gtid),
+        })
+    }
+
+    async fn count_undone(&mut self) -> Result<u64, WriterError> {
+        let sql = format!(
+            "SELECT COUNT(*) FROM multiactive.undone WHERE filed_in={}",
+            quote(self.config.source.idc.as_str())
+        );
+        let count: Option<u64> = self
+            .target
+            .first("reading multiactive.undone", &sql)
+            .await?;
+        Ok(count.unwrap_or(0))
+    }
+
+    /// The source may have been promoted with transactions that were set aside here and that it
+    /// had not taken back (a failover that allowed loss). It has them, and this member never will.
+    async fn check_partner(&mut self, reply: &FiledReply) -> Result<(), WriterError> {
+        let source = self.config.source.idc.to_string();
+        let sql = format!(
+            "SELECT COUNT(DISTINCT gtid) FROM multiactive.stranded WHERE source={} AND ended_by IN \
+             (SELECT epoch FROM multiactive.epoch WHERE idc={})",
+            quote(&source),
+            quote(self.config.target.idc.as_str())
+        );
+        let filed: Option<u64> = self
+            .target
+            .first("counting in multiactive.stranded", &sql)
+            .await?;
+        let filed = filed.unwrap_or(0);
+        if filed <= reply.undone {
+            return Ok(());
+        }
+        Err(WriterError::PartnerKept {
+            source_idc: source,
+            target_idc: self.config.target.idc.to_string(),
+            kept: filed - reply.undone,
+            link: self.config.link.to_string(),
+        })
+    }
+
+    /// The link is held and the target is not fenced.
+    pub(crate) fn not_fenced(&self, epoch: u64) -> WriterError {
+        WriterError::Held {
+            source_idc: self.config.source.idc.to_string(),
+            target_idc: self.config.target.idc.to_string(),
+            epoch,
+            waits: "the target is not read_only yet".to_owned(),
+        }
+    }
+
+    fn held(&self, epoch: u64, reply: &FiledReply) -> WriterError {
+        let through: Vec<String> = reply.through.iter().map(|link| link.text.clone()).collect();
+        WriterError::Held {
+            source_idc: self.config.source.idc.to_string(),
+            target_idc: self.config.target.idc.to_string(),
+            epoch,
+            waits: match through.as_slice() {
+                [] => "no link from there has begun".to_owned(),
+                some => format!("it has got to {}", some.join(" and ")),
+            },
+        }
+    }
+
+    /// The target's tables have been copied anew into empty ones: nothing that it had committed is
+    /// there any more. Where it holds the newest epoch that it knows, nothing was copied.
+    pub(crate) async fn settle_by_copy(&mut self, stream: &Stream) -> Result<(), WriterError> {
+        let target = self.config.target.idc.clone();
+        let nothing_copied = self.settled.snapshot.tables.is_empty();
+        if nothing_copied || self.epochs().await?.holder() == Some(target.as_str()) {
+            return Ok(());
+        }
+        let ask = self.ask(stream);
+        let mut below = 0;
+        loop {
+            let page = ask.page(below, true).await?;
+            let Some(last) = page.pieces.last() else {
+                return Ok(());
+            };
+            below = last.number;
+            for piece in &page.pieces {
+                let mut sql = self.undone_statement(&piece.gtid, "Copy", 0).into_bytes();
+                sql.extend_from_slice(b" ON DUPLICATE KEY UPDATE filed_in=VALUES(filed_in)");
+                self.target
+                    .execute("writing to multiactive.undone", &sql)
+                    .await?;
+            }
+        }
+    }
+}
+
+/// A transaction that is being taken back.
+struct Open {
+    gtid: String,
+    /// It had been before.
+    done: bool,
+    changes: u64,
+}

@@ -1,0 +1,137 @@
+//! One row taken back: read and locked, compared in the canonical codec, then set.
+
+use change::{Row, TableChange, TableSchema, Transaction, Value};
+use mysql_async::prelude::Queryable as _;
+
+use super::inverse::Inverse;
+use crate::apply::Applier;
+use crate::error::WriterError;
+use crate::sql::literal;
+use crate::sql::plan::{Plan, describe_row};
+use crate::target::session::{Target, failed};
+use crate::target::table::Mapping;
+
+impl Applier {
+    /// Takes one change of a row back, in the open transaction. A row that is already as it was
+    /// before the change is left alone.
+    pub(super) async fn take_back(
+        &mut self,
+        filed: &Transaction,
+        change: &TableChange,
+        mapping: &std::sync::Arc<Mapping>,
+        inverse: &Inverse<'_>,
+    ) -> Result<(), WriterError> {
+        let Some(place) = inverse.expected.or(inverse.wanted) else {
+            return Ok(());
+        };
+        let found = read(&mut self.target, &change.table, mapping, place).await?;
+        if found.as_ref() != inverse.expected {
+            if self
+                .is_back(change, mapping, inverse, found.as_ref())
+                .await?
+            {
+                return Ok(());
+            }
+            return Err(WriterError::NotAsLeft {
+                table: change.table.to_string(),
+                key: describe_row(place, mapping, true),
+                expected: show(inverse.expected, mapping),
+                wanted: show(inverse.wanted, mapping),
+                found: show(found.as_ref(), mapping),
+                gtid: filed.gtid.clone(),
+                pass: self.pass_statement(&filed.gtid),
+            });
+        }
+        let Some(back) = inverse.change() else {
+            return Ok(());
+        };
+        // Each row is set by itself to what it was, so neither a cascade nor the order of parents
+        // and children matters: all of them are in the binlog, or it would have been refused.
+        let mut flags = change.flags;
+        flags.no_foreign_key_checks = true;
+        let back = TableChange {
+            table: std::sync::Arc::clone(&change.table),
+            lenient: false,
+            flags,
+            rows: vec![back],
+        };
+        let mut plan = Plan::new(true);
+        plan.change(&back, mapping);
+        for request in plan.finish() {
+            self.run_known(&request, &filed.gtid).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the row is as it was before the change.
+    async fn is_back(
+        &mut self,
+        change: &TableChange,
+        mapping: &Mapping,
+        inverse: &Inverse<'_>,
+        found: Option<&Row>,
+    ) -> Result<bool, WriterError> {
+        let same_place = match (inverse.expected, inverse.wanted) {
+            (Some(left), Some(before)) => mapping
+                .key
+                .iter()
+                .all(|column| left[column.index] == before[column.index]),
+            _ => true,
+        };
+        if same_place {
+            return Ok(found == inverse.wanted);
+        }
+        // The key changed: nothing at the new one, and at the old one what was there.
+        let Some(before) = inverse.wanted.filter(|_| found.is_none()) else {
+            return Ok(false);
+        };
+        let old = read(&mut self.target, &change.table, mapping, before).await?;
+        Ok(old.as_ref() == Some(before))
+    }
+}
+
+/// The row with a key, locked, in the canonical codec.
+async fn read(
+    target: &mut Target,
+    table: &TableSchema,
+    mapping: &Mapping,
+    place: &Row,
+) -> Result<Option<Row>, WriterError> {
+    let doing = format!("reading a row of {table} that is to be taken back");
+    let mut sql = b"SELECT ".to_vec();
+    let columns: Vec<String> = table
+        .columns
+        .iter()
+        .map(mysql::values::expression)
+        .collect();
+    sql.extend_from_slice(columns.join(",").as_bytes());
+    sql.extend_from_slice(b" FROM ");
+    literal::table(&mut sql, &mapping.database, &mapping.table);
+    sql.extend_from_slice(b" WHERE ");
+    crate::sql::plan::by_key(&mut sql, place, mapping);
+    sql.extend_from_slice(b" FOR UPDATE");
+    // Strings come as they are stored; numbers and times exactly, by the binary protocol.
+    target
+        .execute(&doing, b"SET character_set_results=NULL")
+        .await?;
+    let answer: Result<Option<mysql_async::Row>, _> = target.conn().exec_first(sql, ()).await;
+    target
+        .execute(&doing, b"SET character_set_results=utf8mb4")
+        .await?;
+    let Some(row) = answer.map_err(|error| failed(&doing, error))? else {
+        return Ok(None);
+    };
+    let values = table.columns.iter().zip(row.unwrap());
+    values
+        .map(|(column, value)| mysql::values::value(column, value))
+        .collect::<Result<Row, _>>()
+        .map(Some)
+        .map_err(|misfit| WriterError::Unsupported(format!("{doing}: {misfit}")))
+}
+
+/// A row for people.
+fn show(row: Option<&Row>, mapping: &Mapping) -> String {
+    row.map_or("no row".to_owned(), |row: &Vec<Value>| {
+        describe_row(row, mapping, false)
+    })
+}
