@@ -113,7 +113,7 @@ pub(super) fn failover_status(readiness: &FailoverReadiness) -> FailoverStatus {
     }
 }
 
-fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {
+pub(super) fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {
     let counted = |count: u64, of: fn(u64) -> Hindrance| (count > 0).then(|| of(count));
     let alter = (!found.alters.is_empty()).then_some(Hindrance::Alter);
     let backup = (found.backup_lock == Some(true)).then_some(Hindrance::BackupLock);

@@ -20,7 +20,7 @@ pub(super) struct Strandings {
     /// How many of other members' are set aside here and not settled.
     pub held_here: u64,
     /// The newest epoch that has arrived here.
-    highest: Epoch,
+    pub highest: Epoch,
     /// What else stands against a switchover.
     others: BTreeSet<Hindrance>,
     told: (BTreeSet<Hindrance>, Option<(Epoch, u64)>),
