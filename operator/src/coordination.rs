@@ -1,17 +1,21 @@
 //! What etcd holds, as last seen, and what changes in it.
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use model::{UnitKey, UnitState};
 use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
-use topology::{Topology, TopologyState};
+use topology::{Room, Topology, TopologyState};
 
 use crate::metrics::Metrics;
 use crate::queues::Queues;
 use crate::reports::Reports;
 use crate::stores::Stores;
 use crate::triggers;
+
+/// How often etcd is asked for its room.
+const ROOM_EVERY: Duration = Duration::from_secs(20);
 
 /// etcd as last seen.
 #[derive(Debug, Clone, Default)]
@@ -21,6 +25,8 @@ struct View {
     seen: bool,
     /// Why the view is not up to date; `None` while it is.
     trouble: Option<String>,
+    /// How much room etcd has left.
+    room: Option<Room>,
 }
 
 /// What etcd holds. Reads are of memory; writes go to [`Coordination::topology`].
@@ -39,6 +45,8 @@ pub struct UnitView {
     pub state: Option<UnitState>,
     /// Why it may be out of date.
     pub trouble: Option<String>,
+    /// How much room etcd has left, where that is known.
+    pub room: Option<Room>,
 }
 
 impl Coordination {
@@ -71,6 +79,7 @@ impl Coordination {
         self.read(|view| UnitView {
             state: view.seen.then(|| view.state.unit(unit)),
             trouble: view.trouble.clone(),
+            room: view.room,
         })
     }
 
@@ -128,6 +137,36 @@ impl Coordination {
             }
             // It is set already from the second answer on.
             let _already = self.first_answer.set(());
+        }
+    }
+
+    /// Asks now and then how much room etcd has left, until the token is cancelled.
+    pub async fn watch_room(self, stores: Stores, queues: Queues, shutdown: CancellationToken) {
+        let mut ticks = tokio::time::interval(ROOM_EVERY);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let room = match self.topology.room().await {
+                Ok(room) => Some(room),
+                Err(error) => {
+                    tracing::debug!(%error, "how much room etcd has left is not known");
+                    None
+                }
+            };
+            let kind = |room: Option<Room>| room.map(|room| std::mem::discriminant(&room));
+            let changed = self.update(|view| {
+                let changed = kind(view.room) != kind(room);
+                // The figure alone is no news: it would be a write for each Unit each time.
+                if changed {
+                    view.room = room;
+                }
+                changed
+            });
+            if changed {
+                queues.send(stores.everything());
+            }
         }
     }
 

@@ -201,6 +201,8 @@ fn look(
         context.metrics.clone(),
         stop(),
     ));
+    let coordination = context.coordination.clone();
+    tasks.spawn(coordination.watch_room(stores(), queues(), stop()));
     tasks.spawn(reports.run(context.settings.clone(), stores(), queues(), stop()));
     let resolver = context.resolver.clone();
     tasks.spawn(resolver.run(stores(), queues(), stop()));

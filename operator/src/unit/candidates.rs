@@ -2,6 +2,7 @@
 
 use crds::{Automation, Verdict};
 use model::{FailoverStatus, IdcName, UnitState};
+use topology::Room;
 
 use super::report::Facts;
 
@@ -76,6 +77,10 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
     let Some(state) = facts.state().filter(|state| state.unit.is_some()) else {
         return Verdict::no(FAILOVER, "NotPublished", "The Unit is not in force yet.");
     };
+    if facts.view.room == Some(Room::None) {
+        let advice = Room::None.advice().unwrap_or_default();
+        return Verdict::no(FAILOVER, "EtcdFull", advice);
+    }
     let candidates = candidates(facts, state);
     let told: Vec<String> = candidates.iter().map(Candidate::describe).collect();
     let told = told.join("; ");

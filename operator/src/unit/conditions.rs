@@ -2,6 +2,7 @@
 
 use crds::{LinkPhase, UnitPhase, Verdict};
 use model::{IdcName, UnitState};
+use topology::Room;
 
 use super::candidates::{Candidate, candidates, failover_ready};
 use super::preflight::preflight;
@@ -199,6 +200,9 @@ fn degraded(facts: &Facts<'_>, preflight: &Verdict) -> Verdict {
     let mut causes: Vec<(&str, String)> = Vec::new();
     if let Some(trouble) = &facts.view.trouble {
         causes.push(("EtcdUnreachable", trouble.clone()));
+    }
+    if let Some(advice) = facts.view.room.and_then(Room::advice) {
+        causes.push(("EtcdNearlyFull", advice));
     }
     if let Some(state) = facts.state().filter(|state| state.unit.is_some()) {
         for member in &facts.unit.spec.members {

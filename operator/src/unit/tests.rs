@@ -37,6 +37,7 @@ struct World {
     unit: crds::Unit,
     state: Option<UnitState>,
     trouble: Option<String>,
+    room: Option<topology::Room>,
     problems: Vec<Problem>,
     replica: MemberStatus,
     links: Vec<LinkFacts>,
@@ -56,6 +57,7 @@ impl World {
             unit: samples::unit(),
             state: Some(samples::state()),
             trouble: None,
+            room: Some(topology::Room::Enough),
             problems: Vec::new(),
             replica: said(Some(40)),
             links: vec![
@@ -80,6 +82,7 @@ impl World {
             view: UnitView {
                 state: self.state.clone(),
                 trouble: self.trouble.clone(),
+                room: self.room,
             },
             words: BTreeMap::from([
                 (idc_name("sh"), Some(Ok(Some(holder)))),
@@ -395,4 +398,24 @@ fn a_copy_that_has_received_nothing_is_no_candidate() {
     let (status, reason, message) = world.says("FailoverReady");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "NoCandidate"));
     assert!(message.contains("bj has received nothing"), "{message}");
+}
+
+#[test]
+fn an_etcd_that_runs_full_is_told_before_and_after() {
+    let mut world = World::well();
+    world.room = Some(topology::Room::Little {
+        size: 85 << 20,
+        quota: 100 << 20,
+    });
+    let (status, reason, message) = world.says("Degraded");
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("True", "EtcdNearlyFull")
+    );
+    assert!(message.contains("85 % of its quota"), "{message}");
+    assert_eq!(world.says("FailoverReady").0, "True");
+    world.room = Some(topology::Room::None);
+    let (status, reason, message) = world.says("FailoverReady");
+    assert_eq!((status.as_str(), reason.as_str()), ("False", "EtcdFull"));
+    assert!(message.contains("etcdctl alarm disarm"), "{message}");
 }
