@@ -33,6 +33,16 @@ struct Link {
 
 impl Link {
     fn start(world: &World, syncer: &Path, source: &Database, target: &Database) -> Result<Self> {
+        Self::start_with(world, syncer, source, target, "IfEmpty")
+    }
+
+    fn start_with(
+        world: &World,
+        syncer: &Path,
+        source: &Database,
+        target: &Database,
+        snapshot: &str,
+    ) -> Result<Self> {
         let name = format!("{}-{}", source.idc, target.idc);
         let directory = world.info().directory.join("apply").join(&name);
         if directory.exists() {
@@ -44,6 +54,7 @@ impl Link {
         let mut settings = link(&name, &source.idc, (&source.host, source.port), target);
         // Small chunks, so that the copy is under way while its writer dies.
         settings["snapshot"]["chunkBytes"] = 1_024.into();
+        settings["snapshot"]["mode"] = snapshot.into();
         std::fs::write(directory.join("link.json"), settings.to_string())?;
         let (serve, listen) = (free_port()?, free_port()?);
         let address = format!("127.0.0.1:{serve}");
@@ -196,4 +207,136 @@ async fn quiet(sh: &Database, bj: &Database) -> Result<()> {
         Ok(same_since.elapsed() > std::time::Duration::from_secs(3))
     })
     .await
+}
+
+/// Every type that links carry, with its extremes.
+const VALUES: &str = include_str!("../read/values.sql");
+/// Values inside JSON that only MySQL has.
+const MYSQL_JSON: &str = "INSERT INTO jsons VALUES (500, JSON_OBJECT('d', DATE'2020-01-02', 't', \
+     TIME'-12:34:56.5', 'dec', CAST(1.10 AS DECIMAL(10,2)), 'b', x'00ff', 'big', \
+     REPEAT(x'ab', 200), 'y', CAST(2020 AS YEAR)))";
+
+/// The settings, the tables and the rows of [`VALUES`].
+fn values() -> (String, String, String) {
+    let (mut settings, mut tables, mut rows) = (String::new(), String::new(), String::new());
+    for line in VALUES.lines().filter(|line| !line.starts_with("--")) {
+        if line.starts_with("USE ") {
+            settings.push_str(line);
+        } else if line.starts_with("CREATE ") {
+            let (table, row) = line.split_once("; INSERT").unwrap_or((line, ""));
+            tables.push_str(&format!("{};\n", table.trim_end_matches(';')));
+            if !row.is_empty() {
+                rows.push_str(&format!("INSERT{row}\n"));
+            }
+        } else {
+            rows.push_str(&format!("{line}\n"));
+        }
+    }
+    (settings, tables, rows)
+}
+
+fn checksums(side: &Database) -> Result<Vec<Vec<String>>> {
+    let names = side.root(
+        "SELECT table_name FROM information_schema.tables WHERE table_schema = 'orders' \
+         AND table_name <> 't' ORDER BY 1",
+    )?;
+    let mut sums = Vec::new();
+    for name in names.into_iter().flatten() {
+        let name = name.replace('`', "``");
+        sums.extend(side.root(&format!("CHECKSUM TABLE orders.`{name}` EXTENDED"))?);
+    }
+    Ok(sums)
+}
+
+/// A primary is lost with everything that it wrote last: every row of every type removed and put
+/// again, no part of which has reached the other member. That one is promoted and writes on. The
+/// old primary comes back as its copy, with every row as it was at the hand-over, byte for byte.
+async fn come_back(world: &World, syncer: &Path, old: &Database, new: &Database) -> Result<()> {
+    let (settings, tables, rows) = values();
+    for side in [old, new] {
+        reset(side).await?;
+        side.root(&format!("SET sql_log_bin = 0; {settings}\n{tables}"))?;
+    }
+    old.root(&format!("SET sql_log_bin = 0; {settings}\n{rows}"))?;
+    let base = checksums(old)?;
+    ensure!(base.len() > 15, "{base:?}");
+    old.root(&format!(
+        "SET GLOBAL read_only = 0; INSERT INTO multiactive.epoch VALUES (1, '{}', NULL, NOW(6))",
+        old.idc
+    ))?;
+    let mut there = Link::start_with(world, syncer, old, new, "Never")?;
+    let back = Link::start_with(world, syncer, new, old, "Never")?;
+    for side in [old, new] {
+        let begun = "SELECT COUNT(*) FROM multiactive.applied WHERE position IS NOT NULL";
+        until("the link begins", async || Ok(side.root(begun)? == [["1"]]))
+            .await
+            .with_context(|| format!("{}\n{}", there.describe(), back.describe()))?;
+    }
+    if let Some(writer) = there.writer.take() {
+        writer.kill()?;
+    }
+    let names = old.root("SHOW TABLES IN orders")?;
+    let removed: String = names
+        .into_iter()
+        .flatten()
+        .map(|name| format!("DELETE FROM `{}`; ", name.replace('`', "``")))
+        .collect();
+    let more = match old.engine {
+        harness::Engine::MySql => MYSQL_JSON,
+        harness::Engine::MariaDb => "",
+    };
+    old.root(&format!(
+        "{settings}\nSTART TRANSACTION; {removed} COMMIT;\n{rows}\n\
+         UPDATE ints SET s0 = 1, y0 = 1999; DELETE FROM decs WHERE id < 5; {more}"
+    ))?;
+    ensure!(checksums(old)? != base);
+    new.root(&format!(
+        "INSERT INTO multiactive.epoch VALUES (2, '{}', NULL, NOW(6)); SET GLOBAL read_only = 0; \
+         INSERT INTO orders.t VALUES (1, 2, 3)",
+        new.idc
+    ))?;
+    old.root("SET GLOBAL read_only = 1")?;
+    let held = back.writer.as_ref().context("no writer")?;
+    until("the link back is held", async || {
+        Ok(held.status().await?.error.contains("held before epoch 2"))
+    })
+    .await?;
+    there.kill_writer()?;
+    let arrived = until("the next epoch arrives", async || {
+        Ok(old.root("SELECT id, v, u FROM orders.t")? == [["1", "2", "3"]])
+    });
+    arrived
+        .await
+        .with_context(|| format!("{}\n{}", there.describe(), back.describe()))?;
+    let after = checksums(old)?;
+    ensure!(after == base, "{base:?}\nbecame {after:?}");
+    let filed = new.root("SELECT COUNT(DISTINCT gtid) FROM multiactive.stranded")?;
+    let undone = old.root("SELECT COUNT(*) FROM multiactive.undone WHERE how = 'Inverse'")?;
+    ensure!(filed == undone, "{filed:?} filed, {undone:?} undone");
+    let count: u64 = undone.concat().concat().parse()?;
+    ensure!(count > 200, "{count}");
+    // What was taken back is not sent, and is not stranded itself.
+    let (sh, bj) = if old.engine == harness::Engine::MySql {
+        (old, new)
+    } else {
+        (new, old)
+    };
+    quiet(sh, bj).await?;
+    let still = new.root("SELECT COUNT(DISTINCT gtid) FROM multiactive.stranded")?;
+    ensure!(still == filed, "{filed:?} became {still:?}");
+    Ok(())
+}
+
+#[test]
+fn a_lost_primary_comes_back_in_line_with_every_type() -> Result<()> {
+    in_world(async |world: &World| {
+        let syncer = program("syncer", &[])?;
+        let (sh, bj) = (world.database("sh")?, world.database("bj")?);
+        come_back(world, &syncer, sh, bj)
+            .await
+            .context("MySQL comes back")?;
+        come_back(world, &syncer, bj, sh)
+            .await
+            .context("MariaDB comes back")
+    })
 }
