@@ -189,7 +189,7 @@ fn text(value: &Value) -> String {
         Value::Enum(number) | Value::Year(number) => number.to_string(),
         Value::Float(number) => number.get().to_string(),
         Value::Double(number) => number.get().to_string(),
-        Value::Decimal(text) => text.to_string(),
+        Value::Decimal(text) => text.clone(),
         Value::Text(bytes) | Value::Json(bytes) => match std::str::from_utf8(bytes) {
             Ok(text) => format!("{text:?}"),
             Err(_) => hexadecimal(bytes),
