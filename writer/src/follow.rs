@@ -273,7 +273,9 @@ impl<'a> Follower<'a> {
                     let in_line = self.applier.bring_in_line(&self.stream, epoch, own);
                     match in_line.await {
                         Ok(()) => return Ok(()),
-                        Err(error @ WriterError::Held { .. }) => error,
+                        Err(WriterError::Aftermath(aftermath)) if aftermath.passes() => {
+                            aftermath.into()
+                        }
                         Err(error) => {
                             let _gone_otherwise = self.applier.target.roll_back().await;
                             return Err(error);

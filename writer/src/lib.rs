@@ -13,6 +13,7 @@
 //! Source transactions are applied whole and in order. Nothing is skipped in silence: what is not
 //! understood halts the link.
 
+mod aftermath;
 mod apply;
 mod backoff;
 mod batch;
@@ -37,6 +38,7 @@ mod stream;
 mod target;
 mod undo;
 
+pub use aftermath::Aftermath;
 pub use error::{Class, Conflict, ConflictKind, WriterError};
 pub use run::Writer;
 pub use status::Status;

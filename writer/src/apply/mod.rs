@@ -1,5 +1,6 @@
 //! Applying: rows, checkpoint and epoch check in one transaction of the target.
 
+mod fates;
 mod parts;
 
 use std::sync::Arc;
@@ -11,14 +12,13 @@ use mysql::session::SessionOptions;
 
 use crate::bookkeeping;
 use crate::checkpoint::{self, Checkpoint};
-use crate::epoch::{EpochRow, Epochs, Fate, Seen};
+use crate::epoch::{Epochs, Fate};
 use crate::error::{Class, WriterError};
 use crate::explain;
 use crate::failpoint::{self, Point};
 use crate::lag;
 use crate::sql::plan::{Expect, Plan, Request, Subject};
 use crate::status::{Done, Status};
-use crate::stranded;
 use crate::target::lookup::Mappings;
 use crate::target::session::{Cause, Failure, Target};
 use parts::OpenTransaction;
@@ -161,27 +161,7 @@ impl Applier {
             plan.epoch(LOCK_EPOCH);
             plan.epoch(READ_EPOCH);
         }
-        for (transaction, fate) in batch.iter().zip(&fates) {
-            bookkeeping::check_origin(transaction, &self.config)?;
-            match (*fate, &transaction.body) {
-                (Fate::Stranded { ended_by }, _) => {
-                    stranded::plan(&mut plan, transaction, ended_by, 0)?;
-                }
-                (Fate::Lacking { ended_by, known }, _) => {
-                    let error = self.lacking(transaction, ended_by, known);
-                    // What came before it is still to be applied, so one by one.
-                    return Err(match batch.len() {
-                        1 => Attempt::Known(error),
-                        _ => Attempt::Suspect(error),
-                    });
-                }
-                (Fate::Applied, Body::Rows(changes)) => {
-                    self.plan_changes(&mut plan, changes).await?;
-                }
-                // Only a stranded one comes here, and no epoch begins anew.
-                (Fate::Applied, Body::Ddl(_)) => return Err(WriterError::EpochMoved.into()),
-            }
-        }
+        self.plan_batch(&mut plan, batch, &fates).await?;
         let mut judged = !checks_epoch;
         let mut epochs = Vec::new();
         for request in plan.finish() {
@@ -206,11 +186,7 @@ impl Applier {
         {
             self.forget_epochs();
         }
-        let filed = batch.iter().zip(&fates);
-        let filed = filed.filter(|(_, fate)| matches!(fate, Fate::Stranded { .. }));
-        let stranded = filed
-            .inspect(|(transaction, _)| self.tell_filed(transaction))
-            .count() as u64;
+        let stranded = self.tell_all_filed(batch, &fates);
         let lag_millis = Some(lag::of_batch(batch, position.flavor()));
         let done = Done {
             transactions: batch.len() as u64 - stranded,
@@ -221,16 +197,6 @@ impl Applier {
         };
         self.status.committed(&self.stored, done);
         Ok(())
-    }
-
-    fn tell_filed(&self, transaction: &Transaction) {
-        tracing::warn!(
-            gtid = %transaction.gtid,
-            epoch = transaction.epoch,
-            changes = transaction.change_count(),
-            source = %self.config.source.idc,
-            "a transaction of an epoch that has ended was filed in multiactive.stranded"
-        );
     }
 
     /// The checkpoint after these transactions.
@@ -282,65 +248,6 @@ impl Applier {
             }
         }
         Ok(())
-    }
-
-    /// Reads the epochs again before they are used next.
-    pub(crate) fn forget_epochs(&mut self) {
-        self.epochs = None;
-    }
-
-    /// The rows of `multiactive.epoch`, as they were read last.
-    pub(crate) async fn epochs(&mut self) -> Result<&Epochs, WriterError> {
-        if self.epochs.is_none() {
-            self.epochs = Some(read_epochs(&mut self.target).await?);
-        }
-        Ok(self.epochs.get_or_insert_default())
-    }
-
-    /// What becomes of a transaction, by the epochs as they were read last.
-    pub(crate) async fn fate(&mut self, transaction: &Transaction) -> Result<Fate, WriterError> {
-        if !bookkeeping::is_data(transaction) {
-            return Ok(Fate::Applied);
-        }
-        let config = Arc::clone(&self.config);
-        let gtid = transaction.gtid.parse()?;
-        let (source, target) = (config.source.idc.as_str(), config.target.idc.as_str());
-        let epochs = self.epochs().await?;
-        Ok(epochs.fate(transaction.epoch, &gtid, source, target))
-    }
-
-    /// Compares what was read under the locks with the epochs by which was judged.
-    pub(crate) fn check_epochs(&self, answers: &[u64]) -> Result<(), WriterError> {
-        let seen = Seen {
-            locked: answers[0],
-            read: answers[1],
-        };
-        let newest = self.epochs.as_ref().map(Epochs::newest);
-        if seen.locked != seen.read || newest != Some(seen.read) {
-            return Err(WriterError::EpochMoved);
-        }
-        Ok(())
-    }
-
-    pub(crate) fn lacking(
-        &self,
-        transaction: &Transaction,
-        ended_by: u64,
-        known: bool,
-    ) -> WriterError {
-        WriterError::Lacking {
-            gtid: transaction.gtid.clone(),
-            source_idc: self.config.source.idc.to_string(),
-            target_idc: self.config.target.idc.to_string(),
-            epoch: transaction.epoch,
-            ended_by,
-            who: if known {
-                "the primary of that epoch has it"
-            } else {
-                "whether the primary of that epoch has it is not known here"
-            },
-            link: self.config.link.to_string(),
-        }
     }
 
     /// Runs a request; the answers are those of the epoch reads, 0 where there is no row.
@@ -456,26 +363,6 @@ impl Applier {
         self.settled = self.stored.clone();
         Ok(())
     }
-}
-
-/// Reads every row of `multiactive.epoch`.
-async fn read_epochs(target: &mut Target) -> Result<Epochs, WriterError> {
-    let sql = "SELECT epoch, CAST(idc AS CHAR), CAST(ended AS CHAR) FROM multiactive.epoch \
-               ORDER BY epoch";
-    let rows: Vec<(u64, String, Option<String>)> =
-        target.all("reading multiactive.epoch", sql).await?;
-    let row = |(epoch, idc, ended): (u64, String, Option<String>)| {
-        let ended = ended.filter(|text| !text.is_empty());
-        Ok(EpochRow {
-            epoch,
-            idc,
-            ended: ended.map(|text| text.parse()).transpose()?,
-        })
-    };
-    rows.into_iter()
-        .map(row)
-        .collect::<Result<_, WriterError>>()
-        .map(Epochs)
 }
 
 fn rows_of(transaction: &Transaction) -> &[TableChange] {

@@ -73,20 +73,7 @@ impl Applier {
         let careful = self.careful;
         let judge_now = part.part == 0;
         if judge_now {
-            bookkeeping::check_origin(part, &self.config)?;
-            open.plan
-                .housekeeping(Expect::Success, b"START TRANSACTION");
-            let lock = checkpoint::lock(&self.config.link, &self.stored.record);
-            open.plan.checkpoint(Expect::Answer(1), &lock);
-            open.plan.epoch(LOCK_EPOCH);
-            open.plan.epoch(READ_EPOCH);
-            match self.fate(part).await? {
-                Fate::Applied => {}
-                Fate::Stranded { ended_by } => open.filed = Some((ended_by, 0)),
-                Fate::Lacking { ended_by, known } => {
-                    return Err(self.lacking(part, ended_by, known).into());
-                }
-            }
+            self.begin_parts(open, part).await?;
         }
         match &mut open.filed {
             Some((ended_by, pieces)) => {
@@ -143,6 +130,29 @@ impl Applier {
                     .map(|position| lag::of_batch(std::slice::from_ref(part), position.flavor())),
             };
             self.status.committed(&self.stored, done);
+        }
+        Ok(())
+    }
+
+    /// Opens the target transaction, and decides whether the whole is applied or filed.
+    async fn begin_parts(
+        &mut self,
+        open: &mut OpenTransaction,
+        part: &Transaction,
+    ) -> Result<(), Attempt> {
+        bookkeeping::check_origin(part, &self.config)?;
+        open.plan
+            .housekeeping(Expect::Success, b"START TRANSACTION");
+        let lock = checkpoint::lock(&self.config.link, &self.stored.record);
+        open.plan.checkpoint(Expect::Answer(1), &lock);
+        open.plan.epoch(LOCK_EPOCH);
+        open.plan.epoch(READ_EPOCH);
+        match self.fate(part).await? {
+            Fate::Applied => {}
+            Fate::Stranded { ended_by } => open.filed = Some((ended_by, 0)),
+            Fate::Lacking { ended_by, known } => {
+                return Err(self.lacking(part, ended_by, known).into());
+            }
         }
         Ok(())
     }

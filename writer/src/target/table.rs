@@ -66,6 +66,10 @@ pub(crate) struct UniqueIndex {
 }
 
 /// The foreign keys that a table is part of, so far as they matter for how its rows are written.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts, each named"
+)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ForeignKeys {
     /// It refers to another table or is referred to.

@@ -29,6 +29,7 @@ use change::sync::{FiledPiece, FiledReply, FiledRequest};
 use change::{Body, Position, Transaction, decode_stored};
 use mysql::session::Engine;
 
+use crate::aftermath::Aftermath;
 use crate::apply::Applier;
 use crate::bookkeeping;
 use crate::error::WriterError;
@@ -105,7 +106,7 @@ impl Applier {
     /// this position.
     ///
     /// # Errors
-    /// [`WriterError::Held`] while the source has not; others if something cannot be taken back.
+    /// [`Aftermath::Held`] while the source has not; others if something cannot be taken back.
     pub(crate) async fn bring_in_line(
         &mut self,
         stream: &Stream,
@@ -228,13 +229,14 @@ impl Applier {
         let changes = match &filed.body {
             Body::Rows(changes) => changes,
             Body::Ddl(ddl) => {
-                return Err(WriterError::NeedsCopy {
+                return Err(Box::new(Aftermath::NeedsCopy {
                     target_idc: self.config.target.idc.to_string(),
                     gtid: filed.gtid.clone(),
                     what: format!("{:?}", ddl.statement_lossy()),
                     link: self.config.link.to_string(),
                     pass: self.pass_statement(&filed.gtid),
-                });
+                })
+                .into());
             }
         };
         for change in changes.iter().rev() {
@@ -260,7 +262,7 @@ impl Applier {
         if version.engine == Engine::MySql && version.number.0 >= LOGS_CASCADES {
             return Ok(());
         }
-        Err(WriterError::NeedsCopy {
+        Err(Box::new(Aftermath::NeedsCopy {
             target_idc: self.config.target.idc.to_string(),
             gtid: filed.gtid.clone(),
             what: format!(
@@ -270,6 +272,7 @@ impl Applier {
             link: self.config.link.to_string(),
             pass: self.pass_statement(&filed.gtid),
         })
+        .into())
     }
 
     async fn count_undone(&mut self) -> Result<u64, WriterError> {
@@ -302,27 +305,29 @@ impl Applier {
         if filed <= reply.undone {
             return Ok(());
         }
-        Err(WriterError::PartnerKept {
+        Err(Box::new(Aftermath::PartnerKept {
             source_idc: source,
             target_idc: self.config.target.idc.to_string(),
             kept: filed - reply.undone,
             link: self.config.link.to_string(),
         })
+        .into())
     }
 
     /// The link is held and the target is not fenced.
     pub(crate) fn not_fenced(&self, epoch: u64) -> WriterError {
-        WriterError::Held {
+        Box::new(Aftermath::Held {
             source_idc: self.config.source.idc.to_string(),
             target_idc: self.config.target.idc.to_string(),
             epoch,
             waits: "the target is not read_only yet".to_owned(),
-        }
+        })
+        .into()
     }
 
     fn held(&self, epoch: u64, reply: &FiledReply) -> WriterError {
         let through: Vec<String> = reply.through.iter().map(|link| link.text.clone()).collect();
-        WriterError::Held {
+        Box::new(Aftermath::Held {
             source_idc: self.config.source.idc.to_string(),
             target_idc: self.config.target.idc.to_string(),
             epoch,
@@ -330,7 +335,8 @@ impl Applier {
                 [] => "no link from there has begun".to_owned(),
                 some => format!("it has got to {}", some.join(" and ")),
             },
-        }
+        })
+        .into()
     }
 
     /// The target's tables have been copied anew into empty ones: nothing that it had committed is

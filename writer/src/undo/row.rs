@@ -4,6 +4,7 @@ use change::{Row, TableChange, TableSchema, Transaction, Value};
 use mysql_async::prelude::Queryable as _;
 
 use super::inverse::Inverse;
+use crate::aftermath::Aftermath;
 use crate::apply::Applier;
 use crate::error::WriterError;
 use crate::sql::literal;
@@ -32,7 +33,7 @@ impl Applier {
             {
                 return Ok(());
             }
-            return Err(WriterError::NotAsLeft {
+            return Err(Box::new(Aftermath::NotAsLeft {
                 table: change.table.to_string(),
                 key: describe_row(place, mapping, true),
                 expected: show(inverse.expected, mapping),
@@ -40,7 +41,8 @@ impl Applier {
                 found: show(found.as_ref(), mapping),
                 gtid: filed.gtid.clone(),
                 pass: self.pass_statement(&filed.gtid),
-            });
+            })
+            .into());
         }
         let Some(back) = inverse.change() else {
             return Ok(());

@@ -1,0 +1,146 @@
+//! Which transactions are applied and which are filed, in one target transaction.
+
+use std::sync::Arc;
+
+use change::{Body, Transaction};
+
+use super::{Applier, Attempt};
+use crate::aftermath::Aftermath;
+use crate::bookkeeping;
+use crate::epoch::{EpochRow, Epochs, Fate, Seen};
+use crate::error::WriterError;
+use crate::sql::plan::Plan;
+use crate::stranded;
+use crate::target::session::Target;
+
+impl Applier {
+    /// Adds what becomes of each transaction of a batch.
+    pub(super) async fn plan_batch(
+        &mut self,
+        plan: &mut Plan,
+        batch: &[Transaction],
+        fates: &[Fate],
+    ) -> Result<(), Attempt> {
+        for (transaction, fate) in batch.iter().zip(fates) {
+            bookkeeping::check_origin(transaction, &self.config)?;
+            match (*fate, &transaction.body) {
+                (Fate::Stranded { ended_by }, _) => {
+                    stranded::plan(plan, transaction, ended_by, 0)?;
+                }
+                (Fate::Lacking { ended_by, known }, _) => {
+                    let error = self.lacking(transaction, ended_by, known);
+                    // What came before it is still to be applied, so one by one.
+                    return Err(match batch.len() {
+                        1 => Attempt::Known(error),
+                        _ => Attempt::Suspect(error),
+                    });
+                }
+                (Fate::Applied, Body::Rows(changes)) => {
+                    self.plan_changes(plan, changes).await?;
+                }
+                // Only a stranded one comes here, and no epoch begins anew.
+                (Fate::Applied, Body::Ddl(_)) => return Err(WriterError::EpochMoved.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says of each transaction that was filed; returns how many that were.
+    pub(super) fn tell_all_filed(&self, batch: &[Transaction], fates: &[Fate]) -> u64 {
+        let filed = batch.iter().zip(fates);
+        let filed = filed.filter(|(_, fate)| matches!(fate, Fate::Stranded { .. }));
+        filed
+            .inspect(|(transaction, _)| self.tell_filed(transaction))
+            .count() as u64
+    }
+
+    pub(super) fn tell_filed(&self, transaction: &Transaction) {
+        tracing::warn!(
+            gtid = %transaction.gtid,
+            epoch = transaction.epoch,
+            changes = transaction.change_count(),
+            source = %self.config.source.idc,
+            "a transaction of an epoch that has ended was filed in multiactive.stranded"
+        );
+    }
+
+    /// Reads the epochs again before they are used next.
+    pub(crate) fn forget_epochs(&mut self) {
+        self.epochs = None;
+    }
+
+    /// The rows of `multiactive.epoch`, as they were read last.
+    pub(crate) async fn epochs(&mut self) -> Result<&Epochs, WriterError> {
+        if self.epochs.is_none() {
+            self.epochs = Some(read_epochs(&mut self.target).await?);
+        }
+        Ok(self.epochs.get_or_insert_default())
+    }
+
+    /// What becomes of a transaction, by the epochs as they were read last.
+    pub(crate) async fn fate(&mut self, transaction: &Transaction) -> Result<Fate, WriterError> {
+        if !bookkeeping::is_data(transaction) {
+            return Ok(Fate::Applied);
+        }
+        let config = Arc::clone(&self.config);
+        let gtid = transaction.gtid.parse()?;
+        let (source, target) = (config.source.idc.as_str(), config.target.idc.as_str());
+        let epochs = self.epochs().await?;
+        Ok(epochs.fate(transaction.epoch, &gtid, source, target))
+    }
+
+    /// Compares what was read under the locks with the epochs by which was judged.
+    pub(crate) fn check_epochs(&self, answers: &[u64]) -> Result<(), WriterError> {
+        let seen = Seen {
+            locked: answers[0],
+            read: answers[1],
+        };
+        let newest = self.epochs.as_ref().map(Epochs::newest);
+        if seen.locked != seen.read || newest != Some(seen.read) {
+            return Err(WriterError::EpochMoved);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn lacking(
+        &self,
+        transaction: &Transaction,
+        ended_by: u64,
+        known: bool,
+    ) -> WriterError {
+        Box::new(Aftermath::Lacking {
+            gtid: transaction.gtid.clone(),
+            source_idc: self.config.source.idc.to_string(),
+            target_idc: self.config.target.idc.to_string(),
+            epoch: transaction.epoch,
+            ended_by,
+            who: if known {
+                "the primary of that epoch has it"
+            } else {
+                "whether the primary of that epoch has it is not known here"
+            },
+            link: self.config.link.to_string(),
+        })
+        .into()
+    }
+}
+
+/// Reads every row of `multiactive.epoch`.
+async fn read_epochs(target: &mut Target) -> Result<Epochs, WriterError> {
+    let sql = "SELECT epoch, CAST(idc AS CHAR), CAST(ended AS CHAR) FROM multiactive.epoch \
+               ORDER BY epoch";
+    let rows: Vec<(u64, String, Option<String>)> =
+        target.all("reading multiactive.epoch", sql).await?;
+    let row = |(epoch, idc, ended): (u64, String, Option<String>)| {
+        let ended = ended.filter(|text| !text.is_empty());
+        Ok(EpochRow {
+            epoch,
+            idc,
+            ended: ended.map(|text| text.parse()).transpose()?,
+        })
+    };
+    rows.into_iter()
+        .map(row)
+        .collect::<Result<_, WriterError>>()
+        .map(Epochs)
+}
