@@ -146,6 +146,8 @@ pub enum Command {
     Preflight(PreflightArgs),
     /// Look at what a failover left behind, and settle it
     Stranded(StrandedArgs),
+    /// Take the schema multiactive out of the databases of Units that were deleted
+    Uninstall(UninstallArgs),
     /// Print a completion script for a shell
     Completion(CompletionArgs),
     /// Print the versions of client, operator and arbiters, and whether they go together
@@ -305,6 +307,31 @@ pub struct PauseArgs {
     /// Units of all namespaces.
     #[arg(short = 'A', long, conflicts_with = "unit")]
     pub all_namespaces: bool,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
+    /// Output format.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `uninstall`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Deleting a Unit leaves its databases as they are, with the schema multiactive in each: its guard,
+what was applied, and what a failover left behind. This drops that schema, and nothing else. It is
+left alone where a Unit, a guard or a link still uses it.
+
+Example:
+  kubectl delete -f orders.yaml; mactl uninstall -f orders.yaml")]
+pub struct UninstallArgs {
+    /// The manifest with the Units that were deleted, and perhaps their Secrets; - for standard
+    /// input.
+    #[arg(short, long, required = true, value_name = "FILE")]
+    pub filename: Vec<PathBuf>,
+    /// Only the member in this IDC.
+    #[arg(long, value_name = "IDC")]
+    pub idc: Option<IdcName>,
     /// Do not ask.
     #[arg(short, long)]
     pub yes: bool,

@@ -8,6 +8,7 @@ mod preflight;
 mod status;
 mod stranded;
 mod transition;
+mod uninstall;
 mod version;
 
 use std::io::Write;
@@ -106,6 +107,7 @@ fn run(program: &str, cli: Cli) -> Result<Exit, Failure> {
         Command::Ack(args) => block_on(ack::run(&context(Some(&args.etcd)), &args)),
         Command::Preflight(args) => block_on(preflight::run(&context(None), &args)),
         Command::Stranded(args) => block_on(stranded::run(&context(None), &args)),
+        Command::Uninstall(args) => block_on(uninstall::run(&context(None), &args)),
         Command::Version(args) => block_on(version::run(&context(None), &args)),
         Command::Completion(args) => {
             let file = if program == "mactl" {

@@ -77,7 +77,7 @@ pub(super) async fn run(context: &Context, args: &PreflightArgs) -> Result<Exit,
     })
 }
 
-fn read(file: &Path) -> Result<String, Failure> {
+pub(super) fn read(file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read = if file == Path::new("-") {
         std::io::stdin()

@@ -39,7 +39,7 @@ pub(crate) use procedures::process_list;
 pub use processes::RunningGuard;
 pub use promote::{Promotion, PromotionOrder};
 pub use tables::SCHEMA_VERSION;
-pub use uninstall::uninstall_statements;
+pub use uninstall::{InUse, Uninstalled};
 
 /// A session of the arbiter that has been prepared: UTC, short lock waits, a known SQL mode.
 #[derive(Debug)]

@@ -1,33 +1,81 @@
-//! Taking the schema away again. Nothing of the product does this by itself.
+//! Taking the schema away again, when a person asks for it. Nothing of the product does this by
+//! itself.
 
+use super::row::Answer;
+use super::{ControlError, ControlSession};
 use crate::session::Engine;
 
-/// The statements that take everything of ours out of a server, for a person to run there, once no
-/// arbiter, syncer or writer uses it. It leaves `read_only` as it is.
-pub fn uninstall_statements(engine: Engine) -> Vec<String> {
-    let mut statements = vec![
-        // Each member has a schema of its own, and dropping one must not drop the others.
-        "SET SESSION sql_log_bin = 0".to_owned(),
-        "DROP DATABASE IF EXISTS multiactive".to_owned(),
-        "SET SESSION sql_log_bin = 1".to_owned(),
-    ];
-    if engine == Engine::MySql {
-        statements.push("RESET PERSIST IF EXISTS read_only".to_owned());
-    }
-    statements
+const DOING: &str = "take the schema multiactive away";
+
+/// An arbiter writes a heartbeat every second or so; after this time without one, none is there.
+const QUIET_SECONDS: u64 = 30;
+
+/// What became of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Uninstalled {
+    /// It is gone, and nothing of ours is left in the server. `read_only` is as it was.
+    Gone,
+    /// There was none.
+    NotThere,
+    /// It is in use, and was left alone.
+    InUse(InUse),
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Why the schema was left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InUse {
+    /// A guard runs: an arbiter holds the server open.
+    Guard,
+    /// A heartbeat was written so many seconds ago: an arbiter, or a link, is at work.
+    Heartbeat(u64),
+    /// So many transactions that a failover left behind are set aside here and not settled.
+    Stranded(u64),
+}
 
-    #[test]
-    fn dropping_is_never_logged() {
-        for engine in [Engine::MySql, Engine::MariaDb] {
-            let statements = uninstall_statements(engine);
-            let of = |part: &str| statements.iter().position(|s| s.contains(part)).unwrap();
-            assert!(of("sql_log_bin = 0") < of("DROP DATABASE"));
-            assert!(of("DROP DATABASE") < of("sql_log_bin = 1"));
+impl ControlSession {
+    /// Takes everything of ours out of the server, if nothing there is in use.
+    ///
+    /// It is not written to the binlog: each member has a schema of its own, and dropping one must
+    /// not drop the others.
+    pub async fn uninstall(&mut self) -> Result<Uninstalled, ControlError> {
+        if !self.guards_running().await?.is_empty() {
+            return Ok(Uninstalled::InUse(InUse::Guard));
         }
+        match self.in_use().await {
+            Ok(None) => {}
+            Ok(Some(why)) => return Ok(Uninstalled::InUse(why)),
+            Err(ControlError::NotInstalled { .. }) => return Ok(Uninstalled::NotThere),
+            Err(error) => return Err(error),
+        }
+        self.execute(
+            DOING,
+            "SET SESSION sql_log_bin = 0; DROP DATABASE IF EXISTS multiactive; \
+             SET SESSION sql_log_bin = 1",
+        )
+        .await?;
+        if self.engine == Engine::MySql {
+            self.execute(DOING, "RESET PERSIST IF EXISTS read_only")
+                .await?;
+        }
+        Ok(Uninstalled::Gone)
+    }
+
+    async fn in_use(&mut self) -> Result<Option<InUse>, ControlError> {
+        let statement = "SELECT CAST(COALESCE(MIN(TIMESTAMPDIFF(SECOND, at, UTC_TIMESTAMP(6))), \
+             86400) AS SIGNED) FROM multiactive.heartbeat; \
+             SELECT COUNT(DISTINCT source, gtid) FROM multiactive.stranded WHERE state = 'Held'";
+        let mut sets = self.query(DOING, statement).await?;
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
+        let age: i64 = answer.value(&mut answer.row(&mut sets, 0)?, 0, "age")?;
+        let held: u64 = answer.value(&mut answer.row(&mut sets, 1)?, 0, "count")?;
+        let age = age.unsigned_abs();
+        Ok(if age < QUIET_SECONDS {
+            Some(InUse::Heartbeat(age))
+        } else {
+            (held > 0).then_some(InUse::Stranded(held))
+        })
     }
 }

@@ -2,6 +2,7 @@
 //! since each step needs what the one before has made.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::database::Database;
@@ -48,7 +49,7 @@ fn the_way(world: &World, product: &Product<'_>) -> Result<()> {
     arbiter_restarts(product, sh)?;
     fails_over_by_itself(world, product, sh, bj)?;
     evacuates(product, sh, bj)?;
-    ends(product, sh, bj)
+    ends(world, product, sh, bj)
 }
 
 /// Each mistake is told with the object, the value and the fix, and starts nothing.
@@ -360,7 +361,7 @@ fn evacuates(product: &Product<'_>, sh: &Database, bj: &Database) -> Result<()> 
 }
 
 /// Deletion takes away what was made, and nothing from the databases.
-fn ends(product: &Product<'_>, sh: &Database, bj: &Database) -> Result<()> {
+fn ends(world: &World, product: &Product<'_>, sh: &Database, bj: &Database) -> Result<()> {
     let before = (tables(sh)?, tables(bj)?);
     product.kubectl(&["delete", "unit", UNIT, "--timeout=60s"])?;
     eventually("everything made for the Unit is gone", || {
@@ -382,5 +383,17 @@ fn ends(product: &Product<'_>, sh: &Database, bj: &Database) -> Result<()> {
         "the schema multiactive has gone with the Unit"
     );
     product.kubectl(&["delete", "idcs", "--all", "--timeout=60s"])?;
+    // Asked for, the schema goes too.
+    let manifest = world.info().directory.join("orders.yaml");
+    fs::write(&manifest, product::unit(world))?;
+    let manifest = manifest.display().to_string();
+    eventually("the databases are left as they were", || {
+        done(product, &["uninstall", "--filename", &manifest, "--yes"]).map(drop)
+    })?;
+    for database in [sh, bj] {
+        let left = database.root("SHOW DATABASES LIKE 'multiactive'")?;
+        ensure!(left.is_empty(), "{}: {left:?}", database.idc);
+    }
+    ensure!((tables(sh)?, tables(bj)?) == before);
     product.uninstall()
 }

@@ -1,8 +1,8 @@
 //! Installing, looking, beating, and what a restart leaves.
 
 use super::*;
-use model::Epoch;
-use mysql::control::{BootsFenced, ControlError, SCHEMA_VERSION};
+use model::{Epoch, Generation};
+use mysql::control::{BootsFenced, ControlError, GuardOrder, InUse, SCHEMA_VERSION, Uninstalled};
 
 async fn position(server: &Server<'_>) -> Result<String> {
     Ok(server.control().await?.observe(None).await?.position.0)
@@ -163,6 +163,49 @@ fn a_call_that_ran_out_of_patience_gives_the_connection_up() -> Result<()> {
         ensure!(matches!(lost, Err(ControlError::Broken { .. })), "{lost:?}");
         ensure!(!control.is_usable());
         root.query_drop("UNLOCK TABLES").await?;
+        Ok(())
+    })
+}
+
+#[test]
+fn the_schema_is_taken_away_only_where_nothing_needs_it() -> Result<()> {
+    on_each(async |server, identity| {
+        let mut control = server.control().await?;
+        let order = GuardOrder {
+            until: clock() + Duration::from_secs(8),
+            identity,
+            generation: Generation(0),
+        };
+        let guard = control.start_guard(&server.options, &order, clock).await?;
+        let in_use = |why| Uninstalled::InUse(why);
+        ensure!(control.uninstall().await? == in_use(InUse::Guard));
+        control.end_guards(None).await?;
+        drop(guard);
+
+        control.heartbeat(&server.idc()?, Epoch(1), true).await?;
+        let left = control.uninstall().await?;
+        ensure!(
+            matches!(left, Uninstalled::InUse(InUse::Heartbeat(age)) if age < 30),
+            "{left:?}"
+        );
+
+        let mut root = server.root().await?;
+        root.query_drop(
+            "SET sql_log_bin = 0; UPDATE multiactive.heartbeat SET at = at - INTERVAL 1 HOUR; \
+             INSERT INTO multiactive.stranded \
+             (source, gtid, part, epoch, ended_by, changes, `tables`, body, filed) \
+             VALUES ('sh', '0-1-7', 0, 1, 2, 1, '', '', UTC_TIMESTAMP())",
+        )
+        .await?;
+        ensure!(control.uninstall().await? == in_use(InUse::Stranded(1)));
+        root.query_drop("DELETE FROM multiactive.stranded").await?;
+
+        let before = position(server).await?;
+        ensure!(control.uninstall().await? == Uninstalled::Gone);
+        ensure!(control.uninstall().await? == Uninstalled::NotThere);
+        ensure!(server.number("SELECT COUNT(*) FROM orders.t").await? == 2);
+        control.install().await?;
+        ensure!(position(server).await? == before, "it was logged");
         Ok(())
     })
 }
