@@ -8,6 +8,7 @@ use model::{
     PrimaryRecord, Receipt, Revision, TransitionKind, UnitState, VoteRecord,
 };
 
+use crate::bid::has_fence_proof;
 use crate::core::{Core, Exposure, Plan};
 use crate::event::{Purpose, Slot, Write};
 use crate::vote::down_votes;
@@ -20,6 +21,10 @@ const HISTORY: u64 = 100;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Transition {
     pub epoch: Epoch,
+    /// The epoch that ended.
+    pub ended: Epoch,
+    /// Whether its holder left the proof of a fence.
+    pub fenced: bool,
     pub kind: TransitionKind,
     pub from: Option<IdcName>,
     reason: &'static str,
@@ -36,6 +41,17 @@ pub(crate) struct Transition {
     opened_at: Option<Timestamp>,
 }
 
+/// Whether the holder has answered the request with the proof of its fence.
+fn has_fenced(intent: &Intent) -> bool {
+    matches!(
+        intent.phase,
+        IntentPhase::Fenced {
+            proof: FenceProof::Fenced { .. },
+            ..
+        }
+    )
+}
+
 impl Transition {
     pub(crate) fn begin(
         core: &Core,
@@ -48,6 +64,7 @@ impl Transition {
         let from = state.epoch.as_ref().map(|epoch| epoch.value.idc.clone());
         let mut phases = Vec::new();
         let (mut stopped_at, mut proof) = (None, None);
+        let handed_over = purpose == Purpose::HandOver && intent.is_some_and(has_fenced);
         if let Some(IntentPhase::Fenced {
             stopped_at: stopped,
             proof: fenced,
@@ -93,6 +110,8 @@ impl Transition {
         let (applied, opened_at, mark) = (None, None, now.at);
         Self {
             epoch,
+            ended: core.epoch().unwrap_or_default(),
+            fenced: has_fence_proof(state) || handed_over,
             kind,
             from,
             reason,
@@ -244,7 +263,8 @@ impl Core {
             return None;
         }
         self.confirmed()?;
-        self.release(now)
+        self.note_epoch()
+            .or_else(|| self.release(now))
             .or_else(|| self.vote(now))
             .or_else(|| self.follow_intent(now))
             .or_else(|| self.announce_closed(now))
@@ -367,6 +387,7 @@ impl Core {
             preflight_passed: self.member.preflight,
             has_data: seen.is_some_and(|seen| seen.has_data),
             highest_epoch: seen.map_or(Epoch::NONE, |seen| seen.highest_epoch),
+            remembers: self.database_remembers(),
             ineligible: self.standing_obstacles(now),
         }
     }

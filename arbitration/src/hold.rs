@@ -147,10 +147,15 @@ impl Core {
             && !self.holds_the_past()
     }
 
+    fn opens(&self) -> bool {
+        matches!(self.database, Some((_, DatabaseCommand::Open { .. })))
+    }
+
     fn must_fence(&self, now: Now) -> bool {
         match self.member.exposure {
             Exposure::Unseen | Exposure::Closed(_) => false,
-            Exposure::Uncertain => true,
+            // An open that is under way is let be while what it was decided on still stands.
+            Exposure::Uncertain => !(self.opens() && self.may_stay_open(now) && !self.barred()),
             Exposure::Open => !self.may_stay_open(now),
             // Not opened by this process. Before the first election it is a server of users who
             // have just asked for protection: it is fenced only when the election can be held.
@@ -214,7 +219,8 @@ impl Core {
         if running.is_some() || now.at < self.database_retry || !self.member.reachable {
             return None;
         }
-        self.renew_guard(now)
+        self.record_promise()
+            .or_else(|| self.renew_guard(now))
             .or_else(|| self.open_step(now))
             .or_else(|| self.check_applied())
     }
@@ -286,7 +292,8 @@ impl Core {
                 .transition
                 .as_ref()
                 .and_then(|transition| transition.from.clone());
-            return Some(DatabaseCommand::Promote { epoch, from });
+            let over = Self::promises_over(self.transition.as_ref());
+            return Some(DatabaseCommand::Promote { epoch, from, over });
         }
         let deadline = self.guard_deadline()?;
         // A guard that would fence at once is renewed first; the next keep-alive is near.

@@ -107,6 +107,7 @@ pub fn state() -> UnitState {
         preflight_passed: true,
         has_data: true,
         highest_epoch: Epoch(1),
+        remembers: true,
         ineligible: Vec::new(),
     };
     let session = |idc: &str| SessionRecord {
@@ -115,6 +116,7 @@ pub fn state() -> UnitState {
         version: "0".to_owned(),
         generation: model::Generation(1),
         yielded: false,
+        promises_at: "192.0.2.9:7443".to_owned(),
     };
     let both = ["sh", "bj"];
     UnitState {
@@ -126,6 +128,7 @@ pub fn state() -> UnitState {
             identity: identity("sh"),
             failed_over: Epoch::NONE,
             candidates: Vec::new(),
+            highest: Epoch::NONE,
         })),
         primary: Some(versioned(PrimaryRecord {
             idc: sh,

@@ -3,15 +3,25 @@
 use std::fmt::Write as _;
 
 use arbitration::{Compare, DatabaseCommand, Slot, Transaction, Write};
-use model::{FenceProof, IntentPhase};
+use model::{Epoch, FenceProof, IntentPhase};
 
 pub fn database(command: &DatabaseCommand) -> String {
     match command {
         DatabaseCommand::Fence { grace_millis } => format!("database: fence grace={grace_millis}"),
-        DatabaseCommand::Promote { epoch, from } => {
+        DatabaseCommand::Promote { epoch, from, over } => {
             let from = from.as_ref().map_or("-", |from| from.as_str());
-            format!("database: promote epoch={epoch} from={from}")
+            let over = if *over > Epoch::NONE {
+                format!(" over={over}")
+            } else {
+                String::new()
+            };
+            format!("database: promote epoch={epoch} from={from}{over}")
         }
+        DatabaseCommand::Promise {
+            epoch,
+            to,
+            for_millis,
+        } => format!("database: promise {to} epoch={epoch} for={for_millis}"),
         DatabaseCommand::StartGuard { deadline } => format!("database: guard until={}", deadline.0),
         DatabaseCommand::Open {
             epoch,
@@ -72,6 +82,10 @@ fn proof(proof: &FenceProof) -> String {
 
 fn one_write(change: &Write) -> String {
     match change {
+        Write::Epoch(record) if record.highest > record.epoch => format!(
+            "epoch={}:{},highest={}",
+            record.epoch, record.idc, record.highest
+        ),
         Write::Epoch(record) => format!("epoch={}:{}", record.epoch, record.idc),
         Write::Primary(record, lease) => {
             let open = if record.open { "open" } else { "closed" };

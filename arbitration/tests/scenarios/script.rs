@@ -16,7 +16,7 @@
 
 use arbitration::{
     Applied, Command, Core, DatabaseResult, Event, Features, HeldSession, Moment, Now, Observation,
-    Outcome, Purpose, Rules, Settings, Transaction, Write,
+    Outcome, PromiseSeen, Purpose, Rules, Settings, Transaction, Write,
 };
 use jiff::Timestamp;
 use model::{
@@ -267,6 +267,7 @@ impl Stage {
                         .filter(|word| !word.contains('='))
                         .map(|word| idc(word))
                         .collect(),
+                    highest: number(rest, "highest").map_or(Epoch::NONE, Epoch),
                 };
                 self.state.epoch = Some(self.put(record, None));
             }
@@ -435,7 +436,11 @@ impl Stage {
             own_sequence: number(rest, "own"),
             boots_fenced: !rest.contains(&"boots-writable"),
             etcd: number(rest, "remembers").map(|revision| mark(rest, revision)),
-            generation: Generation(number(rest, "generation").unwrap_or(0)),
+            generation: Generation(number(rest, "generation").unwrap_or(1)),
+            promise: number(rest, "promise").map(|epoch| PromiseSeen {
+                epoch: Epoch(epoch),
+                for_millis: 6_000,
+            }),
         }
     }
 
@@ -445,6 +450,7 @@ impl Stage {
             ["promoted"] => DatabaseResult::Promoted { applied: None },
             ["guard-runs"] => DatabaseResult::GuardRuns,
             ["opened"] => DatabaseResult::Opened,
+            ["promised"] => DatabaseResult::Promised,
             ["applied"] => DatabaseResult::Applied(true),
             ["not-applied"] => DatabaseResult::Applied(false),
             ["left"] => DatabaseResult::Left,
@@ -463,6 +469,7 @@ pub fn session_record() -> SessionRecord {
         version: String::new(),
         generation: Generation(1),
         yielded: false,
+        promises_at: String::new(),
     }
 }
 
@@ -478,6 +485,7 @@ fn member_record(idc: &IdcName, words: &[&str]) -> MemberRecord {
         preflight_passed: words.contains(&"passed"),
         has_data: words.contains(&"data"),
         highest_epoch: number(words, "epoch").map_or(Epoch::NONE, Epoch),
+        remembers: !words.contains(&"forgetful"),
         ineligible: if words.contains(&"lagging") {
             vec![Ineligible::Lag]
         } else {

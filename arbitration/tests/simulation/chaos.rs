@@ -15,6 +15,8 @@ pub enum Fault {
     Supersede(IdcName),
     /// The arbiter loses etcd.
     CutEtcd(IdcName),
+    /// The newest arbiter process of an IDC loses etcd; a standby of it does not.
+    Strand(IdcName),
     /// etcd's answers to the arbiter become slow, and then nothing gets through.
     Fading(IdcName),
     /// The arbiter loses its database.
@@ -37,6 +39,8 @@ pub enum Fault {
     Deaf(IdcName),
     /// Nothing gets out of an IDC or into it.
     Isolate(IdcName),
+    /// Only this IDC reaches etcd, and nothing gets from it to the others or back.
+    Apart(IdcName),
     /// Nothing gets from one IDC to another; back it does.
     OneWay(IdcName, IdcName),
     /// An IDC is there and gone, again and again.
@@ -95,7 +99,8 @@ impl World {
             },
             22..28 => Fault::Supersede(place),
             28..36 => Fault::CutEtcd(place),
-            36..41 => Fault::Fading(place),
+            36..39 => Fault::Fading(place),
+            39..41 => Fault::Strand(place),
             41..48 => Fault::CutDatabase(place),
             48..56 => Fault::Restart(place),
             56..63 => Fault::FreezeDatabase(place),
@@ -154,15 +159,37 @@ impl World {
         let roll = self.rng.range(0, 100);
         match self.plan.focus {
             Focus::Failsafe => match roll {
+                // The holder asks in vain whom it cannot reach, and whoever promises is not enough.
+                0..12 if self.plan.members.len() == 3 && other != holder => {
+                    if self.rng.percent(70) {
+                        let ask = Fault::Ask {
+                            kind: IntentKind::Forced,
+                            to: Some(other.clone()),
+                            allow_data_loss: true,
+                        };
+                        let then = self.rng.range(1, 7_000);
+                        self.later(then, Happening::Fault(ask));
+                    }
+                    Fault::Apart(other)
+                }
                 0..30 => Fault::CutEtcd(holder),
                 30..55 if other != holder => Fault::Crash(other),
-                55..70 if other != holder => Fault::Ask {
+                55..66 if other != holder => Fault::Ask {
                     kind: IntentKind::Forced,
                     to: Some(other),
                     allow_data_loss: true,
                 },
-                70..78 => Fault::OneWay(other, holder),
-                78..88 => Fault::CutEtcd(other),
+                66..72 => Fault::OneWay(other, holder),
+                72..82 if other != holder => {
+                    // Often both at once, as where something between two sites breaks.
+                    if self.rng.percent(70) {
+                        let cut = Fault::CutEtcd(holder);
+                        self.later(1, Happening::Fault(cut));
+                    }
+                    Fault::Strand(other)
+                }
+                72..76 => Fault::CutEtcd(other),
+                76..90 if other != holder => Fault::StepClock(other, false),
                 _ => Fault::Deaf(holder),
             },
             _ => match roll {
@@ -233,6 +260,10 @@ impl World {
                 return;
             }
             Fault::CutEtcd(place) => self.set_cuts(place, |process| process.cut_from_etcd = true),
+            Fault::Strand(place) => match self.process_of(place) {
+                Some(process) => self.processes[process].stranded = true,
+                None => return,
+            },
             Fault::Fading(place) => {
                 self.set_cuts(place, |process| process.slow_replies = true);
                 let then = self.rng.range(3_000, 7_000);
@@ -241,13 +272,7 @@ impl World {
             Fault::CutDatabase(place) => {
                 self.set_cuts(place, |process| process.cut_from_database = true);
             }
-            Fault::Restart(place) => {
-                let database = self.databases.get_mut(place).unwrap();
-                database.alive = false;
-                database.read_only = true;
-                database.guards.clear();
-                database.waiting.clear();
-            }
+            Fault::Restart(place) => self.databases.get_mut(place).unwrap().stop(),
             Fault::FreezeDatabase(place) => self.databases.get_mut(place).unwrap().frozen = true,
             Fault::CutLink => self.link_up = false,
             Fault::Ask {
@@ -279,6 +304,10 @@ impl World {
                 // The watch lists anew.
                 self.push_all();
             }
+            Fault::Strand(place) => {
+                self.set_cuts(&place, |process| process.stranded = false);
+                self.push_all();
+            }
             Fault::Fading(place) => {
                 self.set_cuts(&place, |process| process.slow_replies = false);
             }
@@ -305,6 +334,7 @@ impl World {
         }
         for process in 0..self.processes.len() {
             self.processes[process].cut_from_etcd = false;
+            self.processes[process].stranded = false;
             self.processes[process].deaf_to_etcd = false;
             self.processes[process].slow_replies = false;
             self.processes[process].cut_from_database = false;

@@ -15,7 +15,8 @@ pub struct Ledger {
     opened: BTreeMap<Epoch, IdcName>,
     /// When the last automatic failover was.
     failed_over: Option<u64>,
-    /// When somebody last acknowledged.
+    /// When etcd was last restored, if that can have been noticed: not where nobody had ever been
+    /// elected, and a member's database had not been told of etcd yet. Nothing was forgotten then.
     pub restored_at: Option<u64>,
     /// Somebody acknowledged since etcd was last restored.
     pub acknowledged: bool,

@@ -5,7 +5,7 @@
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Every table, in the order in which they are made.
-pub(super) const TABLES: [(&str, &str); 10] = [
+pub(super) const TABLES: [(&str, &str); 11] = [
     (
         "identity",
         // One row: which server this is. It belongs to one data directory, so it must never
@@ -28,6 +28,15 @@ pub(super) const TABLES: [(&str, &str); 10] = [
         // from a backup is recognised (rule 10).
         "id TINYINT NOT NULL DEFAULT 1 PRIMARY KEY, etcd_cluster BIGINT UNSIGNED NOT NULL, \
          etcd_revision BIGINT NOT NULL",
+    ),
+    (
+        "promise",
+        // One row, never logged: what this member's arbiter promised last to a holder elsewhere, and
+        // until when it runs on this server's clock (rule 11).
+        "id TINYINT NOT NULL DEFAULT 1 PRIMARY KEY, generation BIGINT UNSIGNED NOT NULL, \
+         epoch BIGINT UNSIGNED NOT NULL, \
+         holder VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         for_millis BIGINT UNSIGNED NOT NULL, `until` BIGINT NOT NULL",
     ),
     (
         "heartbeat",
