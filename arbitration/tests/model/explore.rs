@@ -72,7 +72,7 @@ impl Model for Bounded {
         if state.may_ask() {
             actions.push(Action::Ask);
         }
-        if left > 0 && state.fresh_second {
+        if left > 0 && state.fresh_second && state.second <= self.setting.begin_by {
             for trouble in state.troubles_possible() {
                 actions.extend(LASTS.map(|lasts| Action::Begins(trouble, lasts)));
             }

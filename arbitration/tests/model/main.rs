@@ -80,8 +80,8 @@ fn found(name: &str, rules: Rules, settings: &[Setting]) {
         let model = Bounded {
             setting: *setting,
             rules,
-            horizon: 12,
-            deviations: 2,
+            horizon: setting.horizon,
+            deviations: setting.deviations,
         };
         let checker = model
             .checker()
@@ -110,6 +110,14 @@ fn found(name: &str, rules: Rules, settings: &[Setting]) {
 #[test]
 fn explored_two_copies_and_a_witness() {
     explored("two copies and a witness", Setting::TWO);
+}
+
+#[test]
+fn explored_pairs_of_troubles() {
+    explored(
+        "two copies and a witness, pairs of troubles",
+        Setting::PAIRS,
+    );
 }
 
 #[test]

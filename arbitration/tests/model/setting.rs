@@ -13,6 +13,8 @@ pub struct Setting {
     pub request: Option<IntentKind>,
     pub horizon: u8,
     pub deviations: u8,
+    /// Troubles begin no later than this, in seconds.
+    pub begin_by: u8,
 }
 
 impl Setting {
@@ -22,16 +24,22 @@ impl Setting {
         failsafe: false,
         request: None,
         horizon: 12,
+        deviations: 1,
+        begin_by: u8::MAX,
+    };
+    /// Any two troubles that begin within two seconds of each other.
+    pub const PAIRS: Self = Self {
         deviations: 2,
+        begin_by: 1,
+        ..Self::TWO
     };
     pub const THREE: Self = Self {
         copies: 3,
-        horizon: 11,
+        horizon: 10,
         ..Self::TWO
     };
     pub const FAILSAFE: Self = Self {
         failsafe: true,
-        horizon: 11,
         ..Self::TWO
     };
     pub const SWITCHOVER: Self = Self {

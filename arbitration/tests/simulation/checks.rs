@@ -15,7 +15,9 @@ pub struct Ledger {
     opened: BTreeMap<Epoch, IdcName>,
     /// When the last automatic failover was.
     failed_over: Option<u64>,
-    /// When somebody last acknowledged.
+    /// When etcd was last restored, and whose databases remembered nothing then: their arbiters had
+    /// never reached them while they held a session.
+    pub forgetful: Vec<IdcName>,
     pub restored_at: Option<u64>,
     /// Somebody acknowledged since etcd was last restored.
     pub acknowledged: bool,
@@ -184,7 +186,9 @@ impl World {
                 "{idc} was opened, but etcd says {holder:?} in epoch {current:?}"
             ));
         }
-        if !self.ledger.acknowledged && self.ledger.restored_at.is_some() && !restored {
+        let remembered = !self.ledger.forgetful.contains(idc);
+        if !self.ledger.acknowledged && remembered && self.ledger.restored_at.is_some() && !restored
+        {
             self.violate(format!(
                 "{idc} was opened by a restored etcd that nobody has looked at"
             ));

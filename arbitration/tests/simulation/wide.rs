@@ -124,6 +124,12 @@ impl World {
         self.etcd = etcd;
         self.ledger.restored_at = Some(self.now);
         self.ledger.acknowledged = false;
+        self.ledger.forgetful = self
+            .databases
+            .values()
+            .filter(|database| database.remembers.is_none())
+            .map(|database| database.idc.clone())
+            .collect();
         self.counts.restores += 1;
         self.forget_requests();
         for process in 0..self.processes.len() {
