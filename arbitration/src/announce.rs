@@ -244,7 +244,8 @@ impl Core {
             return None;
         }
         self.confirmed()?;
-        self.release(now)
+        self.note_epoch()
+            .or_else(|| self.release(now))
             .or_else(|| self.vote(now))
             .or_else(|| self.follow_intent(now))
             .or_else(|| self.announce_closed(now))
@@ -367,6 +368,7 @@ impl Core {
             preflight_passed: self.member.preflight,
             has_data: seen.is_some_and(|seen| seen.has_data),
             highest_epoch: seen.map_or(Epoch::NONE, |seen| seen.highest_epoch),
+            remembers: self.database_remembers(),
             ineligible: self.standing_obstacles(now),
         }
     }

@@ -27,7 +27,10 @@ impl Core {
             && doc.value.members.iter().all(|member| {
                 state.members.get(&member.idc).is_some_and(|record| {
                     let record = &record.value;
-                    record.reachable && record.preflight_passed && (record.fenced || !fenced)
+                    record.reachable
+                        && record.preflight_passed
+                        && record.remembers
+                        && (record.fenced || !fenced)
                 })
             })
             && identities_differ(state)
@@ -67,6 +70,7 @@ impl Core {
             && self.identity().is_some()
             && self.my_doc().is_some()
             && self.trusts_own_memory()
+            && self.database_remembers()
             && self
                 .state
                 .as_ref()
@@ -326,6 +330,7 @@ impl Core {
                 before.unwrap_or_default()
             },
             candidates: self.candidates(),
+            highest: epoch,
         };
         let primary = PrimaryRecord {
             idc: self.me.clone(),

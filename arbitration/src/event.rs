@@ -332,6 +332,8 @@ pub enum Purpose {
     AskFailback,
     /// Name the members that may take over: from then on the holder asks them for promises.
     Admit,
+    /// Write down the highest epoch that etcd has forgotten.
+    NoteEpoch,
     /// Write into a receipt how much was stranded.
     CountStranded,
 }
@@ -367,6 +369,7 @@ impl Purpose {
             Self::TakeElected => "take the primary, elected",
             Self::AskFailback => "ask for the failback",
             Self::Admit => "name the candidates",
+            Self::NoteEpoch => "note the highest epoch",
             Self::CountStranded => "count what is stranded",
         }
     }

@@ -147,10 +147,15 @@ impl Core {
             && !self.holds_the_past()
     }
 
+    fn opens(&self) -> bool {
+        matches!(self.database, Some((_, DatabaseCommand::Open { .. })))
+    }
+
     fn must_fence(&self, now: Now) -> bool {
         match self.member.exposure {
             Exposure::Unseen | Exposure::Closed(_) => false,
-            Exposure::Uncertain => true,
+            // An open that is under way is let be while what it was decided on still stands.
+            Exposure::Uncertain => !(self.opens() && self.may_stay_open(now) && !self.barred()),
             Exposure::Open => !self.may_stay_open(now),
             // Not opened by this process. Before the first election it is a server of users who
             // have just asked for protection: it is fenced only when the election can be held.

@@ -9,10 +9,10 @@
 //! acknowledgement's revision is higher than the one at which the loss was noticed, so it was
 //! not part of the backup.
 
-use model::{Epoch, EtcdMark, Generation, Revision, UnitState};
+use model::{Epoch, EpochRecord, EtcdMark, Generation, Revision, UnitState};
 
-use crate::core::Core;
-use crate::event::Command;
+use crate::core::{Core, Plan};
+use crate::event::{Command, Purpose, Slot, Write};
 use crate::{Moment, Now};
 
 /// What this arbiter remembers of etcd.
@@ -61,6 +61,16 @@ impl Core {
     /// kept open or taken before.
     pub(crate) fn trusts_own_memory(&self) -> bool {
         self.trusts_etcd() && (!self.remembers() || self.memory.verified)
+    }
+
+    /// Whether the member's database remembers anything of etcd. One that does not would believe a
+    /// restored etcd after a restart of its arbiter. So it takes nothing, nobody is elected for the
+    /// first time before each member's database remembers, and no member that is added later is
+    /// named as a candidate before: by the time at which there is a holder to be forgotten, every
+    /// candidate's database would notice it.
+    pub(crate) fn database_remembers(&self) -> bool {
+        let seen = self.member.seen.as_ref();
+        !self.remembers() || seen.is_some_and(|(_, seen)| seen.etcd.is_some())
     }
 
     /// What is to be written into the database with each heartbeat.
@@ -212,11 +222,32 @@ impl Core {
             .seen
             .as_ref()
             .map(|(_, seen)| seen.highest_epoch);
+        let noted = self.state.as_ref().and_then(|state| state.epoch.as_ref());
         recorded
             .chain(here)
+            .chain(noted.map(|epoch| epoch.value.highest))
             .chain([self.seen_epoch])
             .max()
             .unwrap_or_default()
+    }
+
+    /// Whoever knows of an epoch that etcd has forgotten writes it down before anything else: the
+    /// next one has to be above it, and who knows of it may be gone by then.
+    pub(crate) fn note_epoch(&self) -> Option<Plan> {
+        let state = self.confirmed()?;
+        let epoch = state.epoch.as_ref()?;
+        let highest = self.highest_epoch();
+        let known = epoch.value.epoch.max(epoch.value.highest);
+        let wanted = self.settings.features.memory && self.rules.highest_epoch && highest > known;
+        let record = EpochRecord {
+            highest,
+            ..epoch.value.clone()
+        };
+        wanted.then(|| {
+            self.plan(Purpose::NoteEpoch)
+                .compare(Slot::Epoch, epoch.revision)
+                .write(Write::Epoch(record))
+        })
     }
 
     /// Whether this holder holds an epoch that others know to be over: etcd forgot the later ones.

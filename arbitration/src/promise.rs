@@ -131,17 +131,26 @@ impl Core {
             || candidates.contains(&self.me)
     }
 
-    /// The candidates that a takeover writes.
+    /// The candidates that a takeover writes: the members of the document that were named before,
+    /// or whose databases would notice a restored etcd.
     pub(crate) fn candidates(&self) -> Vec<IdcName> {
-        let doc = self.doc().filter(|_| self.failsafe());
-        doc.map(|doc| {
-            doc.value
-                .members
-                .iter()
-                .map(|member| member.idc.clone())
-                .collect()
-        })
-        .unwrap_or_default()
+        let (Some(state), Some(doc)) = (&self.state, self.doc().filter(|_| self.failsafe())) else {
+            return Vec::new();
+        };
+        let named = state
+            .epoch
+            .as_ref()
+            .map(|epoch| epoch.value.candidates.as_slice())
+            .unwrap_or_default();
+        let remembers = |idc: &IdcName| {
+            let record = state.members.get(idc);
+            record.is_some_and(|record| record.value.remembers)
+        };
+        let members = doc.value.members.iter().map(|member| &member.idc);
+        members
+            .filter(|idc| **idc == self.me || named.contains(idc) || remembers(idc))
+            .cloned()
+            .collect()
     }
 
     /// The holder names the members of a document that it has seen, before any of them may take

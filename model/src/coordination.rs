@@ -42,6 +42,10 @@ pub struct EpochRecord {
     /// document, as written by versions that make no promises.
     #[serde(default)]
     pub candidates: Vec<IdcName>,
+    /// The highest epoch that is known to have been, where etcd was restored and has forgotten it:
+    /// written down by whoever knows, since he may be gone when the next one is elected.
+    #[serde(default)]
+    pub highest: Epoch,
 }
 
 /// `units/<u>/primary`, bound to the holder's session: while it exists, somebody may be writable.
@@ -127,9 +131,17 @@ pub struct MemberRecord {
     /// lost or the Unit was deleted and made anew.
     #[serde(default)]
     pub highest_epoch: Epoch,
+    /// Whether its database remembers how far etcd was: until every member's does, nobody is elected
+    /// for the first time, or a restored etcd might be believed by one that knows nothing.
+    #[serde(default = "yes")]
+    pub remembers: bool,
     /// Why it could not be elected automatically if the primary failed now; empty if it could.
     #[serde(default)]
     pub ineligible: Vec<Ineligible>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// `units/<u>/intent`: a switchover or failover that somebody asked for.

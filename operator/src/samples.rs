@@ -107,6 +107,7 @@ pub fn state() -> UnitState {
         preflight_passed: true,
         has_data: true,
         highest_epoch: Epoch(1),
+        remembers: true,
         ineligible: Vec::new(),
     };
     let session = |idc: &str| SessionRecord {
@@ -126,6 +127,7 @@ pub fn state() -> UnitState {
             identity: identity("sh"),
             failed_over: Epoch::NONE,
             candidates: Vec::new(),
+            highest: Epoch::NONE,
         })),
         primary: Some(versioned(PrimaryRecord {
             idc: sh,

@@ -72,6 +72,10 @@ fn proof(proof: &FenceProof) -> String {
 
 fn one_write(change: &Write) -> String {
     match change {
+        Write::Epoch(record) if record.highest > record.epoch => format!(
+            "epoch={}:{},highest={}",
+            record.epoch, record.idc, record.highest
+        ),
         Write::Epoch(record) => format!("epoch={}:{}", record.epoch, record.idc),
         Write::Primary(record, lease) => {
             let open = if record.open { "open" } else { "closed" };

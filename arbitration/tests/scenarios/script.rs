@@ -267,6 +267,7 @@ impl Stage {
                         .filter(|word| !word.contains('='))
                         .map(|word| idc(word))
                         .collect(),
+                    highest: number(rest, "highest").map_or(Epoch::NONE, Epoch),
                 };
                 self.state.epoch = Some(self.put(record, None));
             }
@@ -478,6 +479,7 @@ fn member_record(idc: &IdcName, words: &[&str]) -> MemberRecord {
         preflight_passed: words.contains(&"passed"),
         has_data: words.contains(&"data"),
         highest_epoch: number(words, "epoch").map_or(Epoch::NONE, Epoch),
+        remembers: !words.contains(&"forgetful"),
         ineligible: if words.contains(&"lagging") {
             vec![Ineligible::Lag]
         } else {

@@ -37,6 +37,8 @@ pub enum Fault {
     Deaf(IdcName),
     /// Nothing gets out of an IDC or into it.
     Isolate(IdcName),
+    /// Only this IDC reaches etcd, and nothing gets from it to the others or back.
+    Apart(IdcName),
     /// Nothing gets from one IDC to another; back it does.
     OneWay(IdcName, IdcName),
     /// An IDC is there and gone, again and again.
@@ -154,6 +156,19 @@ impl World {
         let roll = self.rng.range(0, 100);
         match self.plan.focus {
             Focus::Failsafe => match roll {
+                // The holder asks in vain whom it cannot reach, and whoever promises is not enough.
+                0..12 if self.plan.members.len() == 3 && other != holder => {
+                    if self.rng.percent(70) {
+                        let ask = Fault::Ask {
+                            kind: IntentKind::Forced,
+                            to: Some(other.clone()),
+                            allow_data_loss: true,
+                        };
+                        let then = self.rng.range(1, 7_000);
+                        self.later(then, Happening::Fault(ask));
+                    }
+                    Fault::Apart(other)
+                }
                 0..30 => Fault::CutEtcd(holder),
                 30..55 if other != holder => Fault::Crash(other),
                 55..70 if other != holder => Fault::Ask {

@@ -15,9 +15,8 @@ pub struct Ledger {
     opened: BTreeMap<Epoch, IdcName>,
     /// When the last automatic failover was.
     failed_over: Option<u64>,
-    /// When etcd was last restored, and whose databases remembered nothing then: their arbiters had
-    /// never reached them while they held a session.
-    pub forgetful: Vec<IdcName>,
+    /// When etcd was last restored, if that can have been noticed: not where nobody had ever been
+    /// elected, and a member's database had not been told of etcd yet. Nothing was forgotten then.
     pub restored_at: Option<u64>,
     /// Somebody acknowledged since etcd was last restored.
     pub acknowledged: bool,
@@ -186,9 +185,7 @@ impl World {
                 "{idc} was opened, but etcd says {holder:?} in epoch {current:?}"
             ));
         }
-        let remembered = !self.ledger.forgetful.contains(idc);
-        if !self.ledger.acknowledged && remembered && self.ledger.restored_at.is_some() && !restored
-        {
+        if !self.ledger.acknowledged && self.ledger.restored_at.is_some() && !restored {
             self.violate(format!(
                 "{idc} was opened by a restored etcd that nobody has looked at"
             ));

@@ -222,7 +222,13 @@ macro_rules! each_rule_is_needed {
             #[test]
             fn all_must_promise() {
                 let rules = Rules { all_must_promise: false, ..Rules::ALL };
-                super::is_found_in_failsafe("all_must_promise", rules);
+                super::is_found("all_must_promise", 0, |seed| {
+                    super::run_with(seed, rules, false, |plan| {
+                        plan.focus = super::setup::Focus::Failsafe;
+                        plan.members = super::world::IDCS.map(super::world::idc).to_vec();
+                        plan.with_third = true;
+                    })
+                });
             }
 
             #[test]

@@ -11,6 +11,7 @@ impl World {
         match fault {
             Fault::Deaf(place) => self.set_cuts(place, |process| process.deaf_to_etcd = true),
             Fault::Isolate(place) => self.isolate(place, true),
+            Fault::Apart(place) => self.set_apart(place, true),
             Fault::OneWay(from, to) => {
                 self.cuts.insert((from.clone(), to.clone()));
             }
@@ -62,6 +63,7 @@ impl World {
                 self.push_all();
             }
             Fault::Isolate(place) => self.isolate(place, false),
+            Fault::Apart(place) => self.set_apart(place, false),
             Fault::OneWay(from, to) => {
                 self.cuts.remove(&(from.clone(), to.clone()));
             }
@@ -82,6 +84,18 @@ impl World {
 
     fn isolate(&mut self, place: &IdcName, cut: bool) {
         self.set_cuts(place, |process| process.cut_from_etcd = cut);
+        self.set_ways(place, cut);
+    }
+
+    fn set_apart(&mut self, place: &IdcName, cut: bool) {
+        for other in IDCS.map(idc).iter().filter(|other| *other != place) {
+            self.set_cuts(other, |process| process.cut_from_etcd = cut);
+        }
+        self.set_ways(place, cut);
+    }
+
+    /// The ways between an IDC and all others.
+    fn set_ways(&mut self, place: &IdcName, cut: bool) {
         for other in IDCS.map(idc) {
             if other == *place {
                 continue;
@@ -121,15 +135,15 @@ impl World {
         };
         etcd.cluster = self.etcd.cluster + 1;
         etcd.elect(self.now);
+        let mut databases = self.databases.values();
+        let unnoticed = self.etcd.state.epoch.is_none()
+            && self.ledger.restored_at.is_none()
+            && databases.any(|database| database.remembers.is_none());
         self.etcd = etcd;
-        self.ledger.restored_at = Some(self.now);
-        self.ledger.acknowledged = false;
-        self.ledger.forgetful = self
-            .databases
-            .values()
-            .filter(|database| database.remembers.is_none())
-            .map(|database| database.idc.clone())
-            .collect();
+        if !unnoticed {
+            self.ledger.restored_at = Some(self.now);
+            self.ledger.acknowledged = false;
+        }
         self.counts.restores += 1;
         self.forget_requests();
         for process in 0..self.processes.len() {

@@ -218,6 +218,7 @@ fn state() -> UnitState {
             identity: identity("i"),
             failed_over: Epoch::NONE,
             candidates: Vec::new(),
+            highest: Epoch::NONE,
         })),
         primary: Some(versioned(PrimaryRecord {
             idc: idc("sh"),

@@ -105,6 +105,7 @@ fn a_watch_survives_compaction_and_the_loss_of_a_member() -> Result<()> {
                 identity: ServerIdentity("server".to_owned()),
                 failed_over: Epoch::NONE,
                 candidates: Vec::new(),
+                highest: Epoch::NONE,
             };
             let key = etcd.keys().epoch(&unit);
             Ok::<Revision, anyhow::Error>(
