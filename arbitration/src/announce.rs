@@ -8,6 +8,7 @@ use model::{
     PrimaryRecord, Receipt, Revision, TransitionKind, UnitState, VoteRecord,
 };
 
+use crate::bid::has_fence_proof;
 use crate::core::{Core, Exposure, Plan};
 use crate::event::{Purpose, Slot, Write};
 use crate::vote::down_votes;
@@ -20,6 +21,10 @@ const HISTORY: u64 = 100;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Transition {
     pub epoch: Epoch,
+    /// The epoch that ended.
+    pub ended: Epoch,
+    /// Whether its holder left the proof of a fence.
+    pub fenced: bool,
     pub kind: TransitionKind,
     pub from: Option<IdcName>,
     reason: &'static str,
@@ -48,6 +53,14 @@ impl Transition {
         let from = state.epoch.as_ref().map(|epoch| epoch.value.idc.clone());
         let mut phases = Vec::new();
         let (mut stopped_at, mut proof) = (None, None);
+        let handed_over = purpose == Purpose::HandOver
+            && matches!(
+                intent.map(|intent| &intent.phase),
+                Some(IntentPhase::Fenced {
+                    proof: FenceProof::Fenced { .. },
+                    ..
+                })
+            );
         if let Some(IntentPhase::Fenced {
             stopped_at: stopped,
             proof: fenced,
@@ -93,6 +106,8 @@ impl Transition {
         let (applied, opened_at, mark) = (None, None, now.at);
         Self {
             epoch,
+            ended: core.epoch().unwrap_or_default(),
+            fenced: has_fence_proof(state) || handed_over,
             kind,
             from,
             reason,

@@ -122,8 +122,6 @@ pub struct Core {
     pub(crate) holder_lived: bool,
     /// The Unit was deleted, and the member was let be.
     pub(crate) left: bool,
-    /// Whether a step was taken yet.
-    pub(crate) begun: bool,
     pub(crate) signals: BTreeMap<IdcName, Watched>,
     /// Since when nobody holds this epoch.
     pub(crate) vacant_since: Option<(Epoch, Moment)>,
@@ -189,7 +187,6 @@ impl Core {
             evidence: None,
             holder_lived: false,
             left: false,
-            begun: false,
             signals: BTreeMap::new(),
             vacant_since: None,
             voted_since: None,
@@ -211,10 +208,6 @@ impl Core {
 
     /// Takes an event in and says what to do.
     pub fn step(&mut self, now: Now, event: Event) -> Vec<Command> {
-        if !self.begun {
-            self.begun = true;
-            self.promises.begin(now, &self.settings);
-        }
         let mut commands = Vec::new();
         if let Event::KeepAlive { sent_at, .. } = &event {
             self.claim_again(*sent_at, &mut commands);
@@ -249,7 +242,9 @@ impl Core {
     fn start_database(&mut self, now: Now, command: DatabaseCommand, out: &mut Vec<Command>) {
         self.numbers += 1;
         let id = self.numbers;
+        self.promises.not_recorded();
         match &command {
+            DatabaseCommand::Promise { .. } => self.promises.recording_begins(),
             DatabaseCommand::Fence { .. } => {
                 if self.intent_wants_fence(now) && !self.fenced_for_intent {
                     self.fenced_for_intent = true;

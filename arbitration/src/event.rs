@@ -127,6 +127,8 @@ pub enum DatabaseResult {
         /// The position, where there was an old primary.
         applied: Option<PositionText>,
     },
+    /// [`DatabaseCommand::Promise`]: the record lasts.
+    Promised,
     /// [`DatabaseCommand::StartGuard`]: the guard was seen running.
     GuardRuns,
     /// [`DatabaseCommand::Open`]: done; the member accepts writes.
@@ -195,6 +197,18 @@ pub enum DatabaseCommand {
         epoch: Epoch,
         /// Whose epoch ended, if there was one.
         from: Option<IdcName>,
+        /// Promises to holders of epochs below this one are over and are taken away.
+        over: Epoch,
+    },
+    /// Record a promise (rule 11), unless a later generation was obeyed here: whoever would open the
+    /// member is refused until it is over on the server's clock.
+    Promise {
+        /// The epoch of the holder to whom it is given.
+        epoch: Epoch,
+        /// The holder, for people.
+        to: IdcName,
+        /// For how long from when it is recorded, in milliseconds.
+        for_millis: u64,
     },
     /// Start a guard that fences at this moment, see it run, then end older ones (rule 2).
     StartGuard {

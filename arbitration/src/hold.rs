@@ -219,7 +219,8 @@ impl Core {
         if running.is_some() || now.at < self.database_retry || !self.member.reachable {
             return None;
         }
-        self.renew_guard(now)
+        self.record_promise()
+            .or_else(|| self.renew_guard(now))
             .or_else(|| self.open_step(now))
             .or_else(|| self.check_applied())
     }
@@ -291,7 +292,8 @@ impl Core {
                 .transition
                 .as_ref()
                 .and_then(|transition| transition.from.clone());
-            return Some(DatabaseCommand::Promote { epoch, from });
+            let over = self.promises_over(self.transition.as_ref());
+            return Some(DatabaseCommand::Promote { epoch, from, over });
         }
         let deadline = self.guard_deadline()?;
         // A guard that would fence at once is renewed first; the next keep-alive is near.

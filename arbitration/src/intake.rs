@@ -19,8 +19,7 @@ impl Core {
             Event::Tick => {}
             Event::SessionClaimed(session) => {
                 self.session = Some(session);
-                // What an earlier process of this IDC promised died with it.
-                self.promises.begin(now, &self.settings);
+                self.promises.begin();
                 self.takeover_in_doubt = None;
                 self.lease = None;
                 self.member.guards_before = None;
@@ -60,7 +59,10 @@ impl Core {
                 number,
                 promised,
             } => self.take_promise(by, number, promised),
-            Event::Unreachable => self.member.reachable = false,
+            Event::Unreachable => {
+                self.member.reachable = false;
+                self.promises.refuse_waiting();
+            }
             Event::Preflight(passed) => self.member.preflight = passed,
             Event::Database { id, result } => self.take_result(now, id, result),
         }
@@ -112,11 +114,7 @@ impl Core {
                 .is_some_and(|pending| pending.purpose.takes_over());
             self.takeover_in_doubt = self.takeover_in_doubt.filter(|_| pending);
         }
-        let was_member = self.my_doc().is_some();
         self.state = Some(state);
-        if !was_member && self.my_doc().is_some() {
-            self.promises.begin(now, &self.settings);
-        }
     }
 
     fn take_outcome(&mut self, now: Now, id: u64, outcome: Outcome) {
@@ -172,6 +170,7 @@ impl Core {
                 .is_none_or(|before| before.boot == observation.boot);
         if !same_server {
             self.member.preflight = false;
+            self.promises.begin();
         }
         if !same_boot {
             self.promoted = None;
@@ -180,6 +179,7 @@ impl Core {
         self.note_own(&observation);
         self.take_memory(now, observation.etcd);
         self.note_generation(now, observation.generation);
+        self.note_promises(now, observation.generation);
         if !self.member.reachable {
             self.member.reachable = true;
             self.database_retry = now.at;
@@ -271,6 +271,7 @@ impl Core {
                     self.database_retry = now.at.plus(CHECK_PAUSE);
                 }
             }
+            (DatabaseCommand::Promise { .. }, DatabaseResult::Promised) => self.take_recorded(now),
             (DatabaseCommand::Leave, DatabaseResult::Left) => {
                 self.left = true;
                 self.member.exposure = Exposure::Unseen;
@@ -305,6 +306,7 @@ impl Core {
             DatabaseCommand::Open { .. } | DatabaseCommand::Fence { .. } => {
                 self.member.exposure = Exposure::Uncertain;
             }
+            DatabaseCommand::Promise { .. } => self.promises.not_recorded(),
             DatabaseCommand::StartGuard { .. } if self.member.exposure != Exposure::Open => {
                 self.member.guard_until = None;
             }

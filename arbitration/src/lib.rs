@@ -73,7 +73,7 @@ pub use event::{
     Transaction, Write,
 };
 pub use explain::Report;
-pub use observation::{Applied, Hindrance, Observation, PromiseAsk, Sign};
+pub use observation::{Applied, Hindrance, Observation, PromiseAsk, PromiseSeen, Sign};
 pub use readiness::{FailoverReadiness, NotReady};
 pub use rules::Rules;
 pub use standby::{Standby, StandbyEvent, StandbySettings};

@@ -40,6 +40,17 @@ pub struct Observation {
     pub etcd: Option<EtcdMark>,
     /// The highest generation of an arbiter that this server has obeyed, where it tells.
     pub generation: Generation,
+    /// The promise that was last recorded here (rule 11), read no earlier than the generation.
+    pub promise: Option<PromiseSeen>,
+}
+
+/// A promise as it is recorded in the database of the member that gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PromiseSeen {
+    /// The epoch of the holder to whom it was given.
+    pub epoch: Epoch,
+    /// For how long, in milliseconds.
+    pub for_millis: u64,
 }
 
 /// How much of another member's history has been applied.

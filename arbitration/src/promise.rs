@@ -5,22 +5,42 @@
 //!
 //! Who could take over while the holder's lease runs out in etcd? Only a member that the epoch's
 //! record names as a candidate (`is_admitted`), which the holder itself wrote, so it asks each of
-//! them. Each counts its promise from when the ask *came*, the holder counts it from when it was
-//! *sent*, less the margin for drift. A candidate that has sent a takeover of which nobody knows
-//! the end promises nothing (`takeover_in_doubt`). One that promised neither campaigns nor opens
-//! until its promise is over, whatever etcd says meanwhile; one that cannot know what an earlier
-//! process of its IDC promised waits for as long as the longest promise (`quiet_until`). Two
-//! ways need no promise: a hand-over and a release that carry the proof of a fence, since the fence
-//! was carried out under a generation that no earlier process of the holder's IDC can open under.
+//! them. A promise must bind whoever could open that member, not just the process that gave it: an
+//! IDC may have two that live, of which one does not know that it was superseded. So it is recorded
+//! in the promising member's own database, under the generation of the process that gives it, and
+//! answered only when the database has acknowledged the record. Then:
+//!
+//! 1. The process that recorded it neither campaigns nor votes the Unit vacant until it is over,
+//!    counted from when the record was *acknowledged* (`has_promised`). When it answers it has no
+//!    takeover on its way of which it does not know the end (`takeover_in_doubt`).
+//! 2. A process of a later generation takes nothing before the database was seen to obey its own
+//!    generation (`looked`). From then on the database refuses records of earlier ones. Whatever was
+//!    recorded before, it sees in that very look, and waits for as long as the longest promise from
+//!    then on, on its own clock (`inherited_until`): the server's clock may have been set.
+//! 3. What a process of an earlier generation sent to etcd compares its session's key, which
+//!    claiming the session rewrote; a takeover of it that took effect is in the state that the
+//!    later one decides on, and it promises nothing to the holder of an epoch that is over.
+//! 4. `open` in the server refuses while a promise runs on the server's clock, whoever calls it: a
+//!    second line behind the others.
+//!
+//! The holder counts a promise from when the ask was *sent*, which is before the record, less the
+//! margin for drift. So at no instant does it rely on a promise that does not bind everybody who
+//! could open that member. A member whose database cannot be reached promises nothing, since another
+//! process of its IDC may reach it; the witness has none, takes nothing, and is not asked.
+//!
+//! Two ways need no promise: a hand-over and a release that carry the proof of a fence, since the
+//! fence was carried out under a generation that no earlier process of the holder's IDC can open
+//! under. The promotion that follows takes the record away.
 
 use std::collections::BTreeMap;
 
-use model::{Epoch, IdcName, Intent, IntentKind, UnitState, Versioned};
+use model::{Epoch, Generation, IdcName, Intent, IntentKind, UnitState, Versioned};
 
+use crate::announce::Transition;
 use crate::bid::has_fence_proof;
 use crate::core::{Core, Exposure, Plan};
-use crate::event::{Command, Purpose, Slot, Write};
-use crate::observation::PromiseAsk;
+use crate::event::{Command, DatabaseCommand, Purpose, Slot, Write};
+use crate::observation::{PromiseAsk, PromiseSeen};
 use crate::{Moment, Now, Settings};
 
 /// So many asks are remembered while they wait for an answer.
@@ -38,18 +58,44 @@ pub(crate) struct Promises {
     given: BTreeMap<IdcName, Moment>,
     /// This arbiter's own promise: until then it takes nothing.
     own: Option<Moment>,
-    /// Until then it does not know what an earlier process of its IDC has promised.
-    quiet_until: Moment,
+    /// When the database was first seen to obey this process's generation: from then on no earlier
+    /// process of this IDC can record a promise.
+    looked: Option<Moment>,
+    /// Asks that wait for the database to record a promise.
+    waiting: Vec<(IdcName, PromiseAsk)>,
+    /// Those that the command to the database which runs now is about.
+    recording: Vec<(IdcName, PromiseAsk)>,
     /// Answers that are to be sent.
     answers: Vec<(IdcName, u64, bool)>,
 }
 
 impl Promises {
-    /// This process began, became active, or saw that its IDC became a candidate.
-    pub(crate) fn begin(&mut self, now: Now, settings: &Settings) {
-        let longest = settings.longest_promise;
-        let end = now.at.plus(longest).plus(Settings::drift(longest));
-        self.quiet_until = self.quiet_until.max(end);
+    /// This process became active, or found another server: it does not know what earlier processes
+    /// have promised.
+    pub(crate) fn begin(&mut self) {
+        self.looked = None;
+    }
+
+    /// The command that was to record them came to nothing.
+    pub(crate) fn not_recorded(&mut self) {
+        let asks = std::mem::take(&mut self.recording);
+        self.refuse(asks);
+    }
+
+    /// There is no database to record anything in.
+    pub(crate) fn refuse_waiting(&mut self) {
+        let asks = std::mem::take(&mut self.waiting);
+        self.refuse(asks);
+    }
+
+    fn refuse(&mut self, asks: Vec<(IdcName, PromiseAsk)>) {
+        let refused = asks.into_iter().map(|(by, ask)| (by, ask.number, false));
+        self.answers.extend(refused);
+    }
+
+    /// The command that records what waits was sent.
+    pub(crate) fn recording_begins(&mut self) {
+        self.recording = std::mem::take(&mut self.waiting);
     }
 
     /// The holder holds something else now, or nothing.
@@ -101,9 +147,32 @@ impl Core {
     /// Until when this arbiter has last promised to wait, or an earlier process of its IDC may have,
     /// in the past or in the future.
     pub(crate) fn promised_to_wait_until(&self) -> Option<Moment> {
-        let allowed = self.doc().is_some_and(|doc| doc.value.failover.failsafe);
-        let perhaps = (self.failsafe() && allowed).then_some(self.promises.quiet_until);
-        self.promises.own.max(perhaps)
+        let inherited = self.inherited_until().filter(|_| self.failsafe());
+        self.promises.own.max(inherited)
+    }
+
+    /// Until when a promise binds that an earlier process of this IDC recorded; `None` where none
+    /// was found, or nobody has looked yet.
+    fn inherited_until(&self) -> Option<Moment> {
+        let looked = self.promises.looked?;
+        let (_, seen) = self.member.seen.as_ref()?;
+        let current = self.epoch().unwrap_or_default();
+        // A promise to the holder of an epoch that is over binds nobody.
+        let binds = |promise: &PromiseSeen| promise.epoch >= current;
+        let recorded = seen.promise.filter(binds).map(|promise| promise.for_millis);
+        let longest = self.settings.longest_promise;
+        // What was kept in memory only may have been given all the same.
+        let recorded = recorded.or((!self.rules.record_promises).then_some(longest))?;
+        let longest = longest.max(recorded);
+        Some(looked.plus(longest).plus(Settings::drift(longest)))
+    }
+
+    /// The database was looked at, and obeys this generation.
+    pub(crate) fn note_promises(&mut self, now: Now, obeyed: Generation) {
+        let mine = self.session.map(|session| session.generation);
+        if mine.is_some_and(|mine| obeyed >= mine) {
+            self.promises.looked.get_or_insert(now.at);
+        }
     }
 
     /// Whether this arbiter has promised to wait.
@@ -113,8 +182,20 @@ impl Core {
 
     /// Whether no promise stands in the way of a takeover, its own or one it may not know of.
     pub(crate) fn free_of_promises(&self, now: Now) -> bool {
-        let unknown = self.rules.wait_after_start && now.at < self.promises.quiet_until;
-        !self.failsafe() || !(self.has_promised(now) || unknown)
+        let inherits = self.promises.looked.is_none()
+            || self.inherited_until().is_some_and(|until| now.at < until);
+        let inherits = self.rules.wait_after_start && inherits;
+        !self.failsafe() || !(self.has_promised(now) || inherits)
+    }
+
+    /// What a promotion may take away of the promises recorded here: those to holders of epochs below
+    /// this one are over.
+    pub(crate) fn promises_over(&self, transition: Option<&Transition>) -> Epoch {
+        match transition {
+            Some(transition) if transition.fenced => transition.epoch,
+            Some(transition) => transition.ended,
+            None => Epoch::NONE,
+        }
     }
 
     /// Whether the holder has named this member as a candidate, was this IDC itself, or left the
@@ -176,12 +257,47 @@ impl Core {
     }
 
     pub(crate) fn take_ask(&mut self, now: Now, by: IdcName, ask: PromiseAsk) {
-        let promised = self.may_promise(&by, ask);
-        if promised {
-            let until = now.at.plus(ask.for_millis);
-            self.promises.own = self.promises.own.max(Some(until));
+        let room = self.promises.waiting.len() < ASKS;
+        if !self.may_promise(&by, ask) || !self.member.reachable || !room {
+            self.promises.answers.push((by, ask.number, false));
+        } else if self.rules.record_promises {
+            self.promises.waiting.push((by, ask));
+        } else {
+            self.promise(now, by, ask);
         }
-        self.promises.answers.push((by, ask.number, promised));
+    }
+
+    /// From now on it binds this process.
+    fn promise(&mut self, now: Now, by: IdcName, ask: PromiseAsk) {
+        let until = now.at.plus(ask.for_millis);
+        self.promises.own = self.promises.own.max(Some(until));
+        self.promises.answers.push((by, ask.number, true));
+    }
+
+    /// Records in the database what is asked for, so that it binds whoever could open the member.
+    pub(crate) fn record_promise(&self) -> Option<DatabaseCommand> {
+        let waiting = &self.promises.waiting;
+        let (to, first) = waiting.first()?;
+        let asks = || waiting.iter().map(|(_, ask)| ask);
+        Some(DatabaseCommand::Promise {
+            epoch: asks().map(|ask| ask.epoch).max().unwrap_or(first.epoch),
+            to: to.clone(),
+            for_millis: asks()
+                .map(|ask| ask.for_millis)
+                .max()
+                .unwrap_or(first.for_millis),
+        })
+    }
+
+    /// The database has acknowledged the record. Much may have happened meanwhile.
+    pub(crate) fn take_recorded(&mut self, now: Now) {
+        for (by, ask) in std::mem::take(&mut self.promises.recording) {
+            if self.may_promise(&by, ask) {
+                self.promise(now, by, ask);
+            } else {
+                self.promises.answers.push((by, ask.number, false));
+            }
+        }
     }
 
     fn may_promise(&self, by: &IdcName, ask: PromiseAsk) -> bool {
@@ -289,6 +405,6 @@ impl Core {
         ask.into_iter()
             .chain(again)
             .chain(self.promises.own)
-            .chain([self.promises.quiet_until])
+            .chain(self.inherited_until())
     }
 }

@@ -41,6 +41,8 @@ pub struct Rules {
     pub cooldown: bool,
     /// Rule 11: a promise is kept.
     pub keep_promises: bool,
+    /// Rule 11: a promise is recorded in the promising member's database before it is given.
+    pub record_promises: bool,
     /// Rule 11: nobody campaigns before a promise that an earlier process may have given is over.
     pub wait_after_start: bool,
     /// Rule 11: every other candidate has to promise, not just one.
@@ -74,6 +76,7 @@ impl Rules {
         lag_guard: true,
         cooldown: true,
         keep_promises: true,
+        record_promises: true,
         wait_after_start: true,
         all_must_promise: true,
         remember_etcd: true,

@@ -46,8 +46,12 @@ fn number(name: &str, default: u8) -> u8 {
         .unwrap_or(default)
 }
 
+/// One, unless it is asked for: stateright's threads hand each other half of what they have found
+/// after every few states, so that with more than one the search is no longer depth first, and what
+/// waits grows with the number of states instead of the depth: gigabytes. The explorations run
+/// beside each other instead, as tests do.
 fn threads() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
+    usize::from(number("MODEL_THREADS", 1))
 }
 
 /// Explores all of it; nothing may be found.

@@ -341,6 +341,7 @@ impl World {
         let cut = self.is(Trouble::CutDatabase(place));
         let core = &self.processes[place].core;
         let (followed, epoch) = (core.followed().cloned(), core.heartbeat().0);
+        let generation = self.generation(place);
         let Some(database) = self.databases.get_mut(&idc(place)) else {
             return;
         };
@@ -348,7 +349,7 @@ impl World {
             self.step(place, Event::Unreachable);
             return;
         }
-        let seen = database.observe(now, followed.as_ref(), (epoch, None));
+        let seen = database.observe(now, generation, followed.as_ref(), (epoch, None));
         let heartbeats = database.heartbeats.clone();
         self.step(place, Event::Observed(seen));
         for (of, (written, epoch)) in heartbeats {
@@ -406,10 +407,16 @@ impl World {
         }
     }
 
+    fn generation(&self, place: usize) -> Generation {
+        let session = self.processes[place].session;
+        session.map_or(Generation(0), |session| session.generation)
+    }
+
     /// A statement is carried out at once, or waits in a frozen server, or is lost.
     fn execute(&mut self, place: usize, id: u64, command: DatabaseCommand) {
         let (now, wall) = (self.now, self.time().wall);
         let cut = self.is(Trouble::CutDatabase(place));
+        let generation = self.generation(place);
         let process = &mut self.processes[place];
         process.order += 1;
         let deadline = match &command {
@@ -422,9 +429,7 @@ impl World {
         let sent = Sent {
             process: place,
             number: id,
-            generation: process
-                .session
-                .map_or(Generation(0), |session| session.generation),
+            generation,
             order: process.order,
             deadline,
             read_at: now,

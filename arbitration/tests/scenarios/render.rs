@@ -3,15 +3,25 @@
 use std::fmt::Write as _;
 
 use arbitration::{Compare, DatabaseCommand, Slot, Transaction, Write};
-use model::{FenceProof, IntentPhase};
+use model::{Epoch, FenceProof, IntentPhase};
 
 pub fn database(command: &DatabaseCommand) -> String {
     match command {
         DatabaseCommand::Fence { grace_millis } => format!("database: fence grace={grace_millis}"),
-        DatabaseCommand::Promote { epoch, from } => {
+        DatabaseCommand::Promote { epoch, from, over } => {
             let from = from.as_ref().map_or("-", |from| from.as_str());
-            format!("database: promote epoch={epoch} from={from}")
+            let over = if *over > Epoch::NONE {
+                format!(" over={over}")
+            } else {
+                String::new()
+            };
+            format!("database: promote epoch={epoch} from={from}{over}")
         }
+        DatabaseCommand::Promise {
+            epoch,
+            to,
+            for_millis,
+        } => format!("database: promise {to} epoch={epoch} for={for_millis}"),
         DatabaseCommand::StartGuard { deadline } => format!("database: guard until={}", deadline.0),
         DatabaseCommand::Open {
             epoch,

@@ -16,7 +16,7 @@
 
 use arbitration::{
     Applied, Command, Core, DatabaseResult, Event, Features, HeldSession, Moment, Now, Observation,
-    Outcome, Purpose, Rules, Settings, Transaction, Write,
+    Outcome, PromiseSeen, Purpose, Rules, Settings, Transaction, Write,
 };
 use jiff::Timestamp;
 use model::{
@@ -436,7 +436,11 @@ impl Stage {
             own_sequence: number(rest, "own"),
             boots_fenced: !rest.contains(&"boots-writable"),
             etcd: number(rest, "remembers").map(|revision| mark(rest, revision)),
-            generation: Generation(number(rest, "generation").unwrap_or(0)),
+            generation: Generation(number(rest, "generation").unwrap_or(1)),
+            promise: number(rest, "promise").map(|epoch| PromiseSeen {
+                epoch: Epoch(epoch),
+                for_millis: 6_000,
+            }),
         }
     }
 
@@ -446,6 +450,7 @@ impl Stage {
             ["promoted"] => DatabaseResult::Promoted { applied: None },
             ["guard-runs"] => DatabaseResult::GuardRuns,
             ["opened"] => DatabaseResult::Opened,
+            ["promised"] => DatabaseResult::Promised,
             ["applied"] => DatabaseResult::Applied(true),
             ["not-applied"] => DatabaseResult::Applied(false),
             ["left"] => DatabaseResult::Left,

@@ -15,6 +15,8 @@ pub enum Fault {
     Supersede(IdcName),
     /// The arbiter loses etcd.
     CutEtcd(IdcName),
+    /// The newest arbiter process of an IDC loses etcd; a standby of it does not.
+    Strand(IdcName),
     /// etcd's answers to the arbiter become slow, and then nothing gets through.
     Fading(IdcName),
     /// The arbiter loses its database.
@@ -97,7 +99,8 @@ impl World {
             },
             22..28 => Fault::Supersede(place),
             28..36 => Fault::CutEtcd(place),
-            36..41 => Fault::Fading(place),
+            36..39 => Fault::Fading(place),
+            39..41 => Fault::Strand(place),
             41..48 => Fault::CutDatabase(place),
             48..56 => Fault::Restart(place),
             56..63 => Fault::FreezeDatabase(place),
@@ -171,13 +174,22 @@ impl World {
                 }
                 0..30 => Fault::CutEtcd(holder),
                 30..55 if other != holder => Fault::Crash(other),
-                55..70 if other != holder => Fault::Ask {
+                55..66 if other != holder => Fault::Ask {
                     kind: IntentKind::Forced,
                     to: Some(other),
                     allow_data_loss: true,
                 },
-                70..78 => Fault::OneWay(other, holder),
-                78..88 => Fault::CutEtcd(other),
+                66..72 => Fault::OneWay(other, holder),
+                72..82 if other != holder => {
+                    // Often both at once, as where something between two sites breaks.
+                    if self.rng.percent(70) {
+                        let cut = Fault::CutEtcd(holder);
+                        self.later(1, Happening::Fault(cut));
+                    }
+                    Fault::Strand(other)
+                }
+                72..76 => Fault::CutEtcd(other),
+                76..90 if other != holder => Fault::StepClock(other, false),
                 _ => Fault::Deaf(holder),
             },
             _ => match roll {
@@ -248,6 +260,10 @@ impl World {
                 return;
             }
             Fault::CutEtcd(place) => self.set_cuts(place, |process| process.cut_from_etcd = true),
+            Fault::Strand(place) => match self.process_of(place) {
+                Some(process) => self.processes[process].stranded = true,
+                None => return,
+            },
             Fault::Fading(place) => {
                 self.set_cuts(place, |process| process.slow_replies = true);
                 let then = self.rng.range(3_000, 7_000);
@@ -294,6 +310,10 @@ impl World {
                 // The watch lists anew.
                 self.push_all();
             }
+            Fault::Strand(place) => {
+                self.set_cuts(&place, |process| process.stranded = false);
+                self.push_all();
+            }
             Fault::Fading(place) => {
                 self.set_cuts(&place, |process| process.slow_replies = false);
             }
@@ -320,6 +340,7 @@ impl World {
         }
         for process in 0..self.processes.len() {
             self.processes[process].cut_from_etcd = false;
+            self.processes[process].stranded = false;
             self.processes[process].deaf_to_etcd = false;
             self.processes[process].slow_replies = false;
             self.processes[process].cut_from_database = false;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use arbitration::{Applied, DatabaseCommand, DatabaseResult, Observation};
+use arbitration::{Applied, DatabaseCommand, DatabaseResult, Observation, PromiseSeen};
 use jiff::Timestamp;
 use model::{
     Epoch, EtcdMark, FenceProof, Generation, IdcName, PositionText, ServerBoot, ServerIdentity,
@@ -70,6 +70,11 @@ pub struct Database {
     /// Deadlines of the guards that run, in this server's clock.
     pub guards: Vec<u64>,
     generation: Generation,
+    /// The promise that was recorded last: to the holder of which epoch, how long it was, and until
+    /// when it runs on this server's clock.
+    promise: Option<(PromiseSeen, u64)>,
+    /// `open` does not look at promises: not how it is built, see `main`.
+    pub opens_despite_promise: bool,
     fenced_order: u64,
     pub epoch: Epoch,
     /// Writes accepted here, and how many of each other member's have been applied here.
@@ -105,6 +110,8 @@ impl Database {
             boot: 1,
             guards: Vec::new(),
             generation: Generation(0),
+            promise: None,
+            opens_despite_promise: false,
             fenced_order: 0,
             epoch: Epoch::NONE,
             writes: 0,
@@ -180,8 +187,9 @@ impl Database {
                     at: wall,
                 })
             }
-            DatabaseCommand::Promote { epoch, from } => {
+            DatabaseCommand::Promote { epoch, from, over } => {
                 self.epoch = self.epoch.max(*epoch);
+                self.promise.take_if(|(promise, _)| promise.epoch < *over);
                 let applied = from.as_ref().and_then(|from| self.applied.get(from));
                 let applied = applied.map(|applied| PositionText(applied.to_string()));
                 DatabaseResult::Promoted { applied }
@@ -205,6 +213,19 @@ impl Database {
                 let wanted: u64 = position.0.parse().unwrap();
                 DatabaseResult::Applied(self.applied.get(source).copied().unwrap_or(0) >= wanted)
             }
+            DatabaseCommand::Promise {
+                epoch, for_millis, ..
+            } => {
+                if sent.generation < self.generation || !self.read_only || self.full {
+                    return Some(failed("the server records no promise"));
+                }
+                let seen = PromiseSeen {
+                    epoch: *epoch,
+                    for_millis: *for_millis,
+                };
+                self.promise = Some((seen, self.clock.read(now) + for_millis));
+                DatabaseResult::Promised
+            }
             DatabaseCommand::Leave => {
                 self.guards.clear();
                 DatabaseResult::Left
@@ -224,7 +245,11 @@ impl Database {
         let same = *identity == self.identity() && boot.0 == self.boot;
         // Without rule 2 there is no guard to look for, which `guard: false` stands for.
         let guarded = !self.guards.is_empty() || sent.deadline == u64::MAX;
-        if !(in_time && current && same && guarded) {
+        let promised = self
+            .promise
+            .is_some_and(|(_, until)| self.clock.read(now) < until);
+        let free = self.opens_despite_promise || !promised;
+        if !(in_time && current && same && guarded && free) {
             return failed("the server refuses to open");
         }
         self.read_only = false;
@@ -242,16 +267,18 @@ impl Database {
         ServerIdentity(format!("server-{}", self.idc))
     }
 
-    /// A look, and the heartbeat that is written with it.
+    /// A look by an arbiter of this generation, and the heartbeat that is written with it.
     pub fn observe(
         &mut self,
         now: u64,
+        generation: Generation,
         followed: Option<&IdcName>,
         (epoch, mark): (Epoch, Option<EtcdMark>),
     ) -> Observation {
         let remembered = self.remembers;
         // What cannot be written is not there afterwards.
         if !self.full {
+            self.generation = self.generation.max(generation);
             self.remembers = mark.or(self.remembers);
             self.beat = Some((now, epoch));
         }
@@ -275,6 +302,7 @@ impl Database {
             boots_fenced: true,
             etcd: remembered,
             generation: self.generation,
+            promise: self.promise.map(|(promise, _)| promise),
         }
     }
 }

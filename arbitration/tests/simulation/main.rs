@@ -185,11 +185,13 @@ fn is_found(name: &str, first: u64, run: impl Fn(u64) -> World) {
     }
 }
 
-/// As [`is_found_without`], in worlds in which holders often lose etcd and candidates crash.
-fn is_found_in_failsafe(name: &str, rules: Rules) {
+/// As [`is_found_without`], in worlds in which holders often lose etcd and candidates crash, and in
+/// which servers open despite a promise that runs.
+fn is_found_while_servers_forget(name: &str, rules: Rules) {
     is_found(name, 0, |seed| {
         run_with(seed, rules, false, |plan| {
             plan.focus = setup::Focus::Failsafe;
+            plan.opens_despite_promise = true;
         })
     });
 }
@@ -210,13 +212,28 @@ macro_rules! each_rule_is_needed {
             #[test]
             fn keep_promises() {
                 let rules = Rules { keep_promises: false, ..Rules::ALL };
-                super::is_found_in_failsafe("keep_promises", rules);
+                // Behind it stands the server, which opens nothing while a promise runs.
+                super::is_found_while_servers_forget("keep_promises", rules);
+            }
+
+            /// Two processes of an IDC live, and the standby's takes over from one that goes on
+            /// promising.
+            #[test]
+            fn record_promises() {
+                let rules = Rules { record_promises: false, ..Rules::ALL };
+                super::is_found("record_promises", 0, |seed| {
+                    super::run_with(seed, rules, false, |plan| {
+                        plan.focus = super::setup::Focus::Failsafe;
+                        plan.standbys = true;
+                    })
+                });
             }
 
             #[test]
             fn wait_after_start() {
                 let rules = Rules { wait_after_start: false, ..Rules::ALL };
-                super::is_found_in_failsafe("wait_after_start", rules);
+                // The same stands behind it, as far as nobody sets the server's clock.
+                super::is_found_while_servers_forget("wait_after_start", rules);
             }
 
             #[test]

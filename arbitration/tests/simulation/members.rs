@@ -157,7 +157,7 @@ impl World {
             database.tick(now);
             let clock = Some(database.clock.read(now));
             let heartbeats = database.heartbeats.clone();
-            let seen = database.observe(now, followed.as_ref(), (epoch, mark));
+            let seen = database.observe(now, sent.generation, followed.as_ref(), (epoch, mark));
             let mut events = vec![Event::Observed(seen)];
             events.extend(self.arrived(sent.process, &heartbeats));
             self.later(

@@ -10,6 +10,8 @@ use crate::etcd::Renewal;
 use crate::world::{Happening, LEASE, Process, World};
 
 const ETCD_TIMEOUT: u64 = 2_000;
+/// More than there are processes in a run.
+const CALLERS: u64 = 10_000;
 const KEEP_ALIVE_EVERY: u64 = 1_000;
 
 impl World {
@@ -53,14 +55,14 @@ impl World {
                     to,
                     number,
                     promised,
-                } => self.answer_promise(process, to, number, promised),
+                } => self.answer_promise(process, &to, number, promised),
             }
         }
     }
 
     pub fn keep_alive_due(&mut self, process: usize) {
         self.later(KEEP_ALIVE_EVERY, Happening::KeepAliveDue(process));
-        let cut = self.processes[process].cut_from_etcd;
+        let cut = self.processes[process].reaches_no_etcd();
         let sent_at = self.local(process).at.0;
         if let Some(session) = self.processes[process].session {
             if let Some(delay) = self.delay(cut) {
@@ -194,7 +196,7 @@ impl World {
 
     fn send_commit(&mut self, process: usize, transaction: Transaction) {
         self.check_sent(process, &transaction);
-        let cut = self.processes[process].cut_from_etcd;
+        let cut = self.processes[process].reaches_no_etcd();
         let id = transaction.id;
         if let Some(delay) = self.delay(cut) {
             self.later(
@@ -254,7 +256,7 @@ impl World {
                 continue;
             }
             if self.etcd.leaderless
-                || self.processes[process].cut_from_etcd
+                || self.processes[process].reaches_no_etcd()
                 || self.processes[process].deaf_to_etcd
             {
                 continue;
@@ -289,37 +291,50 @@ impl World {
     fn ask_promise(&mut self, process: usize, of: IdcName, ask: PromiseAsk) {
         let by = self.processes[process].idc.clone();
         if let Some(delay) = self.delay(self.is_cut(&by, &of)) {
-            self.later(delay, Happening::PromiseArrives(by, of, ask));
+            self.later(delay, Happening::PromiseArrives(process, of, ask));
         }
     }
 
-    pub fn promise_arrives(&mut self, by: IdcName, of: &IdcName, ask: PromiseAsk) {
-        if let Some(process) = self.process_of(of) {
-            let event = Box::new(Event::PromiseAsked { by, ask });
-            self.later(0, Happening::Told(process, event));
+    /// The holder asks whom it knows, and that may be a process that does not know that it was
+    /// superseded; or any process of the IDC that lives, as behind an address that both share.
+    pub fn promise_arrives(&mut self, by: usize, of: &IdcName, ask: PromiseAsk) {
+        let live = |process: &usize| {
+            let process = &self.processes[*process];
+            process.alive && process.idc == *of
+        };
+        let mut hear: Vec<usize> = (0..self.processes.len()).filter(live).collect();
+        let known = self.processes[by].known.get(of).copied();
+        let is_known = |process: &usize| {
+            let session = self.processes[*process].session;
+            session.map(|session| session.generation) == known
+        };
+        if hear.iter().any(is_known) && self.rng.percent(85) {
+            hear.retain(is_known);
         }
+        let Some(last) = u64::try_from(hear.len()).unwrap().checked_sub(1) else {
+            return;
+        };
+        let process = hear[usize::try_from(self.rng.range(0, last + 1)).unwrap()];
+        // The answer goes to the call that asked.
+        let number = ask.number * CALLERS + u64::try_from(by).unwrap();
+        let ask = PromiseAsk { number, ..ask };
+        let by = self.processes[by].idc.clone();
+        let event = Box::new(Event::PromiseAsked { by, ask });
+        self.later(0, Happening::Told(process, event));
     }
 
-    fn answer_promise(&mut self, process: usize, to: IdcName, number: u64, promised: bool) {
+    fn answer_promise(&mut self, process: usize, to: &IdcName, number: u64, promised: bool) {
         let by = self.processes[process].idc.clone();
         self.counts.promises += u64::from(promised);
-        if let Some(delay) = self.delay(self.is_cut(&by, &to)) {
-            self.later(delay, Happening::PromiseAnswered(to, by, number, promised));
-        }
-    }
-
-    pub fn promise_answered(&mut self, to: &IdcName, by: IdcName, number: u64, promised: bool) {
-        // Whoever asked: numbers of another process are not among its own.
-        let asked: Vec<usize> = (0..self.processes.len())
-            .filter(|process| self.processes[*process].alive && self.processes[*process].idc == *to)
-            .collect();
-        if let Some(process) = asked.last() {
+        let asked_by = usize::try_from(number % CALLERS).unwrap();
+        let number = number / CALLERS;
+        if let Some(delay) = self.delay(self.is_cut(&by, to)) {
             let event = Event::PromiseAnswered {
                 by,
                 number,
                 promised,
             };
-            self.later(0, Happening::Told(*process, Box::new(event)));
+            self.later(delay, Happening::Told(asked_by, Box::new(event)));
         }
     }
 
@@ -327,7 +342,11 @@ impl World {
         self.later(300, Happening::StandbyDue(place.clone()));
         let at = Moment(self.now);
         let active = self.process_of(place);
-        let answers = active.filter(|process| !self.processes[*process].frozen);
+        // Its keep-alives are what the standby sees of it.
+        let answers = active.filter(|process| {
+            let process = &self.processes[*process];
+            !process.frozen && !process.stranded
+        });
         let generation = answers.and_then(|process| self.processes[process].session);
         let session = self
             .etcd

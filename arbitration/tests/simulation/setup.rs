@@ -33,6 +33,8 @@ pub struct Plan {
     pub restores: bool,
     /// The guard is an event of the server: not how it is built, see `main`.
     pub guard_is_event: bool,
+    /// `open` does not look at promises: not how it is built either.
+    pub opens_despite_promise: bool,
     /// Whether the document names `hz`, where there are three databases.
     pub with_third: bool,
     pub focus: Focus,
@@ -51,6 +53,7 @@ impl Plan {
             standbys: rng.percent(40),
             restores: rng.percent(25),
             guard_is_event: false,
+            opens_despite_promise: false,
             with_third: third,
             focus: match rng.range(0, 100) {
                 0..8 => Focus::Failsafe,

@@ -48,12 +48,22 @@ pub struct Process {
     /// The newest heartbeat of each member that this core was told of: when it was told, when it
     /// was written, and the epoch in it.
     pub told: BTreeMap<IdcName, (u64, u64, Epoch)>,
-    /// Requests do not reach etcd.
+    /// Whose session each IDC's was when this process last heard of etcd: whom it asks.
+    pub known: BTreeMap<IdcName, Generation>,
+    /// Requests do not reach etcd, those of the whole IDC.
     pub cut_from_etcd: bool,
+    /// Requests of this process alone do not reach etcd.
+    pub stranded: bool,
     /// etcd's answers and news do not come back.
     pub deaf_to_etcd: bool,
     pub slow_replies: bool,
     pub cut_from_database: bool,
+}
+
+impl Process {
+    pub fn reaches_no_etcd(&self) -> bool {
+        self.cut_from_etcd || self.stranded
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -75,8 +85,8 @@ pub enum Happening {
     SignalsDue(usize),
     /// An event that another IDC or the network brings to a process.
     Told(usize, Box<Event>),
-    PromiseArrives(IdcName, IdcName, PromiseAsk),
-    PromiseAnswered(IdcName, IdcName, u64, bool),
+    /// The process that asks, the IDC that it asks, and which of that IDC's processes hears it.
+    PromiseArrives(usize, IdcName, PromiseAsk),
     StandbyDue(IdcName),
     /// Somebody looks whether anything waits for people.
     PersonLooks,
@@ -247,6 +257,7 @@ impl World {
             let clock = world.draw_clock();
             let mut database = Database::new(place.clone(), clock, !open);
             database.guard_is_event = world.plan.guard_is_event;
+            database.opens_despite_promise = world.plan.opens_despite_promise;
             world.databases.insert(place, database);
         }
         if let Some(database) = world.databases.get_mut(&idc("sh")) {
@@ -318,10 +329,12 @@ impl World {
             order_floor: 0,
             last_push: 0,
             told: BTreeMap::new(),
+            known: BTreeMap::new(),
             cut_from_etcd: self
                 .processes
                 .iter()
                 .any(|it| it.alive && it.idc == *idc && it.cut_from_etcd),
+            stranded: false,
             deaf_to_etcd: false,
             slow_replies: false,
             cut_from_database: false,
@@ -418,7 +431,12 @@ impl World {
                 self.commit_arrives(process, &transaction);
             }
             Happening::Answer(process, event) => self.answered(process, *event),
-            Happening::Push(process, state) => self.step(process, Event::State(state)),
+            Happening::Push(process, state) => {
+                let sessions = state.sessions.iter();
+                let known = sessions.map(|(idc, it)| (idc.clone(), it.value.generation));
+                self.processes[process].known = known.collect();
+                self.step(process, Event::State(state));
+            }
             Happening::Arrives(sent) => self.statement_arrives(*sent),
             Happening::Observed(process, order, clock, events) => {
                 self.observed(process, order, clock, events);
@@ -433,9 +451,6 @@ impl World {
             Happening::SignalsDue(process) => self.signals_due(process),
             Happening::Told(process, event) => self.step(process, *event),
             Happening::PromiseArrives(by, of, ask) => self.promise_arrives(by, &of, ask),
-            Happening::PromiseAnswered(to, by, number, promised) => {
-                self.promise_answered(&to, by, number, promised);
-            }
             Happening::StandbyDue(place) => self.standby_due(&place),
             Happening::PersonLooks => self.person_looks(),
             Happening::GuardTick => {
