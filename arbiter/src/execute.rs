@@ -6,7 +6,7 @@ use arbitration::{DatabaseCommand, DatabaseResult, Moment};
 use model::{Epoch, FenceProof, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
 use mysql::control::{
     ControlError, ControlSession, FenceOptions, GuardHandle, GuardOrder, OpenOrder, OpenOutcome,
-    PromotionOrder,
+    PromiseOrder, PromiseOutcome, PromotionOrder,
 };
 use mysql::session::SessionOptions;
 
@@ -42,7 +42,14 @@ impl Hands<'_> {
             DatabaseCommand::Fence { grace_millis } => {
                 return self.fence(Duration::from_millis(*grace_millis)).await;
             }
-            DatabaseCommand::Promote { epoch, from } => self.promote(*epoch, from.clone()).await,
+            DatabaseCommand::Promote { epoch, from, over } => {
+                self.promote(*epoch, from.clone(), *over).await
+            }
+            DatabaseCommand::Promise {
+                epoch,
+                to,
+                for_millis,
+            } => self.promise(*epoch, to, *for_millis).await,
             DatabaseCommand::StartGuard { deadline } => self.start_guard(*deadline).await,
             DatabaseCommand::Open {
                 epoch,
@@ -85,7 +92,9 @@ impl Hands<'_> {
         &mut self,
         epoch: Epoch,
         from: Option<IdcName>,
+        over: Epoch,
     ) -> Result<DatabaseResult, ControlError> {
+        self.session.end_promises(over).await?;
         let order = PromotionOrder {
             epoch,
             idc: self.idc.clone(),
@@ -94,6 +103,26 @@ impl Hands<'_> {
         let promotion = self.session.promote(&order).await?;
         Ok(DatabaseResult::Promoted {
             applied: promotion.applied,
+        })
+    }
+
+    async fn promise(
+        &mut self,
+        epoch: Epoch,
+        to: &IdcName,
+        for_millis: u64,
+    ) -> Result<DatabaseResult, ControlError> {
+        let order = PromiseOrder {
+            epoch,
+            to: to.clone(),
+            for_millis,
+            generation: self.generation,
+        };
+        Ok(match self.session.promise(&order).await? {
+            PromiseOutcome::Recorded => DatabaseResult::Promised,
+            PromiseOutcome::Refused => DatabaseResult::Failed {
+                reason: "the server accepts writes, or a later arbiter has acted there".to_owned(),
+            },
         })
     }
 
@@ -171,6 +200,7 @@ pub fn name(command: &DatabaseCommand) -> &'static str {
     match command {
         DatabaseCommand::Fence { .. } => "fence",
         DatabaseCommand::Promote { .. } => "promote",
+        DatabaseCommand::Promise { .. } => "promise",
         DatabaseCommand::StartGuard { .. } => "start_guard",
         DatabaseCommand::Open { .. } => "open",
         DatabaseCommand::CheckApplied { .. } => "check_applied",

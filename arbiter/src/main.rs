@@ -5,6 +5,7 @@
 //! - `supervisor` watches etcd and the credentials folder, and runs one task a Unit.
 //! - `unit` steps one Unit's core and sends its transactions.
 //! - `watcher` looks at another IDC's member, for the votes.
+//! - `promises` asks other IDCs' arbiters, and is asked, while etcd is out of reach.
 //! - `worker` owns the sessions with that Unit's database in this IDC: it looks, beats, and carries
 //!   out the core's commands, one at a time and in order.
 //!
@@ -21,6 +22,7 @@ mod execute;
 mod keeper;
 mod metrics;
 mod options;
+mod promises;
 mod servers;
 mod standby;
 mod status;
@@ -61,6 +63,11 @@ async fn run(options: Options) -> anyhow::Result<()> {
     process.publish_status(move || published.snapshot());
     let (health, shutdown) = (process.health(), process.shutdown());
     let claim = options.claim();
+    let book = promises::Book::default();
+    let answering = options.serve.zip(options.tls.clone()).map(|(serve, tls)| {
+        let (idc, book) = (options.idc.clone(), book.clone());
+        tokio::spawn(promises::serve(idc, serve, tls, book, shutdown.clone()))
+    });
     let outcome = loop {
         // A standby is as ready as it can be: a rollout waits for it before it ends the active one.
         health.set_ready();
@@ -73,6 +80,7 @@ async fn run(options: Options) -> anyhow::Result<()> {
             metrics.clone(),
             statuses.clone(),
             health.clone(),
+            book.clone(),
         );
         match supervisor.run(&shutdown).await {
             Ok(End::Superseded) => statuses.forget_all(),
@@ -80,6 +88,9 @@ async fn run(options: Options) -> anyhow::Result<()> {
             Err(error) => break Err(error),
         }
     };
+    if let Some(answering) = answering {
+        answering.abort();
+    }
     process.finish().await;
     outcome
 }

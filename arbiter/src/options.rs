@@ -1,5 +1,6 @@
 //! The options, as `docs/architecture.md` lists them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -43,6 +44,14 @@ pub struct Options {
     /// host:port at which other processes reach this one's HTTP endpoint.
     #[arg(long, env = "MULTIACTIVE_ADDRESS")]
     address: String,
+    /// Where other arbiters ask for promises while etcd is out of reach; needs --tls. Without it,
+    /// none are asked for or given: with etcd out of reach the primary is fenced.
+    #[arg(long, env = "MULTIACTIVE_SERVE", requires = "tls")]
+    pub serve: Option<SocketAddr>,
+    /// Directory with ca.crt, tls.crt and tls.key of the installation, for --serve. They may come
+    /// later, and change.
+    #[arg(long, env = "MULTIACTIVE_TLS")]
+    pub tls: Option<PathBuf>,
     #[command(flatten)]
     pub process: process::Options,
 }
@@ -79,12 +88,20 @@ impl Options {
         )
     }
 
+    /// Where other arbiters reach --serve: on the host of --address.
+    fn promises_at(&self) -> Option<String> {
+        let (host, _) = self.address.rsplit_once(':')?;
+        let serve = self.serve.filter(|_| self.tls.is_some())?;
+        Some(format!("{host}:{}", serve.port()))
+    }
+
     /// What to claim the session with.
     pub fn claim(&self) -> SessionClaim {
         SessionClaim {
             idc: self.idc.clone(),
             holder: self.holder.clone(),
             address: self.address.clone(),
+            promises_at: self.promises_at().unwrap_or_default(),
             version: process::VERSION.to_owned(),
             lease_time: self.lease_duration,
             above: Generation(0),
@@ -120,6 +137,21 @@ mod tests {
         let refusal = parse("3s").unwrap().check().unwrap_err().to_string();
         assert!(refusal.contains("3s is too short"), "{refusal}");
         assert!(parse("1m").is_err());
+    }
+
+    #[test]
+    fn promises_are_asked_for_on_the_host_of_the_address() {
+        let with = |more: &[&str]| {
+            let given = ["arbiter", "--idc=sh", "--etcd-endpoints=http://a:2379"];
+            let rest = ["--credentials=/c", "--holder=h", "--address=10.1.0.7:8080"];
+            let all = given.iter().chain(&rest).chain(more);
+            Options::try_parse_from(all).map(|options| options.claim().promises_at)
+        };
+        assert_eq!(with(&[]).unwrap(), "");
+        let serve = "--serve=0.0.0.0:7443";
+        assert_eq!(with(&[serve, "--tls=/t"]).unwrap(), "10.1.0.7:7443");
+        let refusal = with(&[serve]).unwrap_err().to_string();
+        assert!(refusal.contains("--tls"), "{refusal}");
     }
 
     #[test]

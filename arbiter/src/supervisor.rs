@@ -16,6 +16,7 @@ use topology::{Changes, SessionClaim, Topology, TopologyWatch};
 use crate::keeper::{self, SessionNews};
 use crate::metrics::Metrics;
 use crate::options::Options;
+use crate::promises::{Book, Peers};
 use crate::servers::Servers;
 use crate::status::Statuses;
 use crate::unit::{Shared, Unit};
@@ -79,6 +80,7 @@ impl Supervisor {
         metrics: Metrics,
         statuses: Statuses,
         health: Health,
+        book: Book,
     ) -> Self {
         let claim = options.claim();
         let watch = topology.watch();
@@ -92,6 +94,8 @@ impl Supervisor {
                 metrics,
                 statuses,
                 servers: Servers::default(),
+                peers: options.serve.and(options.tls.clone()).map(Peers::new),
+                book,
             },
             claim,
             credentials: options.credentials.clone(),

@@ -2,6 +2,7 @@
 //! here what to do.
 
 mod findings;
+mod promising;
 mod senses;
 mod strandings;
 
@@ -11,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitration::{
-    Applied, Command, Core, DatabaseCommand, Event, Features, Moment, Outcome, Purpose, Rules,
-    Settings, Transaction,
+    Applied, Command, Core, DatabaseCommand, Event, Features, Moment, Outcome, PromiseSeen,
+    Purpose, Rules, Settings, Transaction,
 };
 use model::{
     Finding, Generation, IdcName, MemberStatus, PositionText, ServerIdentity, Severity, UnitKey,
@@ -25,12 +26,14 @@ use topology::{CommitError, Topology};
 
 use crate::credentials::CredentialsFile;
 use crate::metrics::Metrics;
+use crate::promises::{Book, Peers};
 use crate::servers::{self, Servers};
 use crate::status::Statuses;
 use crate::watcher::{Sight, Watched};
 use crate::worker::{Context, MemberSettings, Order, Report, Worker};
 use crate::{clock, execute, translate};
 use findings::Findings;
+use promising::Promising;
 use senses::{born_here, failover_status};
 use strandings::Strandings;
 
@@ -53,6 +56,10 @@ pub struct Shared {
     pub servers: Servers,
     /// The lease time that is asked for, in milliseconds.
     pub lease_millis: u64,
+    /// Whom to ask for promises; `None` where none are asked for or given.
+    pub peers: Option<Peers>,
+    /// Who answers such asks.
+    pub book: Book,
     /// Asks for a session of a later generation than this.
     pub claim_above: Arc<watch::Sender<Generation>>,
 }
@@ -66,6 +73,7 @@ pub struct Unit {
     reports: mpsc::UnboundedReceiver<Report>,
     orders: mpsc::UnboundedSender<Order>,
     transactions: JoinSet<(u64, Purpose, Outcome)>,
+    promising: Promising,
     credentials: CredentialsFile,
     settings: Option<MemberSettings>,
     context: Option<Context>,
@@ -109,11 +117,12 @@ impl Unit {
         let (report_sender, reports) = mpsc::unbounded_channel();
         let (orders, order_receiver) = mpsc::unbounded_channel();
         let (sight_sender, sights) = mpsc::unbounded_channel();
+        let promising = Promising::new(shared.book.enter(&key));
         let worker = Worker::new(shared.idc.clone(), shared.metrics.clone(), report_sender);
         Self {
             core: Core::new(
                 shared.idc.clone(),
-                settings(shared.lease_millis),
+                settings(shared.lease_millis, shared.peers.is_some()),
                 Rules::ALL,
             ),
             credentials: CredentialsFile::new(credentials, &key, &shared.idc),
@@ -123,6 +132,7 @@ impl Unit {
             reports,
             orders,
             transactions: JoinSet::new(),
+            promising,
             settings: None,
             context: None,
             folder: credentials.to_owned(),
@@ -162,6 +172,8 @@ impl Unit {
                     self.take_sight(sight).await;
                     None
                 }
+                Some(asked) = self.promising.asks.recv() => Some(self.promising.asked(asked)),
+                Some(answered) = self.promising.asking.join_next() => answered.ok().flatten(),
                 Some(done) = self.transactions.join_next() => self.take_outcome(done),
                 () = tokio::time::sleep_until(self.credentials_at) => {
                     self.read_credentials().await;
@@ -186,7 +198,10 @@ impl Unit {
 
     async fn step(&mut self, event: Event) {
         match &event {
-            Event::State(state) => self.take_settings(state).await,
+            Event::State(state) => {
+                self.promising.note_addresses(state);
+                self.take_settings(state).await;
+            }
             Event::SessionClaimed(session) => self.generation = Some(session.generation),
             _ => {}
         }
@@ -196,7 +211,6 @@ impl Unit {
             match command {
                 Command::Commit(transaction) => self.commit(&transaction),
                 Command::Database { id, command } => self.order(id, command),
-                // Never asked for: see `settings`.
                 Command::ClaimAgain { above } => {
                     tracing::warn!(unit = %self.key, above = above.0,
                         "the server has obeyed a later session than etcd knows of");
@@ -206,9 +220,16 @@ impl Unit {
                         later
                     });
                 }
-                Command::AskPromise { .. } | Command::AnswerPromise { .. } => {
-                    tracing::error!(unit = %self.key, ?command, "the core asks for what this arbiter does not carry out");
+                Command::AskPromise { of, ask } => {
+                    let peers = self.shared.peers.as_ref();
+                    self.promising
+                        .ask((&self.key, &self.shared.idc), peers, of, ask);
                 }
+                Command::AnswerPromise {
+                    to,
+                    number,
+                    promised,
+                } => self.promising.answer(&self.key, &to, number, promised),
             }
         }
     }
@@ -302,6 +323,10 @@ impl Unit {
                     boots_fenced: self.boots_fenced,
                     etcd: observation.etcd,
                     generation: observation.generation,
+                    promise: observation.promise.map(|promise| PromiseSeen {
+                        epoch: promise.epoch,
+                        for_millis: promise.for_millis,
+                    }),
                 }))
             }
             Report::Unseen { reason, down } => {
@@ -466,13 +491,13 @@ impl Unit {
     }
 }
 
-/// What this arbiter takes part in. It makes no promises yet.
-fn settings(lease_millis: u64) -> Settings {
+/// What this arbiter takes part in.
+fn settings(lease_millis: u64, failsafe: bool) -> Settings {
     Settings {
         longest_promise: lease_millis,
         features: Features {
             votes: true,
-            failsafe: false,
+            failsafe,
             memory: true,
         },
         ..Settings::default()

@@ -38,3 +38,9 @@ pub mod sync {
     #![allow(missing_docs, clippy::all, clippy::pedantic)]
     tonic::include_proto!("multiactive.sync.v1");
 }
+
+/// The generated messages, client and server of the service `Arbiter`.
+pub mod arbiter {
+    #![allow(missing_docs, clippy::all, clippy::pedantic)]
+    tonic::include_proto!("multiactive.arbiter.v1");
+}

@@ -22,6 +22,9 @@ pub struct SessionRecord {
     /// session now, rather than when keep-alives are missing.
     #[serde(default)]
     pub yielded: bool,
+    /// `host:port` at which other arbiters ask it for promises; empty where it gives none.
+    #[serde(default)]
+    pub promises_at: String,
 }
 
 /// `units/<u>/epoch`: the epoch and whose it is. Only ever incremented.

@@ -116,6 +116,7 @@ pub fn state() -> UnitState {
         version: "0".to_owned(),
         generation: model::Generation(1),
         yielded: false,
+        promises_at: String::new(),
     };
     let both = ["sh", "bj"];
     UnitState {

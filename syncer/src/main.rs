@@ -13,7 +13,6 @@ mod snapshot;
 mod source;
 mod start;
 mod status;
-mod tls;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -77,8 +76,8 @@ async fn run(options: &SyncerOptions) -> anyhow::Result<()> {
     process.publish_status(move || status.get());
     let stop = process.shutdown();
     let (service, connections) = Service::new(shared, stop.clone()).into_server();
-    let certificates = tls::Certificates::new(&options.tls)?;
-    let connected = tls::listen(options.serve, certificates)
+    let certificates = transport::Certificates::new(&options.tls)?;
+    let connected = transport::listen(options.serve, certificates)
         .await
         .with_context(|| format!("cannot listen on {} (--serve)", options.serve))?;
     let server = Server::builder()

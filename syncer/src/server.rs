@@ -19,7 +19,6 @@ use crate::filed;
 use crate::metrics::Reason;
 use crate::pull::{self, Sender, Shared};
 use crate::start::{self, Wish};
-use crate::tls;
 
 /// So many packets may wait for the network.
 const PACKETS_AHEAD: usize = 4;
@@ -91,7 +90,7 @@ impl Sync for Service {
         &self,
         request: Request<PullRequest>,
     ) -> Result<Response<Self::PullStream>, Status> {
-        tls::check_peer(&request)?;
+        transport::check_peer(&request)?;
         let wish = start::read_wish(request.into_inner(), &self.shared.config)
             .map_err(Status::invalid_argument)?;
         let (sender, receiver) = mpsc::channel(PACKETS_AHEAD);

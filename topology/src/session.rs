@@ -24,6 +24,8 @@ pub struct SessionClaim {
     pub holder: String,
     /// `host:port` of its HTTP endpoint.
     pub address: String,
+    /// `host:port` at which other arbiters ask it for promises; empty where it gives none.
+    pub promises_at: String,
     /// The version of the software.
     pub version: String,
     /// The lease time to ask for. The time that counts is the one etcd grants.
@@ -107,6 +109,7 @@ impl Topology {
             version: claim.version.clone(),
             generation,
             yielded: false,
+            promises_at: claim.promises_at.clone(),
         };
         let transaction = Transaction::new(format!("claim the session of IDC {}", claim.idc))
             .if_revision(
@@ -170,6 +173,7 @@ impl Topology {
             version: claim.version.clone(),
             generation,
             yielded: true,
+            promises_at: claim.promises_at.clone(),
         };
         let transaction = Transaction::new(format!("yield the session of IDC {}", claim.idc))
             .if_revision(&key, revision)

@@ -27,7 +27,13 @@ impl Worker {
             if let Some(mark) = context.etcd {
                 session.remember(mark).await?;
             }
-            session.observe(context.followed.as_ref()).await
+            let seen = session.observe(context.followed.as_ref()).await?;
+            if let Some(generation) = context.generation.filter(|own| seen.generation < *own) {
+                // From now on no earlier process of this IDC promises or opens anything here, and
+                // the next look shows what they have promised.
+                session.adopt(generation).await?;
+            }
+            Ok(seen)
         };
         let looked = match tokio::time::timeout(timeout, looking).await {
             Ok(Ok(looked)) => Ok(looked),

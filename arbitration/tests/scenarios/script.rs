@@ -469,6 +469,7 @@ pub fn session_record() -> SessionRecord {
         version: String::new(),
         generation: Generation(1),
         yielded: false,
+        promises_at: String::new(),
     }
 }
 

@@ -111,6 +111,7 @@ impl Etcd {
             version: String::new(),
             generation,
             yielded: false,
+            promises_at: String::new(),
         };
         let record = Versioned {
             value,

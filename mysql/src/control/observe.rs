@@ -8,6 +8,7 @@ use mysql_async::Row;
 
 use super::procedures::{CLOCK, boot};
 use super::processes::{guards_of, guards_statement};
+use super::promise::PromiseRow;
 use super::promote::APPLIED_ROWS;
 use super::row::Answer;
 use super::{ControlError, ControlSession, RunningGuard, identifier, literal};
@@ -50,6 +51,8 @@ pub struct Observation {
     pub applied: Option<PositionText>,
     /// How far etcd was, as this server remembers it.
     pub etcd: Option<EtcdMark>,
+    /// The promise that was recorded last, read no earlier than the generation.
+    pub promise: Option<PromiseRow>,
 }
 
 /// A row of `multiactive.heartbeat`.
@@ -82,6 +85,15 @@ fn mark(answer: &Answer<'_>, row: &mut Row) -> Result<Option<EtcdMark>, ControlE
     Ok(cluster.zip(revision).map(|(cluster, revision)| EtcdMark {
         cluster: ClusterId(cluster),
         revision: Revision(revision),
+    }))
+}
+
+fn promise(answer: &Answer<'_>, row: &mut Row) -> Result<Option<PromiseRow>, ControlError> {
+    let epoch: Option<u64> = answer.value(row, 12, "epoch of the promise")?;
+    let for_millis: Option<u64> = answer.value(row, 13, "length of the promise")?;
+    Ok(epoch.zip(for_millis).map(|(epoch, for_millis)| PromiseRow {
+        epoch: Epoch(epoch),
+        for_millis,
     }))
 }
 
@@ -139,6 +151,7 @@ impl ControlSession {
             generation: Generation(answer.value(row, 8, "generation")?),
             clock_micros: answer.value(row, 9, "clock")?,
             etcd: mark(&answer, row)?,
+            promise: promise(&answer, row)?,
             guards: Vec::new(),
             heartbeats: Vec::new(),
             applied: None,
@@ -177,7 +190,9 @@ impl ControlSession {
              (SELECT COALESCE(MAX(epoch), 0) FROM multiactive.epoch), \
              (SELECT COALESCE(MAX(generation), 0) FROM multiactive.control), {CLOCK}, \
              (SELECT MAX(etcd_cluster) FROM multiactive.memory), \
-             (SELECT MAX(etcd_revision) FROM multiactive.memory); {guards}; \
+             (SELECT MAX(etcd_revision) FROM multiactive.memory), \
+             (SELECT MAX(epoch) FROM multiactive.promise), \
+             (SELECT MAX(for_millis) FROM multiactive.promise); {guards}; \
              SELECT idc, epoch, writable, seq FROM multiactive.heartbeat; {APPLIED_ROWS}",
             boot = boot(self.engine),
             position = position_expression(self.engine),

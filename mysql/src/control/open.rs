@@ -68,6 +68,11 @@ pub enum OpenRefusal {
     /// A guard has passed its deadline and is still there.
     #[error("a guard whose deadline is over is still at work; try again in a moment")]
     GuardOver,
+    /// Somebody else was promised that this server is not opened, and the promise runs.
+    #[error(
+        "it was promised to the primary elsewhere that this server stays closed; wait for its end"
+    )]
+    Promised,
     /// The order came too late.
     #[error("the order reached the server after its deadline")]
     Deadline,
@@ -82,6 +87,7 @@ impl OpenRefusal {
             "Epoch" => Self::Epoch { seen },
             "NoGuard" => Self::NoGuard,
             "GuardOver" => Self::GuardOver,
+            "Promised" => Self::Promised,
             "Deadline" => Self::Deadline,
             _ => return None,
         })

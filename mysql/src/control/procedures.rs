@@ -27,7 +27,7 @@ pub(super) const GUARD_MARK: &str = "DO SLEEP(0.05) /* multiactive.guard deadlin
 /// Names of the procedures of this version.
 pub(super) const CUT: &str = "cut_1";
 pub(super) const GUARD: &str = "guard_1";
-pub(super) const OPEN: &str = "open_1";
+pub(super) const OPEN: &str = "open_2";
 
 /// The server's clock in UTC microseconds since 1970, in sessions whose zone is UTC.
 pub(super) const CLOCK: &str =
@@ -215,6 +215,8 @@ BEGIN
     IF v_first <= {CLOCK} THEN SET v_refusal = 'GuardOver', v_seen = v_first; LEAVE checks; END IF;
     SET v_seen = {CLOCK};
     IF CAST(v_seen AS SIGNED) >= p_deadline THEN SET v_refusal = 'Deadline'; LEAVE checks; END IF;
+    SET v_seen = COALESCE((SELECT MAX(`until`) FROM multiactive.promise), 0);
+    IF CAST(v_seen AS SIGNED) > {CLOCK} THEN SET v_refusal = 'Promised'; LEAVE checks; END IF;
     IF v_opened = 1 THEN LEAVE checks; END IF;
     SET GLOBAL read_only = OFF;
     SET v_opened = 1;

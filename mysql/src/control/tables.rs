@@ -30,6 +30,15 @@ pub(super) const TABLES: [(&str, &str); 10] = [
          etcd_revision BIGINT NOT NULL",
     ),
     (
+        "promise",
+        // One row, never logged: what this member's arbiter promised last to a holder elsewhere, and
+        // until when it runs on this server's clock (rule 11).
+        "id TINYINT NOT NULL DEFAULT 1 PRIMARY KEY, generation BIGINT UNSIGNED NOT NULL, \
+         epoch BIGINT UNSIGNED NOT NULL, \
+         holder VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         for_millis BIGINT UNSIGNED NOT NULL, `until` BIGINT NOT NULL",
+    ),
+    (
         "heartbeat",
         "idc VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
          epoch BIGINT UNSIGNED NOT NULL, writable TINYINT(1) NOT NULL, \

@@ -13,6 +13,7 @@ fn claim(holder: &str) -> Result<SessionClaim> {
         idc: idc("sh")?,
         holder: holder.to_owned(),
         address: "10.0.0.1:8080".to_owned(),
+        promises_at: "10.0.0.1:7443".to_owned(),
         version: "0".to_owned(),
         lease_time: Duration::from_secs(3),
         above: model::Generation(0),

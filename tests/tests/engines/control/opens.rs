@@ -197,7 +197,7 @@ fn an_order_that_sat_in_the_socket_of_a_frozen_server_opens_nothing() -> Result<
         let mut ours = server.control().await?;
         let session = ours.session().context("no session")?;
         let call = format!(
-            "CALL multiactive.open_1(1, {deadline}, 4, '{}', {})",
+            "CALL multiactive.open_2(1, {deadline}, 4, '{}', {})",
             identity.0, order.boot.0
         );
         let part = harness::database::part(&server.database.idc);

@@ -1,4 +1,4 @@
-//! Mutual TLS: both ends show a certificate of the link's CA that names [`NAME`].
+//! The accepting end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -18,8 +18,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tonic::{Request, Status};
 
-/// What the certificates of both ends name.
-const NAME: &str = "transport.multiactive";
+use crate::{Files, NAME, TlsError, read};
+
 /// What is spoken over the connection (RFC 9113).
 const HTTP2: &[u8] = b"h2";
 /// A handshake that takes longer is given up.
@@ -28,35 +28,6 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const HANDSHAKES: usize = 64;
 /// After a failure to accept, for example for want of file descriptors.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
-
-/// Files that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum TlsError {
-    /// One cannot be read.
-    #[error("cannot read {path}: {source}; --tls is a directory with ca.crt, tls.crt and tls.key")]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// One does not hold what its name says, or they do not go together.
-    #[error("{path} cannot be used: {reason}")]
-    Unfit {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        reason: String,
-    },
-}
-
-/// The three files as they were read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Files {
-    ca: Vec<u8>,
-    certificate: Vec<u8>,
-    key: Vec<u8>,
-}
 
 /// This end's certificate, read anew for each connection: a mounted Secret changes while we run.
 #[derive(Debug)]
@@ -95,18 +66,6 @@ impl Certificates {
         }
         Arc::clone(&last.1)
     }
-}
-
-fn read(directory: &Path) -> Result<Files, TlsError> {
-    let read = |name: &str| {
-        let path = directory.join(name);
-        std::fs::read(&path).map_err(|source| TlsError::Read { path, source })
-    };
-    Ok(Files {
-        ca: read("ca.crt")?,
-        certificate: read("tls.crt")?,
-        key: read("tls.key")?,
-    })
 }
 
 fn config(directory: &Path, files: &Files) -> Result<Arc<ServerConfig>, TlsError> {
@@ -198,8 +157,8 @@ async fn handshake(
 pub fn check_peer<T>(request: &Request<T>) -> Result<(), Status> {
     let refuse = |why: String| {
         Status::permission_denied(format!(
-            "the writer's certificate is not accepted: {why}; it must be of the link's CA and name \
-             {NAME}"
+            "the caller's certificate is not accepted: {why}; it must be of the installation's \
+             CA and name {NAME}"
         ))
     };
     let certificates = request
@@ -247,7 +206,7 @@ mod tests {
         }
     }
 
-    /// Connects as a writer with these files would; the error is the handshake's.
+    /// Connects as the other end with these files would; the error is the handshake's.
     async fn connect(address: SocketAddr, files: &Files) -> io::Result<()> {
         let mut roots = RootCertStore::empty();
         roots
@@ -274,7 +233,7 @@ mod tests {
     #[tokio::test]
     async fn a_rotated_certificate_is_used_by_the_next_connection() {
         use tokio::io::AsyncWriteExt;
-        let directory = std::env::temp_dir().join(format!("syncer-tls-{}", std::process::id()));
+        let directory = std::env::temp_dir().join(format!("transport-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let (old, new) = (files(), files());
         put(&directory, &old);
