@@ -294,6 +294,14 @@ pub fn secret_volume(name: &str) -> Volume {
     }
 }
 
+/// A Secret that may come later, or never: the pod starts without it.
+pub fn optional(mut volume: Volume) -> Volume {
+    if let Some(secret) = &mut volume.secret {
+        secret.optional = Some(true);
+    }
+    volume
+}
+
 /// An environment variable with a field of the pod.
 pub fn pod_field(name: &str, path: &str) -> EnvVar {
     EnvVar {

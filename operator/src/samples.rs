@@ -116,7 +116,7 @@ pub fn state() -> UnitState {
         version: "0".to_owned(),
         generation: model::Generation(1),
         yielded: false,
-        promises_at: String::new(),
+        promises_at: "192.0.2.9:7443".to_owned(),
     };
     let both = ["sh", "bj"];
     UnitState {

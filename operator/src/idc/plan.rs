@@ -10,8 +10,12 @@ use model::IdcName;
 use super::credentials::Credentials;
 use crate::options::Settings;
 use crate::resources::{
-    MOUNTS, Part, Program, STATUS_PORT, labels, mounted, needs, owner, pod_field, secret_volume,
+    MOUNTS, Part, Program, STATUS_PORT, labels, mounted, needs, optional, owner, pod_field,
+    secret_volume,
 };
+
+/// Where arbiters ask each other for promises.
+const PROMISES_PORT: i32 = 7443;
 
 /// The name of an IDC's arbiter, and of what belongs to it.
 pub fn arbiter_name(idc: &IdcName) -> String {
@@ -72,8 +76,14 @@ fn program(idc: &Idc, name: &IdcName, settings: &Settings) -> Program {
         format!("--credentials={MOUNTS}/credentials"),
         "--holder=$(POD_NAME)".to_owned(),
         format!("--address=$(POD_IP):{STATUS_PORT}"),
+        format!("--serve=0.0.0.0:{PROMISES_PORT}"),
+        format!("--tls={MOUNTS}/tls"),
     ];
-    let mut files = vec![mounted(secret_volume(&secret_name(name)), "credentials")];
+    let mut files = vec![
+        mounted(secret_volume(&secret_name(name)), "credentials"),
+        // An arbiter without certificates does everything but give and get promises.
+        mounted(optional(secret_volume(&settings.transport_secret)), "tls"),
+    ];
     if let Some(secret) = &settings.etcd_tls_secret {
         args.push(format!("--etcd-tls={MOUNTS}/etcd"));
         files.push(mounted(secret_volume(secret), "etcd"));
@@ -86,7 +96,7 @@ fn program(idc: &Idc, name: &IdcName, settings: &Settings) -> Program {
             pod_field("POD_NAME", "metadata.name"),
             pod_field("POD_IP", "status.podIP"),
         ],
-        ports: vec![("http", STATUS_PORT)],
+        ports: vec![("http", STATUS_PORT), ("promises", PROMISES_PORT)],
         files,
         annotations: BTreeMap::new(),
         node_selector: scheduling.node_selector,

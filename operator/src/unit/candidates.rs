@@ -122,12 +122,7 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
         };
         return Verdict::yes(FAILOVER, "Manual", format!("{said}{failback}"));
     }
-    let failsafe = if policy.failsafe {
-        " spec.failover.failsafe is true, but not supported yet: with etcd out of reach, the \
-         primary is fenced when its lease ends."
-    } else {
-        ""
-    };
+    let failsafe = failsafe(facts, state);
     match word {
         Some(word) if word.ready => Verdict::yes(FAILOVER, "Ready", format!("{told}.{failsafe}")),
         Some(word) => Verdict::no(
@@ -141,6 +136,33 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
             format!("No arbiter of a member answers. {said}"),
         ),
     }
+}
+
+/// Where failsafe is asked for and cannot work.
+fn failsafe(facts: &Facts<'_>, state: &UnitState) -> String {
+    if !facts.unit.spec.failover.failsafe {
+        return String::new();
+    }
+    let mute: Vec<&str> = facts
+        .unit
+        .spec
+        .members
+        .iter()
+        .filter(|member| {
+            let session = state.sessions.get(&member.idc);
+            session.is_some_and(|session| session.value.promises_at.is_empty())
+        })
+        .map(|member| member.idc.as_str())
+        .collect();
+    if mute.is_empty() {
+        return String::new();
+    }
+    format!(
+        " spec.failover.failsafe is true, but arbiters of {} cannot be asked for promises (started \
+         without --serve and --tls): with etcd out of reach, the primary is fenced when its lease \
+         ends.",
+        mute.join(", ")
+    )
 }
 
 /// What an arbiter says of automatic failover: the holder's, or else another member's.
