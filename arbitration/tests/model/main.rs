@@ -12,8 +12,8 @@
 //! which everything is mended, a member becomes writable. `docs/verification.md` says what that
 //! leaves out.
 //!
-//! `MODEL_DEVIATIONS=3 MODEL_HORIZON=12 cargo test -p arbitration --test model explored` goes
-//! further.
+//! `MODEL_DEVIATIONS=2 MODEL_HORIZON=8 MODEL_BEGIN_BY=1 cargo test --release -p arbitration --test model
+//! explored_two -- --nocapture` goes further.
 
 #![allow(
     clippy::unwrap_used,
@@ -56,6 +56,10 @@ fn threads() -> usize {
 
 /// Explores all of it; nothing may be found.
 fn explored(name: &str, setting: Setting) {
+    let setting = Setting {
+        begin_by: number("MODEL_BEGIN_BY", setting.begin_by),
+        ..setting
+    };
     let model = Bounded {
         setting,
         rules: Rules::ALL,

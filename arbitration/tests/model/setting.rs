@@ -27,10 +27,11 @@ impl Setting {
         deviations: 1,
         begin_by: u8::MAX,
     };
-    /// Any two troubles that begin within two seconds of each other.
+    /// Any two troubles at once.
     pub const PAIRS: Self = Self {
+        horizon: 9,
         deviations: 2,
-        begin_by: 1,
+        begin_by: 0,
         ..Self::TWO
     };
     pub const THREE: Self = Self {

@@ -221,7 +221,7 @@ macro_rules! each_rule_is_needed {
             #[test]
             fn record_promises() {
                 let rules = Rules { record_promises: false, ..Rules::ALL };
-                super::is_found("record_promises", 0, |seed| {
+                super::is_found("record_promises", 820, |seed| {
                     super::run_with(seed, rules, false, |plan| {
                         plan.focus = super::setup::Focus::Failsafe;
                         plan.standbys = true;
@@ -259,7 +259,7 @@ macro_rules! each_rule_is_needed {
             /// A guard that is an event of the server does not tick under a backup's lock.
             #[test]
             fn guard_that_runs() {
-                super::is_found("guard_that_runs", 0, |seed| {
+                super::is_found("guard_that_runs", 1_200, |seed| {
                     super::run_with(seed, Rules::ALL, false, |plan| plan.guard_is_event = true)
                 });
             }
@@ -269,16 +269,16 @@ macro_rules! each_rule_is_needed {
 
 each_rule_is_needed! {
     fence_before_lease_ends from 0,
-    deadline_from_sending from 0,
-    guard from 0,
+    deadline_from_sending from 245,
+    guard from 420,
     release_with_proof from 0,
     compare_primary from 0,
     compare_members from 0,
-    compare_intent from 0,
+    compare_intent from 3350,
     await_cancel from 0,
     await_catch_up from 0,
     majority from 0,
-    compare_votes from 0,
+    compare_votes from 490,
     retake_without_votes from 0,
     replication_is_life from 0,
     lag_guard from 0,

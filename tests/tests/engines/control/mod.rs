@@ -7,6 +7,7 @@ mod lives;
 mod looks;
 mod opens;
 mod preflights;
+mod promises;
 mod promotes;
 
 use std::future::Future;
@@ -114,7 +115,7 @@ impl Server<'_> {
         }
         root.query_drop(
             "SET lock_wait_timeout = 5, sql_log_bin = 0; UPDATE multiactive.control SET generation = 0; \
-             DELETE FROM multiactive.epoch; DELETE FROM multiactive.applied; \
+             DELETE FROM multiactive.epoch; DELETE FROM multiactive.promise; DELETE FROM multiactive.applied; \
              DROP DATABASE orders; CREATE DATABASE orders; \
              CREATE TABLE orders.t (id INT PRIMARY KEY, v INT); \
              INSERT INTO orders.t VALUES (1, 1), (2, 2)",
