@@ -46,7 +46,7 @@ fn a_unit_has_one_writable_member_whatever_happens() -> Result<()> {
 }
 
 /// Both servers take writes, as users' servers do; `sh` has rows.
-async fn prepare(world: &World) -> Result<()> {
+pub async fn prepare(world: &World) -> Result<()> {
     for idc in DATA {
         let database = world.database(idc)?;
         let options = OptsBuilder::default()

@@ -5,3 +5,4 @@ mod life;
 mod rig;
 mod standby;
 mod topology;
+mod without_etcd;

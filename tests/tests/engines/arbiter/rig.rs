@@ -124,7 +124,10 @@ pub struct Rig<'a> {
     pub world: &'a World,
     pub topology: Topology,
     pub unit: UnitKey,
+    /// What the Unit says of it.
+    pub failsafe: bool,
     credentials: PathBuf,
+    certificates: PathBuf,
     prefix: String,
     writes: Arc<Mutex<Vec<Write>>>,
     tasks: JoinSet<()>,
@@ -139,11 +142,15 @@ impl<'a> Rig<'a> {
             std::fs::remove_dir_all(&credentials)?;
         }
         std::fs::create_dir_all(&credentials)?;
+        let certificates = world.info().directory.join(format!("certificates-{name}"));
+        crate::apply::rig::certificates(&certificates)?;
         Ok(Self {
             world,
             topology: topology(world, &prefix).await?,
             unit: UnitKey::new("shop", name)?,
+            failsafe: false,
             credentials,
+            certificates,
             prefix,
             writes: Arc::default(),
             tasks: JoinSet::new(),
@@ -184,6 +191,8 @@ impl<'a> Rig<'a> {
             format!("--holder={idc}-{number}"),
             format!("--address={}:{port}", self.world.info().network.idc(idc)?),
             format!("--listen=0.0.0.0:{port}"),
+            format!("--serve=0.0.0.0:{}", port + 100),
+            format!("--tls={}", self.certificates.display()),
             "--log=text".to_owned(),
         ]);
         self.world.sandbox().spawn(name, spec.in_netns(idc))
@@ -244,7 +253,7 @@ impl<'a> Rig<'a> {
                 max_lag_millis: 5_000,
                 cooldown_millis: 0,
                 failback: FailoverMode::Manual,
-                failsafe: false,
+                failsafe: self.failsafe,
             },
             heartbeat: HeartbeatCheck {
                 interval_millis: 500,

@@ -1,0 +1,119 @@
+//! etcd is lost as a whole: the primary goes on while the other member's arbiter promises not to take
+//! the Unit, and is fenced when it does not (rule 11).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use harness::World;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, OptsBuilder};
+
+use super::life::{LEASE, prepare};
+use super::rig::{DATA, Rig, until, with_world};
+
+#[test]
+fn a_primary_goes_on_while_the_others_promise_and_not_without() -> Result<()> {
+    with_world(&async |world| {
+        // Whatever comes of it, the next test finds etcd as it was.
+        let outcome = Box::pin(without_etcd(world)).await;
+        for idc in &world.info().idcs {
+            world.start(&harness::coordination::part(idc)).ok();
+        }
+        world.wait_for_etcd()?;
+        outcome
+    })
+}
+
+async fn without_etcd(world: &World) -> Result<()> {
+    let mut rig = Rig::new(world, "failsafe").await?;
+    rig.failsafe = true;
+    prepare(world).await?;
+    for idc in DATA {
+        rig.grant(idc, None)?;
+    }
+    rig.start_applications()?;
+    rig.publish(false).await?;
+    rig.start_arbiters()?;
+    rig.primary("sh", 0, Duration::from_secs(90)).await?;
+    rig.start_links()?;
+    rig.written("sh", Duration::from_secs(10)).await?;
+    ensure!(
+        promise_at(world, "bj").await?.is_none(),
+        "promised before anybody asked"
+    );
+
+    let begin = Instant::now();
+    let moves = rig.moves();
+    for idc in &world.info().idcs {
+        world.kill(&harness::coordination::part(idc))?;
+    }
+    until("four lease times go by", LEASE * 5, async || {
+        Ok((begin.elapsed() > LEASE * 4).then_some(()))
+    })
+    .await?;
+    let (gap, count) = rig.longest_gap(begin);
+    println!(
+        "without etcd for {:?}: {count} writes, {gap:?} between two at most",
+        begin.elapsed()
+    );
+    ensure!(
+        gap < Duration::from_millis(700),
+        "writes stopped for {gap:?}"
+    );
+    rig.written("sh", Duration::from_secs(2)).await?;
+    ensure!(rig.moves() == moves, "writes moved to another server");
+    let promised = promise_at(world, "bj").await?;
+    ensure!(
+        promised.is_some(),
+        "bj's arbiter recorded no promise in its server"
+    );
+
+    // Nobody is there to promise any more: the last promise runs out, and the primary with it.
+    world.kill(&rig.part("bj"))?;
+    let silent = Instant::now();
+    let limit = LEASE + Duration::from_secs(2);
+    until("the primary is fenced", limit, async || {
+        Ok(read_only(world, "sh").await?.then_some(()))
+    })
+    .await?;
+    println!(
+        "fenced {:?} after the last arbiter that promised was lost",
+        silent.elapsed()
+    );
+    ensure!(read_only(world, "bj").await?, "bj accepts writes");
+
+    for idc in &world.info().idcs {
+        world.start(&harness::coordination::part(idc))?;
+    }
+    world.wait_for_etcd()?;
+    world.start(&rig.part("bj"))?;
+    rig.primary("sh", 0, Duration::from_secs(60)).await?;
+    rig.written("sh", Duration::from_secs(20)).await?;
+    ensure!(rig.moves() == moves, "writes moved to another server");
+    rig.stop_arbiters()
+}
+
+async fn root(world: &World, idc: &str) -> Result<Conn> {
+    let database = world.database(idc)?;
+    let options = OptsBuilder::default()
+        .user(Some("root"))
+        .socket(database.socket.to_str());
+    Ok(Conn::new(options).await?)
+}
+
+/// The epoch of whose holder this server was promised away to.
+async fn promise_at(world: &World, idc: &str) -> Result<Option<u64>> {
+    let mut root = root(world, idc).await?;
+    let epoch = root
+        .query_first("SELECT epoch FROM multiactive.promise")
+        .await?;
+    root.disconnect().await?;
+    Ok(epoch)
+}
+
+async fn read_only(world: &World, idc: &str) -> Result<bool> {
+    let mut root = root(world, idc).await?;
+    let read_only: Option<u8> = root.query_first("SELECT @@GLOBAL.read_only").await?;
+    root.disconnect().await?;
+    Ok(read_only == Some(1))
+}
