@@ -255,6 +255,7 @@ impl Core {
             }
             (DatabaseCommand::Open { .. }, DatabaseResult::Opened) => {
                 self.member.exposure = Exposure::Open;
+                self.forget_refused_writes();
                 self.fenced_for_intent = false;
                 self.stopped_at = None;
                 if let Some(transition) = &mut self.transition {

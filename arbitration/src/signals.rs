@@ -92,6 +92,14 @@ impl Core {
         self.signals.entry(of).or_default().take(now, sign, enough);
     }
 
+    /// This member was opened. That ordinary writes failed until now says nothing of it from here on,
+    /// or it would be fenced again on account of it together with what others have not taken back yet.
+    pub(crate) fn forget_refused_writes(&mut self) {
+        if let Some(watched) = self.signals.get_mut(&self.me) {
+            watched.counts.remove(&Signal::Sql);
+        }
+    }
+
     /// Whether the member's heartbeats have arrived through the link until just now.
     pub(crate) fn replicates(&self, now: Now, member: &IdcName) -> bool {
         let Some(check) = self.doc().map(|doc| &doc.value.heartbeat) else {

@@ -29,7 +29,7 @@ impl Setting {
     };
     /// Any two troubles at once.
     pub const PAIRS: Self = Self {
-        horizon: 9,
+        horizon: 7,
         deviations: 2,
         begin_by: 0,
         ..Self::TWO
