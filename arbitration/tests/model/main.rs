@@ -164,13 +164,11 @@ macro_rules! each_rule_is_needed {
     };
 }
 
+// Those that take more than one deviation to be missed, the simulator finds: `simulation`.
 each_rule_is_needed! {
     fence_before_lease_ends in [Setting::TWO],
-    guard in [Setting::TWO],
     majority in [Setting::TWO],
     compare_primary in [Setting::FAILOVER],
-    compare_intent in [Setting::SWITCHOVER],
-    await_cancel in [Setting::SWITCHOVER],
     await_catch_up in [Setting::SWITCHOVER],
     release_with_proof in [Setting::FAILOVER],
     keep_promises in [Setting::FAILSAFE],
