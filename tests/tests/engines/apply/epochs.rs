@@ -122,7 +122,9 @@ fn data_of_an_ended_epoch_is_filed_and_the_link_goes_on() -> Result<()> {
 #[test]
 fn only_the_ended_epoch_is_filed() -> Result<()> {
     on_each(async |rig: &Rig<'_>| {
-        promote(rig)?;
+        // A third member ended it, so this one is not held for what it would have written itself.
+        rig.target
+            .root("INSERT INTO multiactive.epoch VALUES (2, 'gz', NULL, NOW(6))")?;
         rig.source
             .commit(vec![changes(&table(), vec![insert(1, 1, None)])]);
         rig.source.commit(vec![epoch_row(3, &rig.source.idc)]);
