@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use change::{Body, RowChange, Transaction};
+use mysql::stranded;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder};
 
@@ -113,6 +114,60 @@ fn data_of_an_ended_epoch_is_filed_and_the_link_goes_on() -> Result<()> {
             ledger.read == ledger.applied + ledger.filtered + ledger.stranded + ledger.in_flight,
             "{ledger:?}"
         );
+        Ok(())
+    })
+}
+
+/// What `mactl stranded` reads and settles.
+#[test]
+fn what_is_filed_can_be_listed_shown_and_discarded() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        promote(rig)?;
+        let first = rig.source.commit(vec![changes(
+            &table(),
+            vec![update(row(7, 1, None), row(7, 2, Some(3)))],
+        )]);
+        rig.source
+            .commit(vec![changes(&table(), vec![insert(2, 1, None)])]);
+        let writer = rig.start()?;
+        rig.wait_through(&writer).await?;
+        let mut session = super::rig::options(rig.target)?.connect().await?;
+        let listed = stranded::list(&mut session, true).await?;
+        ensure!(listed.len() == 2, "{listed:?}");
+        let filed = &listed[0];
+        ensure!(
+            filed.gtid == first
+                && filed.source == rig.source.idc
+                && (filed.epoch, filed.ended_by, filed.changes) == (1, 2, 1)
+                && filed.what == "orders.t (1)"
+                && filed.committed.starts_with("2023-11-14 22:13:20")
+                && filed.state == "Held",
+            "{filed:?}"
+        );
+        let shown = stranded::show(&mut session, &first).await?;
+        let image = |values: [&str; 3]| {
+            let columns = ["id", "v", "u"].into_iter().zip(values);
+            Some(
+                columns
+                    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                    .collect(),
+            )
+        };
+        let expected = stranded::FiledChange::Row {
+            table: "orders.t".to_owned(),
+            verb: "update",
+            before: image(["7", "1", "NULL"]),
+            after: image(["7", "2", "3"]),
+        };
+        ensure!(shown == [expected], "{shown:?}");
+        ensure!(stranded::discard(&mut session, Some(&first), "a test").await? == 1);
+        ensure!(stranded::held(&mut session).await? == 1);
+        ensure!(stranded::discard(&mut session, None, "a test").await? == 1);
+        ensure!(stranded::list(&mut session, true).await?.is_empty());
+        let settled = stranded::list(&mut session, false).await?;
+        ensure!(settled.iter().all(|it| it.state == "Discarded") && settled.len() == 2);
+        ensure!(!stranded::show(&mut session, &first).await?.is_empty());
+        session.close().await?;
         Ok(())
     })
 }

@@ -166,8 +166,8 @@ pub fn in_world(test: impl AsyncFn(&World) -> Result<()>) -> Result<()> {
     runtime.block_on(Box::pin(test(&world)))
 }
 
-/// The product's own schema, empty, and a fresh `orders.t`, on one server; none of it logged.
-pub async fn reset(database: &Database) -> Result<()> {
+/// How the product reaches a server.
+pub fn options(database: &Database) -> Result<mysql::session::SessionOptions> {
     let endpoint = model::Endpoint {
         host: database.host.clone(),
         port: database.port,
@@ -178,11 +178,16 @@ pub async fn reset(database: &Database) -> Result<()> {
         password: database.password.clone(),
         ca: None,
     };
-    let options = mysql::session::SessionOptions::new(
+    Ok(mysql::session::SessionOptions::new(
         &endpoint,
         &credentials,
         mysql::session::Program::Arbiter,
-    )?;
+    )?)
+}
+
+/// The product's own schema, empty, and a fresh `orders.t`, on one server; none of it logged.
+pub async fn reset(database: &Database) -> Result<()> {
+    let options = options(database)?;
     let mut control =
         mysql::control::ControlSession::connect(&options, Duration::from_secs(10)).await?;
     control.install().await?;
