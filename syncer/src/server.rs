@@ -108,7 +108,7 @@ impl Sync for Service {
     }
 
     async fn filed(&self, request: Request<FiledRequest>) -> Result<Response<FiledReply>, Status> {
-        tls::check_peer(&request)?;
+        transport::check_peer(&request)?;
         let request = request.into_inner();
         if request.link != self.shared.config.link.to_string() {
             return Err(Status::invalid_argument(format!(
