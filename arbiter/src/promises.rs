@@ -77,9 +77,9 @@ impl Arbiter for Service {
     ) -> Result<Response<PromiseReply>, Status> {
         transport::check_peer(&request)?;
         let asked = request.into_inner();
-        let unfit = |error: model::InvalidIdentity| Status::invalid_argument(error.to_string());
-        let unit: UnitKey = asked.unit.parse().map_err(unfit)?;
-        let by = IdcName::new(asked.by).map_err(unfit)?;
+        let refused = |error: model::InvalidIdentity| Status::invalid_argument(error.to_string());
+        let unit: UnitKey = asked.unit.parse().map_err(refused)?;
+        let by = IdcName::new(asked.by).map_err(refused)?;
         if asked.of != self.idc.as_str() {
             return Err(Status::failed_precondition(format!(
                 "this is the arbiter of IDC {}, and {} was asked",
@@ -128,8 +128,8 @@ pub async fn serve(
                 book: book.clone(),
             };
             let server = Server::builder().add_service(ArbiterServer::new(service));
-            let served = server.serve_with_incoming(ReceiverStream::new(accepted));
-            if let Err(error) = served.await {
+            let serving = server.serve_with_incoming(ReceiverStream::new(accepted));
+            if let Err(error) = serving.await {
                 tracing::error!(%error, "asks for promises are not answered for a moment");
             }
         }

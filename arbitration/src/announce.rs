@@ -53,14 +53,6 @@ impl Transition {
         let from = state.epoch.as_ref().map(|epoch| epoch.value.idc.clone());
         let mut phases = Vec::new();
         let (mut stopped_at, mut proof) = (None, None);
-        let handed_over = purpose == Purpose::HandOver
-            && matches!(
-                intent.map(|intent| &intent.phase),
-                Some(IntentPhase::Fenced {
-                    proof: FenceProof::Fenced { .. },
-                    ..
-                })
-            );
         if let Some(IntentPhase::Fenced {
             stopped_at: stopped,
             proof: fenced,
@@ -107,7 +99,9 @@ impl Transition {
         Self {
             epoch,
             ended: core.epoch().unwrap_or_default(),
-            fenced: has_fence_proof(state) || handed_over,
+            fenced: has_fence_proof(state)
+                || (purpose == Purpose::HandOver
+                    && matches!(&proof, Some(FenceProof::Fenced { .. }))),
             kind,
             from,
             reason,

@@ -292,7 +292,7 @@ impl Core {
                 .transition
                 .as_ref()
                 .and_then(|transition| transition.from.clone());
-            let over = self.promises_over(self.transition.as_ref());
+            let over = Self::promises_over(self.transition.as_ref());
             return Some(DatabaseCommand::Promote { epoch, from, over });
         }
         let deadline = self.guard_deadline()?;

@@ -190,7 +190,7 @@ impl Core {
 
     /// What a promotion may take away of the promises recorded here: those to holders of epochs below
     /// this one are over.
-    pub(crate) fn promises_over(&self, transition: Option<&Transition>) -> Epoch {
+    pub(crate) fn promises_over(transition: Option<&Transition>) -> Epoch {
         match transition {
             Some(transition) if transition.fenced => transition.epoch,
             Some(transition) => transition.ended,
