@@ -41,17 +41,6 @@ pub(crate) struct Transition {
     opened_at: Option<Timestamp>,
 }
 
-/// Whether the holder has answered the request with the proof of its fence.
-fn has_fenced(intent: &Intent) -> bool {
-    matches!(
-        intent.phase,
-        IntentPhase::Fenced {
-            proof: FenceProof::Fenced { .. },
-            ..
-        }
-    )
-}
-
 impl Transition {
     pub(crate) fn begin(
         core: &Core,
@@ -64,7 +53,6 @@ impl Transition {
         let from = state.epoch.as_ref().map(|epoch| epoch.value.idc.clone());
         let mut phases = Vec::new();
         let (mut stopped_at, mut proof) = (None, None);
-        let handed_over = purpose == Purpose::HandOver && intent.is_some_and(has_fenced);
         if let Some(IntentPhase::Fenced {
             stopped_at: stopped,
             proof: fenced,
@@ -111,7 +99,9 @@ impl Transition {
         Self {
             epoch,
             ended: core.epoch().unwrap_or_default(),
-            fenced: has_fence_proof(state) || handed_over,
+            fenced: has_fence_proof(state)
+                || (purpose == Purpose::HandOver
+                    && matches!(&proof, Some(FenceProof::Fenced { .. }))),
             kind,
             from,
             reason,

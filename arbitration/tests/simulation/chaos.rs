@@ -260,10 +260,7 @@ impl World {
                 return;
             }
             Fault::CutEtcd(place) => self.set_cuts(place, |process| process.cut_from_etcd = true),
-            Fault::Strand(place) => match self.process_of(place) {
-                Some(process) => self.processes[process].stranded = true,
-                None => return,
-            },
+            Fault::Strand(place) => self.strand(place),
             Fault::Fading(place) => {
                 self.set_cuts(place, |process| process.slow_replies = true);
                 let then = self.rng.range(3_000, 7_000);
@@ -292,6 +289,13 @@ impl World {
             }
         }
         self.later(lasts, Happening::Heal(fault));
+    }
+
+    /// The newest process of an IDC loses etcd, alone.
+    fn strand(&mut self, place: &IdcName) {
+        if let Some(process) = self.process_of(place) {
+            self.processes[process].stranded = true;
+        }
     }
 
     pub fn end_fault(&mut self, fault: Fault) {
