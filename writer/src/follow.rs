@@ -105,6 +105,8 @@ impl<'a> Follower<'a> {
             }
             if self.look_at <= Instant::now() && !self.applier.is_open() {
                 self.applier.look_for_filed(&self.stream).await?;
+                // A person may have settled some meanwhile.
+                self.applier.count_stranded().await?;
                 self.look_at = Instant::now() + LOOK_FOR_FILED;
             }
             if let Some(frame) = self.queue.pop_front() {
@@ -169,7 +171,6 @@ impl<'a> Follower<'a> {
                 mappings, target, ..
             } = &mut self.applier;
             mappings.check_triggers(target).await?;
-            self.applier.count_stranded().await?;
             self.last_use = now;
         }
         Ok(())
