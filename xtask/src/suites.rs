@@ -78,6 +78,7 @@ pub fn test(suite: &str) -> Result<()> {
         "way" => real("way"),
         "all" => {
             unit()?;
+            model()?;
             harness_itself()?;
             engines()?;
             real("cluster")?;
