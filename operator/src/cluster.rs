@@ -357,23 +357,14 @@ impl Cluster {
         }
         let kind = K::kind(&()).into_owned();
         let doing = format!("change the finalizers of {kind} {}", object.name_any());
-        self.check_leader(&doing)?;
-        self.metrics.write("finalizer", &kind);
         let patch = json!({"metadata": {
             "finalizers": finalizers,
             // A merge patch replaces the whole list, so it must not cross with another's change.
             "resourceVersion": object.resource_version(),
         }});
-        let (api, name) = (self.api_of(object), object.name_any());
-        let parameters = PatchParams::default();
-        match self
-            .bounded(&doing, api.patch(&name, &parameters, &Patch::Merge(&patch)))
+        self.patch_metadata(object, "finalizer", &doing, &patch, &[404])
             .await
-        {
-            Ok(_) => Ok(()),
-            Err(ClusterError::Kube { source, .. }) if is_code(&source, &[404]) => Ok(()),
-            Err(error) => Err(error),
-        }
+            .map(drop)
     }
 
     /// Sets an annotation, unless it is so already.
@@ -392,19 +383,10 @@ impl Cluster {
         }
         let kind = K::kind(&()).into_owned();
         let doing = format!("annotate {kind} {}", object.name_any());
-        self.check_leader(&doing)?;
-        self.metrics.write("annotate", &kind);
         let patch = json!({"metadata": {"annotations": {annotation: value}}});
-        let (api, name) = (self.api_of(object), object.name_any());
-        let parameters = PatchParams::default();
-        match self
-            .bounded(&doing, api.patch(&name, &parameters, &Patch::Merge(&patch)))
+        self.patch_metadata(object, "annotate", &doing, &patch, &[404])
             .await
-        {
-            Ok(_) => Ok(()),
-            Err(ClusterError::Kube { source, .. }) if is_code(&source, &[404]) => Ok(()),
-            Err(error) => Err(error),
-        }
+            .map(drop)
     }
 
     /// Takes an annotation off, and perhaps sets another; false: the object was changed meanwhile,
@@ -417,8 +399,6 @@ impl Cluster {
     ) -> Result<bool, ClusterError> {
         let kind = K::kind(&()).into_owned();
         let doing = format!("take an annotation off {kind} {}", object.name_any());
-        self.check_leader(&doing)?;
-        self.metrics.write("annotate", &kind);
         let mut annotations = json!({annotation: null});
         if let Some((other, value)) = set {
             annotations[other] = json!(value);
@@ -428,14 +408,30 @@ impl Cluster {
             // Not one that was put there since.
             "resourceVersion": object.resource_version(),
         }});
+        self.patch_metadata(object, "annotate", &doing, &patch, &[404, 409])
+            .await
+    }
+
+    /// Patches an object's metadata; false: the API answered with one of these codes, which say that
+    /// the object is gone or was changed meanwhile.
+    async fn patch_metadata<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        what: &'static str,
+        doing: &str,
+        patch: &Value,
+        no_errors: &[u16],
+    ) -> Result<bool, ClusterError> {
+        self.check_leader(doing)?;
+        self.metrics.write(what, &K::kind(&()));
         let (api, name) = (self.api_of(object), object.name_any());
         let parameters = PatchParams::default();
         match self
-            .bounded(&doing, api.patch(&name, &parameters, &Patch::Merge(&patch)))
+            .bounded(doing, api.patch(&name, &parameters, &Patch::Merge(patch)))
             .await
         {
             Ok(_) => Ok(true),
-            Err(ClusterError::Kube { source, .. }) if is_code(&source, &[404, 409]) => Ok(false),
+            Err(ClusterError::Kube { source, .. }) if is_code(&source, no_errors) => Ok(false),
             Err(error) => Err(error),
         }
     }
