@@ -104,6 +104,9 @@ impl Core {
             self.left = false;
         }
         let epoch = state.epoch.as_ref();
+        if let Some(epoch) = epoch.filter(|epoch| epoch.value.epoch > self.seen_epoch) {
+            self.count_anew(&epoch.value.idc);
+        }
         self.seen_epoch = self
             .seen_epoch
             .max(epoch.map_or(Epoch::NONE, |epoch| epoch.value.epoch));

@@ -100,6 +100,15 @@ impl Core {
         }
     }
 
+    /// A member was elected. Its own arbiter reached its server then; a verdict that stands from
+    /// before, since a signal has to succeed so often before it counts no more, would take the
+    /// primary from it at once.
+    pub(crate) fn count_anew(&mut self, holder: &IdcName) {
+        if let Some(watched) = self.signals.get_mut(holder) {
+            watched.counts.clear();
+        }
+    }
+
     /// Whether the member's heartbeats have arrived through the link until just now.
     pub(crate) fn replicates(&self, now: Now, member: &IdcName) -> bool {
         let Some(check) = self.doc().map(|doc| &doc.value.heartbeat) else {
