@@ -100,6 +100,7 @@ impl Core {
         if older && self.trusts_etcd() {
             return;
         }
+        self.compare_epoch(now, &state);
         if state.unit.is_some() {
             self.left = false;
         }

@@ -25,6 +25,8 @@ pub(crate) struct Memory {
     database_asked: Option<Moment>,
     /// Whether etcd has shown as much since, so that this process may hold.
     verified: bool,
+    /// The epoch that etcd showed last.
+    shown: Option<Epoch>,
     loss: Option<Loss>,
     /// What was remembered before the last loss that was acknowledged; the database may tell it
     /// once more before it is overwritten.
@@ -119,6 +121,19 @@ impl Core {
             return;
         };
         if self.remembers() && cluster != known.cluster {
+            let revision = state.revision;
+            self.lose(now, EtcdMark { cluster, revision });
+        }
+    }
+
+    /// Epochs only ever grow. One that has shrunk belongs to an etcd that was restored, also where
+    /// its cluster has kept its name and its revisions have grown past the known ones since.
+    pub(crate) fn compare_epoch(&mut self, now: Now, state: &UnitState) {
+        let (Some(cluster), Some(epoch)) = (state.cluster, &state.epoch) else {
+            return;
+        };
+        let shown = self.memory.shown.replace(epoch.value.epoch);
+        if self.remembers() && self.trusts_etcd() && shown > Some(epoch.value.epoch) {
             let revision = state.revision;
             self.lose(now, EtcdMark { cluster, revision });
         }
