@@ -33,34 +33,9 @@ pub fn is_yes(answer: &str) -> bool {
 ///
 /// Blocks on standard input; nothing else runs meanwhile.
 pub fn obtain(yes: bool, question: &str, not_done: &str, command: &str) -> Result<(), Failure> {
-    let terminals = (
-        std::io::stdin().is_terminal(),
-        std::io::stderr().is_terminal(),
-    );
-    match consent(yes, terminals.0, terminals.1) {
-        Consent::Given => Ok(()),
-        Consent::Missing => Err(Failure::refused(
-            not_done,
-            "it has to be confirmed, and there is no terminal to ask at",
-        )
-        .next(format!("{command} --yes"))),
-        Consent::Ask => {
-            let mut stderr = std::io::stderr();
-            let mut answer = String::new();
-            write!(stderr, "{question} [y/N] ")
-                .and_then(|()| stderr.flush())
-                .and_then(|()| std::io::stdin().lock().read_line(&mut answer))
-                .map_err(|error| Failure::failed(not_done, format!("asking failed: {error}")))?;
-            if is_yes(&answer) {
-                Ok(())
-            } else {
-                Err(Failure::refused(
-                    not_done,
-                    "it was not confirmed. Nothing was changed",
-                ))
-            }
-        }
-    }
+    let prompt = format!("{question} [y/N] ");
+    let declined = "it was not confirmed. Nothing was changed";
+    ask(yes, &prompt, is_yes, declined, not_done, command)
 }
 
 /// Only the number itself confirms; an empty line does not.
@@ -78,6 +53,20 @@ pub fn obtain_number(
     not_done: &str,
     command: &str,
 ) -> Result<(), Failure> {
+    let prompt = format!("{question} Type {number} to confirm: ");
+    let declined = "the number was not typed. Nothing was changed";
+    let confirms = |answer: &str| is_number(answer, number);
+    ask(yes, &prompt, confirms, declined, not_done, command)
+}
+
+fn ask(
+    yes: bool,
+    prompt: &str,
+    confirms: impl Fn(&str) -> bool,
+    declined: &str,
+    not_done: &str,
+    command: &str,
+) -> Result<(), Failure> {
     let terminals = (
         std::io::stdin().is_terminal(),
         std::io::stderr().is_terminal(),
@@ -92,17 +81,14 @@ pub fn obtain_number(
         Consent::Ask => {
             let mut stderr = std::io::stderr();
             let mut answer = String::new();
-            write!(stderr, "{question} Type {number} to confirm: ")
+            write!(stderr, "{prompt}")
                 .and_then(|()| stderr.flush())
                 .and_then(|()| std::io::stdin().lock().read_line(&mut answer))
                 .map_err(|error| Failure::failed(not_done, format!("asking failed: {error}")))?;
-            if is_number(&answer, number) {
+            if confirms(&answer) {
                 Ok(())
             } else {
-                Err(Failure::refused(
-                    not_done,
-                    "the number was not typed. Nothing was changed",
-                ))
+                Err(Failure::refused(not_done, declined))
             }
         }
     }
