@@ -6,7 +6,8 @@ use std::path::Path;
 use crds::Unit;
 use futures::future::join_all;
 use kube::ResourceExt;
-use model::{Finding, UnitKey};
+use model::{Credentials, Finding, UnitKey};
+use mysql::session::{Program, SessionOptions};
 
 use super::Context;
 use crate::args::PreflightArgs;
@@ -185,18 +186,13 @@ async fn members(
     cluster: &Cluster,
 ) -> Vec<(MemberReport, Option<inspect::Reached>)> {
     let looks = unit.spec.members.iter().map(|member| async {
-        let secret = secret(key, &member.credentials_secret, manifest, cluster).await;
-        let ca = match &member.endpoint.tls.ca_secret {
-            Some(name) => Some(self::secret(key, name, manifest, cluster).await),
-            None => None,
-        };
         let mut report = MemberReport {
             idc: member.idc.clone(),
             endpoint: member.endpoint.document().to_string(),
             server: None,
             findings: Vec::new(),
         };
-        let reached = match credentials(member, key.namespace(), &secret, ca.as_ref()) {
+        let reached = match account(key, member, manifest, cluster).await {
             Ok(credentials) => inspect::member(unit, member, &credentials, &mut report).await,
             Err(finding) => {
                 report.findings.push(finding);
@@ -208,8 +204,37 @@ async fn members(
     join_all(looks).await
 }
 
+/// A member's account from its Secrets, or what is wrong with them.
+async fn account(
+    unit: &UnitKey,
+    member: &crds::Member,
+    manifest: &Manifest,
+    cluster: &Cluster,
+) -> Result<Credentials, Finding> {
+    let account = secret(unit, &member.credentials_secret, manifest, cluster).await;
+    let ca = match &member.endpoint.tls.ca_secret {
+        Some(name) => Some(secret(unit, name, manifest, cluster).await),
+        None => None,
+    };
+    credentials(member, unit.namespace(), &account, ca.as_ref())
+}
+
+/// How to reach a member's server with the account of its Secrets, or why that is not known.
+pub(super) async fn session_options(
+    unit: &UnitKey,
+    member: &crds::Member,
+    manifest: &Manifest,
+    cluster: &Cluster,
+) -> Result<SessionOptions, String> {
+    let credentials = account(unit, member, manifest, cluster)
+        .await
+        .map_err(|finding| format!("{} {}", finding.message, finding.fix))?;
+    SessionOptions::new(&member.endpoint.document(), &credentials, Program::Arbiter)
+        .map_err(|error| error.to_string())
+}
+
 /// A Secret of the manifest, otherwise of the cluster.
-pub(super) async fn secret(
+async fn secret(
     unit: &UnitKey,
     name: &str,
     manifest: &Manifest,

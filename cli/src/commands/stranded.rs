@@ -1,18 +1,18 @@
 //! `stranded`: what a failover left behind, in the databases of the members that took over.
 
 use model::{IdcName, UnitKey};
-use mysql::session::{Program, Session, SessionOptions};
+use mysql::session::Session;
 use mysql::stranded::{Filed, LISTED};
 use serde::Serialize;
 
 use super::Context;
-use super::preflight::{Cluster, secret};
+use super::preflight::{Cluster, session_options};
 use crate::args::{
     StrandedArgs, StrandedCommand, StrandedDiscardArgs, StrandedListArgs, StrandedShowArgs,
 };
 use crate::backend::{KubeBackend, Scope};
 use crate::failure::{Exit, Failure};
-use crate::preflight::{Manifest, credentials};
+use crate::preflight::Manifest;
 use crate::render::{count, stranded as render};
 
 /// How long a server may take to accept a connection.
@@ -191,17 +191,7 @@ async fn connect(
     member: &crds::Member,
     cluster: &Cluster,
 ) -> Result<Session, String> {
-    let manifest = Manifest::default();
-    let account = secret(key, &member.credentials_secret, &manifest, cluster).await;
-    let ca = match &member.endpoint.tls.ca_secret {
-        Some(name) => Some(secret(key, name, &manifest, cluster).await),
-        None => None,
-    };
-    let credentials = credentials(member, key.namespace(), &account, ca.as_ref())
-        .map_err(|finding| format!("{} {}", finding.message, finding.fix))?;
-    let endpoint = member.endpoint.document();
-    let options = SessionOptions::new(&endpoint, &credentials, Program::Arbiter)
-        .map_err(|error| error.to_string())?
-        .with_connect_timeout(CONNECT_TIMEOUT);
+    let options = session_options(key, member, &Manifest::default(), cluster).await?;
+    let options = options.with_connect_timeout(CONNECT_TIMEOUT);
     options.connect().await.map_err(|error| error.to_string())
 }

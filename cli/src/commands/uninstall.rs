@@ -5,16 +5,15 @@ use std::time::Duration;
 use crds::Unit;
 use model::{IdcName, UnitKey};
 use mysql::control::{ControlSession, InUse, Uninstalled};
-use mysql::session::{Program, SessionOptions};
 use serde::Serialize;
 
 use super::Context;
-use super::preflight::{Cluster, read, secret};
+use super::preflight::{Cluster, read, session_options};
 use crate::args::UninstallArgs;
 use crate::backend::{KubeBackend, Scope};
 use crate::confirm;
 use crate::failure::{Exit, Failure};
-use crate::preflight::{self, Manifest, credentials};
+use crate::preflight::{self, Manifest};
 
 const TRIED: &str = "the schema multiactive was not taken away everywhere";
 /// How long a server may take to answer.
@@ -138,15 +137,7 @@ async fn one(
     manifest: &Manifest,
     cluster: &Cluster,
 ) -> Result<Uninstalled, String> {
-    let account = secret(unit, &member.credentials_secret, manifest, cluster).await;
-    let ca = match &member.endpoint.tls.ca_secret {
-        Some(name) => Some(secret(unit, name, manifest, cluster).await),
-        None => None,
-    };
-    let credentials = credentials(member, unit.namespace(), &account, ca.as_ref())
-        .map_err(|finding| format!("{} {}", finding.message, finding.fix))?;
-    let options = SessionOptions::new(&member.endpoint.document(), &credentials, Program::Arbiter)
-        .map_err(|error| error.to_string())?;
+    let options = session_options(unit, member, manifest, cluster).await?;
     let session = ControlSession::connect(&options, PATIENCE).await;
     let mut session = session.map_err(|error| error.to_string())?;
     session.uninstall().await.map_err(|error| error.to_string())
