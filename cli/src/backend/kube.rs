@@ -340,17 +340,24 @@ impl KubeBackend {
         let what = if paused { "paused" } else { "resumed" };
         let tried = format!("Unit {unit} was not {what}");
         let patch = serde_json::json!({"spec": {"paused": paused}});
+        self.patch_unit(&tried, unit, &patch).await
+    }
+
+    /// Merges this into a Unit.
+    pub(super) async fn patch_unit(
+        &self,
+        tried: &str,
+        unit: &UnitKey,
+        patch: &serde_json::Value,
+    ) -> Result<(), Failure> {
         let params = PatchParams {
             field_manager: Some(FIELD_MANAGER.into()),
             ..PatchParams::default()
         };
         let api = self.namespaced::<Unit>(unit.namespace());
-        self.request(
-            &tried,
-            api.patch(unit.name(), &params, &Patch::Merge(&patch)),
-        )
-        .await?;
-        Ok(())
+        self.request(tried, api.patch(unit.name(), &params, &Patch::Merge(patch)))
+            .await
+            .map(drop)
     }
 
     /// A Secret; `None` if there is none of that name.

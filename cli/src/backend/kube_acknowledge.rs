@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use crds::{ACKNOWLEDGE, ACKNOWLEDGED, Unit};
 use futures::StreamExt;
-use kube::api::{Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{DefaultBackoff, watch_object};
 use kube::{Api, ResourceExt};
 use model::{AckRecord, UnitKey};
 
-use super::kube::{FIELD_MANAGER, KubeBackend};
+use super::kube::KubeBackend;
 use crate::failure::Failure;
 
 /// An operator that runs carries it within a second; a new leader is found within this.
@@ -23,7 +22,7 @@ impl KubeBackend {
         let value = serde_json::to_string(record)
             .map_err(|error| Failure::failed(tried.clone(), error.to_string()))?;
         let api = self.namespaced::<Unit>(unit.namespace());
-        self.mark(&tried, &api, unit, Some(&value)).await?;
+        self.mark(&tried, unit, Some(&value)).await?;
         match tokio::time::timeout(CARRIED_WITHIN, carried(&api, unit, &value)).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::refused(
@@ -37,7 +36,7 @@ impl KubeBackend {
             )))),
             Err(_) => {
                 // Nobody waits for it any more, so it must not be carried later.
-                self.mark(&tried, &api, unit, None).await?;
+                self.mark(&tried, unit, None).await?;
                 let cause = format!(
                     "no operator carried it into etcd within {} s; nothing was changed",
                     CARRIED_WITHIN.as_secs()
@@ -53,24 +52,9 @@ impl KubeBackend {
         }
     }
 
-    async fn mark(
-        &self,
-        tried: &str,
-        api: &Api<Unit>,
-        unit: &UnitKey,
-        value: Option<&str>,
-    ) -> Result<(), Failure> {
+    async fn mark(&self, tried: &str, unit: &UnitKey, value: Option<&str>) -> Result<(), Failure> {
         let patch = serde_json::json!({"metadata": {"annotations": {ACKNOWLEDGE: value}}});
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        self.request(
-            tried,
-            api.patch(unit.name(), &params, &Patch::Merge(&patch)),
-        )
-        .await
-        .map(drop)
+        self.patch_unit(tried, unit, &patch).await
     }
 }
 
