@@ -16,6 +16,7 @@
 //! - On SIGTERM nothing is fenced or revoked: a successor takes the same lease over without a pause,
 //!   and if none comes, the guard in the database keeps the promise.
 
+mod application;
 mod clock;
 mod credentials;
 mod execute;

@@ -235,7 +235,13 @@ impl Supervisor {
     }
 
     fn take_changes(&mut self, changes: &Changes) {
-        let everything = changes.listed || changes.sessions || changes.idcs;
+        if let Some(listed) = changes.listed
+            && let Some(mark) = listed.mark
+        {
+            let sent_at = Moment(listed.sent_at);
+            self.tell_all(&Event::EtcdSeen { sent_at, mark });
+        }
+        let everything = changes.listed.is_some() || changes.sessions || changes.idcs;
         let touched: Vec<UnitKey> = if everything {
             let known = self.units.keys().chain(self.watch.state().unit_keys());
             known.chain(&changes.units).cloned().collect()
@@ -243,8 +249,15 @@ impl Supervisor {
             changes.units.iter().cloned().collect()
         };
         let touched: std::collections::BTreeSet<UnitKey> = touched.into_iter().collect();
-        for key in touched {
-            let state = self.watch.state().unit(&key);
+        let states: Vec<(UnitKey, UnitState)> = touched
+            .into_iter()
+            .map(|key| (key.clone(), self.watch.state().unit(&key)))
+            .collect();
+        // All of them first: a Unit that begins must know whose the servers are.
+        for (key, state) in &states {
+            self.shared.servers.note(key, state);
+        }
+        for (key, state) in states {
             self.tell(&key, state);
         }
     }

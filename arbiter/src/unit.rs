@@ -5,6 +5,8 @@ mod findings;
 mod promising;
 mod senses;
 mod strandings;
+mod telling;
+mod transactions;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,28 +15,30 @@ use std::time::Duration;
 
 use arbitration::{
     Applied, Command, Core, DatabaseCommand, Event, Features, Moment, Outcome, PromiseSeen,
-    Purpose, Rules, Settings, Transaction,
+    Purpose, Rules, Settings,
 };
 use model::{
-    Finding, Generation, IdcName, MemberStatus, PositionText, ServerIdentity, Severity, UnitKey,
-    UnitState,
+    Finding, Generation, IdcName, MemberHindrances, MemberStatus, PositionText, ServerIdentity,
+    UnitKey, UnitState,
 };
+use mysql::control::Owner;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
-use topology::{CommitError, Topology};
+use topology::Topology;
 
+use crate::application::Application;
 use crate::credentials::CredentialsFile;
 use crate::metrics::Metrics;
 use crate::promises::{Book, Peers};
 use crate::servers::{self, Servers};
 use crate::status::Statuses;
 use crate::watcher::{Sight, Watched};
-use crate::worker::{Context, MemberSettings, Order, Report, Worker};
-use crate::{clock, execute, translate};
+use crate::worker::{Claim, Context, MemberSettings, Order, Report, Worker};
+use crate::{clock, execute};
 use findings::Findings;
 use promising::Promising;
-use senses::{born_here, failover_status};
+use senses::{Room, born_here};
 use strandings::Strandings;
 
 pub use findings::MemberAccount;
@@ -85,9 +89,17 @@ pub struct Unit {
     /// The number of each member's newest heartbeat that has arrived here.
     beats: BTreeMap<IdcName, u64>,
     strandings: Strandings,
+    /// Nearly all of the server's connections are in use; so many are allowed.
+    crowded: Option<u64>,
+    room: Room,
+    /// What stands against a planned switchover from here.
+    hindrances: Option<MemberHindrances>,
+    application: Application,
     idcs: Vec<IdcName>,
     boots_fenced: bool,
     findings: Findings,
+    /// When the members' clocks are compared next.
+    clocks_at: Instant,
     /// What was said of them last.
     told: Vec<Finding>,
     position: Option<PositionText>,
@@ -97,6 +109,10 @@ pub struct Unit {
     last_status: Option<MemberStatus>,
     credentials_at: Instant,
     generation: Option<model::Generation>,
+    /// etcd was asked how far it is, once the database had said what it remembers.
+    compared: bool,
+    /// Asking it.
+    asking: JoinSet<Option<Event>>,
     worker: JoinHandle<()>,
 }
 
@@ -118,7 +134,13 @@ impl Unit {
         let (orders, order_receiver) = mpsc::unbounded_channel();
         let (sight_sender, sights) = mpsc::unbounded_channel();
         let promising = Promising::new(shared.book.enter(&key));
-        let worker = Worker::new(shared.idc.clone(), shared.metrics.clone(), report_sender);
+        let owner = Owner {
+            installation: shared.topology.keys().prefix().to_owned(),
+            unit: key.clone(),
+            idc: shared.idc.clone(),
+        };
+        let claim = Claim::new(owner, shared.servers.clone());
+        let worker = Worker::new(claim, shared.metrics.clone(), report_sender);
         Self {
             core: Core::new(
                 shared.idc.clone(),
@@ -141,10 +163,15 @@ impl Unit {
             sights,
             sight_sender,
             strandings: Strandings::default(),
+            crowded: None,
+            room: Room::default(),
+            hindrances: None,
+            application: Application::default(),
             beats: BTreeMap::new(),
             idcs: Vec::new(),
             boots_fenced: false,
             findings: Findings::default(),
+            clocks_at: Instant::now(),
             told: Vec::new(),
             position: None,
             lag_millis: None,
@@ -153,6 +180,8 @@ impl Unit {
             last_status: None,
             credentials_at: Instant::now(),
             generation: None,
+            compared: false,
+            asking: JoinSet::new(),
             worker: tokio::spawn(worker.run(order_receiver)),
         }
     }
@@ -172,6 +201,8 @@ impl Unit {
                 Some(asked) = self.promising.asks.recv() => Some(self.promising.asked(asked)),
                 Some(answered) = self.promising.asking.join_next() => answered.ok().flatten(),
                 Some(done) = self.transactions.join_next() => self.take_outcome(done),
+                Some(seen) = self.asking.join_next() => seen.ok().flatten(),
+                () = self.application.changed() => None,
                 () = tokio::time::sleep_until(self.credentials_at) => {
                     self.read_credentials().await;
                     None
@@ -179,7 +210,11 @@ impl Unit {
                 () = sleep_until(wake) => Some(Event::Tick),
             };
             if let Some(event) = event {
+                let reached = matches!(event, Event::Observed(_)) && !self.compared;
                 self.step(event).await;
+                if reached {
+                    self.ask_etcd();
+                }
             }
             self.publish();
             if self.core.has_left() {
@@ -244,52 +279,6 @@ impl Unit {
         let _ = self.orders.send(Order::Command { id, command });
     }
 
-    fn commit(&mut self, transaction: &Transaction) {
-        let keys = self.shared.topology.keys();
-        let spelled = translate::transaction(keys, &self.key, &self.shared.idc, transaction);
-        let topology = self.shared.topology.clone();
-        let metrics = self.shared.metrics.clone();
-        let (id, purpose, unit) = (transaction.id, transaction.purpose, self.key.clone());
-        self.transactions.spawn(async move {
-            let outcome = match topology.commit(spelled).await {
-                Ok(revision) => Outcome::Done(revision),
-                Err(CommitError::Lost { .. }) => Outcome::Lost,
-                Err(CommitError::Unknown(error)) => {
-                    metrics.etcd_error(&error);
-                    tracing::warn!(%unit, %error, "nobody knows whether the transaction took effect");
-                    Outcome::Unknown
-                }
-            };
-            (id, purpose, outcome)
-        });
-    }
-
-    fn take_outcome(
-        &mut self,
-        done: Result<(u64, Purpose, Outcome), tokio::task::JoinError>,
-    ) -> Option<Event> {
-        match done {
-            Ok((id, purpose, outcome)) => {
-                self.shared.metrics.transaction(purpose, outcome);
-                let (unit, purpose) = (&self.key, purpose.as_str());
-                match outcome {
-                    Outcome::Done(revision) => {
-                        tracing::info!(%unit, purpose, revision = revision.0, "done in etcd");
-                    }
-                    Outcome::Lost => {
-                        tracing::info!(%unit, purpose, "somebody else changed etcd first");
-                    }
-                    Outcome::Unknown => {}
-                }
-                Some(Event::Committed { id, outcome })
-            }
-            Err(error) => {
-                tracing::error!(unit = %self.key, %error, "a transaction's task ended badly");
-                None
-            }
-        }
-    }
-
     fn take_report(&mut self, report: Report) -> Option<Event> {
         match report {
             Report::Seen {
@@ -302,16 +291,17 @@ impl Unit {
                 }
                 self.reached = true;
                 self.position = Some(observation.position.clone());
-                self.lag_millis = observation.lag_millis;
+                self.lag_millis = self.lag_of(&observation);
                 Some(Event::Observed(arbitration::Observation {
                     identity: observation.identity.clone(),
                     boot: observation.boot,
                     read_only: observation.read_only && !observation.offline,
                     offline: observation.offline,
                     guard_running: !observation.guards.is_empty(),
-                    lag_millis: observation.lag_millis,
+                    lag_millis: self.lag_millis,
                     has_data,
                     highest_epoch: observation.highest_epoch,
+                    held_highest: observation.highest_epoch_of.as_ref() == Some(&self.shared.idc),
                     applied: observation.applied.clone().and_then(|position| {
                         let sequence = born_here(&position, &self.idcs)?;
                         Some(Applied { sequence, position })
@@ -326,7 +316,7 @@ impl Unit {
                     }),
                 }))
             }
-            Report::Unseen { reason, down } => {
+            Report::Unseen { reason, down, .. } => {
                 if self.unreached != reason || self.reached {
                     tracing::warn!(unit = %self.key, reason, "a look at the database failed");
                     self.unreached = reason;
@@ -392,10 +382,13 @@ impl Unit {
         let Some(member) = doc.value.member(&self.shared.idc) else {
             return;
         };
+        self.application
+            .watch(doc.value.application.as_ref(), &self.shared.idc);
         let settings = MemberSettings {
             subject_endpoint: member.endpoint.clone(),
             databases: doc.value.databases.clone(),
             members: doc.value.members.len(),
+            max_lag_millis: doc.value.failover.max_lag_millis,
             heartbeat: doc.value.heartbeat.clone(),
         };
         if self.settings.as_ref() != Some(&settings) {
@@ -429,61 +422,6 @@ impl Unit {
         if self.context.as_ref() != Some(&context) {
             self.context = Some(context.clone());
             let _ = self.orders.send(Order::Context(context));
-        }
-    }
-
-    fn publish(&mut self) {
-        if !self.core.has_member() {
-            self.shared.statuses.forget(&self.key);
-            return;
-        }
-        let report = self.core.report(clock::now());
-        let blocking = self
-            .told
-            .iter()
-            .find(|finding| finding.severity == Severity::Blocking);
-        // The cause goes before its consequences.
-        let message = match blocking {
-            Some(finding) if !report.writable => format!("preflight: {finding}"),
-            _ if !self.reached && !self.unreached.is_empty() => self.unreached.clone(),
-            _ => report.message,
-        };
-        let status = MemberStatus {
-            role: report.role,
-            writable: report.writable,
-            reachable: self.reached,
-            epoch: report.epoch,
-            position: self.position.clone(),
-            lag_millis: self.lag_millis,
-            findings: self.told.clone(),
-            message,
-            failover: failover_status(&report.failover),
-            stranded: self.strandings.not_in_line(),
-            filed: self.strandings.held_here,
-        };
-
-        if self.last_status.as_ref() == Some(&status) {
-            return;
-        }
-        self.log_change(&status);
-        self.shared.metrics.member(&self.key, &status);
-        self.shared.statuses.member(&self.key, status.clone());
-        self.last_status = Some(status);
-    }
-
-    fn log_change(&self, status: &MemberStatus) {
-        let before = self.last_status.as_ref();
-        let key = |status: &MemberStatus| {
-            (
-                status.role,
-                status.writable,
-                status.epoch,
-                status.message.clone(),
-            )
-        };
-        if before.map(key) != Some(key(status)) {
-            tracing::info!(unit = %self.key, role = ?status.role, writable = status.writable,
-                epoch = status.epoch.0, message = status.message, "the member");
         }
     }
 }

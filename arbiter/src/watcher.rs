@@ -84,6 +84,10 @@ impl Watcher {
         loop {
             ticks.tick().await;
             let looked = self.look().await;
+            if self.access.is_none() {
+                // Nobody has looked, which says nothing of the member: it must not become a vote.
+                continue;
+            }
             let account = match looked {
                 Ok(_) => self.account().await,
                 Err(_) => None,
@@ -116,7 +120,10 @@ impl Watcher {
                     self.access = Some(*options);
                     self.session = None;
                 }
-                Some(Access::Missing(finding)) => self.missing = finding.to_string(),
+                Some(Access::Missing(finding)) => {
+                    self.missing = finding.to_string();
+                    tracing::warn!(missing = self.missing, "a member is not looked at");
+                }
                 None => {}
             }
         }

@@ -2,13 +2,14 @@
 //! heartbeat each interval, the core's commands in between. A newer command stops what runs, and
 //! the connection it ran on is given up with it.
 
+mod claim;
 mod contact;
 
 use std::time::Duration;
 
 use arbitration::{DatabaseCommand, DatabaseResult};
 use model::{Epoch, EtcdMark, Finding, Generation, HeartbeatCheck, IdcName, ServerIdentity};
-use mysql::control::{ControlSession, GuardHandle, Hindrances, Observation};
+use mysql::control::{ControlError, ControlSession, GuardHandle, Hindrances, Observation};
 use mysql::preflight::{MemberReport, Subject};
 use mysql::session::SessionOptions;
 use tokio::sync::mpsc;
@@ -19,6 +20,8 @@ use crate::credentials::Access;
 use crate::execute::{self, Hands};
 use crate::metrics::Metrics;
 use crate::unit::MemberAccount;
+
+pub use claim::Claim;
 
 /// How old what stands against a switchover may be when somebody asks for one.
 const HINDRANCES_EVERY: Duration = Duration::from_secs(3);
@@ -54,6 +57,8 @@ pub struct MemberSettings {
     pub databases: Vec<String>,
     /// How many members the Unit has.
     pub members: usize,
+    /// Its `failover.maxLag`, in milliseconds.
+    pub max_lag_millis: u64,
     /// How often to look, and what counts as no answer.
     pub heartbeat: HeartbeatCheck,
 }
@@ -89,6 +94,8 @@ pub enum Report {
         reason: String,
         /// Whether so many failed in a row that the member counts as down.
         down: bool,
+        /// Whether the server said that it has no room for what was written.
+        full: bool,
     },
     /// A command ended.
     Done {
@@ -112,10 +119,37 @@ pub enum Report {
     },
 }
 
+/// Why a look failed.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    reason: String,
+    /// The server said that it has no room.
+    full: bool,
+}
+
+impl From<String> for Failed {
+    fn from(reason: String) -> Self {
+        Self {
+            reason,
+            full: false,
+        }
+    }
+}
+
+impl From<&ControlError> for Failed {
+    fn from(error: &ControlError) -> Self {
+        Self {
+            reason: error.to_string(),
+            full: error.is_for_want_of_room(),
+        }
+    }
+}
+
 /// The worker's own state; `run` keeps the channel of orders beside it, so that both can be used
 /// at the same time.
 pub struct Worker {
     idc: IdcName,
+    claim: Claim,
     metrics: Metrics,
     reports: mpsc::UnboundedSender<Report>,
     access: Option<SessionOptions>,
@@ -141,7 +175,7 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has not been told anything yet.
-    pub fn new(idc: IdcName, metrics: Metrics, reports: mpsc::UnboundedSender<Report>) -> Self {
+    pub fn new(claim: Claim, metrics: Metrics, reports: mpsc::UnboundedSender<Report>) -> Self {
         let context = Context {
             epoch: Epoch::NONE,
             writable: false,
@@ -150,7 +184,8 @@ impl Worker {
             etcd: None,
         };
         Self {
-            idc,
+            idc: claim.owner.idc.clone(),
+            claim,
             metrics,
             reports,
             access: None,
@@ -334,7 +369,7 @@ impl Worker {
     fn count_failure(&mut self, reason: &str) {
         if Instant::now() >= self.look_at {
             self.look_at = Instant::now() + self.interval();
-            self.report_look(Err(reason.to_owned()));
+            self.report_look(Err(reason.to_owned().into()));
         }
     }
 
@@ -376,7 +411,7 @@ impl Worker {
         }
     }
 
-    fn report_look(&mut self, looked: Result<Observation, String>) {
+    fn report_look(&mut self, looked: Result<Observation, Failed>) {
         let report = match looked {
             Ok(observation) => {
                 self.failures = 0;
@@ -386,12 +421,13 @@ impl Worker {
                     has_data: self.has_data,
                 }
             }
-            Err(reason) => {
+            Err(Failed { reason, full }) => {
                 self.failures = self.failures.saturating_add(1);
                 let bound = self.settings.as_ref().map_or(3, |it| it.heartbeat.failures);
                 Report::Unseen {
                     reason,
                     down: self.failures >= bound,
+                    full,
                 }
             }
         };

@@ -79,7 +79,7 @@ impl Transition {
             phases.push(phase("Elect", now.at.since(since.unwrap_or(now.at))));
         }
         let (reason, message) = if automatic {
-            elected_reason(kind, core, from.as_ref(), &votes)
+            elected_reason(kind, core, from.as_ref().map(|it| (it, state)), &votes)
         } else {
             reason(kind, core, from.as_ref(), proof.as_ref())
         };
@@ -162,10 +162,16 @@ impl Transition {
 fn elected_reason(
     kind: TransitionKind,
     core: &Core,
-    from: Option<&IdcName>,
+    from: Option<(&IdcName, &UnitState)>,
     votes: &BTreeMap<IdcName, VoteRecord>,
 ) -> (&'static str, String) {
     let me = &core.me;
+    let order = from.and_then(|(from, state)| Some(&state.fence_orders.get(from)?.value));
+    if let (Some((from, _)), Some(order)) = (from, order) {
+        let message = format!("{from} was fenced {order}; {me} was elected in its place");
+        return ("FenceOrdered", message);
+    }
+    let from = from.map(|(from, _)| from);
     let from = from.map_or("nobody".to_owned(), ToString::to_string);
     let words: Vec<String> = votes
         .iter()
@@ -252,7 +258,13 @@ impl Core {
         if self.transaction.is_some() || now.at < self.transaction_retry || self.deleted() {
             return None;
         }
-        self.confirmed()?;
+        if !self.trusts_etcd() {
+            let state = self.restored_state()?;
+            return self
+                .note_loss(state)
+                .or_else(|| self.publish_member(now, state));
+        }
+        let state = self.confirmed()?;
         self.note_epoch()
             .or_else(|| self.release(now))
             .or_else(|| self.vote(now))
@@ -261,7 +273,7 @@ impl Core {
             .or_else(|| self.announce_open(now))
             .or_else(|| self.campaign(now))
             .or_else(|| self.bid(now))
-            .or_else(|| self.publish_member(now))
+            .or_else(|| self.publish_member(now, state))
             .or_else(|| self.admit())
             .or_else(|| self.ask_failback(now))
             .or_else(|| self.count_stranded())
@@ -377,13 +389,13 @@ impl Core {
             preflight_passed: self.member.preflight,
             has_data: seen.is_some_and(|seen| seen.has_data),
             highest_epoch: seen.map_or(Epoch::NONE, |seen| seen.highest_epoch),
-            remembers: self.database_remembers(),
+            held_highest: seen.is_some_and(|seen| seen.held_highest),
+            remembers: self.database_remembers() && self.trusts_etcd(),
             ineligible: self.standing_obstacles(now),
         }
     }
 
-    fn publish_member(&self, now: Now) -> Option<Plan> {
-        let state = self.confirmed()?;
+    fn publish_member(&self, now: Now, state: &UnitState) -> Option<Plan> {
         self.my_doc()?;
         let session = self.session?;
         let record = self.member_record(now);

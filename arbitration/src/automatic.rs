@@ -7,6 +7,7 @@ use model::{
 
 use crate::core::{Core, Exposure, Plan};
 use crate::event::{Purpose, Slot, Write};
+use crate::order::holder_is_taken_out;
 use crate::vote::down_votes;
 use crate::{Moment, Now};
 
@@ -65,8 +66,13 @@ impl Core {
     }
 
     /// Whether the primary may go to another IDC without being asked.
+    ///
+    /// Rule 4: not from a server that may come up writable. Once it is restarted, with its arbiter
+    /// gone or without etcd, nothing that we have would fence it, neither an arbiter nor a guard.
     pub(crate) fn may_fail_over(&self, now: Now, state: &UnitState) -> bool {
-        state.idcs.len() >= FEWEST_IDCS && !self.is_cooling(now, state)
+        state.idcs.len() >= FEWEST_IDCS
+            && !self.is_cooling(now, state)
+            && holder_boots_fenced(state)
     }
 
     /// Rule 7: takes `primary` with the votes of a majority, or the proof of a release.
@@ -142,8 +148,10 @@ impl Core {
         {
             return false;
         }
-        // Released without votes, for a reason of the holder's own: it may take it up again.
-        let grace = if self.is_voted_down(state) || self.was_holder(state) {
+        // Released without votes, for a reason of the holder's own: it may take it up again, unless a
+        // person has taken it out.
+        let settled = self.is_voted_down(state) || holder_is_taken_out(state);
+        let grace = if settled || self.was_holder(state) {
             0
         } else {
             settings.retake_grace
@@ -290,6 +298,12 @@ impl Core {
             .map(|since| since.plus(settings.open_timeout));
         turns.chain(vacant).chain(given_up)
     }
+}
+
+/// Whether the server of the current epoch's holder is known to come up `read_only`.
+pub(crate) fn holder_boots_fenced(state: &UnitState) -> bool {
+    let epoch = state.epoch.as_ref();
+    epoch.is_none_or(|epoch| epoch.value.boots_fenced)
 }
 
 /// Whether the holder of the current epoch left the proof of its release.

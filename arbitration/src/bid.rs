@@ -131,7 +131,9 @@ impl Core {
     /// Whether this very server was the holder of the current epoch.
     pub(crate) fn was_holder(&self, state: &UnitState) -> bool {
         state.epoch.as_ref().is_some_and(|epoch| {
-            epoch.value.idc == self.me && Some(&epoch.value.identity) == self.identity()
+            epoch.value.idc == self.me
+                && Some(&epoch.value.identity) == self.identity()
+                && !self.missed_an_epoch(state)
         })
     }
 
@@ -156,11 +158,14 @@ impl Core {
             ),
             (!self.member.preflight, Ineligible::Preflight),
             (
-                seen.is_some_and(|seen| !seen.boots_fenced),
+                seen.is_some() && !self.boots_fenced(),
                 Ineligible::BootsWritable,
             ),
             (!self.lag_allows(now, state), Ineligible::Lag),
-            (misses_epoch, Ineligible::MissesEpoch),
+            (
+                misses_epoch || self.missed_an_epoch(state),
+                Ineligible::MissesEpoch,
+            ),
             (self.went_back, Ineligible::WentBack),
             (voted_down, Ineligible::VotedDown),
             (
@@ -170,11 +175,18 @@ impl Core {
             (!self.is_admitted(state), Ineligible::NotAdmitted),
             (!self.trusts_etcd(), Ineligible::EtcdWentBack),
             (self.not_in_line().is_some(), Ineligible::Stranded),
+            (self.is_barred_by_order(), Ineligible::FenceOrdered),
         ]
         .into_iter()
         .filter(|(is, _)| *is)
         .map(|(_, reason)| reason)
         .collect()
+    }
+
+    /// Whether this member's server is known to come up `read_only` after a restart.
+    pub(crate) fn boots_fenced(&self) -> bool {
+        let seen = self.member.seen.as_ref();
+        seen.is_some_and(|(_, seen)| seen.boots_fenced)
     }
 
     /// How many transactions of an ended epoch only this member has. With them it would be another
@@ -221,7 +233,10 @@ impl Core {
 /// Whether the holder of the current epoch left word that it is fenced. Fenced by its own IDC, with
 /// the sessions of earlier processes cut, it holds nothing by promises either.
 pub(crate) fn has_fence_proof(state: &UnitState) -> bool {
-    let epoch = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+    let epoch = state.epoch.as_ref().map(|epoch| &epoch.value);
+    // Of a later epoch, which etcd has forgotten, it proves nothing.
+    let epoch = epoch.filter(|epoch| epoch.highest <= epoch.epoch);
+    let epoch = epoch.map(|epoch| epoch.epoch);
     state.vacated.as_ref().is_some_and(|vacated| {
         let VacatedRecord {
             epoch: ended,

@@ -143,6 +143,8 @@ pub struct Core {
     pub(crate) highest_own: Option<(ServerIdentity, u64)>,
     /// The server had more own transactions once.
     pub(crate) went_back: bool,
+    /// Since when etcd has not known of any epoch, and databases of no later one than this.
+    pub(crate) no_epoch: Option<(Epoch, Moment)>,
     /// The highest epoch seen in etcd by this process.
     pub(crate) seen_epoch: Epoch,
     /// A takeover was sent, and nobody knows its end; it compares this revision of the epoch.
@@ -199,6 +201,7 @@ impl Core {
             stranded: None,
             highest_own: None,
             went_back: false,
+            no_epoch: None,
             seen_epoch: Epoch::NONE,
             takeover_in_doubt: None,
             promises: Promises::default(),
@@ -215,6 +218,7 @@ impl Core {
         self.take(now, event);
         self.note_stage(now);
         self.note_memory(now);
+        self.note_no_epoch(now);
         self.note_life(now);
         self.note_vacancy(now);
         self.note_election(now);
@@ -257,6 +261,11 @@ impl Core {
                 debug_assert!(self.holds(now.at), "opened without holding");
                 debug_assert!(!self.rules.guard || self.member.guard_until > Some(now.at));
                 self.member.exposure = Exposure::Uncertain;
+            }
+            // Its answer may be lost, and the guard runs all the same: it keeps the member open until
+            // then, so the primary must not be released before (`guards_end`).
+            DatabaseCommand::StartGuard { deadline } if self.rules.guards_count_when_sent => {
+                self.member.guards_before = self.member.guards_before.max(Some(*deadline));
             }
             _ => {}
         }

@@ -13,52 +13,6 @@ use crate::event::{Compare, DatabaseCommand, Purpose, Slot, Write};
 use crate::vote::votes_about_database;
 
 impl Core {
-    /// Whether every member is reached by its arbiter and has passed preflight, and, where asked,
-    /// is fenced: what the first election waits for.
-    pub(crate) fn all_ready_for_first(&self, fenced: bool) -> bool {
-        let Some(state) = self.confirmed() else {
-            return false;
-        };
-        let Some(doc) = self.doc().filter(|doc| !doc.value.paused) else {
-            return false;
-        };
-        self.my_doc().is_some()
-            && doc.value.members.len() >= 2
-            && doc.value.members.iter().all(|member| {
-                state.members.get(&member.idc).is_some_and(|record| {
-                    let record = &record.value;
-                    record.reachable
-                        && record.preflight_passed
-                        && record.remembers
-                        && (record.fenced || !fenced)
-                })
-            })
-            && identities_differ(state)
-    }
-
-    /// The member that goes first: data before none, then the higher priority, then the name.
-    fn first_ranked(&self, state: &UnitState) -> Option<IdcName> {
-        let doc = self.doc()?;
-        let rank = |idc: &IdcName| {
-            let has_data = state
-                .members
-                .get(idc)
-                .is_some_and(|record| record.value.has_data);
-            let priority = doc.value.member(idc).map_or(0, |member| member.priority);
-            (
-                std::cmp::Reverse(has_data),
-                std::cmp::Reverse(priority),
-                idc.clone(),
-            )
-        };
-        doc.value
-            .members
-            .iter()
-            .map(|member| rank(&member.idc))
-            .min()
-            .map(|(_, _, idc)| idc)
-    }
-
     /// Whether this member could be opened, were it elected now.
     pub(crate) fn can_take(&self, now: Now) -> bool {
         let closed = matches!(self.member.exposure, Exposure::Closed(_));
@@ -71,6 +25,7 @@ impl Core {
             && self.my_doc().is_some()
             && self.trusts_own_memory()
             && self.database_remembers()
+            && !self.is_barred_by_order()
             && self
                 .state
                 .as_ref()
@@ -93,11 +48,10 @@ impl Core {
     /// Takes `primary`, if it is free and this member's to take.
     pub(crate) fn campaign(&self, now: Now) -> Option<Plan> {
         let state = self.confirmed()?;
-        let doc = self.doc()?;
         if state.primary.is_some() && self.rules.compare_primary {
             return None;
         }
-        if doc.value.paused || !self.can_take(now) {
+        if self.is_paused() || !self.can_take(now) {
             return None;
         }
         match &state.epoch {
@@ -109,27 +63,12 @@ impl Core {
         }
     }
 
-    fn take_first(&self, now: Now, state: &UnitState) -> Option<Plan> {
-        let fenced = self.rules.compare_members;
-        if state.primary.is_some()
-            || !self.all_ready_for_first(fenced)
-            || self.first_ranked(state)? != self.me
-        {
-            return None;
-        }
-        let mut plan = self.takeover(now, state, Purpose::TakeFirst, TransitionKind::First)?;
-        if self.rules.compare_members {
-            for (idc, record) in &state.members {
-                plan = plan.compare(Slot::Member(idc.clone()), record.revision);
-            }
-        }
-        Some(plan)
-    }
-
-    /// The former holder's IDC takes up again what nobody else was elected for since.
+    /// The former holder's IDC takes up again what nobody else was elected for since: the last one
+    /// that is known, whoever etcd names where it has forgotten some.
     fn retake(&self, now: Now, state: &UnitState) -> Option<Plan> {
-        let epoch = &state.epoch.as_ref()?.value;
-        let mine = epoch.idc == self.me && Some(&epoch.identity) == self.identity();
+        // Who was promised time to go on was the holder that etcd names.
+        let free = || has_fence_proof(state) || self.free_of_promises(now);
+        let mine = self.was_holder(state) || (self.held_a_forgotten_epoch(state) && free());
         if state.primary.is_some() || !mine || self.promised_elsewhere() || self.went_back {
             return None;
         }
@@ -209,6 +148,7 @@ impl Core {
     pub(crate) fn is_target(&self, state: &UnitState, intent: &Versioned<Intent>) -> bool {
         let epoch = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
         Some(intent.value.expected_epoch) == epoch
+            && !self.asked_before_loss(state, intent)
             && self.target(state, intent).as_ref() == Some(&self.me)
     }
 
@@ -224,6 +164,7 @@ impl Core {
             .members
             .iter()
             .filter(|member| Some(&member.idc) != holder)
+            .filter(|member| !state.fence_orders.contains_key(&member.idc))
             .filter(|member| {
                 state.members.get(&member.idc).is_some_and(|record| {
                     record.value.reachable && record.value.preflight_passed && record.value.fenced
@@ -313,6 +254,9 @@ impl Core {
     ) -> Option<Plan> {
         let session = self.session?;
         let identity = self.identity()?.clone();
+        if self.went_back_for_others(state) {
+            return None;
+        }
         let epoch = self.next_epoch(state);
         let doc = self.doc()?;
         let revision = |revision: Option<Revision>| revision.unwrap_or(Revision::ABSENT);
@@ -331,6 +275,8 @@ impl Core {
             },
             candidates: self.candidates(),
             highest: epoch,
+            noted: state.epoch.as_ref().and_then(|epoch| epoch.value.noted),
+            boots_fenced: self.boots_fenced(),
         };
         let primary = PrimaryRecord {
             idc: self.me.clone(),
@@ -342,7 +288,9 @@ impl Core {
             .plan(purpose)
             .compare_if(self.rules.compare_primary, Slot::Primary, primary_revision)
             .compare(Slot::Epoch, epoch_revision)
-            .compare(Slot::Unit, doc.revision)
+            .compare(Slot::Unit, doc.revision);
+        plan = self
+            .compare_orders(plan, state)
             .write(Write::Epoch(elected))
             .write(Write::Primary(primary, session.lease));
         if let Some(vacated) = &state.vacated {

@@ -263,6 +263,10 @@ pub enum Slot {
     Vote(IdcName),
     /// The bid of a member.
     Bid(IdcName),
+    /// The order that keeps a member fenced.
+    FenceOrder(IdcName),
+    /// The order that holds automation.
+    PauseOrder,
 }
 
 /// Something that must be so for a transaction to take effect.

@@ -1,10 +1,10 @@
 //! What people are told: the member's role and what is waited for.
 
-use model::{Epoch, IntentPhase, MemberRole};
+use model::{Epoch, IdcName, IntentPhase, MemberRole};
 
 use crate::core::{Core, Exposure};
-use crate::elect::identities_differ;
 use crate::event::DatabaseCommand;
+use crate::first::FirstWaits;
 use crate::readiness::FailoverReadiness;
 use crate::vote::down_votes;
 use crate::{Moment, Now};
@@ -165,6 +165,14 @@ impl Core {
                 self.with_failure("fencing")
             };
         }
+        if let Some(order) = self.fence_order() {
+            let what = if self.held().is_some() {
+                "it gives the primary up, and "
+            } else {
+                ""
+            };
+            return format!("it was fenced {order}; {what}it is not opened before: mactl unfence");
+        }
         match self.phase() {
             Some(IntentPhase::Requested) => return "a request waits for the target".to_owned(),
             Some(IntentPhase::TargetReady { .. }) => {
@@ -187,7 +195,7 @@ impl Core {
             _ if !self.member.preflight => {
                 "holds the primary, but preflight does not pass: not opened".to_owned()
             }
-            _ if self.doc().is_some_and(|doc| doc.value.paused) => {
+            _ if self.is_paused() => {
                 "holds the primary, but the unit is paused: not opened. mactl resume".to_owned()
             }
             _ => match self.database.as_ref().map(|(_, command)| command) {
@@ -211,24 +219,11 @@ impl Core {
         let Some(state) = &self.state else {
             return String::new();
         };
-        let paused = self.doc().is_some_and(|doc| doc.value.paused);
+        let paused = self.is_paused();
         match (&state.epoch, &state.primary) {
             (_, Some(_)) => String::new(),
             _ if paused => "the unit is paused: no election".to_owned(),
-            (None, None) if !identities_differ(state) => {
-                "two members answer as one and the same server: give each member a server of its \
-                 own"
-                .to_owned()
-            }
-            (None, None) if !self.all_ready_for_first(false) => {
-                let waiting: Vec<_> = self.not_ready().collect();
-                format!(
-                    "the first election waits until every member is reachable and passes \
-                     preflight; not yet: {}",
-                    waiting.join(", ")
-                )
-            }
-            (None, None) => "the first election is under way".to_owned(),
+            (None, None) => self.message_of_first(now),
             (Some(epoch), None) if epoch.value.idc == self.me && !self.is_automatic() => {
                 "nobody holds the primary; taking it up again".to_owned()
             }
@@ -241,20 +236,33 @@ impl Core {
         }
     }
 
-    fn not_ready(&self) -> impl Iterator<Item = &str> {
-        let state = self.state.as_ref();
-        let members = self
-            .doc()
-            .map(|doc| doc.value.members.as_slice())
-            .unwrap_or_default();
-        members
-            .iter()
-            .filter(move |member| {
-                let record = state.and_then(|state| state.members.get(&member.idc));
-                !record
-                    .is_some_and(|record| record.value.reachable && record.value.preflight_passed)
-            })
-            .map(|member| member.idc.as_str())
+    fn message_of_first(&self, now: Now) -> String {
+        match self.first_waits(now, false) {
+            None => "the first election is under way".to_owned(),
+            Some(FirstWaits::Nothing) => "the first election waits for word from etcd".to_owned(),
+            Some(FirstWaits::SameServer) => {
+                "two members answer as one and the same server: give each member a server of its \
+                 own"
+                .to_owned()
+            }
+            Some(FirstWaits::Members(waiting)) => {
+                let waiting: Vec<_> = waiting.iter().map(IdcName::as_str).collect();
+                format!(
+                    "the first election waits until every member is reachable and passes \
+                     preflight; not yet: {}",
+                    waiting.join(", ")
+                )
+            }
+            Some(FirstWaits::TakenOut(idc)) => format!(
+                "the first election waits for {idc}, which goes first and was fenced by a person: \
+                 mactl unfence"
+            ),
+            Some(FirstWaits::LastHolder { .. }) => {
+                "the members know of an epoch that etcd does not know of, as where a unit was \
+                 deleted and made anew: whoever held it has two lease times to fence"
+                    .to_owned()
+            }
+        }
     }
 
     fn with_failure(&self, doing: &str) -> String {

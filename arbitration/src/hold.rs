@@ -88,10 +88,11 @@ impl Core {
 
     /// Whether an intent asks this holder to be fenced.
     pub(crate) fn intent_wants_fence(&self, now: Now) -> bool {
-        let Some(intent) = self.intent() else {
+        let (Some(intent), Some(state)) = (self.intent(), &self.state) else {
             return false;
         };
         if self.held().is_none()
+            || self.asked_before_loss(state, intent)
             || intent.value.to.as_ref() == Some(&self.me)
             || Some(intent.value.expected_epoch) != self.epoch()
         {
@@ -131,6 +132,7 @@ impl Core {
             && !self.intent_wants_fence(now)
             && !self.is_another_server()
             && !self.told_by_votes(now)
+            && !self.is_fenced_by_order()
             && !self.holds_the_past()
     }
 
@@ -144,6 +146,7 @@ impl Core {
             && self.my_doc().is_some()
             && !self.intent_wants_fence(now)
             && !self.is_another_server()
+            && !self.is_fenced_by_order()
             && !self.holds_the_past()
     }
 
@@ -160,7 +163,9 @@ impl Core {
             // Not opened by this process. Before the first election it is a server of users who
             // have just asked for protection: it is fenced only when the election can be held.
             Exposure::Writable => match self.confirmed() {
-                Some(state) if state.epoch.is_none() => self.all_ready_for_first(false),
+                Some(state) if state.epoch.is_none() => {
+                    self.is_fenced_by_order() || self.first_waits(now, false).is_none()
+                }
                 // Until the first keep-alive nobody can say whether this IDC holds; a guard that an
                 // earlier process started keeps the promise meanwhile.
                 Some(_) => {
@@ -198,6 +203,7 @@ impl Core {
             || self.my_doc().is_none()
             || self.is_another_server()
             || self.told_by_votes(now)
+            || self.is_fenced_by_order()
             || self.gives_up_opening(now)
             || self.holds_the_past()
     }
@@ -252,7 +258,6 @@ impl Core {
     /// Whether a closed member of the holder should be opened.
     pub(crate) fn wants_open(&self, now: Now) -> bool {
         let closed = matches!(self.member.exposure, Exposure::Closed(_));
-        let Some(doc) = self.doc() else { return false };
         let asked_for =
             self.fenced_for_intent || matches!(self.phase(), Some(IntentPhase::HandedOver { .. }));
         // A cancel under way does not count where the rule is switched off.
@@ -269,9 +274,10 @@ impl Core {
             && self.my_doc().is_some()
             && self.member.reachable
             && self.member.preflight
-            && (!doc.value.paused || asked_for)
+            && (!self.is_paused() || asked_for)
             && !self.intent_wants_fence(now)
             && !self.is_another_server()
+            && !self.is_barred_by_order()
             && !self.must_release(now)
     }
 
@@ -287,7 +293,7 @@ impl Core {
         }
         let epoch = primary.value.epoch;
         let (_, seen) = self.member.seen.as_ref()?;
-        if self.promoted != Some(epoch) {
+        if self.rules.promote_first && self.promoted != Some(epoch) {
             let from = self
                 .transition
                 .as_ref()
@@ -354,6 +360,18 @@ impl Core {
         let allowed_at = self.guards_end()?;
         (out_of_reach && now.at >= allowed_at).then(|| FenceProof::GuardExpired {
             identity: elected.clone(),
+            at: now.wall,
+        })
+    }
+
+    /// What passes for a proof where a fence that failed counts as one.
+    pub(crate) fn taken_for_proof(&self, now: Now) -> Option<FenceProof> {
+        let (_, seen) = self.member.seen.as_ref()?;
+        let position = model::PositionText(seen.own_sequence?.to_string());
+        Some(FenceProof::Fenced {
+            identity: seen.identity.clone(),
+            boot: seen.boot,
+            position,
             at: now.wall,
         })
     }

@@ -100,6 +100,7 @@ impl Core {
         if older && self.trusts_etcd() {
             return;
         }
+        self.raise_mark(now, state.revision);
         self.compare_epoch(now, &state);
         if state.unit.is_some() {
             self.left = false;
@@ -131,6 +132,7 @@ impl Core {
         match outcome {
             Outcome::Done(revision) => {
                 self.needs = self.needs.max(revision);
+                self.compare_commit(now, pending.based_on, revision);
                 if pending.purpose == Purpose::AnnounceOpen {
                     self.receipt_of = self.epoch();
                     self.transition = None;
@@ -148,6 +150,10 @@ impl Core {
                     self.receipt_of = self.epoch();
                     self.needs = before;
                 }
+                self.transaction_retry = now.at.plus(self.settings.retry_pause);
+            }
+            Outcome::Unknown if !self.rules.unknown_is_unknown => {
+                self.takeover_in_doubt = None;
                 self.transaction_retry = now.at.plus(self.settings.retry_pause);
             }
             Outcome::Unknown => {
@@ -308,6 +314,9 @@ impl Core {
         // An open or a fence without a clear end may have happened in part, or may yet. A guard
         // that may not be there is no guard.
         match command {
+            DatabaseCommand::Fence { .. } if !self.rules.fence_is_proved => {
+                self.member.exposure = Exposure::Closed(self.taken_for_proof(now));
+            }
             DatabaseCommand::Open { .. } | DatabaseCommand::Fence { .. } => {
                 self.member.exposure = Exposure::Uncertain;
             }

@@ -3,6 +3,8 @@
 use model::{Intent, UnitState, Versioned};
 
 use crate::Now;
+use crate::automatic::holder_boots_fenced;
+use crate::bid::has_fence_proof;
 use crate::core::Core;
 use crate::signals::noticed_after;
 
@@ -28,10 +30,23 @@ impl Core {
             .ok_or_else(|| "the unit was deleted".to_owned())?;
         let epoch = state.epoch.as_ref().map(|epoch| &epoch.value);
         let holder = epoch.map_or("the primary".to_owned(), |epoch| epoch.idc.to_string());
+        let missed = self.missed_an_epoch(state);
         let own = epoch.is_some_and(|epoch| epoch.idc == self.me);
-        let lag = if own { Some(0) } else { self.lag(now, state) };
+        let lag = if own && !missed {
+            Some(0)
+        } else {
+            self.lag(now, state)
+        };
         if intent.value.allow_data_loss {
             return Ok(lag.unwrap_or_default());
+        }
+        if !own && !holder_boots_fenced(state) && !has_fence_proof(state) {
+            return Err(format!(
+                "the server of {holder} was not seen to start read_only, so it may take writes \
+                 beside the new primary when it comes back. Bring it back, so that its arbiter \
+                 fences it; or see to it that it stays off, and then: mactl failover \
+                 --allow-data-loss"
+            ));
         }
         if let Some(count) = self.not_in_line() {
             return Err(format!(
@@ -39,6 +54,14 @@ impl Core {
                  were not taken back yet. Let the link to it finish (see its status); to promote it \
                  all the same, with those and without what it lacks: mactl failover \
                  --allow-data-loss",
+                self.me
+            ));
+        }
+        if missed {
+            return Err(format!(
+                "{} has received a later epoch than etcd knows of, and what its holder wrote last may \
+                 be missing here. Promote the member that held it (the last one in \
+                 multiactive.epoch), or accept the loss: mactl failover --allow-data-loss",
                 self.me
             ));
         }
@@ -65,7 +88,7 @@ impl Core {
     pub(crate) fn lag(&self, now: Now, state: &UnitState) -> Option<u64> {
         let fenced = self.catch_up_position().map(|(_, position)| position);
         let caught_up = fenced.is_some() && self.caught_up == fenced;
-        if caught_up || self.was_holder(state) {
+        if caught_up || self.was_holder(state) || self.held_a_forgotten_epoch(state) {
             return Some(0);
         }
         self.lag_at_last_evidence(now, state)

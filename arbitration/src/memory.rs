@@ -1,18 +1,18 @@
 //! Rule 10: an etcd that shows less than it has shown before was restored from a backup, or is
 //! another one. What it says of holders may have been true once.
 //!
-//! Each arbiter remembers the cluster and the highest revision that a linearizable answer told it,
-//! and its member's database remembers them for it across restarts. A lesser answer counts only if
-//! its request was sent after the greater one was known, so an answer that was late proves
-//! nothing. From then on nothing is held and nothing is decided, until two lease times have passed,
+//! Each arbiter remembers the cluster and the highest revision that etcd told it, by whatever way: a
+//! linearizable answer, a state, or what became of its own transaction. Its member's database
+//! remembers them for it across restarts. A lesser answer counts only if it is linearizable and its
+//! request was sent after the greater one was known, so an answer that was late proves nothing. From then on nothing is held and nothing is decided, until two lease times have passed,
 //! in which every holder of before has fenced, and somebody has acknowledged it *in this etcd*: the
 //! acknowledgement's revision is higher than the one at which the loss was noticed, so it was
 //! not part of the backup.
 
-use model::{Epoch, EpochRecord, EtcdMark, Generation, Revision, UnitState};
+use model::{ClusterId, Epoch, EtcdMark, Generation, IdcName, Revision, UnitState};
 
-use crate::core::{Core, Plan};
-use crate::event::{Command, Purpose, Slot, Write};
+use crate::core::Core;
+use crate::event::Command;
 use crate::{Moment, Now};
 
 /// What this arbiter remembers of etcd.
@@ -21,25 +21,45 @@ pub(crate) struct Memory {
     mark: Option<EtcdMark>,
     /// When the mark was learned.
     learned_at: Moment,
+    /// What the database remembers.
+    remembered: Option<EtcdMark>,
     /// When the database was first asked what it remembers.
     database_asked: Option<Moment>,
     /// Whether etcd has shown as much since, so that this process may hold.
     verified: bool,
     /// The epoch that etcd showed last.
-    shown: Option<Epoch>,
-    loss: Option<Loss>,
-    /// What was remembered before the last loss that was acknowledged; the database may tell it
-    /// once more before it is overwritten.
-    forgiven: Option<EtcdMark>,
+    shown: Option<Shown>,
+    pub(crate) loss: Option<Loss>,
+    /// What was remembered before each loss that was acknowledged; the database may tell it once
+    /// more before it is overwritten.
+    forgiven: Vec<EtcdMark>,
+    /// The highest epoch that was known when it was acknowledged, and since when it had to be.
+    pub(crate) acknowledged: Option<(Epoch, Revision)>,
     /// A generation above this process's that the server has obeyed, and when it said so.
     outranked: Option<(Generation, Moment)>,
 }
 
+/// What was shown of the epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Shown {
+    /// Of which life of the Unit.
+    uid: String,
+    epoch: Epoch,
+    idc: IdcName,
+    /// The revision that wrote its record.
+    written: Revision,
+    /// Up to what a loss was noted.
+    pub noted: Option<Revision>,
+}
+
 /// etcd shows less than before.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Loss {
+pub(crate) struct Loss {
     since: Moment,
-    noticed: Revision,
+    /// How far it was when that was noticed.
+    pub noticed: Revision,
+    /// What an etcd that this process believed had shown before this loss.
+    pub shown: Option<Shown>,
     /// How far it is now, and when that was learned.
     now: EtcdMark,
     learned_at: Moment,
@@ -50,12 +70,12 @@ fn is_less(mark: EtcdMark, known: EtcdMark) -> bool {
 }
 
 impl Core {
-    fn remembers(&self) -> bool {
+    pub(crate) fn remembers(&self) -> bool {
         self.settings.features.memory && self.rules.remember_etcd
     }
 
     /// Whether etcd has shown no less than before, as far as this process knows.
-    pub(crate) fn trusts_etcd(&self) -> bool {
+    pub fn trusts_etcd(&self) -> bool {
         self.memory.loss.is_none()
     }
 
@@ -89,7 +109,7 @@ impl Core {
         }
         if let Some(loss) = &mut self.memory.loss {
             let again = is_less(mark, loss.now);
-            if again && sent_at >= loss.learned_at {
+            if again && sent_at > loss.learned_at {
                 self.lose(now, mark);
             } else if !again {
                 loss.now = mark;
@@ -98,20 +118,52 @@ impl Core {
             return;
         }
         match self.memory.mark {
-            Some(known) if is_less(mark, known) => {
-                if sent_at >= self.memory.learned_at {
-                    self.lose(now, mark);
-                }
+            // Moments are whole milliseconds, within which much can happen.
+            Some(known) if is_less(mark, known) && sent_at > self.memory.learned_at => {
+                self.lose(now, mark);
                 return;
             }
+            // What was learned while it was on its way is no reason to doubt it.
+            Some(known) if is_less(mark, known) => {}
             Some(known) if known == mark => {}
             _ => {
                 self.memory.mark = Some(mark);
                 self.memory.learned_at = now.at;
             }
         }
-        let asked = self.memory.database_asked;
-        self.memory.verified |= asked.is_some_and(|asked| sent_at >= asked);
+        let asked = self
+            .memory
+            .database_asked
+            .is_some_and(|asked| sent_at >= asked);
+        let remembered = self.memory.remembered;
+        let as_much = remembered.is_none_or(|remembered| !is_less(mark, remembered));
+        self.memory.verified |= asked && as_much;
+    }
+
+    /// A state, or a transaction of this process, is of this revision: etcd has come that far. What
+    /// was committed since the last linearizable answer would otherwise be lost unnoticed.
+    pub(crate) fn raise_mark(&mut self, now: Now, revision: Revision) {
+        let believed = self.trusts_etcd() && self.rules.remember_commits;
+        if let Some(mark) = &mut self.memory.mark
+            && believed
+            && mark.revision < revision
+        {
+            mark.revision = revision;
+            self.memory.learned_at = now.at;
+        }
+    }
+
+    /// A transaction that was sent on this state is committed after it, unless etcd went back.
+    pub(crate) fn compare_commit(&mut self, now: Now, based_on: Revision, revision: Revision) {
+        if self.remembers()
+            && self.rules.remember_commits
+            && revision <= based_on
+            && let Some(EtcdMark { cluster, .. }) = self.memory.mark
+        {
+            self.lose(now, EtcdMark { cluster, revision });
+        } else {
+            self.raise_mark(now, revision);
+        }
     }
 
     /// A state that another cluster tells is a loss too, whatever its revision.
@@ -126,28 +178,67 @@ impl Core {
         }
     }
 
-    /// Epochs only ever grow. One that has shrunk belongs to an etcd that was restored, also where
-    /// its cluster has kept its name and its revisions have grown past the known ones since.
+    /// Epochs only ever grow, each is one IDC's, the revisions that write them grow too, and a Unit
+    /// that has had one keeps it. What contradicts that is told by an etcd that was restored, also
+    /// where its cluster has kept its name and its revisions have grown past the known ones since.
     pub(crate) fn compare_epoch(&mut self, now: Now, state: &UnitState) {
-        let (Some(cluster), Some(epoch)) = (state.cluster, &state.epoch) else {
+        let (Some(cluster), true) = (state.cluster, self.remembers()) else {
             return;
         };
-        let shown = self.memory.shown.replace(epoch.value.epoch);
-        if self.remembers() && self.trusts_etcd() && shown > Some(epoch.value.epoch) {
+        // A Unit that was deleted and made anew begins anew.
+        let uid = state.unit.as_ref().map(|doc| &doc.value.uid);
+        self.memory.shown.take_if(|shown| Some(&shown.uid) != uid);
+        let shows = state.epoch.as_ref().zip(uid).map(|(epoch, uid)| Shown {
+            uid: uid.clone(),
+            epoch: epoch.value.epoch,
+            idc: epoch.value.idc.clone(),
+            written: epoch.revision,
+            noted: epoch.value.noted,
+        });
+        let is_past = |before: &Shown| {
+            shows.as_ref().is_none_or(|shows| {
+                let other = shows.epoch == before.epoch && shows.idc != before.idc;
+                other || shows.epoch < before.epoch || shows.written < before.written
+            })
+        };
+        let past = self.memory.shown.as_ref().is_some_and(is_past);
+        if self.trusts_etcd() && past {
             let revision = state.revision;
             self.lose(now, EtcdMark { cluster, revision });
         }
+        self.memory.shown = shows;
     }
 
     /// The database said what it remembers.
     pub(crate) fn take_memory(&mut self, now: Now, remembered: Option<EtcdMark>) {
-        if !self.remembers() || self.memory.loss.is_some() {
+        if !self.remembers() {
+            return;
+        }
+        if let Some(loss) = &self.memory.loss {
+            // It knows more than this process did: that is lost as well, as of now. Whoever
+            // acknowledges it from here on has looked after it was.
+            let present = loss.now;
+            let known = self.memory.mark;
+            let is_more = |it: &EtcdMark| {
+                is_less(present, *it)
+                    && known.is_none_or(|known| is_less(known, *it))
+                    && !self.is_forgiven(present.cluster, *it)
+            };
+            if let Some(more) = remembered.filter(is_more) {
+                self.memory.mark = Some(more);
+                self.lose(now, present);
+            }
             return;
         }
         self.memory.database_asked.get_or_insert(now.at);
-        let Some(remembered) = remembered.filter(|mark| Some(*mark) != self.memory.forgiven) else {
+        // The database may tell once more what has been acknowledged, until it was overwritten.
+        let present = self.memory.mark.map(|mark| mark.cluster);
+        let is_old =
+            |mark: &EtcdMark| present.is_some_and(|present| self.is_forgiven(present, *mark));
+        let Some(remembered) = remembered.filter(|mark| !is_old(mark)) else {
             return;
         };
+        self.memory.remembered = Some(remembered);
         match self.memory.mark {
             Some(known) if known.cluster != remembered.cluster => {
                 self.memory.mark = Some(remembered);
@@ -161,41 +252,75 @@ impl Core {
         }
     }
 
+    /// Whether somebody has acknowledged that this much is lost. A name that etcd had once, and has
+    /// no more, is of the past as a whole.
+    fn is_forgiven(&self, present: ClusterId, mark: EtcdMark) -> bool {
+        let mut forgiven = self.memory.forgiven.iter();
+        forgiven.any(|old| {
+            old.cluster == mark.cluster
+                && (mark.cluster != present || mark.revision <= old.revision)
+        })
+    }
+
     fn lose(&mut self, now: Now, mark: EtcdMark) {
-        self.memory.verified = false;
+        // What a process that never believed this etcd was shown by it is no word of before. In a loss
+        // during a loss it cannot tell which of them others have noted.
+        let verified = std::mem::take(&mut self.memory.verified);
+        let shown = self.memory.shown.as_ref().filter(|_| verified);
+        let shown = shown.filter(|_| self.memory.loss.is_none()).cloned();
         self.memory.loss = Some(Loss {
             since: now.at,
             noticed: mark.revision,
+            shown,
             now: mark,
             learned_at: now.at,
         });
-        // What was decided on before was decided on another history.
+        // What was decided on before was decided on another history, in which the same revisions may
+        // be of other values. This one tells what it holds with its next change.
         self.state = None;
         self.needs = Revision::ABSENT;
         self.transaction = None;
         self.barrier = None;
     }
 
-    /// Believes a restored etcd again, once it is time.
-    pub(crate) fn note_memory(&mut self, now: Now) {
-        let (Some(loss), Some(lease), Some(state)) = (&self.memory.loss, &self.lease, &self.state)
-        else {
-            return;
-        };
-        let waited = now.at.since(loss.since) >= 2 * lease.granted;
+    /// The state as the restored etcd tells it.
+    pub(crate) fn restored_state(&self) -> Option<&UnitState> {
+        let loss = self.memory.loss.as_ref()?;
+        let state = self.state.as_ref()?;
+        if self.session.is_none() || state.revision < self.needs {
+            return None;
+        }
         let same = state
             .cluster
             .is_none_or(|cluster| cluster == loss.now.cluster);
-        let acknowledged = same
-            && state.revision <= loss.now.revision
-            && state
-                .ack
-                .as_ref()
-                .is_some_and(|ack| ack.revision > loss.noticed);
+        (same && state.revision <= loss.now.revision).then_some(state)
+    }
+
+    /// Whether others noted a loss after what this process had known, and somebody has acknowledged
+    /// that: who was cut off meanwhile notices late what has been looked at already. A process that
+    /// began later cannot tell such a note from one that the backup holds.
+    fn acknowledged_for_others(&self, state: &UnitState, loss: &Loss) -> bool {
+        let noted = state.epoch.as_ref().and_then(|epoch| epoch.value.noted);
+        let later = |shown: &Shown| noted > shown.noted;
+        loss.shown.as_ref().is_some_and(later) && !self.went_back_for_others(state)
+    }
+
+    /// Believes a restored etcd again, once it is time.
+    pub(crate) fn note_memory(&mut self, now: Now) {
+        let (Some(loss), Some(lease)) = (&self.memory.loss, &self.lease) else {
+            return;
+        };
+        let waited = now.at.since(loss.since) >= 2 * lease.granted;
+        let acknowledged = self.restored_state().is_some_and(|state| {
+            let here = state.ack.as_ref().map(|ack| ack.revision);
+            here > Some(loss.noticed) || self.acknowledged_for_others(state, loss)
+        });
         if (waited || !self.rules.two_lease_times) && (acknowledged || !self.rules.await_ack) {
-            self.memory.forgiven = self.memory.mark;
+            self.memory.acknowledged = Some((self.highest_epoch(), loss.noticed));
+            self.memory.forgiven.extend(self.memory.mark);
             self.memory.mark = Some(loss.now);
             self.memory.learned_at = now.at;
+            self.memory.remembered = None;
             self.memory.verified = true;
             self.memory.loss = None;
             self.needs = self
@@ -222,55 +347,5 @@ impl Core {
         {
             out.push(Command::ClaimAgain { above });
         }
-    }
-
-    /// The highest epoch that anybody is known to have seen: in etcd by this process, or in any
-    /// member's database.
-    pub(crate) fn highest_epoch(&self) -> Epoch {
-        let recorded = self
-            .state
-            .iter()
-            .flat_map(|state| state.members.values())
-            .map(|record| record.value.highest_epoch);
-        let here = self
-            .member
-            .seen
-            .as_ref()
-            .map(|(_, seen)| seen.highest_epoch);
-        let noted = self.state.as_ref().and_then(|state| state.epoch.as_ref());
-        recorded
-            .chain(here)
-            .chain(noted.map(|epoch| epoch.value.highest))
-            .chain([self.seen_epoch])
-            .max()
-            .unwrap_or_default()
-    }
-
-    /// Whoever knows of an epoch that etcd has forgotten writes it down before anything else: the
-    /// next one has to be above it, and who knows of it may be gone by then.
-    pub(crate) fn note_epoch(&self) -> Option<Plan> {
-        let state = self.confirmed()?;
-        let epoch = state.epoch.as_ref()?;
-        let highest = self.highest_epoch();
-        let known = epoch.value.epoch.max(epoch.value.highest);
-        let wanted = self.settings.features.memory && self.rules.highest_epoch && highest > known;
-        let record = EpochRecord {
-            highest,
-            ..epoch.value.clone()
-        };
-        wanted.then(|| {
-            self.plan(Purpose::NoteEpoch)
-                .compare(Slot::Epoch, epoch.revision)
-                .write(Write::Epoch(record))
-        })
-    }
-
-    /// Whether this holder holds an epoch that others know to be over: etcd forgot the later ones.
-    pub(crate) fn holds_the_past(&self) -> bool {
-        self.settings.features.memory
-            && self.rules.highest_epoch
-            && self
-                .held()
-                .is_some_and(|primary| primary.value.epoch < self.highest_epoch())
     }
 }

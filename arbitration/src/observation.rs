@@ -29,6 +29,8 @@ pub struct Observation {
     pub has_data: bool,
     /// The highest epoch in the database.
     pub highest_epoch: Epoch,
+    /// Whether it was this member that held it.
+    pub held_highest: bool,
     /// How much of the last epoch's holder's own transactions has been applied here.
     pub applied: Option<Applied>,
     /// The number of this member's own last transaction. It only ever grows, unless the server

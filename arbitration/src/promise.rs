@@ -235,18 +235,23 @@ impl Core {
     }
 
     /// The holder names the members of a document that it has seen, before any of them may take
-    /// over without having been asked.
+    /// over without having been asked, and says whether its server boots fenced.
     pub(crate) fn admit(&self) -> Option<Plan> {
         let state = self.confirmed()?;
         let primary = self.held()?;
         let epoch = state.epoch.as_ref()?;
         let doc = self.doc()?;
         let candidates = self.candidates();
-        if candidates.is_empty() || candidates == epoch.value.candidates {
+        let mut record = epoch.value.clone();
+        if !candidates.is_empty() {
+            record.candidates = candidates;
+        }
+        if self.member.seen.is_some() {
+            record.boots_fenced = self.boots_fenced();
+        }
+        if record == epoch.value {
             return None;
         }
-        let mut record = epoch.value.clone();
-        record.candidates = candidates;
         Some(
             self.plan(Purpose::Admit)
                 .compare(Slot::Primary, primary.revision)
@@ -320,6 +325,8 @@ impl Core {
             && self.trusts_etcd()
             && self.held().is_none()
             && !self.intent().is_some_and(asked_for)
+            // A holder that cannot read the order is told by the refusal.
+            && !state.fence_orders.contains_key(by)
             && ask.for_millis <= self.settings.longest_promise
             && self.member.exposure != Exposure::Open
     }

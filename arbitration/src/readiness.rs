@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use model::{FailoverMode, IdcName, Ineligible};
+use model::{FailoverMode, FailoverStatus, IdcName, Ineligible};
 
 use crate::Now;
 use crate::automatic::FEWEST_IDCS;
@@ -46,6 +46,8 @@ pub enum NotReady {
     CoolingDown,
     /// etcd shows less than before.
     EtcdWentBack,
+    /// The holder's server was not seen to come up `read_only`.
+    HolderBootsWritable(IdcName),
     /// No member could be elected: each with the reasons.
     NoCandidate(Vec<(IdcName, Vec<Ineligible>)>),
 }
@@ -61,7 +63,8 @@ impl NotReady {
             Self::TooFewIdcs(_) => "NoWitness",
             Self::TooFewArbiters { .. } => "NoMajority",
             Self::CoolingDown => "CoolingDown",
-            Self::EtcdWentBack => "EtcdWentBack",
+            Self::EtcdWentBack => FailoverStatus::ETCD_WENT_BACK,
+            Self::HolderBootsWritable(_) => "HolderBootsWritable",
             Self::NoCandidate(_) => "NoCandidate",
         }
     }
@@ -92,6 +95,13 @@ impl fmt::Display for NotReady {
                 "etcd shows less than it did before, as after a restore from a backup. Look at \
                  each member, then: mactl ack",
             ),
+            Self::HolderBootsWritable(holder) => write!(
+                f,
+                "the server of {holder}, the last primary, was not seen to start read_only: restarted \
+                 out of its arbiter's reach it could take writes beside the next one. Put \
+                 read_only=1 into its configuration, and restart it at a good moment (mactl \
+                 switchover first)"
+            ),
             Self::NoCandidate(members) => {
                 f.write_str("no member could be elected")?;
                 for (idc, reasons) in members {
@@ -108,7 +118,8 @@ impl Core {
     /// Whether the primary would move by itself if it failed now.
     pub fn failover_readiness(&self, now: Now) -> FailoverReadiness {
         let mut obstacles = Vec::new();
-        if !self.trusts_etcd() {
+        let noted = |state| self.went_back_for_others(state);
+        if !self.trusts_etcd() || self.state.as_ref().is_some_and(noted) {
             obstacles.push(NotReady::EtcdWentBack);
         }
         let (Some(state), Some(doc)) = (&self.state, self.doc()) else {
@@ -133,10 +144,14 @@ impl Core {
                 doc.value.failover.mode == FailoverMode::Manual,
                 NotReady::Manual,
             ),
-            (doc.value.paused, NotReady::Paused),
+            (state.is_paused(), NotReady::Paused),
             (of < FEWEST_IDCS, NotReady::TooFewIdcs(of)),
             (2 * alive <= of, NotReady::TooFewArbiters { alive, of }),
             (self.is_cooling(now, state), NotReady::CoolingDown),
+            (
+                !epoch.boots_fenced,
+                NotReady::HolderBootsWritable(epoch.idc.clone()),
+            ),
         ];
         obstacles.extend(all.into_iter().filter(|(is, _)| *is).map(|(_, it)| it));
         let others: Vec<(IdcName, Vec<Ineligible>)> = doc

@@ -5,8 +5,8 @@
 //! | `Requested` | target, having checked its side | `TargetReady` | target or holder: `Refused`; anybody after the answer time-out |
 //! | `TargetReady`, planned | holder, with the proof of its fence | `Fenced` | holder: `Cancelled` when the fence takes too long |
 //! | `TargetReady`, forced | target, once `primary` is gone | `HandedOver` | holder, when it cannot be fenced; anybody else when the target stays silent |
-//! | `Fenced` | target, once it has caught up | `HandedOver` | holder after the catch-up time-out; another member if the holder is gone |
-//! | `HandedOver` | target, once it is open | `Done` | |
+//! | `Fenced` | target, once it has caught up | `HandedOver` | holder after the catch-up time-out; another member if the holder is gone; anybody after a restore of etcd |
+//! | `HandedOver` | target, once it is open | `Done` | anybody after a restore of etcd, if nobody holds it |
 //!
 //! Deaths: the holder's before its fence leaves the lease to expire; the planned request is then
 //! refused, the forced one goes on. The holder's after `Fenced` leaves the proof in the intent: the
@@ -19,6 +19,8 @@ use model::{FenceProof, Intent, IntentKind, IntentPhase, UnitState, Versioned};
 use crate::Now;
 use crate::core::{Core, Exposure, Plan};
 use crate::event::{Purpose, Slot, Write};
+use crate::order::taken_out;
+use crate::readiness::NotReady;
 
 impl Core {
     /// The next step of an intent that is this arbiter's to make.
@@ -69,7 +71,7 @@ impl Core {
             return None;
         }
         let doc = &self.doc()?.value;
-        if doc.paused && asked.phase == IntentPhase::Requested {
+        if state.is_paused() && asked.phase == IntentPhase::Requested {
             let words = "the unit is paused. Resume it first: mactl resume";
             return Some(words.to_owned());
         }
@@ -80,6 +82,12 @@ impl Core {
                     .to_owned(),
             );
         };
+        if self.went_back_for_others(state) {
+            return Some(NotReady::EtcdWentBack.to_string());
+        }
+        if self.asked_before_loss(state, intent) {
+            return Some(ASKED_BEFORE_LOSS.to_owned());
+        }
         if epoch.value.epoch != asked.expected_epoch {
             return Some(format!(
                 "it was asked for in epoch {}, and the epoch is {} now. Look at mactl status, and \
@@ -100,7 +108,11 @@ impl Core {
                 members.join(", ")
             ));
         }
-        self.refusal_of_kind(now, state, intent)
+        asked
+            .to
+            .as_ref()
+            .and_then(|to| taken_out(state, to))
+            .or_else(|| self.refusal_of_kind(now, state, intent))
     }
 
     fn refusal_of_kind(
@@ -304,7 +316,18 @@ impl Core {
         let holds = self.held().is_some();
         let target = self.is_target(state, intent);
         let settings = &self.settings;
+        let to = intent.value.to.as_ref();
+        let out = to.and_then(|to| taken_out(state, to));
         let reason = match (&intent.value.phase, intent.value.kind) {
+            (IntentPhase::Fenced { .. }, _) if self.asked_before_loss(state, intent) => {
+                Some(ASKED_BEFORE_LOSS.to_owned())
+            }
+            // Nobody holds what was handed over, and whoever did may not be the one to go on.
+            (IntentPhase::HandedOver { .. }, _)
+                if state.primary.is_none() && self.asked_before_loss(state, intent) =>
+            {
+                Some(ASKED_BEFORE_LOSS.to_owned())
+            }
             (IntentPhase::TargetReady { .. }, kind) if holds => {
                 let patience = match kind {
                     IntentKind::Planned => settings.fence_timeout,
@@ -330,6 +353,9 @@ impl Core {
                 } else {
                     self.forced_lag(now, state, intent).err()
                 }
+            }
+            (IntentPhase::Fenced { .. }, _) if holds && self.rules.orders_bar && out.is_some() => {
+                out
             }
             (IntentPhase::Fenced { .. }, _) if holds => (age >= settings.catch_up_timeout)
                 .then(|| silent_target(intent, settings.catch_up_timeout)),
@@ -360,3 +386,6 @@ fn silent_target(intent: &Versioned<Intent>, millis: u64) -> String {
 }
 
 const SEE: &str = "See mactl status";
+const ASKED_BEFORE_LOSS: &str = "etcd went back since it was asked for, as after a restore from a \
+     backup, and what came of it is not known. Look at mactl status, and ask again if you still \
+     want it";

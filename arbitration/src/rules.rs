@@ -2,7 +2,7 @@
 
 /// Which rules are in force. Production knows only [`Rules::ALL`]; the simulator takes one out at
 /// a time and must then find two primaries, a lost write, or an election without its grounds. Rules that stand behind others (the
-/// session's revision in every transaction, the epoch's in a takeover, the barrier after an unknown outcome, the
+/// session's revision in every transaction, the epoch's in a takeover, the
 /// refusal to promise with a takeover in doubt, the admission of candidates) are not here, since no run
 /// shows their absence while those others are in force: scripts in `testdata/` see that they are
 /// followed.
@@ -49,10 +49,28 @@ pub struct Rules {
     pub all_must_promise: bool,
     /// Rule 10: an etcd that shows less than before is not believed.
     pub remember_etcd: bool,
+    /// Rule 10: what states and transactions tell of etcd's revision counts too.
+    pub remember_commits: bool,
+    /// Rule 10: whoever notices it writes it into that etcd.
+    pub note_loss: bool,
+    /// Rule 10: what was asked for before is not done any more.
+    pub forget_requests: bool,
     /// Rule 10: what is restored is believed again only two lease times later.
     pub two_lease_times: bool,
     /// Rule 10: and only when somebody has acknowledged it.
     pub await_ack: bool,
+    /// Rule 5: what did not end as a fence is none.
+    pub fence_is_proved: bool,
+    /// Rule 5: a guard may run from when it was sent on, whatever was answered.
+    pub guards_count_when_sent: bool,
+    /// Rule 8: whoever takes over writes its epoch into its database before it opens.
+    pub promote_first: bool,
+    /// Rule 9: a transaction whose end nobody knows may still take effect.
+    pub unknown_is_unknown: bool,
+    /// Orders: a holder whose member a person has taken out fences and releases.
+    pub orders_fence: bool,
+    /// Orders: a member that a person has taken out is neither elected nor opened.
+    pub orders_bar: bool,
     /// Rule 10: an epoch below the highest that anybody has seen is not held.
     pub highest_epoch: bool,
 }
@@ -80,8 +98,17 @@ impl Rules {
         wait_after_start: true,
         all_must_promise: true,
         remember_etcd: true,
+        remember_commits: true,
+        note_loss: true,
+        forget_requests: true,
         two_lease_times: true,
         await_ack: true,
         highest_epoch: true,
+        fence_is_proved: true,
+        guards_count_when_sent: true,
+        promote_first: true,
+        unknown_is_unknown: true,
+        orders_fence: true,
+        orders_bar: true,
     };
 }

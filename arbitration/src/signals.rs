@@ -130,7 +130,7 @@ impl Core {
         member: &IdcName,
     ) -> Option<(VoteGround, Vec<Evidence>)> {
         let watched = self.signals.get(member)?;
-        let silent = watched.is_down(Signal::Sql) || watched.is_down(Signal::Http);
+        let silent = watched.is_down(Signal::Sql);
         let evidence = watched.evidence();
         if *member == self.me {
             // Ordinary writes fail in a member that is fenced, as they should.

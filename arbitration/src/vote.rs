@@ -18,9 +18,10 @@ impl Core {
     /// Whether this Unit's primary moves by itself.
     pub(crate) fn is_automatic(&self) -> bool {
         self.settings.features.votes
-            && self.doc().is_some_and(|doc| {
-                doc.value.failover.mode == FailoverMode::Automatic && !doc.value.paused
-            })
+            && !self.is_paused()
+            && self
+                .doc()
+                .is_some_and(|doc| doc.value.failover.mode == FailoverMode::Automatic)
     }
 
     /// Notes since when `primary` is gone, on this arbiter's clock.

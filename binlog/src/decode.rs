@@ -301,7 +301,13 @@ impl Decoder {
         let malformed = |defect| self.malformed("TABLE_MAP", defect);
         let _flags = input.u16().map_err(malformed)?;
         let (database, table) = table_map::names(&mut input).map_err(malformed)?;
-        let map = table_map::columns(&database, &table, input, wanted(&database, &table));
+        let map = table_map::columns(
+            self.flavor,
+            &database,
+            &table,
+            input,
+            wanted(&database, &table),
+        );
         let map = map.map_err(|error| match error {
             TableMapError::Defect(defect) => malformed(defect),
             TableMapError::NoNames(_) => self.refused(

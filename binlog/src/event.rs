@@ -127,7 +127,7 @@ fn read_status(mut input: Input) -> Result<(DdlSession, Option<u8>), Defect> {
                 let length = input.u8()?;
                 input.skip(usize::from(length) + 1)?;
             }
-            3 => input.skip(4)?, // auto_increment_increment and _offset: DDL gives no numbers
+            3 => session.auto_increment = Some((input.u16()?, input.u16()?)),
             4 => {
                 session.charset_client = input.u16()?;
                 session.collation_connection = input.u16()?;
@@ -198,6 +198,8 @@ fn updated_databases(input: &mut Input) -> Result<(), Defect> {
 /// of the content in n bytes, big endian, and a zlib stream.
 pub fn inflate(mut input: Input) -> Result<Bytes, Defect> {
     const LARGEST: u64 = 1 << 30;
+    /// How many bytes deflate makes of one at most (zlib's technical notes).
+    const MOST_INFLATED: u64 = 1032;
     let header = input.u8()?;
     if header & 0xf0 != 0x80 {
         return Err(Defect(format!("the compression {header:#x} is not known")));
@@ -206,10 +208,21 @@ pub fn inflate(mut input: Input) -> Result<Bytes, Defect> {
     if length > LARGEST {
         return Err(Defect(format!("a compressed event holds {length} bytes")));
     }
+    // What claims more than zlib can make of its bytes is not believed before it is unpacked.
+    let possible = (input.0.len() as u64).saturating_mul(MOST_INFLATED);
+    if length > possible {
+        return Err(Defect(format!(
+            "{} compressed bytes cannot hold {length}",
+            input.0.len()
+        )));
+    }
     let mut content = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
     let mut zlib = flate2::read::ZlibDecoder::new(&input.0[..]);
-    std::io::Read::read_to_end(&mut std::io::Read::take(&mut zlib, LARGEST), &mut content)
-        .map_err(|error| Defect(format!("it does not decompress: {error}")))?;
+    std::io::Read::read_to_end(
+        &mut std::io::Read::take(&mut zlib, length + 1),
+        &mut content,
+    )
+    .map_err(|error| Defect(format!("it does not decompress: {error}")))?;
     if content.len() as u64 == length {
         Ok(content.into())
     } else {

@@ -17,4 +17,4 @@ mod value;
 pub use assemble::{Birth, Filter, Notice, Output, Passed, Refusal, StatementUse, TableUse};
 pub use error::{BinlogError, Place};
 pub use event::QueryEvent;
-pub use stream::{ReadOptions, Reader};
+pub use stream::{Pipeline, ReadOptions, Reader};

@@ -28,7 +28,7 @@ pub struct RowsEvent {
     pub table_id: u64,
     /// The last one of its statement: table maps are forgotten after it.
     pub ends_statement: bool,
-    /// What the session had switched off.
+    /// How keys were checked.
     pub flags: RowFlags,
     columns: usize,
     complete: bool,
@@ -46,8 +46,26 @@ impl RowsEvent {
         const STATEMENT_END: u16 = 1;
         const NO_FOREIGN_KEY_CHECKS: u16 = 2;
         const RELAXED_UNIQUE_CHECKS: u16 = 4;
+        const COMPLETE_ROWS: u16 = 8;
+        // MySQL 9.6 and later: USE_SQL_FOREIGN_KEY_F.
+        const SQL_FOREIGN_KEYS: u16 = 16;
+        // MariaDB: NO_CHECK_CONSTRAINT_CHECKS_F.
+        const NO_CHECK_CONSTRAINT_CHECKS: u16 = 128;
+        const KNOWN: u16 = STATEMENT_END
+            | NO_FOREIGN_KEY_CHECKS
+            | RELAXED_UNIQUE_CHECKS
+            | COMPLETE_ROWS
+            | SQL_FOREIGN_KEYS
+            | NO_CHECK_CONSTRAINT_CHECKS;
         let table_id = input.little(6)?;
         let flags = input.u16()?;
+        // A flag may say that the rows mean something else.
+        if flags & !KNOWN != 0 {
+            let unknown = flags & !KNOWN;
+            return Err(Defect(format!(
+                "a row event with the unknown flags {unknown:#x}"
+            )));
+        }
         if version == 2 {
             // The length counts itself.
             let extra = usize::from(input.u16()?);
@@ -65,6 +83,7 @@ impl RowsEvent {
             flags: RowFlags {
                 no_foreign_key_checks: flags & NO_FOREIGN_KEY_CHECKS != 0,
                 relaxed_unique_checks: flags & RELAXED_UNIQUE_CHECKS != 0,
+                logs_cascades: flags & SQL_FOREIGN_KEYS != 0,
             },
             columns,
             complete,

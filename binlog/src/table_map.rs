@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use change::{BINARY_COLLATION, Column, ColumnKind, TableSchema};
+use change::{BINARY_COLLATION, Column, ColumnKind, Flavor, TableSchema};
 
 use crate::input::{Defect, Input, text};
 use crate::value::{Layout, decimal_bytes, fraction_bytes};
@@ -107,6 +107,7 @@ struct Raw {
 /// The rest of a table map, from behind the names. The rows of a table that is not `wanted` are
 /// only counted, so it may have columns of any kind.
 pub fn columns(
+    flavor: Flavor,
     database: &str,
     table: &str,
     mut input: Input,
@@ -125,6 +126,7 @@ pub fn columns(
     let layouts = columns.iter().map(|column| column.layout).collect();
     let schema = if wanted {
         Some(Arc::new(schema(
+            flavor,
             database,
             table,
             &columns,
@@ -407,6 +409,7 @@ fn next(place: &mut usize) -> usize {
 }
 
 fn schema(
+    flavor: Flavor,
     database: &str,
     table: &str,
     raw: &[Raw],
@@ -435,6 +438,13 @@ fn schema(
             }
         };
         columns.push(column_of(column, kind, name, &mut optional, &mut places)?);
+        // The lists of collations have an entry for each of these too (`is_character_type` in the
+        // servers' `log_event.cc`), which says that they are binary.
+        let is_counted = match flavor {
+            Flavor::MySql => kind == ColumnKind::Vector,
+            Flavor::MariaDb => kind == ColumnKind::Geometry,
+        };
+        places.strings += usize::from(is_counted);
     }
     Ok(TableSchema {
         database: database.to_owned(),
@@ -531,7 +541,7 @@ mod tests {
 
     #[test]
     fn the_metadata_makes_a_schema() {
-        let map = columns("d", "t", logged(None), true).unwrap();
+        let map = columns(Flavor::MySql, "d", "t", logged(None), true).unwrap();
         let schema = map.schema.unwrap();
         let seen: Vec<_> = schema
             .columns
@@ -569,11 +579,11 @@ mod tests {
             field::COLUMN_NAME,
         ] {
             assert!(
-                columns("d", "t", logged(Some(missing)), true).is_err(),
+                columns(Flavor::MySql, "d", "t", logged(Some(missing)), true).is_err(),
                 "{missing}"
             );
             assert!(
-                columns("d", "t", logged(Some(missing)), false).is_ok(),
+                columns(Flavor::MySql, "d", "t", logged(Some(missing)), false).is_ok(),
                 "{missing}"
             );
         }
@@ -582,7 +592,7 @@ mod tests {
     proptest! {
         #[test]
         fn rubbish_is_an_error_and_nothing_worse(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
-            let _ = columns("d", "t", Input(bytes.into()), true);
+            let _ = columns(Flavor::MySql, "d", "t", Input(bytes.into()), true);
         }
     }
 }

@@ -285,6 +285,7 @@ mod tests {
             flags: RowFlags {
                 no_foreign_key_checks: true,
                 relaxed_unique_checks: false,
+                logs_cascades: true,
             },
             rows,
         };
@@ -335,6 +336,7 @@ mod tests {
                 sql_mode: 1 << 40,
                 charset_client: 8,
                 explicit_defaults_for_timestamp: Some(false),
+                auto_increment: Some((2, 1)),
                 ..DdlSession::default()
             },
         };

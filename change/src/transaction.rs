@@ -64,19 +64,23 @@ pub struct TableChange {
     /// should not may be there. Insert and update put the row whatever is there, delete may find
     /// nothing.
     pub lenient: bool,
-    /// What the source's session had switched off.
+    /// How the source checked keys.
     pub flags: RowFlags,
     /// The rows.
     pub rows: Vec<RowChange>,
 }
 
-/// What the session that made a change had switched off, from the row event's flags.
+/// How foreign and unique keys were checked where a change was made, from the row event's flags.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RowFlags {
     /// `foreign_key_checks = 0`; also set by MySQL 9 on the rows that a cascade changed.
     pub no_foreign_key_checks: bool,
     /// `unique_checks = 0`.
     pub relaxed_unique_checks: bool,
+    /// Foreign keys were the SQL layer's work (MySQL 9.6 and later): whatever they did to other rows
+    /// is in the binlog by itself, and what is not there they did not do. `REPLACE` of a row that
+    /// others refer to is logged as its removal and its insertion, and cascades nowhere.
+    pub logs_cascades: bool,
 }
 
 /// A change of one row.
@@ -99,6 +103,16 @@ pub enum RowChange {
         /// The row.
         before: Row,
     },
+}
+
+impl RowChange {
+    /// The row that is there after it, if one is.
+    pub fn after(&self) -> Option<&Row> {
+        match self {
+            Self::Insert { after } | Self::Update { after, .. } => Some(after),
+            Self::Delete { .. } => None,
+        }
+    }
 }
 
 /// A DDL statement with what is needed to run it elsewhere with the same result.
@@ -164,4 +178,7 @@ pub struct DdlSession {
     pub default_collation_for_utf8mb4: u16,
     /// `explicit_defaults_for_timestamp`, where it was told.
     pub explicit_defaults_for_timestamp: Option<bool>,
+    /// `auto_increment_increment` and `auto_increment_offset`, where they were told: an ALTER that
+    /// adds such a column numbers the rows that are there. Servers tell them unless both are 1.
+    pub auto_increment: Option<(u16, u16)>,
 }

@@ -17,6 +17,7 @@ use crate::{
 /// Flags of row events, as both engines number them.
 const NO_FOREIGN_KEY_CHECKS: u32 = 2;
 const RELAXED_UNIQUE_CHECKS: u32 = 4;
+const LOGS_CASCADES: u32 = 16;
 
 /// The number of a table definition on this connection, defined on the way if it is new.
 type IdOf<'a> = dyn FnMut(&Arc<TableSchema>) -> u32 + 'a;
@@ -267,6 +268,9 @@ fn change_to_wire(change: &TableChange, id_of: &mut IdOf<'_>) -> Vec<sync::Table
     if change.flags.relaxed_unique_checks {
         flags |= RELAXED_UNIQUE_CHECKS;
     }
+    if change.flags.logs_cascades {
+        flags |= LOGS_CASCADES;
+    }
     let table = id_of(&change.table);
     change
         .rows
@@ -315,6 +319,7 @@ fn change_from_wire(change: sync::TableChange, tables: &Tables) -> Result<TableC
         flags: RowFlags {
             no_foreign_key_checks: change.flags & NO_FOREIGN_KEY_CHECKS != 0,
             relaxed_unique_checks: change.flags & RELAXED_UNIQUE_CHECKS != 0,
+            logs_cascades: change.flags & LOGS_CASCADES != 0,
         },
         rows,
     })
@@ -364,7 +369,9 @@ fn ddl_to_wire(ddl: &Ddl) -> sync::Ddl {
         started_micros,
         default_collation_for_utf8mb4,
         explicit_defaults_for_timestamp,
+        auto_increment,
     } = ddl.session.clone();
+    let (auto_increment_increment, auto_increment_offset) = auto_increment.unwrap_or((0, 0));
     let object = |object: &DdlObject| sync::DdlObject {
         database: object.database.clone(),
         name: object.name.clone().unwrap_or_default(),
@@ -388,6 +395,8 @@ fn ddl_to_wire(ddl: &Ddl) -> sync::Ddl {
             Some(false) => 1,
             Some(true) => 2,
         },
+        auto_increment_increment: auto_increment_increment.into(),
+        auto_increment_offset: auto_increment_offset.into(),
     }
 }
 
@@ -418,6 +427,13 @@ fn ddl_from_wire(ddl: sync::Ddl) -> Ddl {
                 1 => Some(false),
                 2 => Some(true),
                 _ => None,
+            },
+            auto_increment: match (
+                id(ddl.auto_increment_increment),
+                id(ddl.auto_increment_offset),
+            ) {
+                (0, _) => None,
+                told => Some(told),
             },
         },
     }

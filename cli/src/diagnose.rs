@@ -107,7 +107,9 @@ fn unit_problems(unit: &UnitView, idcs: &[IdcView], call: &Invocation) -> Vec<Pr
     }
     found.extend(link_problems(unit, call));
     if unit.paused {
-        let what = "it is paused: its primary is not replaced when it is lost.";
+        let by = unit.pause_order.as_ref();
+        let by = by.map_or_else(String::new, |order| format!(" (held {order})"));
+        let what = format!("it is paused: its primary is not replaced when it is lost{by}.");
         found.push(
             problem(Gravity::Warning, name(unit), what)
                 .next(call.own(&format!("resume {}", unit.unit))),
@@ -199,6 +201,15 @@ fn primary_problem(unit: &UnitView, call: &Invocation) -> Option<Problem> {
     None
 }
 
+fn fenced(unit: &UnitView, member: &MemberView, call: &Invocation) -> Option<Problem> {
+    let order = member.fence_order.as_ref()?;
+    let object = format!("{}, member {}", name(unit), member.idc);
+    let what =
+        format!("it was fenced {order}. It is neither elected nor opened before that is lifted.");
+    let lift = call.own(&format!("unfence {} {}", unit.unit, member.idc));
+    Some(problem(Gravity::Warning, object, what).next(lift))
+}
+
 fn member_problems(
     unit: &UnitView,
     member: &MemberView,
@@ -225,6 +236,7 @@ fn member_problems(
         }
         found.push(one);
     }
+    found.extend(fenced(unit, member, call));
     if unit.primary.as_ref() == Some(&member.idc) {
         return found;
     }
@@ -247,6 +259,8 @@ fn member_problems(
             problem(Gravity::Warning, object, what)
                 .next(call.own(&format!("preflight {}", unit.unit))),
         );
+    } else if member.fence_order.is_some() {
+        // What its arbiter says is what was told above.
     } else if !member.message.is_empty() && member.findings.is_empty() && !silent {
         found.push(problem(Gravity::Warning, object, member.message.clone()));
     } else if let Some(lag) = member.lag_millis.filter(|lag| *lag > unit.max_lag_millis) {

@@ -36,7 +36,9 @@ pub fn member(name: &str, role: MemberRole) -> MemberView {
         lag_at_most: false,
         position: Some(PositionText("0-1-4711".to_owned())),
         stranded: Some(0),
+        hindrances: Some(Vec::new()),
         preflight_passed: None,
+        fence_order: None,
         findings: Vec::new(),
         message: String::new(),
     }
@@ -63,6 +65,8 @@ pub fn unit() -> UnitView {
         primary: Some(idc("sh")),
         epoch: Epoch(7),
         paused: false,
+        paused_by_spec: false,
+        pause_order: None,
         max_lag_millis: 5_000,
         automatic_failover: true,
         automation_known: true,

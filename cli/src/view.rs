@@ -79,6 +79,10 @@ pub struct IdcView {
 /// One Unit.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, as documents show them"
+)]
 pub struct UnitView {
     /// Its namespace and name.
     pub unit: UnitKey,
@@ -88,8 +92,12 @@ pub struct UnitView {
     pub primary: Option<IdcName>,
     /// The epoch.
     pub epoch: Epoch,
-    /// Whether its automation is held.
+    /// Whether its automation is held, by its spec or by an order.
     pub paused: bool,
+    /// Whether its spec says so.
+    pub paused_by_spec: bool,
+    /// Who holds it by an order in etcd.
+    pub pause_order: Option<String>,
     /// A candidate further behind is not promoted without `--allow-data-loss`; milliseconds.
     pub max_lag_millis: u64,
     /// Whether a lost primary is replaced without being asked.
@@ -191,9 +199,14 @@ pub struct MemberView {
     /// Transactions that only this copy has, since a failover left them behind; `None` where
     /// nobody has looked.
     pub stranded: Option<u64>,
+    /// What stands against a planned switchover from here, each with what to do; `None` where nobody
+    /// has looked.
+    pub hindrances: Option<Vec<String>>,
     /// Whether every blocking check of preflight passed; `None` where that is not known for the
     /// single member.
     pub preflight_passed: Option<bool>,
+    /// Who has fenced it by an order: it is neither elected nor opened before that is lifted.
+    pub fence_order: Option<String>,
     /// What preflight found.
     pub findings: Vec<Finding>,
     /// What its arbiter is doing or waiting for, as a sentence.

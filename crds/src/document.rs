@@ -1,11 +1,13 @@
 //! From custom resources to the documents that arbiters and links read.
 
 use model::{
-    FailoverMode, FailoverPolicy, HeartbeatCheck, IdcDoc, MemberDoc, TlsSettings, UnitDoc,
+    ApplicationCheck, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcDoc, MemberDoc, TlsSettings,
+    UnitDoc,
 };
 
 use crate::{
-    Automation, Endpoint, Failover, Heartbeat, IdcRole, IdcSpec, Member, TlsMode, UnitSpec,
+    Automation, Endpoint, Failover, Heartbeat, HttpCheck, IdcRole, IdcSpec, Member, TlsMode,
+    UnitSpec,
 };
 
 impl UnitSpec {
@@ -19,6 +21,7 @@ impl UnitSpec {
             members: self.members.iter().map(Member::document).collect(),
             failover: self.failover.document(),
             heartbeat: self.health_checks.heartbeat.document(),
+            application: self.health_checks.http.as_ref().map(HttpCheck::document),
             paused: self.paused,
         }
     }
@@ -84,6 +87,17 @@ impl Failover {
 impl Heartbeat {
     fn document(&self) -> HeartbeatCheck {
         HeartbeatCheck {
+            interval_millis: self.interval.as_millis(),
+            timeout_millis: self.timeout.as_millis(),
+            failures: self.failures,
+        }
+    }
+}
+
+impl HttpCheck {
+    fn document(&self) -> ApplicationCheck {
+        ApplicationCheck {
+            url: self.url.clone(),
             interval_millis: self.interval.as_millis(),
             timeout_millis: self.timeout.as_millis(),
             failures: self.failures,

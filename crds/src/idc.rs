@@ -76,7 +76,7 @@ pub struct IdcStatus {
     /// How many Units have their primary here.
     #[serde(default)]
     pub primaries: u32,
-    /// Ready, Progressing, Degraded.
+    /// Ready, Progressing, Degraded, TopologyAgreed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

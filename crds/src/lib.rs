@@ -16,6 +16,7 @@ mod idc;
 mod link;
 pub mod names;
 mod repair;
+mod schedule;
 mod schema;
 mod size;
 mod switchover;
@@ -31,8 +32,10 @@ pub use link::{
     SyncLink, SyncLinkSpec, SyncLinkStatus, Tables, Transport,
 };
 pub use repair::{
-    DataRepair, DataRepairPhase, DataRepairSpec, DataRepairStatus, RepairMode, RepairStrategy,
+    DataRepair, DataRepairPhase, DataRepairSpec, DataRepairStatus, LinkRepair, RepairCounts,
+    RepairMode, RepairRun, RepairStrategy, RepairThrottle, RepairedTable,
 };
+pub use schedule::{InvalidSchedule, Schedule};
 pub use size::{ByteSize, InvalidSize};
 pub use switchover::{
     PhaseDuration, ReceiptStatus, Switchover, SwitchoverKind, SwitchoverPhase, SwitchoverSpec,
@@ -53,6 +56,17 @@ pub const ACKNOWLEDGE: &str = "multiactive.dev/acknowledge";
 
 /// The annotation in which the operator keeps the last one that it has carried.
 pub const ACKNOWLEDGED: &str = "multiactive.dev/acknowledged";
+
+/// The annotation by which somebody gives or lifts an order: `model::OrderRequest` as JSON. The
+/// operator carries it into etcd and takes it off.
+pub const ORDER: &str = "multiactive.dev/order";
+
+/// The annotation in which the operator keeps the last order that it has carried.
+pub const ORDERED: &str = "multiactive.dev/ordered";
+
+/// The annotation by which a person pauses, resumes or stops a `DataRepair`, whose spec cannot be
+/// changed: `Run`, `Pause` or `Stop`.
+pub const CONTROL: &str = "multiactive.dev/control";
 
 /// The version of all kinds.
 pub const VERSION: &str = "v1alpha1";

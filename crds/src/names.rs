@@ -16,21 +16,34 @@ pub fn mesh_link(unit: &str, source: &IdcName, target: &IdcName) -> String {
     shortened(&format!("{unit}-{source}-{target}"), LONGEST_LINK_NAME)
 }
 
+/// What runs for one link of a `DataRepair`, whose name may be long and have dots:
+/// `repair-<repair>-<hash>`, the hash being of both names.
+pub fn repair_worker(repair: &str, link: &str) -> String {
+    let plain: String = repair
+        .chars()
+        .take(40)
+        .map(|it| if it == '.' { '-' } else { it })
+        .collect();
+    // No name has a slash, so different pairs are different texts.
+    let hash = hash(&format!("{repair}/{link}"));
+    format!("repair-{}-{hash}", plain.trim_end_matches('-'))
+}
+
 /// The name as it is, or its beginning and eight hexadecimal digits of its SHA-256.
 fn shortened(name: &str, longest: usize) -> String {
     if name.len() <= longest {
         return name.to_owned();
     }
-    let digest = Sha256::digest(name.as_bytes());
-    let tail: Vec<String> = digest
-        .iter()
-        .take(4)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let tail = tail.concat();
+    let tail = hash(name);
     // Names are ASCII (DNS labels), so every byte is a boundary.
     let head = name[..longest - tail.len() - 1].trim_end_matches('-');
     format!("{head}-{tail}")
+}
+
+fn hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let digits = digest.iter().take(4).map(|byte| format!("{byte:02x}"));
+    digits.collect()
 }
 
 #[cfg(test)]
@@ -53,5 +66,17 @@ mod tests {
         let (there, back) = (mesh_link(&unit, &a, &b), mesh_link(&unit, &b, &a));
         assert!(there.len() <= LONGEST_LINK_NAME && back.len() <= LONGEST_LINK_NAME);
         assert_ne!(there, back);
+    }
+
+    #[test]
+    fn workers_of_different_repairs_have_different_names_that_services_may_have() {
+        let name = repair_worker("2026.nightly", "orders-sh-bj");
+        assert!(
+            name.starts_with("repair-2026-nightly-") && name.len() == 28,
+            "{name}"
+        );
+        assert_ne!(name, repair_worker("2026-nightly", "orders-sh-bj"));
+        assert_ne!(repair_worker("a", "b-c"), repair_worker("a-b", "c"));
+        assert!(repair_worker(&"a.".repeat(120), "b").len() <= 63);
     }
 }

@@ -82,8 +82,8 @@ text_schema! {
 text_schema! {
     /// An address that is fetched to see whether an application is well.
     HttpUrl: max 512,
-    rule "isURL(self) && (url(self).getScheme() == 'http' || url(self).getScheme() == 'https') && url(self).getHostname() != ''",
-    message "write a whole address with its scheme, for example http://orders.sh.example/healthz"
+    rule "isURL(self.replace('{idc}', 'idc')) && url(self.replace('{idc}', 'idc')).getScheme() == 'http' && url(self.replace('{idc}', 'idc')).getHostname() != ''",
+    message "write a whole address that begins with http://, for example http://orders.{idc}.example/healthz, where {idc} stands for the IDC of each member"
 }
 
 macro_rules! bounded_duration {

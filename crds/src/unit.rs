@@ -211,11 +211,12 @@ impl Default for Heartbeat {
     }
 }
 
-/// A health check by HTTP: 2xx is well, everything else is not.
+/// A health check by HTTP: 2xx is well, everything else is not. Each arbiter of a member asks, from
+/// its IDC. It makes the Unit Degraded and never moves the primary.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HttpCheck {
-    /// What is fetched.
+    /// What is fetched; `{idc}` in it stands for the name of the IDC that asks.
     #[schemars(with = "schema::HttpUrl")]
     pub url: String,
     /// Time between two.
@@ -290,6 +291,9 @@ pub struct UnitStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["idc".into()]))]
     pub members: Vec<MemberSummary>,
+    /// Who holds the automation by an order in etcd, beside `spec.paused`; absent while nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause_order: Option<String>,
     /// How the present primary came about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_transition: Option<LastTransition>,
@@ -340,6 +344,13 @@ pub struct MemberSummary {
     /// Transactions of an ended epoch that never left this member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stranded_transactions: Option<u64>,
+    /// What stands against a planned switchover from here, and what to do; absent while nobody has
+    /// looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hindrances: Option<Vec<String>>,
+    /// Who has fenced it by an order, with `mactl fence`; absent while nobody has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence_order: Option<String>,
     /// What its arbiter is doing or waiting for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

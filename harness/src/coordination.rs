@@ -128,23 +128,37 @@ pub fn leader(network: Network, endpoints: &[String]) -> Result<String> {
 /// Kills all members, puts their data where [`restore`] finds it, and starts them again. Killed,
 /// since one that is asked to end waits for its clients to close their watches.
 pub fn save(sandbox: &Sandbox, endpoints: &[String], run: &Path) -> Result<()> {
-    for idc in IDCS {
-        sandbox.signal(&part(idc), Signal::Kill, Duration::from_secs(30))?;
-    }
-    replace(&run.join("etcd"), &run.join("etcd-saved"))?;
-    for idc in IDCS {
-        sandbox.start_part(&part(idc))?;
-    }
-    wait(sandbox, endpoints)
+    restart_on(sandbox, endpoints, || {
+        replace(&run.join("etcd"), &run.join("etcd-saved"))
+    })
 }
 
 /// Kills all members and starts them on the data of the last [`save`]: as when somebody restores
 /// snapshots of their disks. Everything that etcd acknowledged since then is gone.
 pub fn restore(sandbox: &Sandbox, endpoints: &[String], run: &Path) -> Result<()> {
+    restart_on(sandbox, endpoints, || {
+        replace(&run.join("etcd-saved"), &run.join("etcd"))
+    })
+}
+
+/// Kills all members and starts them on empty disks, under the same names: as when somebody makes a
+/// lost etcd anew.
+pub fn forget(sandbox: &Sandbox, endpoints: &[String], run: &Path) -> Result<()> {
+    restart_on(sandbox, endpoints, || {
+        let data = run.join("etcd");
+        std::fs::remove_dir_all(&data).with_context(|| format!("cannot clear {}", data.display()))
+    })
+}
+
+fn restart_on(
+    sandbox: &Sandbox,
+    endpoints: &[String],
+    disks: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     for idc in IDCS {
         sandbox.signal(&part(idc), Signal::Kill, Duration::from_secs(30))?;
     }
-    replace(&run.join("etcd-saved"), &run.join("etcd"))?;
+    disks()?;
     for idc in IDCS {
         sandbox.start_part(&part(idc))?;
     }

@@ -10,7 +10,7 @@ use crate::tools::MUSL_TARGET;
 use crate::{paths, report, shell};
 
 /// The processes that become images, each from the binary of its crate.
-pub const PROCESSES: [&str; 4] = ["operator", "arbiter", "syncer", "writer"];
+pub const PROCESSES: [&str; 5] = ["operator", "arbiter", "syncer", "writer", "repair"];
 
 /// An image in an archive that container runtimes import.
 #[derive(Clone, Debug)]

@@ -22,6 +22,8 @@ pub struct LoadSpec {
     pub rate: u32,
     /// The longest it may run, in seconds, if nobody stops it.
     pub seconds: u32,
+    /// It ends by itself after so many transactions; 0 for never.
+    pub events: u32,
 }
 
 impl Default for LoadSpec {
@@ -32,6 +34,7 @@ impl Default for LoadSpec {
             threads: 4,
             rate: 0,
             seconds: 3600,
+            events: 0,
         }
     }
 }
@@ -61,6 +64,27 @@ pub(crate) fn prepare(sandbox: &Sandbox, run: &Path, at: &Database, spec: LoadSp
     let directory = keys(run, at)?;
     let part = part(at, spec, &at.idc, "prepare").in_directory(directory);
     sandbox.check(part).map(drop)
+}
+
+/// Runs the load against `at`, from its own network, until it has committed the transactions that
+/// `spec` asks for.
+pub(crate) fn run(sandbox: &Sandbox, run: &Path, at: &Database, spec: LoadSpec) -> Result<()> {
+    if spec.events == 0 {
+        bail!("a load without a number of transactions has no end");
+    }
+    let directory = keys(run, at)?;
+    let part = part(at, spec, &at.idc, "run").in_directory(directory);
+    let limit = Duration::from_secs(spec.seconds.into());
+    let finished = sandbox.run(part, "", limit)?;
+    if finished.code != Some(0) {
+        bail!(
+            "sysbench did not commit {} transactions in {limit:?}: {}{}",
+            spec.events,
+            finished.stdout,
+            finished.stderr
+        );
+    }
+    Ok(())
 }
 
 /// Starts the load against `at` from the network of the data centre `from`.
@@ -132,6 +156,7 @@ fn part(at: &Database, spec: LoadSpec, from: &str, command: &str) -> PartSpec {
         format!("--threads={}", spec.threads),
         format!("--rate={}", spec.rate),
         format!("--time={}", spec.seconds),
+        format!("--events={}", spec.events),
         "--report-interval=1".to_owned(),
     ];
     if at.engine == Engine::MySql {

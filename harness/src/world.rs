@@ -278,6 +278,11 @@ impl World {
         coordination::restore(&self.sandbox, &self.info.etcd, &self.info.directory)
     }
 
+    /// Starts etcd anew with nothing in it.
+    pub fn forget_etcd(&self) -> Result<()> {
+        coordination::forget(&self.sandbox, &self.info.etcd, &self.info.directory)
+    }
+
     /// Says which pod addresses belong to a data centre, so that partitions cut them too.
     pub fn place_pods(&self, idc: &str, addresses: &[String]) -> Result<()> {
         network::place_pods(&self.sandbox, self.info.network, idc, addresses)
@@ -286,6 +291,17 @@ impl World {
     /// Creates and fills sysbench's tables in a data centre's database, which must take writes.
     pub fn prepare_load(&self, idc: &str, spec: LoadSpec) -> Result<()> {
         load::prepare(
+            &self.sandbox,
+            &self.info.directory,
+            self.database(idc)?,
+            spec,
+        )
+    }
+
+    /// Runs sysbench against a data centre's database until it has committed `spec.events`
+    /// transactions.
+    pub fn run_load(&self, idc: &str, spec: LoadSpec) -> Result<()> {
+        load::run(
             &self.sandbox,
             &self.info.directory,
             self.database(idc)?,

@@ -4,7 +4,9 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::{Epoch, Generation, IdcName, Ineligible, PositionText, ServerBoot, ServerIdentity};
+use crate::{
+    Epoch, Generation, IdcName, Ineligible, PositionText, Revision, ServerBoot, ServerIdentity,
+};
 
 /// `sessions/<idc>`: the active arbiter of an IDC. Bound to its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -49,6 +51,15 @@ pub struct EpochRecord {
     /// written down by whoever knows, since he may be gone when the next one is elected.
     #[serde(default)]
     pub highest: Epoch,
+    /// As of what revision etcd was last noticed to have been restored. Nobody holds or takes over
+    /// before somebody has acknowledged it at a later one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub noted: Option<Revision>,
+    /// Whether the holder's server is known to come up `read_only` after a restart, by the holder's
+    /// word. Without that nobody takes over by himself: a lost server that comes back before its
+    /// arbiter can reach etcd would take writes beside the next primary.
+    #[serde(default)]
+    pub boots_fenced: bool,
 }
 
 /// `units/<u>/primary`, bound to the holder's session: while it exists, somebody may be writable.
@@ -134,6 +145,10 @@ pub struct MemberRecord {
     /// lost or the Unit was deleted and made anew.
     #[serde(default)]
     pub highest_epoch: Epoch,
+    /// Whether it was this member that held it: it goes first where etcd knows of no epoch, as no
+    /// other member can have more of what was written last.
+    #[serde(default)]
+    pub held_highest: bool,
     /// Whether its database remembers how far etcd was: until every member's does, nobody is elected
     /// for the first time, or a restored etcd might be believed by one that knows nothing.
     #[serde(default = "yes")]

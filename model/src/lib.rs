@@ -4,15 +4,19 @@
 //! are what travels between processes as JSON: through etcd (see the `topology` crate for their
 //! keys), through a mounted file ([`LinkConfig`]) or from a process's `/status` endpoint.
 
+mod agreement;
 mod coordination;
 mod identity;
 mod link;
+mod order;
 mod receipt;
+mod repair;
 mod status;
 mod unit;
 mod unit_state;
 mod voting;
 
+pub use agreement::{IdcSet, SeenSpec, SpecHash, SyncerAddress, UnitSighting};
 pub use coordination::{
     EpochRecord, FenceProof, Intent, IntentKind, IntentPhase, MemberRecord, PrimaryRecord,
     SessionRecord, VacatedRecord,
@@ -25,14 +29,19 @@ pub use link::{
     ApplySettings, Compression, Consistency, DdlPolicy, LinkConfig, LinkEnd, Route, SnapshotMode,
     SnapshotSettings, TableSelection,
 };
+pub use order::{Order, OrderChange, OrderRequest};
 pub use receipt::{Phase, Receipt, TransitionKind};
+pub use repair::{
+    RepairConfig, RepairControl, RepairMode, RepairPhase, RepairReport, RepairStatus, TableReport,
+    Throttle, Winner,
+};
 pub use status::{
-    ArbiterStatus, FailoverStatus, Finding, Ledger, LinkPhase, MemberRole, MemberStatus, Severity,
-    SnapshotProgress, SyncerStatus, WriterStatus,
+    ArbiterStatus, FailoverStatus, Finding, Ledger, LinkPhase, MemberHindrances, MemberRole,
+    MemberStatus, Severity, SnapshotProgress, SyncerStatus, WriterStatus,
 };
 pub use unit::{
-    Credentials, Endpoint, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcDoc, IdcRole,
-    MemberDoc, TlsMode, TlsSettings, UnitDoc,
+    ApplicationCheck, Credentials, Endpoint, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcDoc,
+    IdcRole, MemberDoc, TlsMode, TlsSettings, UnitDoc,
 };
 pub use unit_state::{ClusterId, EtcdMark, LeaseId, Revision, UnitState, Versioned};
 pub use voting::{AckRecord, BidRecord, Evidence, Ineligible, Signal, VoteGround, VoteRecord};

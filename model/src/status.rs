@@ -54,6 +54,57 @@ pub struct MemberStatus {
     /// How many transactions of other members are set aside here and not settled.
     #[serde(default)]
     pub filed: u64,
+    /// Nearly all of the server's connections are in use; so many are allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowded: Option<u64>,
+    /// Why the server has no room for writes, as it says itself. Empty: it has.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub full: String,
+    /// What stands against a planned switchover from here; `None` where that was not looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hindrances: Option<MemberHindrances>,
+    /// Why the application is not well as seen from this IDC, as part of a sentence. Empty: it is,
+    /// or nobody asks.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub application: String,
+}
+
+/// What stands against a planned switchover from a member: what a fence would wait for or cut.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberHindrances {
+    /// Prepared XA transactions.
+    pub prepared_xa: u64,
+    /// Statements that change a table, at work now; the beginning of each.
+    pub alters: Vec<String>,
+    /// Whether a lock is held for a backup; `None` where the server does not show it.
+    pub backup_lock: Option<bool>,
+}
+
+impl MemberHindrances {
+    /// Each in words, with what to do.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        if self.prepared_xa > 0 {
+            found.push(format!(
+                "{} XA transactions are prepared there; settle each (XA RECOVER; XA COMMIT or XA \
+                 ROLLBACK)",
+                self.prepared_xa
+            ));
+        }
+        for statement in &self.alters {
+            found.push(format!(
+                "a statement that changes a table is at work there: wait for it, or end it: \
+                 {statement}"
+            ));
+        }
+        if self.backup_lock == Some(true) {
+            found.push(
+                "a lock is held there for a backup: wait until the backup is done".to_owned(),
+            );
+        }
+        found
+    }
 }
 
 /// Whether a Unit's primary would move by itself, as one arbiter sees it.
@@ -66,6 +117,25 @@ pub struct FailoverStatus {
     pub reason: String,
     /// All that stands in the way, as sentences.
     pub message: String,
+}
+
+impl FailoverStatus {
+    /// The word of an arbiter that does not believe etcd. It holds everything that is decided in
+    /// etcd, people's requests too, until somebody acknowledges it.
+    pub const ETCD_WENT_BACK: &str = "EtcdWentBack";
+
+    /// Whether this arbiter does not believe etcd.
+    pub fn doubts_etcd(&self) -> bool {
+        self.reason == Self::ETCD_WENT_BACK
+    }
+
+    /// Of what several arbiters say, the first; but one that does not believe etcd is heard before
+    /// the others, who may not know why it takes no part.
+    pub fn weightiest<'a>(words: impl Iterator<Item = &'a Self>) -> Option<&'a Self> {
+        let words: Vec<&Self> = words.collect();
+        let doubt = words.iter().find(|word| word.doubts_etcd());
+        doubt.or(words.first()).copied()
+    }
 }
 
 /// What a member is.
@@ -199,4 +269,37 @@ pub struct Ledger {
     pub stranded: u64,
     /// Read, and none of the others yet.
     pub in_flight: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hindrance_is_said_and_what_is_not_seen_is_not() {
+        assert!(MemberHindrances::default().sentences().is_empty());
+        let found = MemberHindrances {
+            prepared_xa: 2,
+            alters: vec!["ALTER TABLE orders.t".to_owned()],
+            backup_lock: Some(true),
+        };
+        let said = found.sentences();
+        assert_eq!(said.len(), 3);
+        assert!(said[0].starts_with("2 XA transactions") && said[1].ends_with("orders.t"));
+    }
+
+    #[test]
+    fn who_doubts_etcd_is_heard_first() {
+        let word = |reason: &str| FailoverStatus {
+            reason: reason.to_owned(),
+            ..FailoverStatus::default()
+        };
+        let words = [word(""), word("Manual"), word("EtcdWentBack")];
+        assert_eq!(FailoverStatus::weightiest(words.iter()), Some(&words[2]));
+        assert_eq!(
+            FailoverStatus::weightiest(words[..2].iter()),
+            Some(&words[0])
+        );
+        assert_eq!(FailoverStatus::weightiest([].into_iter()), None);
+    }
 }

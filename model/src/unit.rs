@@ -37,6 +37,9 @@ pub struct UnitDoc {
     pub failover: FailoverPolicy,
     /// How often a member is looked at, and when it counts as down.
     pub heartbeat: HeartbeatCheck,
+    /// An application's own health, asked from each member's IDC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<ApplicationCheck>,
     /// True while people hold the automation: nothing moves, nothing is opened or released on its
     /// own account; the lease's deadline still fences.
     pub paused: bool,
@@ -163,5 +166,19 @@ pub struct HeartbeatCheck {
     /// An answer later than this counts as none.
     pub timeout_millis: u64,
     /// So many failures in a row make the member down.
+    pub failures: u32,
+}
+
+/// An application's health by HTTP. Times in milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplicationCheck {
+    /// What is fetched; `{idc}` in it stands for the IDC that asks.
+    pub url: String,
+    /// Time between two.
+    pub interval_millis: u64,
+    /// An answer later than this counts as none.
+    pub timeout_millis: u64,
+    /// So many failures in a row count, and so many answers in a row end that.
     pub failures: u32,
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    AckRecord, BidRecord, EpochRecord, IdcDoc, IdcName, Intent, MemberRecord, PrimaryRecord,
+    AckRecord, BidRecord, EpochRecord, IdcDoc, IdcName, Intent, MemberRecord, Order, PrimaryRecord,
     Receipt, SessionRecord, UnitDoc, VacatedRecord, VoteRecord,
 };
 
@@ -95,7 +95,20 @@ pub struct UnitState {
     /// What somebody has looked at.
     #[serde(default)]
     pub ack: Option<Versioned<AckRecord>>,
+    /// The members that a person has taken out.
+    #[serde(default)]
+    pub fence_orders: BTreeMap<IdcName, Versioned<Order>>,
+    /// That a person holds the automation, beside what the Unit's document says.
+    #[serde(default)]
+    pub pause_order: Option<Versioned<Order>>,
     /// The receipt of the newest transition.
     #[serde(default)]
     pub receipt: Option<Versioned<Receipt>>,
+}
+
+impl UnitState {
+    /// Whether automation is held: by the Unit's document, or by a person's order in etcd.
+    pub fn is_paused(&self) -> bool {
+        self.pause_order.is_some() || self.unit.as_ref().is_some_and(|unit| unit.value.paused)
+    }
 }

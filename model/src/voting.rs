@@ -60,8 +60,6 @@ pub enum Signal {
     /// The SQL heartbeat: in the arbiter's own IDC a write by an ordinary account, elsewhere a
     /// read.
     Sql,
-    /// The HTTP probe of the Unit, where it has one.
-    Http,
     /// Disk and connections, as far as writes fail for want of them.
     Resources,
     /// The member's heartbeat as it arrives here through the link.
@@ -130,6 +128,8 @@ pub enum Ineligible {
     EtcdWentBack,
     /// It holds transactions of an ended epoch that nobody else has, not taken back yet.
     Stranded,
+    /// A person has taken it out.
+    FenceOrdered,
 }
 
 impl Ineligible {
@@ -155,6 +155,7 @@ impl Ineligible {
                 "it holds writes of an ended epoch that nobody else has, and that were not taken back \
                  yet: see the link to it, and mactl stranded"
             }
+            Self::FenceOrdered => "a person has fenced it: mactl unfence",
             Self::EtcdWentBack => "etcd shows less than before: mactl ack",
         }
     }

@@ -1,8 +1,11 @@
 //! Both database engines: sessions, schema of our own, fencing, preflight.
 
+pub mod clock;
 pub mod control;
+pub mod keyset;
 pub mod origin;
 pub mod preflight;
+pub mod select;
 pub mod session;
 pub mod stranded;
 pub mod tables;

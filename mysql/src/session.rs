@@ -17,6 +17,8 @@ pub enum Program {
     Syncer,
     /// The applying end of a link.
     Writer,
+    /// Verification and repair of a link.
+    Repair,
     /// The command line, for preflight.
     Mactl,
 }
@@ -28,6 +30,7 @@ impl Program {
             Self::Arbiter => "multiactive-arbiter",
             Self::Syncer => "multiactive-syncer",
             Self::Writer => "multiactive-writer",
+            Self::Repair => "multiactive-repair",
             Self::Mactl => "multiactive-mactl",
         }
     }

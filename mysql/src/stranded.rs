@@ -1,6 +1,6 @@
 //! What is set aside in `multiactive.stranded` of a server, for people.
 
-use change::{Body, RowChange, TableSchema, Value, WireError, decode_stored};
+use change::{Body, RowChange, TableSchema, Transaction, Value, WireError, decode_stored};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row};
 use serde::Serialize;
@@ -135,6 +135,38 @@ pub async fn show(session: &mut Session, gtid: &str) -> Result<Vec<FiledChange>,
         }
     }
     Ok(changes)
+}
+
+/// One piece of a transaction that is set aside and not settled; `None` after the last.
+///
+/// # Errors
+/// The driver's, and [`StrandedError::Body`] for a body of another release.
+pub async fn piece(
+    session: &mut Session,
+    source: &str,
+    gtid: &str,
+    part: u32,
+) -> Result<Option<Transaction>, StrandedError> {
+    let sql = "SELECT body FROM multiactive.stranded WHERE source = ? AND gtid = ? AND part = ? \
+         AND state = 'Held'";
+    let body: Option<Vec<u8>> = session.conn.exec_first(sql, (source, gtid, part)).await?;
+    Ok(body.map(|body| decode_stored(body.into())).transpose()?)
+}
+
+/// Settles a transaction that was replayed in another member.
+///
+/// # Errors
+/// The driver's.
+pub async fn settle_replayed(
+    session: &mut Session,
+    source: &str,
+    gtid: &str,
+    by: &str,
+) -> Result<(), StrandedError> {
+    let sql = "UPDATE multiactive.stranded SET state = 'Replayed', settled = UTC_TIMESTAMP(6), \
+         settled_by = ? WHERE source = ? AND gtid = ? AND state = 'Held'";
+    session.conn.exec_drop(sql, (by, source, gtid)).await?;
+    Ok(())
 }
 
 /// Settles what is set aside as discarded: all of it, or one transaction. It stays readable.

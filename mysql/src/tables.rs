@@ -73,7 +73,7 @@ impl TableInfo {
 }
 
 /// The base tables of some databases, by database and name. What is not a base table (a view, a
-/// sequence) is left out.
+/// sequence, a table with versions) is left out.
 pub async fn tables(conn: &mut Conn, databases: &[String]) -> Result<Vec<TableInfo>, DriverError> {
     read(conn, databases, None).await
 }
@@ -87,6 +87,22 @@ pub async fn sequences(
         return Ok(Vec::new());
     }
     let rows = of_databases(conn, SEQUENCES, databases, None).await?;
+    Ok(rows
+        .iter()
+        .map(|row| (text(row, 0), text(row, 1)))
+        .collect())
+}
+
+/// The tables of some databases that keep former rows (MariaDB's `WITH SYSTEM VERSIONING`), as
+/// database and name.
+pub async fn versioned(
+    conn: &mut Conn,
+    databases: &[String],
+) -> Result<Vec<(String, String)>, DriverError> {
+    if databases.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = of_databases(conn, VERSIONED, databases, None).await?;
     Ok(rows
         .iter()
         .map(|row| (text(row, 0), text(row, 1)))
@@ -158,6 +174,8 @@ const TABLES: &str = "SELECT table_schema, table_name, engine, table_rows, avg_r
      FROM information_schema.tables WHERE table_type = 'BASE TABLE' AND table_schema IN ";
 const SEQUENCES: &str = "SELECT table_schema, table_name FROM information_schema.tables \
      WHERE table_type = 'SEQUENCE' AND table_schema IN ";
+const VERSIONED: &str = "SELECT table_schema, table_name FROM information_schema.tables \
+     WHERE table_type = 'SYSTEM VERSIONED' AND table_schema IN ";
 const COLUMNS: &str = "SELECT table_schema, table_name, column_name, data_type, column_type, \
      is_nullable, character_octet_length, numeric_precision, numeric_scale, datetime_precision, \
      collation_name, generation_expression, extra, character_set_name \

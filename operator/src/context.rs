@@ -5,14 +5,17 @@ use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crds::Unit;
 use futures::StreamExt;
 use kube::runtime::controller::{Action, Config, applier};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
+use model::{SpecHash, UnitKey};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use topology::{CommitError, TopologyError};
 
+use crate::agreement::{self, Bell, UnitAgreement};
 use crate::cluster::{Cluster, ClusterError};
 use crate::coordination::Coordination;
 use crate::metrics::Metrics;
@@ -43,6 +46,23 @@ pub struct Context {
     pub metrics: Metrics,
     /// Failures in a row, by kind and object.
     pub failures: Failures,
+    /// Asks for a look at what the clusters agree on.
+    pub bell: Bell,
+}
+
+impl Context {
+    /// What is known of a Unit where each IDC has a cluster of its own; `None` where one cluster
+    /// spans all, and while etcd was never seen.
+    pub fn agreement(&self, key: &UnitKey) -> Option<UnitAgreement> {
+        let here = self.settings.idc.as_ref()?;
+        self.coordination.agreement(here, key)
+    }
+
+    /// A Unit with the spec that is in force.
+    pub fn in_force(&self, unit: &Arc<Unit>, key: &UnitKey) -> Result<Arc<Unit>, ReconcileError> {
+        let agreed = self.agreement(key).and_then(|found| found.agreed);
+        agreement::in_force(unit, agreed.as_ref())
+    }
 }
 
 /// Why a reconcile did not come to its end. It is tried again, ever more slowly.
@@ -68,6 +88,17 @@ pub enum ReconcileError {
         /// Why.
         source: serde_json::Error,
     },
+    /// A spec that clusters have agreed on and that this operator cannot read.
+    #[error(
+        "spec {hash}, which the clusters have agreed on, cannot be read by this version of the \
+         operator: {source}. Upgrade it to that of the other clusters"
+    )]
+    Agreed {
+        /// Of the spec.
+        hash: SpecHash,
+        /// Why.
+        source: serde_json::Error,
+    },
 }
 
 impl ReconcileError {
@@ -79,6 +110,7 @@ impl ReconcileError {
             Self::Commit(CommitError::Lost { .. }) => "lost",
             Self::Identity(_) => "identity",
             Self::Json { .. } => "json",
+            Self::Agreed { .. } => "agreed",
         }
     }
 }

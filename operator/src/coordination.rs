@@ -3,11 +3,12 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use model::{UnitKey, UnitState};
+use model::{IdcName, IdcSet, LinkKey, SyncerAddress, UnitKey, UnitState};
 use tokio::sync::SetOnce;
 use tokio_util::sync::CancellationToken;
 use topology::{Room, Topology, TopologyState};
 
+use crate::agreement::{IdcAgreement, UnitAgreement, electorate, values};
 use crate::metrics::Metrics;
 use crate::queues::Queues;
 use crate::reports::Reports;
@@ -81,6 +82,46 @@ impl Coordination {
             trouble: view.trouble.clone(),
             room: view.room,
         })
+    }
+
+    /// What the clusters say of one Unit, and what is in force of it.
+    pub fn agreement(&self, here: &IdcName, unit: &UnitKey) -> Option<UnitAgreement> {
+        self.read(|view| {
+            let agreement = &view.state.agreement;
+            let views = agreement.unit_views.get(unit);
+            view.seen.then(|| UnitAgreement {
+                idc: here.clone(),
+                electorate: electorate(&view.state),
+                views: views.map(values).unwrap_or_default(),
+                in_force: view.state.unit(unit).unit.is_some(),
+                agreed: agreement.units.get(unit).map(|found| found.value.clone()),
+            })
+        })
+    }
+
+    /// What the clusters say of the set of IDCs.
+    pub fn idc_agreement(&self, here: &IdcName, held: Option<IdcSet>) -> Option<IdcAgreement> {
+        self.read(|view| {
+            view.seen.then(|| IdcAgreement {
+                idc: here.clone(),
+                electorate: electorate(&view.state),
+                views: values(&view.state.agreement.idc_views),
+                held,
+            })
+        })
+    }
+
+    /// Where a link's syncer is reached from other clusters.
+    pub fn syncer(&self, link: &LinkKey) -> Option<SyncerAddress> {
+        self.read(|view| {
+            let found = view.state.agreement.syncers.get(link)?;
+            Some(found.value.clone())
+        })
+    }
+
+    /// The IDCs whose clusters say what they see: none where one cluster spans all.
+    pub fn clusters(&self) -> Vec<IdcName> {
+        self.read(|view| view.state.agreement.idc_views.keys().cloned().collect())
     }
 
     /// Everything; `None` while it was never seen.

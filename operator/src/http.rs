@@ -2,12 +2,8 @@
 
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::Bytes;
-use hyper::{Request, StatusCode, header};
-use hyper_util::rt::TokioIo;
+use process::fetch::{self, Address, FetchError};
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 
 /// An answer that takes longer counts as none.
 const TIMEOUT: Duration = Duration::from_millis(1500);
@@ -48,55 +44,31 @@ pub async fn status<T: DeserializeOwned>(address: &str) -> Result<T, StatusError
 }
 
 async fn fetch<T: DeserializeOwned>(address: &str) -> Result<T, StatusError> {
-    let unreachable = |cause: String| StatusError::Unreachable {
-        address: address.to_owned(),
-        cause,
-    };
     let answer = |cause: String| StatusError::Answer {
         address: address.to_owned(),
         cause,
     };
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| unreachable(error.to_string()))?;
-    let request = Request::get("/status")
-        .header(header::HOST, address)
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| unreachable(error.to_string()))?;
-    let exchange = async {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| unreachable(error.to_string()))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), LARGEST)
-            .collect()
-            .await
-            .map_err(|error| answer(error.to_string()))?
-            .to_bytes();
-        if status != StatusCode::OK {
-            let text = String::from_utf8_lossy(&body);
-            let text = text.trim();
-            let colon = if text.is_empty() { "" } else { ": " };
-            return Err(answer(format!("{status}{colon}{text}")));
-        }
-        serde_json::from_slice(&body)
-            .map_err(|error| answer(format!("what is no status of this version: {error}")))
+    let status_of = Address {
+        host: address.to_owned(),
+        path: "/status".to_owned(),
     };
-    // The connection is driven here and ends with this call, whichever is done first.
-    let mut exchange = std::pin::pin!(exchange);
-    tokio::select! {
-        result = &mut exchange => result,
-        ended = connection => match ended {
-            // A connection that closed in good order has handed everything over.
-            Ok(()) => exchange.await,
-            Err(error) => Err(unreachable(error.to_string())),
-        },
+    let (status, body) = fetch::get(&status_of, LARGEST)
+        .await
+        .map_err(|error| match error {
+            FetchError::Unreachable(cause) => StatusError::Unreachable {
+                address: address.to_owned(),
+                cause,
+            },
+            FetchError::Answer(cause) => answer(cause),
+        })?;
+    if !status.is_success() {
+        let text = String::from_utf8_lossy(&body);
+        let text = text.trim();
+        let colon = if text.is_empty() { "" } else { ": " };
+        return Err(answer(format!("{status}{colon}{text}")));
     }
+    serde_json::from_slice(&body)
+        .map_err(|error| answer(format!("what is no status of this version: {error}")))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The operator: custom resources in, pods and topology out.
 
+mod agreement;
 mod cluster;
 mod context;
 mod coordination;
@@ -35,6 +36,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use topology::{EtcdOptions, Topology};
 
+use crate::agreement::Bell;
 use crate::cluster::Cluster;
 use crate::context::{Context, Failures, run};
 use crate::coordination::Coordination;
@@ -134,7 +136,11 @@ async fn lead(
     let (stores, mut tasks) = Stores::watch(
         client,
         &settings.namespace,
-        &settings.transport_secret,
+        triggers::Certificates {
+            namespace: settings.namespace.clone(),
+            transport: settings.transport_secret.clone(),
+            etcd: settings.etcd_tls_secret.clone(),
+        },
         &queues,
         term,
     );
@@ -148,6 +154,7 @@ async fn lead(
         pace: Pace::default(),
         metrics: metrics.clone(),
         failures: Failures::default(),
+        bell: Bell::default(),
     });
     let listed = tokio::select! {
         ready = stores.ready() => ready,
@@ -173,6 +180,10 @@ async fn lead(
             () = term.cancelled() => {}
         }
         start(&context, inboxes, &mut tasks, term);
+        if let Some(here) = &settings.idc {
+            let context = Arc::clone(&context);
+            tasks.spawn(agreement::run(context, here.clone(), term.clone()));
+        }
         queues.send(stores.everything());
     }
     while let Some(ended) = tasks.join_next().await {

@@ -24,6 +24,16 @@ struct ErrorLabels {
     category: String,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RunLabels {
+    phase: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RowLabels {
+    fate: String,
+}
+
 /// The counters, shared by everything.
 #[derive(Clone)]
 pub struct Metrics {
@@ -31,6 +41,8 @@ pub struct Metrics {
     reconciles: Family<KindLabels, Counter>,
     errors: Family<ErrorLabels, Counter>,
     seconds: Family<KindLabels, Histogram>,
+    repair_runs: Family<RunLabels, Counter>,
+    repair_rows: Family<RowLabels, Counter>,
     leader: Gauge,
     etcd: Gauge,
 }
@@ -45,6 +57,8 @@ impl Metrics {
             seconds: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.001, 2.0, 14))
             }),
+            repair_runs: Family::default(),
+            repair_rows: Family::default(),
             leader: Gauge::default(),
             etcd: Gauge::default(),
         }
@@ -72,6 +86,16 @@ impl Metrics {
             "reconcile_duration_seconds",
             "How long a reconcile took",
             self.seconds.clone(),
+        );
+        registry.register(
+            "repair_runs",
+            "Runs of DataRepairs that have ended, by how",
+            self.repair_runs.clone(),
+        );
+        registry.register(
+            "repair_rows",
+            "Rows of runs that have ended: divergent, and of these repaired or failed; unjudged",
+            self.repair_rows.clone(),
         );
         registry.register("leader", "1 while this operator leads", self.leader.clone());
         registry.register(
@@ -106,6 +130,23 @@ impl Metrics {
             category: category.to_owned(),
         };
         self.errors.get_or_create(&labels).inc();
+    }
+
+    /// A run of a `DataRepair` has ended.
+    pub fn repair_ended(&self, phase: &str, counts: &crds::RepairCounts) {
+        let phase = phase.to_owned();
+        self.repair_runs.get_or_create(&RunLabels { phase }).inc();
+        for (fate, rows) in [
+            ("divergent", counts.divergent),
+            ("repaired", counts.repaired),
+            ("failed", counts.failed),
+            ("unjudged", counts.unjudged),
+        ] {
+            let fate = fate.to_owned();
+            self.repair_rows
+                .get_or_create(&RowLabels { fate })
+                .inc_by(rows);
+        }
     }
 
     /// Whether this process leads.

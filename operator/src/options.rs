@@ -1,5 +1,6 @@
 //! The options of the operator.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Parser;
@@ -32,6 +33,24 @@ pub struct Arguments {
     /// One cluster an IDC: the IDC that this cluster is.
     #[arg(long, env = "MULTIACTIVE_IDC")]
     pub idc: Option<IdcName>,
+    /// With --idc, the type of the Services at which other clusters reach syncers: `LoadBalancer`, or
+    /// `ClusterIP` where the pods of one cluster reach those of another by their addresses.
+    #[arg(
+        long,
+        env = "MULTIACTIVE_SYNCER_SERVICE",
+        value_enum,
+        default_value = "LoadBalancer",
+        ignore_case = true
+    )]
+    pub syncer_service: SyncerService,
+    /// Annotations of these Services, as a JSON object.
+    #[arg(
+        long,
+        env = "MULTIACTIVE_SYNCER_SERVICE_ANNOTATIONS",
+        default_value = "{}",
+        value_parser = annotations
+    )]
+    pub syncer_service_annotations: Annotations,
     /// The namespace that the operator and the arbiters run in.
     #[arg(
         long,
@@ -116,11 +135,11 @@ pub enum OptionsError {
     },
     /// See the message.
     #[error(
-        "--idc {0}: one cluster an IDC is not supported yet, since nothing makes sure that all \
-         clusters see the same Units. Install one operator, without --idc (Helm value idc), in one \
-         cluster whose nodes lie in all IDCs"
+        "--idc {0} with --issue-transport: the operator of each cluster would make a CA of its own, \
+         and no link between clusters would be trusted. Make one Secret with ca.crt, tls.crt and \
+         tls.key of one CA for all clusters and name it (Helm value transport.tlsSecret)"
     )]
-    ClusterPerIdc(IdcName),
+    OwnCa(IdcName),
 }
 
 impl Arguments {
@@ -140,8 +159,8 @@ impl Arguments {
             return Err(OptionsError::CaTooShort { ca, certificate });
         }
         match &self.idc {
-            Some(idc) => Err(OptionsError::ClusterPerIdc(idc.clone())),
-            None => Ok(()),
+            Some(idc) if self.issue_transport => Err(OptionsError::OwnCa(idc.clone())),
+            _ => Ok(()),
         }
     }
 
@@ -160,8 +179,32 @@ impl Arguments {
                 ca: self.transport_ca_lifetime,
             }),
             images,
+            idc: self.idc.clone(),
+            syncer_service: self.syncer_service,
+            syncer_annotations: self.syncer_service_annotations.0.clone(),
         }
     }
+}
+
+/// How other clusters reach a syncer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[value(rename_all = "PascalCase")]
+pub enum SyncerService {
+    /// At what a load balancer in front of it is given.
+    LoadBalancer,
+    /// At its pod's own address: the pod network is routed between clusters.
+    #[value(name = "ClusterIP")]
+    ClusterIp,
+}
+
+/// Annotations from the command line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Annotations(pub BTreeMap<String, String>);
+
+fn annotations(text: &str) -> Result<Annotations, String> {
+    serde_json::from_str(text)
+        .map(Annotations)
+        .map_err(|error| format!("not a JSON object of strings: {error}"))
 }
 
 /// What plans need to know of the installation.
@@ -185,6 +228,19 @@ pub struct Settings {
     pub issue_transport: Option<Lifetimes>,
     /// Images.
     pub images: Images,
+    /// The IDC that this cluster is, where each IDC has a cluster of its own.
+    pub idc: Option<IdcName>,
+    /// How other clusters reach syncers.
+    pub syncer_service: SyncerService,
+    /// Annotations of the Services at which they do.
+    pub syncer_annotations: BTreeMap<String, String>,
+}
+
+impl Settings {
+    /// Whether what belongs into this IDC runs in this cluster.
+    pub fn here(&self, idc: &IdcName) -> bool {
+        self.idc.as_ref().is_none_or(|here| here == idc)
+    }
 }
 
 /// Which image each process is. The chart writes the file.
@@ -197,6 +253,8 @@ pub struct Images {
     pub syncer: String,
     /// The writer's.
     pub writer: String,
+    /// That of what compares and mends.
+    pub repair: String,
     /// When they are pulled.
     pub pull_policy: String,
     /// Secrets to pull them with; they must exist in the namespaces of links too.
@@ -255,7 +313,16 @@ mod tests {
         ];
         let ca = parse(&both).check().unwrap_err();
         assert!(ca.to_string().contains("39h"), "{ca}");
-        let alone = parse(&["--idc=sh"]).check().unwrap_err();
-        assert!(alone.to_string().contains("without --idc"), "{alone}");
+        assert_eq!(parse(&["--idc=sh"]).check(), Ok(()));
+        let own = parse(&["--idc=sh", "--issue-transport"])
+            .check()
+            .unwrap_err();
+        assert!(own.to_string().contains("transport.tlsSecret"), "{own}");
+        let reached = parse(&[
+            "--syncer-service=ClusterIP",
+            "--syncer-service-annotations={\"a\":\"b\"}",
+        ]);
+        assert_eq!(reached.syncer_service, SyncerService::ClusterIp);
+        assert_eq!(reached.syncer_service_annotations.0["a"], "b");
     }
 }

@@ -18,10 +18,15 @@ pub struct Pace {
 impl Pace {
     /// Whether figures may be written now.
     pub fn due(&self, kind: &'static str, key: &str) -> bool {
+        self.due_after(kind, key, FIGURES)
+    }
+
+    /// Whether figures may be written now that are written at most once in this time.
+    pub fn due_after(&self, kind: &'static str, key: &str, time: Duration) -> bool {
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         written
             .get(&(kind, key.to_owned()))
-            .is_none_or(|last| last.elapsed() >= FIGURES)
+            .is_none_or(|last| last.elapsed() >= time)
     }
 
     /// Counts a look for something that is not there yet; whether there were so many already.

@@ -52,6 +52,7 @@ impl Target {
                 "Idc" => Some(Self::Idc(name)),
                 "Unit" => Some(Self::Unit(namespace.clone(), name)),
                 "SyncLink" => Some(Self::Link(namespace.clone(), name)),
+                "DataRepair" => Some(Self::Repair(namespace.clone(), name)),
                 _ => None,
             }
         })

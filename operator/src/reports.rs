@@ -1,4 +1,4 @@
-//! What arbiters, syncers and writers say of themselves, asked every two seconds.
+//! What arbiters, syncers, writers and repairs say of themselves, asked every two seconds.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -9,7 +9,10 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
-use model::{ArbiterStatus, IdcName, LinkKey, MemberStatus, SyncerStatus, UnitKey, WriterStatus};
+use model::{
+    ArbiterStatus, IdcName, LinkKey, MemberStatus, RepairStatus, SyncerStatus, UnitKey,
+    WriterStatus,
+};
 use tokio::sync::{Notify, Semaphore, SetOnce};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +40,8 @@ enum Source {
     Arbiter(IdcName),
     Syncer(LinkKey),
     Writer(LinkKey),
+    /// What compares a link for the `DataRepair` of this name.
+    Repair(LinkKey, String),
 }
 
 /// What a process said.
@@ -45,6 +50,7 @@ enum Said {
     Arbiter(ArbiterStatus),
     Syncer(SyncerStatus),
     Writer(WriterStatus),
+    Repair(Box<RepairStatus>),
 }
 
 #[derive(Debug, Clone)]
@@ -80,7 +86,7 @@ impl Reports {
         self.word(&Source::Arbiter(idc.clone())).map(|said| {
             said.and_then(|said| match said {
                 Said::Arbiter(status) => Ok(status),
-                Said::Syncer(_) | Said::Writer(_) => Err(mixed_up(idc.as_str())),
+                Said::Syncer(_) | Said::Writer(_) | Said::Repair(_) => Err(mixed_up(idc.as_str())),
             })
         })
     }
@@ -90,7 +96,7 @@ impl Reports {
         self.word(&Source::Syncer(link.clone())).map(|said| {
             said.and_then(|said| match said {
                 Said::Syncer(status) => Ok(status),
-                Said::Arbiter(_) | Said::Writer(_) => Err(mixed_up(link.name())),
+                Said::Arbiter(_) | Said::Writer(_) | Said::Repair(_) => Err(mixed_up(link.name())),
             })
         })
     }
@@ -100,7 +106,18 @@ impl Reports {
         self.word(&Source::Writer(link.clone())).map(|said| {
             said.and_then(|said| match said {
                 Said::Writer(status) => Ok(status),
-                Said::Arbiter(_) | Said::Syncer(_) => Err(mixed_up(link.name())),
+                Said::Arbiter(_) | Said::Syncer(_) | Said::Repair(_) => Err(mixed_up(link.name())),
+            })
+        })
+    }
+
+    /// What compares a link for the `DataRepair` of this name.
+    pub fn repair(&self, link: &LinkKey, repair: &str) -> Word<RepairStatus> {
+        let source = Source::Repair(link.clone(), repair.to_owned());
+        self.word(&source).map(|said| {
+            said.and_then(|said| match said {
+                Said::Repair(status) => Ok(*status),
+                Said::Arbiter(_) | Said::Syncer(_) | Said::Writer(_) => Err(mixed_up(repair)),
             })
         })
     }
@@ -165,6 +182,8 @@ impl Reports {
     /// not well. The others are many, and change when something of these does.
     fn may_have_news(&self, source: &Source) -> bool {
         match self.word(source) {
+            // It moves all the time, and changes nothing for others: every two seconds will do.
+            Some(Ok(Said::Repair(_))) => false,
             None | Some(Err(_) | Ok(Said::Arbiter(_))) => true,
             Some(Ok(Said::Syncer(said))) => !said.connected || !said.error.is_empty(),
             Some(Ok(Said::Writer(said))) => {
@@ -202,8 +221,8 @@ impl Reports {
         if differs {
             self.hurry();
         }
-        let news =
-            differs || (report.said != said && now.duration_since(report.told) >= FIGURES_EVERY);
+        let news = differs
+            || (report.said != said && now.duration_since(report.told) >= figures_every(source));
         report.rate = rate(report, &said, now);
         report.at = now;
         report.said = said;
@@ -211,6 +230,14 @@ impl Reports {
             report.told = now;
         }
         news
+    }
+}
+
+/// Whoever follows a repair wants to see it move.
+fn figures_every(source: &Source) -> Duration {
+    match source {
+        Source::Repair(..) => EVERY,
+        Source::Arbiter(_) | Source::Syncer(_) | Source::Writer(_) => FIGURES_EVERY,
     }
 }
 
@@ -261,6 +288,9 @@ fn differs(old: &Result<Said, StatusError>, new: &Result<Said, StatusError>) -> 
                 new.ledger.conflicts,
                 new.snapshot.done,
             )
+        }
+        (Ok(Said::Repair(old)), Ok(Said::Repair(new))) => {
+            (old.phase, &old.run) != (new.phase, &new.run)
         }
         (Err(_), Err(_)) => false,
         _ => true,
@@ -339,6 +369,7 @@ async fn ask(source: &Source, address: &str) -> Result<Said, StatusError> {
         Source::Arbiter(_) => http::status(address).await.map(Said::Arbiter),
         Source::Syncer(_) => http::status(address).await.map(Said::Syncer),
         Source::Writer(_) => http::status(address).await.map(Said::Writer),
+        Source::Repair(..) => http::status(address).await.map(Said::Repair),
     }
 }
 
@@ -376,6 +407,24 @@ fn sources(settings: &Settings, stores: &Stores) -> BTreeMap<Source, String> {
             }
         }
     }
+    sources.extend(repairs(stores));
+    sources
+}
+
+/// What compares, of every run under way.
+fn repairs(stores: &Stores) -> Vec<(Source, String)> {
+    let mut sources = Vec::new();
+    for object in stores.repairs.state() {
+        let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
+        for link in object.status.iter().flat_map(|status| &status.links) {
+            let service = crds::names::repair_worker(&name, &link.link);
+            if let Ok(key) = LinkKey::new(&namespace, &link.link)
+                && let Some(address) = address(&stores.services, &namespace, &service)
+            {
+                sources.push((Source::Repair(key, name.clone()), address));
+            }
+        }
+    }
     sources
 }
 
@@ -392,6 +441,9 @@ fn concerned(source: &Source, stores: &Stores) -> Vec<Target> {
     match source {
         Source::Arbiter(idc) => triggers::arbiter(idc, stores),
         Source::Syncer(link) | Source::Writer(link) => vec![Target::link(link)],
+        Source::Repair(link, repair) => {
+            vec![Target::Repair(link.namespace().to_owned(), repair.clone())]
+        }
     }
 }
 

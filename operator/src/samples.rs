@@ -81,9 +81,13 @@ pub fn settings() -> Settings {
             arbiter: "multiactive/arbiter:1".to_owned(),
             syncer: "multiactive/syncer:1".to_owned(),
             writer: "multiactive/writer:1".to_owned(),
+            repair: "multiactive/repair:1".to_owned(),
             pull_policy: "IfNotPresent".to_owned(),
             pull_secrets: vec!["registry".to_owned()],
         },
+        idc: None,
+        syncer_service: crate::options::SyncerService::LoadBalancer,
+        syncer_annotations: BTreeMap::new(),
     }
 }
 
@@ -107,6 +111,7 @@ pub fn state() -> UnitState {
         preflight_passed: true,
         has_data: true,
         highest_epoch: Epoch(1),
+        held_highest: idc == "sh",
         remembers: true,
         ineligible: Vec::new(),
     };
@@ -129,6 +134,8 @@ pub fn state() -> UnitState {
             failed_over: Epoch::NONE,
             candidates: Vec::new(),
             highest: Epoch::NONE,
+            noted: None,
+            boots_fenced: true,
         })),
         primary: Some(versioned(PrimaryRecord {
             idc: sh,
@@ -160,4 +167,25 @@ pub fn assert_snapshot<T: Serialize>(name: &str, actual: &T) {
         expected == actual,
         "{name} differs; UPDATE_SNAPSHOTS=1 accepts it\n--- expected\n{expected}\n--- actual\n{actual}"
     );
+}
+
+/// What the arbiter of an open primary says of it.
+pub fn primary_status(epoch: u64) -> model::MemberStatus {
+    model::MemberStatus {
+        role: model::MemberRole::Primary,
+        writable: true,
+        reachable: true,
+        epoch: Epoch(epoch),
+        position: None,
+        lag_millis: None,
+        findings: Vec::new(),
+        message: String::new(),
+        failover: model::FailoverStatus::default(),
+        stranded: 0,
+        filed: 0,
+        crowded: None,
+        full: String::new(),
+        hindrances: None,
+        application: String::new(),
+    }
 }

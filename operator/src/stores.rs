@@ -109,7 +109,7 @@ impl Stores {
     pub fn watch(
         client: &Client,
         namespace: &str,
-        transport_secret: &str,
+        certificates: triggers::Certificates,
         queues: &Queues,
         shutdown: &CancellationToken,
     ) -> (Self, JoinSet<()>) {
@@ -121,7 +121,6 @@ impl Stores {
             shutdown,
             stores: &stores,
         };
-        let transport = (namespace.to_owned(), transport_secret.to_owned());
         watches.start(&mut tasks, writers.idcs, everything(), triggers::idc);
         watches.start(&mut tasks, writers.units, everything(), triggers::unit);
         watches.start(&mut tasks, writers.links, everything(), triggers::link);
@@ -136,11 +135,11 @@ impl Stores {
             &mut tasks,
             writers.secrets,
             useful_secrets(),
-            move |secret, stores| triggers::secret(secret, stores, &transport),
+            move |secret, stores| triggers::secret(secret, stores, &certificates),
         );
         watches.start(&mut tasks, writers.deployments, ours(), triggers::owned);
         watches.start(&mut tasks, writers.services, ours(), triggers::owned);
-        watches.start(&mut tasks, writers.slices, ours(), triggers::owned);
+        watches.start(&mut tasks, writers.slices, ours(), triggers::slice);
         watches.start(&mut tasks, writers.config_maps, ours(), triggers::owned);
         watches.start(&mut tasks, writers.accounts, ours(), triggers::owned);
         let pods = Api::namespaced(client.clone(), namespace);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crds::{DataRepair, Idc, Switchover, SyncLink, Unit};
 use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::{Resource, ResourceExt};
 use model::{IdcName, UnitKey};
 use topology::{Changes, TopologyState};
@@ -44,6 +45,7 @@ pub fn unit(unit: &Unit, stores: &Stores) -> Vec<Target> {
             .map(|member| Target::idc(&member.idc)),
     );
     targets.extend(switchovers_of(&namespace, &name, stores));
+    targets.extend(repairs_of(&namespace, &name, stores));
     for other in stores.units.state() {
         if shares_server(unit, &other) {
             let (namespace, name) = place(&*other);
@@ -84,6 +86,23 @@ fn switchovers_of(namespace: &str, unit: &str, stores: &Stores) -> Vec<Target> {
         .collect()
 }
 
+/// Those that are not through: the others are not concerned by anything any more.
+fn repairs_of(namespace: &str, unit: &str, stores: &Stores) -> Vec<Target> {
+    let links = stores.links_of(namespace, unit);
+    let found = stores.repairs.state_filter(|repair| {
+        let spec = &repair.spec;
+        let named = |link: &str| links.iter().any(|it| it.name_any() == link);
+        let status = repair.status.as_ref();
+        repair.namespace().as_deref() == Some(namespace)
+            && status.is_none_or(|status| status.completion_time.is_none())
+            && (spec.unit.as_deref() == Some(unit) || spec.link.as_deref().is_some_and(named))
+    });
+    let found = found.iter();
+    found
+        .map(|repair| Target::Repair(namespace.to_owned(), repair.name_any()))
+        .collect()
+}
+
 /// A SyncLink concerns itself and its Unit, whose health it is part of.
 pub fn link(link: &SyncLink, _: &Stores) -> Vec<Target> {
     let (namespace, name) = place(link);
@@ -114,6 +133,17 @@ pub fn owned<K: Resource>(object: &K, _: &Stores) -> Vec<Target> {
     Target::owner_of(object).into_iter().collect()
 }
 
+/// An EndpointSlice of ours concerns whom it was made for; one that Kubernetes has made for a
+/// syncer's Service, whose labels it carries, concerns the link.
+pub fn slice(slice: &EndpointSlice, stores: &Stores) -> Vec<Target> {
+    let mut targets = owned(slice, stores);
+    if let Some(link) = slice.labels().get("multiactive.dev/link") {
+        let namespace = slice.namespace().unwrap_or_default();
+        targets.push(Target::Link(namespace, link.clone()));
+    }
+    targets
+}
+
 /// An arbiter's pod concerns its Idc.
 pub fn arbiter_pod(pod: &Pod, _: &Stores) -> Vec<Target> {
     pod.labels()
@@ -124,18 +154,29 @@ pub fn arbiter_pod(pod: &Pod, _: &Stores) -> Vec<Target> {
         .collect()
 }
 
-/// A Secret concerns the Units that name it and their arbiters; the transport's concerns all links.
-pub fn secret(secret: &Secret, stores: &Stores, transport: &(String, String)) -> Vec<Target> {
+/// A Secret concerns the Units that name it and their arbiters; those with certificates of the
+/// installation concern all Units, which say when one ends, and the transport's all links.
+pub fn secret(secret: &Secret, stores: &Stores, certificates: &Certificates) -> Vec<Target> {
     let (namespace, name) = place(secret);
     if let Some(owner) = Target::owner_of(secret) {
         return vec![owner];
     }
-    if (&namespace, &name) == (&transport.0, &transport.1) {
-        let links = stores.links.state();
-        return links
-            .iter()
-            .map(|link| Target::Link(link.namespace().unwrap_or_default(), link.name_any()))
-            .collect();
+    if namespace == certificates.namespace {
+        let units = stores.units.state();
+        let units = units.iter().map(|unit| {
+            let (namespace, name) = place(&**unit);
+            Target::Unit(namespace, name)
+        });
+        if name == certificates.transport {
+            let links = stores.links.state();
+            let links = links
+                .iter()
+                .map(|link| Target::Link(link.namespace().unwrap_or_default(), link.name_any()));
+            return links.chain(units).collect();
+        }
+        if Some(&name) == certificates.etcd.as_ref() {
+            return units.collect();
+        }
     }
     let users = stores.units.state_filter(|unit| {
         unit.namespace().as_deref() == Some(namespace.as_str()) && uses(unit, &name)
@@ -153,6 +194,17 @@ pub fn secret(secret: &Secret, stores: &Stores, transport: &(String, String)) ->
     targets
 }
 
+/// The Secrets with certificates of the installation.
+#[derive(Debug, Clone)]
+pub struct Certificates {
+    /// The operator's namespace, where they are.
+    pub namespace: String,
+    /// That of links and promises.
+    pub transport: String,
+    /// That for etcd.
+    pub etcd: Option<String>,
+}
+
 fn uses(unit: &Unit, secret: &str) -> bool {
     unit.spec.members.iter().any(|member| {
         member.credentials_secret == secret
@@ -164,10 +216,10 @@ fn uses(unit: &Unit, secret: &str) -> bool {
 /// sessions concerns every Unit, since its members' arbiters came or went.
 pub fn etcd(changes: &Changes, state: &TopologyState, stores: &Stores) -> BTreeSet<Target> {
     let mut targets = BTreeSet::new();
-    if changes.listed {
+    if changes.listed.is_some() || changes.agreed_idcs {
         targets.extend(stores.everything());
     }
-    if changes.idcs || changes.sessions || changes.listed {
+    if changes.idcs || changes.sessions || changes.listed.is_some() {
         targets.extend(
             stores
                 .idcs
@@ -179,7 +231,8 @@ pub fn etcd(changes: &Changes, state: &TopologyState, stores: &Stores) -> BTreeS
     if changes.sessions {
         targets.extend(state.unit_keys().map(Target::unit));
     }
-    for key in &changes.units {
+    targets.extend(changes.syncers.iter().map(Target::link));
+    for key in changes.units.union(&changes.agreed_units) {
         targets.extend(unit_by_key(key, stores));
     }
     targets
@@ -194,6 +247,7 @@ fn unit_by_key(key: &UnitKey, stores: &Stores) -> Vec<Target> {
             .map(|link| Target::Link(key.namespace().to_owned(), link.name_any())),
     );
     targets.extend(switchovers_of(key.namespace(), key.name(), stores));
+    targets.extend(repairs_of(key.namespace(), key.name(), stores));
     if let Some(unit) = stores.unit(key) {
         targets.extend(
             unit.spec

@@ -16,6 +16,7 @@
 //! # }
 //! ```
 
+pub mod fetch;
 mod http;
 
 use std::net::SocketAddr;

@@ -6,9 +6,9 @@ use binlog::{Birth, Filter, QueryEvent, Refusal, StatementUse, TableUse};
 use change::{DdlObject, Gtid};
 use model::DdlPolicy;
 use mysql::origin::Origins;
+use mysql::select::{OWN_SCHEMA, Selection};
 
 use crate::ddl::{self, Class, Classified, Object};
-use crate::select::{OWN_SCHEMA, Selection};
 
 /// The filter of one link.
 #[derive(Debug, Clone)]
@@ -43,6 +43,9 @@ impl Filter for LinkFilter {
                 "epoch" => TableUse::Epoch,
                 "watermark" => TableUse::Watermark,
                 "applied" => TableUse::Checkpoint,
+                // Not sent, but worth telling the writer of: whoever writes it waits until the
+                // target's checkpoint has passed it.
+                "fence" => TableUse::Skip,
                 _ => TableUse::Bookkeeping,
             };
         }
@@ -251,6 +254,8 @@ mod tests {
             ("multiactive", "epoch", TableUse::Epoch),
             ("multiactive", "watermark", TableUse::Watermark),
             ("multiactive", "applied", TableUse::Checkpoint),
+            ("multiactive", "fence", TableUse::Skip),
+            ("multiactive", "repairs", TableUse::Bookkeeping),
             ("multiactive", "ddl", TableUse::Bookkeeping),
             ("multiactive", "identity", TableUse::Bookkeeping),
             ("orders", "items", TableUse::Send),

@@ -7,7 +7,6 @@ mod filter;
 mod metrics;
 mod progress;
 mod pull;
-mod select;
 mod server;
 mod snapshot;
 mod source;
@@ -23,6 +22,7 @@ use anyhow::{Context, bail};
 use clap::Parser;
 use model::{Credentials, LinkConfig};
 use mysql::origin::Origins;
+use mysql::select::Selection;
 use mysql::session::{Program, SessionOptions};
 use process::Process;
 use tokio_stream::wrappers::ReceiverStream;
@@ -31,7 +31,6 @@ use tonic::transport::Server;
 use crate::filter::LinkFilter;
 use crate::metrics::Metrics;
 use crate::pull::Shared;
-use crate::select::Selection;
 use crate::server::Service;
 use crate::status::StatusBoard;
 
@@ -54,6 +53,11 @@ struct SyncerOptions {
     #[arg(long, env = "MULTIACTIVE_SERVE", default_value = "0.0.0.0:7443")]
     serve: SocketAddr,
 }
+
+/// Rows are many small allocations, made by one thread and freed by another; the allocator of the
+/// static C library takes one lock for all of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use change::{Flavor, Position, SnapshotTable};
 use model::{Epoch, IdcName};
+use mysql::select::Selection;
 use mysql::session::{Engine, Session, SessionOptions};
 use mysql::tables::TableInfo;
 use mysql_async::Row;
 use mysql_async::prelude::Queryable;
 
 use crate::error::PullError;
-use crate::select::Selection;
 
 /// `ER_NO_SUCH_TABLE` and `ER_BAD_DB_ERROR`.
 const MISSING: [u16; 2] = [1146, 1049];
@@ -224,8 +224,9 @@ impl Source {
     }
 
     /// Settings without which a snapshot can lose changes.
-    pub async fn check_for_snapshot(&mut self) -> Result<(), PullError> {
+    pub async fn check_for_snapshot(&mut self, selection: &Selection) -> Result<(), PullError> {
         if self.flavor() == Flavor::MySql {
+            self.check_cascades(selection).await?;
             let order = self
                 .texts(
                     "asking for binlog_order_commits",
@@ -242,6 +243,51 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// MySQL logs what a cascade does to other rows only where foreign keys are the SQL layer's work:
+    /// from 9.6 on, unless `innodb_native_foreign_keys` is on. (Of MariaDB, which never does, the
+    /// writer refuses such tables.)
+    async fn check_cascades(&mut self, selection: &Selection) -> Result<(), PullError> {
+        let native = self
+            .texts(
+                "asking for innodb_native_foreign_keys",
+                "SELECT variable_value FROM performance_schema.global_variables \
+                 WHERE variable_name = 'innodb_native_foreign_keys'",
+            )
+            .await?;
+        if native.first().map(String::as_str) == Some("OFF") {
+            return Ok(());
+        }
+        let keys: Vec<(String, String)> = self
+            .session
+            .conn
+            .query(
+                "SELECT constraint_schema, table_name FROM \
+                 information_schema.referential_constraints \
+                 WHERE delete_rule NOT IN ('RESTRICT', 'NO ACTION') \
+                 OR update_rule NOT IN ('RESTRICT', 'NO ACTION')",
+            )
+            .await
+            .map_err(PullError::query(
+                "reading the foreign keys from information_schema",
+            ))?;
+        match keys
+            .iter()
+            .find(|(db, table)| selection.has_table(db, table))
+        {
+            None => Ok(()),
+            Some((database, table)) => Err(PullError::halt(
+                "CascadesNotLogged",
+                format!(
+                    "table {database}.{table} has a foreign key with CASCADE, SET NULL or SET DEFAULT, \
+                     and this server leaves what such a key does out of its binlog, so rows could be \
+                     copied that are gone meanwhile. Copy the table by hand while nothing is written, \
+                     and set snapshot.mode: Never on the SyncLink; or exclude it; or use MySQL 9.6 or \
+                     later with innodb_native_foreign_keys = OFF"
+                ),
+            )),
+        }
     }
 
     /// The tables of the link, each checked: a link cannot carry tables without a key, without
@@ -270,6 +316,22 @@ impl Source {
                 problems.push(format!(
                     "Links do not carry sequences yet, and {database}.{name} is one: exclude it \
                      from the link, or use AUTO_INCREMENT instead"
+                ));
+            }
+        }
+        let versioned = mysql::tables::versioned(&mut self.session.conn, selection.databases())
+            .await
+            .map_err(PullError::query(
+                "reading the tables from information_schema",
+            ))?;
+        for (database, name) in versioned {
+            if selection.has_table(&database, &name) {
+                problems.push(format!(
+                    "Table {database}.{name} is made WITH SYSTEM VERSIONING, and links do not carry \
+                     former rows: ALTER TABLE {}.{} DROP SYSTEM VERSIONING, or exclude the table \
+                     from the link",
+                    identifier(&database),
+                    identifier(&name)
                 ));
             }
         }

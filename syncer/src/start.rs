@@ -9,10 +9,10 @@ use change::{
     sync::PullRequest,
 };
 use model::{LinkConfig, SnapshotMode};
+use mysql::select::Selection;
 use mysql::tables::TableInfo;
 
 use crate::error::PullError;
-use crate::select::Selection;
 use crate::source::{Place, Source};
 use describe::{how_made, same};
 
@@ -177,7 +177,7 @@ async fn resume(
     let tables = source.tables(selection).await?;
     let mut copies: Vec<CopyStart> = targets.iter().filter_map(unfinished).collect();
     if !copies.is_empty() {
-        source.check_for_snapshot().await?;
+        source.check_for_snapshot(selection).await?;
     }
     for copy in &mut copies {
         let is = |info: &TableInfo| info.database == copy.database && info.table == copy.table;
@@ -236,7 +236,7 @@ async fn fresh(
     targets: &[TargetTable],
 ) -> Result<Start, PullError> {
     const ATTEMPTS: u32 = 10;
-    source.check_for_snapshot().await?;
+    source.check_for_snapshot(selection).await?;
     for _ in 0..ATTEMPTS {
         let tables = source.tables(selection).await?;
         let all: Vec<&TableInfo> = tables.iter().collect();

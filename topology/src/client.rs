@@ -1,13 +1,14 @@
 //! The client: one connection an endpoint, one endpoint in use, every request bounded in time.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use etcd_client::{Client, ConnectOptions};
 use tokio::sync::watch;
 
+use crate::certificates::{Files, Renewal};
 use crate::{Keys, TopologyError};
 
 /// etcd refuses clients that ping more often than every 5 s (its `--grpc-keepalive-min-time`).
@@ -68,30 +69,36 @@ impl EtcdOptions {
         Ok(())
     }
 
-    async fn tls_options(&self) -> Result<Option<TlsOptions>, TopologyError> {
-        let Some(folder) = &self.tls else {
-            return Ok(None);
-        };
-        let read = async |name: &str| {
-            let path = folder.join(name);
-            tokio::fs::read(&path)
+    /// A client for each endpoint, with these certificates. Nothing is sent yet.
+    async fn clients(&self, files: Option<&Files>) -> Result<Vec<Client>, TopologyError> {
+        let mut connect = ConnectOptions::new()
+            .with_connect_timeout(self.connect_timeout)
+            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
+            .with_keep_alive_while_idle(false)
+            .with_require_leader(true);
+        if let Some(files) = files {
+            connect = connect.with_tls(files.options());
+        }
+        let mut clients = Vec::new();
+        for url in &self.endpoints {
+            let client = Client::connect([url.as_str()], Some(connect.clone()))
                 .await
                 .map_err(|error| TopologyError::Options {
-                    option: "tls",
-                    cause: format!("{} cannot be read: {error}", path.display()),
-                })
-        };
-        let identity = Identity::from_pem(read("tls.crt").await?, read("tls.key").await?);
-        let ca = Certificate::from_pem(read("ca.crt").await?);
-        Ok(Some(
-            TlsOptions::new().ca_certificate(ca).identity(identity),
-        ))
+                    option: "endpoints",
+                    cause: format!("{url:?} cannot be used: {error}"),
+                })?;
+            clients.push(client);
+        }
+        Ok(clients)
     }
 }
 
 struct Inner {
     keys: Keys,
-    endpoints: Vec<(String, Client)>,
+    options: EtcdOptions,
+    /// One for each endpoint, with the certificates of last.
+    clients: RwLock<Vec<Client>>,
+    renewal: Option<Renewal>,
     current: AtomicUsize,
     moved: watch::Sender<usize>,
     request_timeout: Duration,
@@ -119,27 +126,19 @@ impl Topology {
     /// [`TopologyError::Options`] for options that cannot work.
     pub async fn connect(options: &EtcdOptions) -> Result<Self, TopologyError> {
         options.check()?;
-        let mut connect = ConnectOptions::new()
-            .with_connect_timeout(options.connect_timeout)
-            .with_keep_alive(PING_INTERVAL, PING_TIMEOUT)
-            .with_keep_alive_while_idle(false)
-            .with_require_leader(true);
-        if let Some(tls) = options.tls_options().await? {
-            connect = connect.with_tls(tls);
-        }
-        let mut endpoints = Vec::new();
-        for url in &options.endpoints {
-            let client = Client::connect([url.as_str()], Some(connect.clone()))
-                .await
-                .map_err(|error| TopologyError::Options {
-                    option: "endpoints",
-                    cause: format!("{url:?} cannot be used: {error}"),
-                })?;
-            endpoints.push((url.clone(), client));
-        }
+        let renewal = match &options.tls {
+            Some(folder) => Some(Renewal::begin(folder).await?),
+            None => None,
+        };
+        let clients = match &renewal {
+            Some(renewal) => options.clients(Some(&renewal.files().await)).await?,
+            None => options.clients(None).await?,
+        };
         let inner = Inner {
             keys: Keys::new(&options.prefix),
-            endpoints,
+            options: options.clone(),
+            clients: RwLock::new(clients),
+            renewal,
             current: AtomicUsize::new(0),
             moved: watch::Sender::new(0),
             request_timeout: options.request_timeout,
@@ -156,7 +155,7 @@ impl Topology {
 
     /// The endpoint in use.
     pub fn endpoint(&self) -> &str {
-        &self.inner.endpoints[self.current()].0
+        &self.inner.options.endpoints[self.current()]
     }
 
     pub(crate) fn request_timeout(&self) -> Duration {
@@ -164,7 +163,7 @@ impl Topology {
     }
 
     pub(crate) fn endpoint_count(&self) -> usize {
-        self.inner.endpoints.len()
+        self.inner.options.endpoints.len()
     }
 
     pub(crate) fn current(&self) -> usize {
@@ -173,8 +172,35 @@ impl Topology {
 
     /// The client of the endpoint with this number, counted on from the first.
     pub(crate) fn client(&self, number: usize) -> (String, Client) {
-        let (url, client) = &self.inner.endpoints[number % self.inner.endpoints.len()];
-        (url.clone(), client.clone())
+        let number = number % self.endpoint_count();
+        // Only whole values are assigned, so a poisoned lock holds sound data.
+        let clients = self.inner.clients.read();
+        let clients = clients.unwrap_or_else(PoisonError::into_inner);
+        let url = self.inner.options.endpoints[number].clone();
+        (url, clients[number].clone())
+    }
+
+    /// Takes up certificates that were renewed on disk, for all connections made from now on. What
+    /// cannot be used, for example because the files are being replaced one by one, leaves those in
+    /// use that were.
+    pub(crate) async fn renew(&self) {
+        let Some(renewal) = &self.inner.renewal else {
+            return;
+        };
+        let Some(mut turn) = renewal.turn() else {
+            return;
+        };
+        let Some(files) = turn.changed().await else {
+            return;
+        };
+        match self.inner.options.clients(Some(&files)).await {
+            Ok(clients) => {
+                let last = self.inner.clients.write();
+                *last.unwrap_or_else(PoisonError::into_inner) = clients;
+                turn.took(files);
+            }
+            Err(error) => turn.refused(files, &error),
+        }
     }
 
     /// Tells when another endpoint comes into use: streams on the old one should follow.
@@ -184,7 +210,7 @@ impl Topology {
 
     /// Leaves an endpoint that failed for the next one, unless somebody did so already.
     pub(crate) fn leave(&self, failed: usize) {
-        let next = (failed + 1) % self.inner.endpoints.len();
+        let next = (failed + 1) % self.inner.options.endpoints.len();
         let exchanged =
             self.inner
                 .current
@@ -196,7 +222,7 @@ impl Topology {
 
     /// Makes this endpoint the one in use: it answered where another did not.
     pub(crate) fn prefer(&self, number: usize) {
-        let number = number % self.inner.endpoints.len();
+        let number = number % self.inner.options.endpoints.len();
         if self.inner.current.swap(number, Ordering::Relaxed) != number {
             self.inner.moved.send_replace(number);
         }
@@ -211,6 +237,7 @@ impl Topology {
     where
         Answer: Future<Output = Result<T, etcd_client::Error>>,
     {
+        self.renew().await;
         let number = self.current();
         let (endpoint, client) = self.client(number);
         let cause = match tokio::time::timeout(self.inner.request_timeout, request(client)).await {

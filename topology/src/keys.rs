@@ -4,8 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use model::{
-    AckRecord, BidRecord, Epoch, EpochRecord, Generation, IdcDoc, IdcName, Intent, MemberRecord,
-    PrimaryRecord, Receipt, SessionRecord, UnitDoc, UnitKey, VacatedRecord, VoteRecord,
+    AckRecord, BidRecord, Epoch, EpochRecord, Generation, IdcDoc, IdcName, IdcSet, Intent, LinkKey,
+    MemberRecord, Order, PrimaryRecord, Receipt, SeenSpec, SessionRecord, SyncerAddress, UnitDoc,
+    UnitKey, UnitSighting, VacatedRecord, VoteRecord,
 };
 
 /// A key together with the type of document it holds.
@@ -53,6 +54,16 @@ pub enum Located {
     Idc(IdcName),
     /// `topology/units/<namespace>/<name>`
     Unit(UnitKey),
+    /// `topology/views/<idc>/idcs`
+    IdcsView(IdcName),
+    /// `topology/views/<idc>/units/<namespace>/<name>`
+    UnitView(UnitKey, IdcName),
+    /// `topology/agreed/idcs`
+    AgreedIdcs,
+    /// `topology/agreed/units/<namespace>/<name>`
+    AgreedUnit(UnitKey),
+    /// `topology/syncers/<namespace>/<link>`
+    Syncer(LinkKey),
     /// `sessions/<idc>`
     Session(IdcName),
     /// `units/<u>/epoch`
@@ -69,6 +80,10 @@ pub enum Located {
     Bid(UnitKey, IdcName),
     /// `units/<u>/ack`
     Ack(UnitKey),
+    /// `units/<u>/fenced/<idc>`
+    FenceOrder(UnitKey, IdcName),
+    /// `units/<u>/paused`
+    PauseOrder(UnitKey),
     /// `units/<u>/intent`
     Intent(UnitKey),
     /// `units/<u>/history/<epoch>`
@@ -118,6 +133,32 @@ impl Keys {
     /// What the keys of all Units' documents begin with.
     pub fn units(&self) -> String {
         format!("{}topology/units/", self.prefix)
+    }
+
+    /// The IDCs that the cluster of one of them holds.
+    pub fn idcs_view(&self, idc: &IdcName) -> Key<IdcSet> {
+        self.key(format_args!("topology/views/{idc}/idcs"))
+    }
+
+    /// A Unit as the cluster of an IDC holds it.
+    pub fn unit_view(&self, idc: &IdcName, unit: &UnitKey) -> Key<UnitSighting> {
+        self.key(format_args!("topology/views/{idc}/units/{unit}"))
+    }
+
+    /// The IDCs in force, where clusters agree on them: changed with their documents, in one
+    /// transaction.
+    pub fn agreed_idcs(&self) -> Key<IdcSet> {
+        self.key("topology/agreed/idcs")
+    }
+
+    /// The spec that a Unit's document was made from, where clusters agree on it.
+    pub fn agreed_unit(&self, unit: &UnitKey) -> Key<SeenSpec> {
+        self.key(format_args!("topology/agreed/units/{unit}"))
+    }
+
+    /// Where a link's syncer is reached from other clusters.
+    pub fn syncer(&self, link: &LinkKey) -> Key<SyncerAddress> {
+        self.key(format_args!("topology/syncers/{link}"))
     }
 
     /// The active arbiter of an IDC.
@@ -186,6 +227,21 @@ impl Keys {
         self.key(format_args!("units/{unit}/ack"))
     }
 
+    /// That a person has taken a member out.
+    pub fn fence_order(&self, unit: &UnitKey, idc: &IdcName) -> Key<Order> {
+        self.key(format_args!("units/{unit}/fenced/{idc}"))
+    }
+
+    /// What the keys of all members that were taken out begin with.
+    pub fn fence_orders(&self, unit: &UnitKey) -> String {
+        format!("{}units/{unit}/fenced/", self.prefix)
+    }
+
+    /// That a person holds a Unit's automation.
+    pub fn pause_order(&self, unit: &UnitKey) -> Key<Order> {
+        self.key(format_args!("units/{unit}/paused"))
+    }
+
     /// What somebody asked for.
     pub fn intent(&self, unit: &UnitKey) -> Key<Intent> {
         self.key(format_args!("units/{unit}/intent"))
@@ -213,12 +269,27 @@ impl Keys {
         match parts.as_slice() {
             ["topology", "idcs", idc] => Some(Located::Idc(idc.parse().ok()?)),
             ["topology", "units", space, name] => Some(Located::Unit(unit(space, name)?)),
+            ["topology", "agreed", "idcs"] => Some(Located::AgreedIdcs),
+            ["topology", "agreed", "units", space, name] => {
+                Some(Located::AgreedUnit(unit(space, name)?))
+            }
+            ["topology", "views", idc, "idcs"] => Some(Located::IdcsView(idc.parse().ok()?)),
+            ["topology", "views", idc, "units", space, name] => {
+                Some(Located::UnitView(unit(space, name)?, idc.parse().ok()?))
+            }
+            ["topology", "syncers", space, name] => {
+                Some(Located::Syncer(LinkKey::new(*space, *name).ok()?))
+            }
             ["sessions", idc] => Some(Located::Session(idc.parse().ok()?)),
             ["units", space, name, "epoch"] => Some(Located::Epoch(unit(space, name)?)),
             ["units", space, name, "primary"] => Some(Located::Primary(unit(space, name)?)),
             ["units", space, name, "vacated"] => Some(Located::Vacated(unit(space, name)?)),
             ["units", space, name, "intent"] => Some(Located::Intent(unit(space, name)?)),
             ["units", space, name, "ack"] => Some(Located::Ack(unit(space, name)?)),
+            ["units", space, name, "paused"] => Some(Located::PauseOrder(unit(space, name)?)),
+            ["units", space, name, "fenced", idc] => {
+                Some(Located::FenceOrder(unit(space, name)?, idc.parse().ok()?))
+            }
             ["units", space, name, "votes", idc] => {
                 Some(Located::Vote(unit(space, name)?, idc.parse().ok()?))
             }
@@ -246,10 +317,25 @@ mod tests {
         let keys = Keys::new("/multiactive");
         let unit = UnitKey::new("shop", "orders").unwrap();
         let idc = IdcName::new("sh").unwrap();
+        let link = LinkKey::new("shop", "orders-sh-bj").unwrap();
         let epoch = Epoch(7);
         let table = [
             (keys.idc(&idc).text, Some(Located::Idc(idc.clone()))),
             (keys.unit(&unit).text, Some(Located::Unit(unit.clone()))),
+            (
+                keys.idcs_view(&idc).text,
+                Some(Located::IdcsView(idc.clone())),
+            ),
+            (
+                keys.unit_view(&idc, &unit).text,
+                Some(Located::UnitView(unit.clone(), idc.clone())),
+            ),
+            (keys.agreed_idcs().text, Some(Located::AgreedIdcs)),
+            (
+                keys.agreed_unit(&unit).text,
+                Some(Located::AgreedUnit(unit.clone())),
+            ),
+            (keys.syncer(&link).text, Some(Located::Syncer(link.clone()))),
             (keys.session(&idc).text, Some(Located::Session(idc.clone()))),
             (keys.epoch(&unit).text, Some(Located::Epoch(unit.clone()))),
             (
@@ -262,6 +348,14 @@ mod tests {
             ),
             (keys.intent(&unit).text, Some(Located::Intent(unit.clone()))),
             (keys.ack(&unit).text, Some(Located::Ack(unit.clone()))),
+            (
+                keys.fence_order(&unit, &idc).text,
+                Some(Located::FenceOrder(unit.clone(), idc.clone())),
+            ),
+            (
+                keys.pause_order(&unit).text,
+                Some(Located::PauseOrder(unit.clone())),
+            ),
             (
                 keys.vote(&unit, &idc).text,
                 Some(Located::Vote(unit.clone(), idc.clone())),

@@ -17,10 +17,13 @@
 //!   never seen in part.
 //! - A moment at which a keep-alive was *sent* is read from the clock before the request is made.
 
+mod agree;
+mod certificates;
 mod client;
 mod clock;
 mod error;
 mod keys;
+mod orders;
 mod publish;
 mod read;
 mod room;
@@ -29,13 +32,15 @@ mod state;
 mod transaction;
 mod watch;
 
+pub use agree::Basis;
 pub use client::{EtcdOptions, Topology};
 pub use clock::boot_time_millis;
 pub use error::{CommitError, TopologyError};
 pub use keys::{Key, Keys, Located};
+pub use orders::{OrderRefused, Ordered};
 pub use publish::{IntentRefused, Published};
 pub use room::Room;
 pub use session::{KeepAlive, Session, SessionClaim, Standing};
-pub use state::TopologyState;
+pub use state::{Agreement, TopologyState};
 pub use transaction::Transaction;
-pub use watch::{Changes, TopologyWatch};
+pub use watch::{Changes, Listed, TopologyWatch};

@@ -1,7 +1,7 @@
 //! What people and the operator write: IDCs, Units, intents.
 
 use model::{
-    AckRecord, IdcDoc, IdcName, Intent, IntentKind, IntentPhase, Revision, UnitDoc, UnitKey,
+    AckRecord, Epoch, IdcDoc, IdcName, Intent, IntentKind, IntentPhase, Revision, UnitDoc, UnitKey,
     UnitState,
 };
 use serde::Serialize;
@@ -166,8 +166,12 @@ impl Topology {
     /// at a revision of its own each time, which is what tells it from one that a backup of etcd
     /// brought back.
     ///
+    /// Where etcd knows of no epoch, that is what was looked at, too: an etcd that was made anew
+    /// beside databases that remember another one waits for it.
+    ///
     /// # Errors
-    /// [`CommitError::Lost`] if the Unit is in another epoch by now: what was looked at is past.
+    /// [`CommitError::Lost`] if the Unit is in another epoch by now, or is not in force: what was
+    /// looked at is past.
     pub async fn acknowledge(
         &self,
         unit: &UnitKey,
@@ -176,11 +180,19 @@ impl Topology {
         let doing = format!("acknowledge epoch {} of unit {unit}", record.epoch);
         let keys = self.keys();
         let epoch = self.get(&keys.epoch(unit), "epoch").await?;
-        let Some(epoch) = epoch.filter(|epoch| epoch.value.epoch == record.epoch) else {
+        // Before the Unit is in force nothing of it is known, and nothing could have been looked at.
+        let Some(doc) = self.get(&keys.unit(unit), "unit").await? else {
             return Err(CommitError::Lost { doing });
         };
+        let (known, revision) = epoch.map_or((Epoch::NONE, Revision::ABSENT), |epoch| {
+            (epoch.value.epoch, epoch.revision)
+        });
+        if known != record.epoch {
+            return Err(CommitError::Lost { doing });
+        }
         let transaction = Transaction::new(doing)
-            .if_revision(&keys.epoch(unit), epoch.revision)
+            .if_revision(&keys.epoch(unit), revision)
+            .if_revision(&keys.unit(unit), doc.revision)
             .put(&keys.ack(unit), record, None);
         self.commit(transaction).await
     }
@@ -227,7 +239,7 @@ fn check_intent(unit: &UnitKey, state: &UnitState, intent: &Intent) -> Result<()
     let epoch = state
         .epoch
         .as_ref()
-        .map_or(model::Epoch::NONE, |epoch| epoch.value.epoch);
+        .map_or(Epoch::NONE, |epoch| epoch.value.epoch);
     if epoch != intent.expected_epoch {
         let (expected, found) = (
             format!("epoch {}", intent.expected_epoch),

@@ -6,11 +6,12 @@ use etcd_client::{
     GetOptions, KeyValue, ResponseHeader, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
 };
 use model::{
-    ClusterId, Epoch, IdcDoc, IdcName, Receipt, Revision, SessionRecord, UnitDoc, UnitKey,
-    UnitState, Versioned,
+    ClusterId, Epoch, EtcdMark, IdcDoc, IdcName, Receipt, Revision, SessionRecord, UnitDoc,
+    UnitKey, UnitState, Versioned,
 };
 use serde::de::DeserializeOwned;
 
+use crate::clock::boot_time_millis;
 use crate::state::{TopologyState, parse};
 use crate::{Key, Topology, TopologyError};
 
@@ -56,6 +57,8 @@ impl Topology {
             (keys.vacated(unit).to_string(), None),
             (keys.intent(unit).to_string(), None),
             (keys.ack(unit).to_string(), None),
+            (keys.pause_order(unit).to_string(), None),
+            (keys.fence_orders(unit), prefix()),
             (keys.members(unit), prefix()),
             (keys.votes(unit), prefix()),
             (keys.bids(unit), prefix()),
@@ -72,7 +75,7 @@ impl Topology {
             .await?;
         let mut state = TopologyState {
             revision: Revision(answer.header().map_or(0, ResponseHeader::revision)),
-            cluster: answer.header().map(cluster),
+            cluster: answer.header().map(|header| mark_of(header).cluster),
             ..TopologyState::default()
         };
         for response in answer.op_responses() {
@@ -181,6 +184,23 @@ impl Topology {
         Ok(found)
     }
 
+    /// How far etcd is, by a linearizable answer, and when it was asked, in milliseconds of the boot
+    /// clock. `None` where etcd does not say which cluster it is.
+    ///
+    /// # Errors
+    /// [`TopologyError::Unknown`] if etcd does not answer.
+    pub async fn mark(&self) -> Result<Option<(u64, EtcdMark)>, TopologyError> {
+        let sent_at = boot_time_millis();
+        let prefix = self.keys().prefix();
+        // What is there does not matter: the header says it.
+        let answer = self
+            .read("ask how far etcd is", |mut client| async move {
+                client.get(prefix, None).await
+            })
+            .await?;
+        Ok(answer.header().map(|header| (sent_at, mark_of(header))))
+    }
+
     /// Every key that begins with this, page by page, all of them as of one revision.
     async fn range(
         &self,
@@ -210,7 +230,7 @@ impl Topology {
                 .await?;
             if revision == 0 {
                 revision = answer.header().map_or(0, ResponseHeader::revision);
-                of = answer.header().map(cluster);
+                of = answer.header().map(|header| mark_of(header).cluster);
             }
             let more = answer.more();
             let page = answer.take_kvs();
@@ -223,8 +243,12 @@ impl Topology {
     }
 }
 
-fn cluster(header: &ResponseHeader) -> ClusterId {
-    ClusterId(header.cluster_id())
+/// Which etcd an answer is of, and how far it was.
+pub(crate) fn mark_of(header: &ResponseHeader) -> EtcdMark {
+    EtcdMark {
+        cluster: ClusterId(header.cluster_id()),
+        revision: Revision(header.revision()),
+    }
 }
 
 /// The first key after this one.

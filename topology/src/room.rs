@@ -68,6 +68,7 @@ impl Topology {
     /// No answer, or the account may not ask (with etcd's authentication only `root` may). That is
     /// no reason to leave the member, as it is for other requests.
     pub async fn room(&self) -> Result<Room, TopologyError> {
+        self.renew().await;
         let (endpoint, mut client) = self.client(self.current());
         let asked = async {
             let status = client.status().await?;

@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use etcd_client::Client;
-use model::{
-    ClusterId, EtcdMark, Generation, IdcName, LeaseId, Revision, SessionRecord, Versioned,
-};
+use model::{EtcdMark, Generation, IdcName, LeaseId, Revision, SessionRecord, Versioned};
 
 use crate::clock::boot_time_millis;
+use crate::read::mark_of;
 use crate::{CommitError, Topology, TopologyError, Transaction};
 
 /// An endpoint that has not answered a keep-alive within this time is joined by the next one.
@@ -97,9 +96,18 @@ impl Topology {
         let (session_key, count_key) = (keys.session(&claim.idc), keys.generation(&claim.idc));
         let existing = self.get(&session_key, "session").await?;
         let count: Option<Versioned<Generation>> = self.get(&count_key, "generation").await?;
-        let lease = match existing.as_ref().and_then(|session| session.lease) {
-            Some(lease) if self.is_alive(lease).await? => lease,
-            _ => self.grant(claim.lease_time).await?,
+        let alive = match existing.as_ref().and_then(|session| session.lease) {
+            Some(lease) => self.is_alive(lease).await?.map(|granted| (lease, granted)),
+            None => None,
+        };
+        let lease = match alive {
+            Some((lease, granted)) => {
+                if let Some(advice) = other_lease_time(claim, granted) {
+                    tracing::warn!("{advice}");
+                }
+                lease
+            }
+            None => self.grant(claim.lease_time).await?,
         };
         let before = count.as_ref().map_or(Generation(0), |count| count.value);
         let generation = Generation(before.0.max(claim.above.0) + 1);
@@ -181,12 +189,11 @@ impl Topology {
         self.commit(transaction).await.map(drop)
     }
 
-    async fn is_alive(&self, lease: LeaseId) -> Result<bool, TopologyError> {
+    /// The lease time that was granted, in milliseconds; `None` for a lease that is gone.
+    async fn is_alive(&self, lease: LeaseId) -> Result<Option<u64>, TopologyError> {
         let doing = format!("keep lease {lease} alive");
-        let granted = self
-            .read(&doing, |client| Box::pin(keep_alive_once(client, lease)))
-            .await?;
-        Ok(granted.is_some())
+        self.read(&doing, |client| Box::pin(keep_alive_once(client, lease)))
+            .await
     }
 
     async fn grant(&self, time: Duration) -> Result<LeaseId, TopologyError> {
@@ -209,6 +216,7 @@ impl Topology {
     /// # Errors
     /// [`TopologyError::Unknown`] if nobody answered in time: nothing is known.
     pub async fn keep_alive(&self, session: &Session) -> Result<KeepAlive, TopologyError> {
+        self.renew().await;
         let first = self.current();
         let mut attempts = tokio::task::JoinSet::new();
         let mut started = 0;
@@ -266,10 +274,7 @@ impl Topology {
                     "an answer without a header".to_owned(),
                 ));
             };
-            let mark = EtcdMark {
-                cluster: ClusterId(header.cluster_id()),
-                revision: Revision(header.revision()),
-            };
+            let mark = mark_of(header);
             Ok::<_, etcd_client::Error>(match (granted, ours) {
                 (None, _) | (_, None) => KeepAlive::Expired,
                 (_, Some(revision)) if revision != session.revision => KeepAlive::Superseded,
@@ -288,6 +293,21 @@ impl Topology {
         };
         (number, attempt)
     }
+}
+
+/// What to say where a session goes on with a lease of another time than the one asked for: etcd
+/// cannot change the time of a lease, and a new lease would cost everything bound to the old one.
+fn other_lease_time(claim: &SessionClaim, granted_millis: u64) -> Option<String> {
+    let granted = Duration::from_millis(granted_millis);
+    (granted != claim.lease_time).then(|| {
+        format!(
+            "the session of IDC {} goes on with its lease of {granted:?}, not {:?} as asked for now: \
+             another lease time takes effect once the session has ended. To change it, move the \
+             primaries away (mactl switchover --all --from {}), then scale the arbiter of this IDC \
+             to 0 for longer than {granted:?}",
+            claim.idc, claim.lease_time, claim.idc
+        )
+    })
 }
 
 /// Sends one keep-alive; answers with the granted lease time in milliseconds, `None` if the lease
@@ -315,5 +335,28 @@ async fn keep_alive_once(
         None => Err(etcd_client::Error::LeaseKeepAliveError(
             "the stream ended".to_owned(),
         )),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "it is how a test fails")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_time_that_takes_no_effect_is_said() {
+        let claim = |seconds| SessionClaim {
+            idc: IdcName::new("sh").unwrap(),
+            holder: String::new(),
+            address: String::new(),
+            promises_at: String::new(),
+            version: String::new(),
+            lease_time: Duration::from_secs(seconds),
+            above: Generation(0),
+        };
+        assert_eq!(other_lease_time(&claim(6), 6_000), None);
+        let said = other_lease_time(&claim(10), 6_000).unwrap();
+        assert!(said.contains("lease of 6s, not 10s"), "{said}");
+        assert!(said.contains("--all --from sh"), "{said}");
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use etcd_client::KeyValue;
 use model::{
-    ClusterId, Epoch, IdcDoc, IdcName, LeaseId, Revision, SessionRecord, UnitKey, UnitState,
-    Versioned,
+    ClusterId, Epoch, IdcDoc, IdcName, IdcSet, LeaseId, LinkKey, Revision, SeenSpec, SessionRecord,
+    SyncerAddress, UnitKey, UnitSighting, UnitState, Versioned,
 };
 use serde::de::DeserializeOwned;
 
@@ -26,6 +26,23 @@ pub struct TopologyState {
     /// The Units of which etcd holds anything, also those whose document is deleted. Their
     /// `sessions`, `idcs` and `revision` are empty here: see [`TopologyState::unit`].
     pub(crate) units: BTreeMap<UnitKey, UnitState>,
+    /// What the clusters of IDCs see and have agreed on; empty where one cluster spans all.
+    pub agreement: Agreement,
+}
+
+/// Where each IDC has a Kubernetes cluster of its own: what each sees, and what is in force of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Agreement {
+    /// The IDCs that each cluster holds.
+    pub idc_views: BTreeMap<IdcName, Versioned<IdcSet>>,
+    /// The Units that any cluster holds or has deleted, as each of them says.
+    pub unit_views: BTreeMap<UnitKey, BTreeMap<IdcName, Versioned<UnitSighting>>>,
+    /// The IDCs in force.
+    pub idcs: Option<Versioned<IdcSet>>,
+    /// The specs in force.
+    pub units: BTreeMap<UnitKey, Versioned<SeenSpec>>,
+    /// Where syncers are reached.
+    pub syncers: BTreeMap<LinkKey, Versioned<SyncerAddress>>,
 }
 
 pub(crate) fn parse<T: DeserializeOwned>(
@@ -78,12 +95,19 @@ impl TopologyState {
         match &located {
             Located::Idc(idc) => set(&mut self.idcs, idc, pair, deleted, "IDC document")?,
             Located::Session(idc) => set(&mut self.sessions, idc, pair, deleted, "session")?,
+            Located::IdcsView(_)
+            | Located::UnitView(..)
+            | Located::AgreedIdcs
+            | Located::AgreedUnit(_)
+            | Located::Syncer(_) => self.agreement.take(&located, pair, deleted)?,
             Located::Unit(unit)
             | Located::Epoch(unit)
             | Located::Primary(unit)
             | Located::Vacated(unit)
             | Located::Intent(unit)
             | Located::Ack(unit)
+            | Located::PauseOrder(unit)
+            | Located::FenceOrder(unit, _)
             | Located::Vote(unit, _)
             | Located::Bid(unit, _)
             | Located::History(unit, _)
@@ -113,12 +137,55 @@ fn take_unit(
         Located::Intent(_) => state.intent = value(pair, deleted, "intent")?,
         Located::Member(_, idc) => set(&mut state.members, idc, pair, deleted, "member record")?,
         Located::Ack(_) => state.ack = value(pair, deleted, "acknowledgement")?,
+        Located::PauseOrder(_) => state.pause_order = value(pair, deleted, "pause order")?,
+        Located::FenceOrder(_, idc) => {
+            set(&mut state.fence_orders, idc, pair, deleted, "fence order")?;
+        }
         Located::Vote(_, idc) => set(&mut state.votes, idc, pair, deleted, "vote")?,
         Located::Bid(_, idc) => set(&mut state.bids, idc, pair, deleted, "bid")?,
         Located::History(_, epoch) => take_receipt(state, *epoch, pair, deleted)?,
-        Located::Idc(_) | Located::Session(_) => {}
+        // Those are of no Unit, or kept apart from its state.
+        Located::Idc(_)
+        | Located::Session(_)
+        | Located::IdcsView(_)
+        | Located::UnitView(..)
+        | Located::AgreedIdcs
+        | Located::AgreedUnit(_)
+        | Located::Syncer(_) => {}
     }
     Ok(())
+}
+
+impl Agreement {
+    fn take(
+        &mut self,
+        located: &Located,
+        pair: &KeyValue,
+        deleted: bool,
+    ) -> Result<(), TopologyError> {
+        match located {
+            Located::IdcsView(idc) => {
+                set(&mut self.idc_views, idc, pair, deleted, "view of IDCs")?;
+            }
+            Located::UnitView(unit, idc) => {
+                let views = self.unit_views.entry(unit.clone()).or_default();
+                let taken = set(views, idc, pair, deleted, "view of a Unit");
+                if views.is_empty() {
+                    self.unit_views.remove(unit);
+                }
+                taken?;
+            }
+            Located::AgreedIdcs => self.idcs = value(pair, deleted, "agreed IDCs")?,
+            Located::AgreedUnit(unit) => {
+                set(&mut self.units, unit, pair, deleted, "agreed Unit")?;
+            }
+            Located::Syncer(link) => {
+                set(&mut self.syncers, link, pair, deleted, "syncer's address")?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// Only the newest is kept: the others are read by whoever wants to see them.
@@ -149,17 +216,17 @@ fn value<T: DeserializeOwned>(
     }
 }
 
-fn set<T: DeserializeOwned>(
-    map: &mut BTreeMap<IdcName, Versioned<T>>,
-    idc: &IdcName,
+fn set<K: Ord + Clone, T: DeserializeOwned>(
+    map: &mut BTreeMap<K, Versioned<T>>,
+    of: &K,
     pair: &KeyValue,
     deleted: bool,
     what: &'static str,
 ) -> Result<(), TopologyError> {
     if deleted {
-        map.remove(idc);
+        map.remove(of);
     } else {
-        map.insert(idc.clone(), parse(pair, what)?);
+        map.insert(of.clone(), parse(pair, what)?);
     }
     Ok(())
 }

@@ -73,6 +73,15 @@ impl Transaction {
         self
     }
 
+    /// Puts a document that is there, deletes the key of one that is not.
+    #[must_use]
+    pub(crate) fn set<T: Serialize>(self, key: &Key<T>, value: Option<&T>) -> Self {
+        match value {
+            Some(value) => self.put(key, value, None),
+            None => self.delete(key),
+        }
+    }
+
     /// Deletes every key that begins with this.
     #[must_use]
     pub(crate) fn delete_prefix(mut self, prefix: &str) -> Self {
@@ -102,14 +111,16 @@ impl Topology {
         let answer = self
             .once(&doing, |mut client| async move { client.txn(txn).await })
             .await?;
-        if answer.succeeded() {
-            Ok(Revision(
-                answer
-                    .header()
-                    .map_or(0, etcd_client::ResponseHeader::revision),
-            ))
-        } else {
-            Err(CommitError::Lost { doing })
+        if !answer.succeeded() {
+            return Err(CommitError::Lost { doing });
         }
+        let Some(header) = answer.header() else {
+            return Err(CommitError::Unknown(TopologyError::Unknown {
+                doing,
+                endpoint: "etcd".to_owned(),
+                cause: "an answer without a header".to_owned(),
+            }));
+        };
+        Ok(Revision(header.revision()))
     }
 }

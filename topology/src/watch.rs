@@ -5,9 +5,10 @@ use std::hash::{BuildHasher, Hasher};
 use std::time::Duration;
 
 use etcd_client::{EventType, WatchOptions, WatchResponse, WatchStream};
-use model::{Revision, UnitKey};
+use model::{EtcdMark, LinkKey, Revision, UnitKey};
 use tokio::time::Instant;
 
+use crate::clock::boot_time_millis;
 use crate::keys::Located;
 use crate::{Topology, TopologyError, TopologyState};
 
@@ -18,13 +19,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Everything was listed anew: what was deleted meanwhile is in `units` too.
-    pub listed: bool,
+    pub listed: Option<Listed>,
     /// Units of which anything changed, also those that are gone now.
     pub units: BTreeSet<UnitKey>,
     /// Whether any IDC's document changed. It changes the state of every Unit: each IDC votes.
     pub idcs: bool,
     /// Whether any session began, ended or was taken over. It changes the state of every Unit.
     pub sessions: bool,
+    /// Whether anything changed that clusters say of IDCs, or have agreed on about them.
+    pub agreed_idcs: bool,
+    /// Units of which clusters say something else now, or have agreed on something else.
+    pub agreed_units: BTreeSet<UnitKey>,
+    /// Links whose syncer is reached elsewhere now.
+    pub syncers: BTreeSet<LinkKey>,
+}
+
+/// How far etcd was when everything was listed. The list is a linearizable answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listed {
+    /// When it was asked for, in milliseconds of the boot clock.
+    pub sent_at: u64,
+    /// Which etcd it was, and its revision; `None` if it did not say.
+    pub mark: Option<EtcdMark>,
 }
 
 /// Keeps a [`TopologyState`] up to date. It does nothing on its own: whoever owns it calls
@@ -98,6 +114,7 @@ impl TopologyWatch {
 
     async fn list(&mut self) -> Result<Changes, TopologyError> {
         let moves = self.topology.moves();
+        let sent_at = boot_time_millis();
         let (state, problems) = self.topology.list_state().await?;
         let from = state.revision;
         let prefix = self.topology.keys().prefix().to_owned();
@@ -119,13 +136,18 @@ impl TopologyWatch {
         for problem in problems {
             self.note(&problem);
         }
+        let revision = state.revision;
+        let mark = state.cluster.map(|cluster| EtcdMark { cluster, revision });
         self.state = state;
         self.stream = Some((stream, moves));
         Ok(Changes {
-            listed: true,
+            listed: Some(Listed { sent_at, mark }),
             units,
             idcs: true,
             sessions: true,
+            agreed_idcs: true,
+            agreed_units: BTreeSet::new(),
+            syncers: BTreeSet::new(),
         })
     }
 
@@ -208,12 +230,21 @@ impl Changes {
         match located {
             Located::Idc(_) => self.idcs = true,
             Located::Session(_) => self.sessions = true,
+            Located::IdcsView(_) | Located::AgreedIdcs => self.agreed_idcs = true,
+            Located::UnitView(unit, _) | Located::AgreedUnit(unit) => {
+                self.agreed_units.insert(unit);
+            }
+            Located::Syncer(link) => {
+                self.syncers.insert(link);
+            }
             Located::Unit(unit)
             | Located::Epoch(unit)
             | Located::Primary(unit)
             | Located::Vacated(unit)
             | Located::Intent(unit)
             | Located::Ack(unit)
+            | Located::PauseOrder(unit)
+            | Located::FenceOrder(unit, _)
             | Located::Vote(unit, _)
             | Located::Bid(unit, _)
             | Located::History(unit, _)

@@ -1,8 +1,13 @@
 //! What the target's answer to a statement means, in words. Pure.
 
+use change::{Row, Value};
+
 use crate::error::{Conflict, ConflictKind, WriterError};
-use crate::sql::plan::{Statement, Subject, Verb};
+use crate::sql::json;
+use crate::sql::literal::Form;
+use crate::sql::plan::{Statement, Subject, Verb, describe_row};
 use crate::target::session::Cause;
+use crate::target::table::Mapping;
 
 /// What an error of the driver means for a statement.
 pub(crate) fn driver(error: mysql_async::Error, statement: &Statement, gtid: &str) -> WriterError {
@@ -110,6 +115,40 @@ pub(crate) fn epoch_of_two(what: &str) -> WriterError {
 /// What a warning means.
 pub(crate) fn warning(statement: &Statement, gtid: &str, text: &str) -> WriterError {
     conflict(ConflictKind::ValueRefused, statement, gtid, text.to_owned())
+}
+
+/// Refuses values that the target would keep as others without a word: documents, so far.
+pub(crate) fn losses<'a>(
+    rows: impl Iterator<Item = &'a Row>,
+    mapping: &Mapping,
+    gtid: &str,
+) -> Result<(), WriterError> {
+    let is_json = |form: Form| form == Form::Json;
+    if !mapping.columns.iter().any(|column| is_json(column.form)) {
+        return Ok(());
+    }
+    for row in rows {
+        for column in mapping.columns.iter().filter(|column| is_json(column.form)) {
+            let (Value::Text(text) | Value::Json(text)) = &row[column.index] else {
+                continue;
+            };
+            let Some(loss) = json::loss(text) else {
+                continue;
+            };
+            return Err(Conflict {
+                kind: ConflictKind::ValueRefused,
+                table: format!("{}.{}", mapping.database, mapping.table),
+                key: describe_row(row, mapping, true),
+                gtid: gtid.to_owned(),
+                detail: format!(
+                    "column {}: {loss}; a column of the type LONGTEXT keeps the document as it is",
+                    column.name
+                ),
+            }
+            .into());
+        }
+    }
+    Ok(())
 }
 
 fn conflict(kind: ConflictKind, statement: &Statement, gtid: &str, detail: String) -> WriterError {

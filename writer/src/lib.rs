@@ -6,6 +6,8 @@
 //! - `apply`, `snapshot`, `ddl`: rows, copies and statements, each with the checkpoint;
 //! - `sql`: row changes as SQL, pure;
 //! - `target`: the session with the target, and what its catalogue says;
+//! - `undo`, `replay`: what a failover stranded, taken back where it was written, and written again
+//!   where a person wants it;
 //! - `checkpoint`, `epoch`, `batch`, `explain`: the decisions, pure.
 //!
 //! **Invariants.** Nothing is applied but in a transaction that changes the link's row in
@@ -28,6 +30,8 @@ mod failpoint;
 mod follow;
 mod lag;
 pub mod options;
+mod replay;
+pub mod rows;
 mod run;
 mod selection;
 mod snapshot;
@@ -40,6 +44,7 @@ mod undo;
 
 pub use aftermath::Aftermath;
 pub use error::{Class, Conflict, ConflictKind, WriterError};
+pub use replay::{HeldRow, Kind, Outcome, ReplayError, Replayed, Replayer};
 pub use run::Writer;
 pub use status::Status;
 pub use target::unfit::Unfit;

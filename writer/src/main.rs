@@ -5,6 +5,11 @@ use clap::Parser as _;
 use writer::options::{WriterOptions, read_link};
 use writer::{Status, Writer};
 
+/// Rows are many small allocations, made by one thread and freed by another; the allocator of the
+/// static C library takes one lock for all of them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let options = WriterOptions::parse();

@@ -101,8 +101,8 @@ impl Applier {
             ),
         };
         let engine = self.target.engine();
-        let create_database = dialect::translate(create_database.as_bytes(), engine);
-        let create_statement = dialect::translate(create_statement.as_bytes(), engine);
+        let create_database = dialect::translate_printed(create_database.as_bytes(), engine);
+        let create_statement = dialect::translate_printed(create_statement.as_bytes(), engine);
         let known: Option<u8> = self
             .target
             .first(
@@ -170,6 +170,7 @@ impl Applier {
         plan.epoch(LOCK_EPOCH);
         plan.epoch(READ_EPOCH);
         plan.not_held_by(self.config.target.idc.as_str());
+        explain::losses(chunk.rows.iter(), &mapping, "snapshot")?;
         plan.put_rows(&chunk.rows, &mapping);
         if let Err(error) = self.run_chunk(plan, chunk).await {
             let _gone_otherwise = self.target.roll_back().await;

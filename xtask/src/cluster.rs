@@ -88,9 +88,12 @@ fn exports(info: &WorldInfo) -> String {
             info.etcd.join(",")
         ));
     }
+    // `mactl` is beside the other binaries that the images are made of.
+    let ours = paths::release("");
     text.push_str(&format!(
-        "export PATH={}:$PATH\n",
-        paths::tools().join("bin").display()
+        "export PATH={}:{}:$PATH\n",
+        paths::tools().join("bin").display(),
+        ours.display()
     ));
     text
 }

@@ -2,7 +2,6 @@
 
 mod cluster;
 mod demo;
-mod soak;
 mod suites;
 
 use std::process::ExitCode;
@@ -34,6 +33,16 @@ cargo xtask COMMAND
       --binaries DIR     programs from elsewhere, not the static build
       --no-standby       one arbiter in each IDC, not two
       --ask              manual failover, asked for by the trial where the primary is gone
+  fuzz                 damaged binlogs and packets, seeds from one on
+      --seconds N        for so long, each of both (default: 60)
+      --seed S           the first seed (default: 1)
+  bench                the data plane's speed beside that of the server's own replication
+      --only NAME[,NAME] these works only: bulk, oltp, lag, syncer, large
+      --engine E         mariadb, mysql, or all (default), one after the other
+      --rounds N         how often each work is done by both (default: 3)
+      --scale PART       the part of the full sizes that is done, to try it (default: 1)
+      --json FILE        the table for machines
+      --binaries DIR     programs from elsewhere, not the static build
   demo                 the product at work, from nothing
       --engine E         mariadb (default), mysql, or mixed (MySQL in sh, MariaDB in bj)
       --keep             leave it running
@@ -81,7 +90,9 @@ fn run(words: &[&str]) -> Result<()> {
         ["codegen", "--check"] => suites::codegen(true),
         ["test"] => suites::test("all"),
         ["test", suite] => suites::test(suite),
-        ["soak", options @ ..] => soak::run(options),
+        ["soak", options @ ..] => suites::program("partition", options),
+        ["fuzz", options @ ..] => suites::fuzz(options),
+        ["bench", options @ ..] => suites::program("bench", options),
         ["demo", options @ ..] => demo::run(options),
         _ => bail!("no such command: {}\n\n{USAGE}", words.join(" ")),
     }

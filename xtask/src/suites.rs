@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use harness::{images, paths, report, shell, tools};
 
 /// Builds the images.
@@ -81,6 +81,7 @@ pub fn test(suite: &str) -> Result<()> {
             model()?;
             harness_itself()?;
             engines()?;
+            real("partition")?;
             real("cluster")?;
             real("way")
         }
@@ -125,8 +126,31 @@ fn unit() -> Result<()> {
         "--bins",
         "--test",
         "scenarios",
+        "--test",
+        "fuzz",
     ];
     report::step("unit tests", || shell::run_visible(&mut cargo(&test)))
+}
+
+/// Damaged binlogs and packets, for longer than the suite `unit` does.
+pub fn fuzz(options: &[&str]) -> Result<()> {
+    let (mut seconds, mut seed) = ("60", "1");
+    let mut options = options.iter();
+    while let Some(option) = options.next() {
+        match (*option, options.next()) {
+            ("--seconds", Some(value)) => seconds = value,
+            ("--seed", Some(value)) => seed = value,
+            (other, _) => bail!("fuzz: {other} is not an option with a value"),
+        }
+    }
+    for package in ["binlog", "change"] {
+        let mut test = cargo(&["test", "--release", "--package", package, "--test", "fuzz"]);
+        test.args(["--", "--nocapture"]);
+        test.env("MULTIACTIVE_FUZZ_SECONDS", seconds);
+        test.env("MULTIACTIVE_FUZZ_SEED", seed);
+        report::step(&format!("fuzz {package}"), || shell::run_visible(&mut test))?;
+    }
+    Ok(())
 }
 
 /// The arbitration core by scripts, by simulation and by exhaustive exploration.
@@ -182,6 +206,17 @@ fn real(suite: &str) -> Result<()> {
     report::step(&format!("suite {suite}"), || shell::run_visible(&mut test))
 }
 
+/// A suite that is a program of its own (`partition` for `soak`, `bench`), with the static binaries.
+/// The words are its options; it refuses what it does not know.
+pub fn program(suite: &str, words: &[&str]) -> Result<()> {
+    ensure!(
+        !words.iter().any(|word| matches!(*word, "--help" | "-h")),
+        "see `cargo xtask help`"
+    );
+    prepare_real()?;
+    shell::run_visible(real_test(suite)?.arg("--").args(words))
+}
+
 /// What suites on real parts need.
 fn prepare_real() -> Result<()> {
     tools::install()?;
@@ -203,26 +238,30 @@ fn real_test(suite: &str) -> Result<Command> {
 
 /// The suite with the most tests. Those of one world take turns at it and mostly wait for disks
 /// and clocks, so two worlds at a time keep two cores busy; with more of them arbiters would miss
-/// their deadlines for want of a core. What moves data runs beside what decides.
+/// their deadlines for want of a core. The halves take about the same time.
 fn engines() -> Result<()> {
-    const DATA: [&str; 2] = ["apply::", "read::"];
+    const FIRST: [&str; 3] = ["apply::", "read::", "control::"];
     prepare_real()?;
     let mut build = real_test("engines")?;
     report::step("building the suite", || {
         shell::run_visible(build.arg("--no-run"))
     })?;
-    let (mut data, mut rest) = (real_test("engines")?, real_test("engines")?);
-    data.args(["--", "--test-threads=1"]).args(DATA);
+    let (mut first, mut rest) = (real_test("engines")?, real_test("engines")?);
+    first.args(["--", "--test-threads=1"]).args(FIRST);
     rest.args(["--", "--test-threads=1"]);
-    for module in DATA {
+    for module in FIRST {
         rest.args(["--skip", module]);
     }
+    // Shown once it has ended: two reports that are written at once cannot be read.
+    let log = paths::target().join("engines.log");
     report::step("suite engines", || {
         std::thread::scope(|scope| {
-            let beside = scope.spawn(|| shell::run_visible(&mut rest));
-            let data = shell::run_visible(&mut data);
-            match beside.join() {
-                Ok(rest) => data.and(rest),
+            let beside = scope.spawn(|| shell::run_logged(&mut rest, &log));
+            let first = shell::run_visible(&mut first);
+            let rest = beside.join();
+            eprint!("{}", std::fs::read_to_string(&log)?);
+            match rest {
+                Ok(rest) => first.and(rest),
                 Err(_) => bail!("running the tests panicked; what it said is above"),
             }
         })

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use model::{Finding, IdcName, Severity};
+use mysql::clock::{ClockReading, clock_difference};
 use mysql::preflight::{MemberFacts, Subject, across};
 
 /// Which member, and what its server says of itself.
@@ -25,6 +26,23 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// The clock of the own server as it was read last, and of another member's.
+    fn clocks(&self, of: &IdcName) -> Option<(ClockReading, ClockReading)> {
+        let (own, other) = (self.account.as_ref()?, self.others.get(of)?);
+        Some((own.1.clock, other.1.clock))
+    }
+
+    /// How old the newest heartbeat of another member is in the own server, in milliseconds, from
+    /// what the own server's clock makes of it: at least. Where that is known to be behind the
+    /// other's, it is as much older; where it is ahead, nothing is taken off, since a reading of
+    /// before a freeze would take off too much, and a copy must not pass for younger than it is.
+    pub fn lag_millis(&self, of: &IdcName, seen_micros: i64) -> u64 {
+        let ahead = self
+            .clocks(of)
+            .map_or(0, |(own, other)| clock_difference(own, other).min(0));
+        u64::try_from(seen_micros.saturating_sub(ahead) / 1_000).unwrap_or(0)
+    }
+
     /// All of them, and whether none blocks.
     pub fn judge(&self) -> (Vec<Finding>, bool) {
         let between = self.account.iter().flat_map(|own| {
@@ -65,6 +83,8 @@ mod tests {
             },
             databases: vec!["orders".to_owned()],
             members: 2,
+            max_lag_millis: 5_000,
+            unit: None,
         };
         let facts = MemberFacts {
             version: ServerVersion {
@@ -78,8 +98,34 @@ mod tests {
             auto_increment_offset: server_id,
             lower_case_table_names: 0,
             defaults: BTreeMap::new(),
+            clock: ClockReading::default(),
         };
         (subject, facts)
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_makes_no_copy_younger() {
+        let (own, other) = (account("bj", 2), account("sh", 1));
+        let sh = IdcName::new("sh").unwrap();
+        let mut findings = Findings {
+            passed: true,
+            account: Some(own),
+            others: [(sh.clone(), other)].into(),
+            ..Findings::default()
+        };
+        assert_eq!(findings.lag_millis(&sh, 1_500_000), 1_500);
+        assert_eq!(findings.lag_millis(&sh, -400_000), 0);
+        // Its clock is 3 s behind: what looks as if it were to come is 1 s old.
+        if let Some((_, facts)) = &mut findings.account {
+            facts.clock.ahead_micros = -3_000_000;
+        }
+        assert_eq!(findings.lag_millis(&sh, -2_000_000), 1_000);
+        let (told, passed) = findings.judge();
+        assert!(passed && told[0].check == "ClocksDiffer", "{told:?}");
+        if let Some((_, facts)) = &mut findings.account {
+            facts.clock.ahead_micros = -6_000_000;
+        }
+        assert!(!findings.judge().1);
     }
 
     #[test]

@@ -7,25 +7,29 @@ use mysql::control::{BootsFenced, ControlError, ControlSession, Observation};
 use mysql::preflight::{MemberReport, Subject};
 use tokio::time::Instant;
 
-use super::{HINDRANCES_EVERY, PREFLIGHT_AGAIN, PREFLIGHT_SOON_AGAIN, Report, Worker};
+use super::{Failed, HINDRANCES_EVERY, PREFLIGHT_AGAIN, PREFLIGHT_SOON_AGAIN, Report, Worker};
 
 impl Worker {
     /// A heartbeat and a look, within the Unit's time-out once a session is there.
-    pub(super) async fn look(&mut self) -> Result<Observation, String> {
+    pub(super) async fn look(&mut self) -> Result<Observation, Failed> {
         self.ensure_session().await?;
         let Some(settings) = &self.settings else {
-            return Err("no settings".to_owned());
+            return Err("no settings".to_owned().into());
         };
         let timeout = Duration::from_millis(settings.heartbeat.timeout_millis);
-        let Some(session) = self.session.as_mut() else {
-            return Err("no session".to_owned());
+        match tokio::time::timeout(timeout, self.claim_again()).await {
+            Ok(claimed) => claimed?,
+            Err(_) => return Err(format!("the server was not claimed within {timeout:?}").into()),
+        }
+        let (Some(session), Some(settings)) = (self.session.as_mut(), &self.settings) else {
+            return Err("no session".to_owned().into());
         };
         let context = &self.context;
         let (idc, writable) = (&self.idc, context.writable);
         let looking = async {
             session.heartbeat(idc, context.epoch, writable).await?;
-            if let Some(mark) = context.etcd {
-                session.remember(mark).await?;
+            if let (Some(generation), Some(mark)) = (context.generation, context.etcd) {
+                session.remember(generation, mark).await?;
             }
             let seen = session.observe(context.followed.as_ref()).await?;
             if let Some(generation) = context.generation.filter(|own| seen.generation < *own) {
@@ -43,10 +47,9 @@ impl Worker {
                 if dropped {
                     self.session = None;
                 }
-                let reason = error.to_string();
-                return Err(reason);
+                return Err(Failed::from(&error));
             }
-            Err(_) => Err(format!("no answer to a heartbeat within {timeout:?}")),
+            Err(_) => Err(format!("no answer to a heartbeat within {timeout:?}").into()),
         };
         // Only the very first election asks for it, and it may take a while.
         if looked.is_ok() && !self.has_data && self.context.epoch == Epoch::NONE {
@@ -54,7 +57,7 @@ impl Worker {
             self.has_data = session
                 .has_data(&databases)
                 .await
-                .map_err(|error| error.to_string())?;
+                .map_err(|error| Failed::from(&error))?;
         }
         if looked.is_ok() && Instant::now() >= self.hindrances_at {
             self.hindrances_at = Instant::now() + HINDRANCES_EVERY;
@@ -101,6 +104,8 @@ impl Worker {
                 self.preflight_at = Instant::now();
             }
         }
+        let whose = self.look_whose(&mut session).await;
+        whose.map_err(|failed| failed.reason)?;
         match self.prepare(&mut session).await {
             Ok(boots) => self.note_boots(boots),
             Err(ControlError::NotInstalled { .. }) if !self.passed => {
@@ -142,12 +147,20 @@ impl Worker {
                 "whether the server comes up fenced after a restart is not known until its next one"
             }
         };
+        // What is not known keeps the primary from moving by itself. A server that is known to come
+        // up writable is never opened: as a copy it would take writes after every restart.
+        let severity = match boots {
+            BootsFenced::No => Severity::Blocking,
+            _ => Severity::Warning,
+        };
         self.boots = Some(Finding {
-            severity: Severity::Warning,
+            severity,
             check: "BootsFenced".to_owned(),
             object: format!("member {} ({})", self.idc, settings.subject_endpoint),
             message: seen.to_owned(),
-            fix: "put read_only=1 under [mysqld] into the server's configuration".to_owned(),
+            fix: "put read_only=1 (on MySQL persisted_globals_load=ON) under [mysqld] into the \
+                  server's configuration, and restart it"
+                .to_owned(),
         });
         if self.boots != before {
             self.report_findings();
@@ -167,6 +180,8 @@ impl Worker {
             endpoint: settings.subject_endpoint.clone(),
             databases: settings.databases.clone(),
             members: settings.members,
+            max_lag_millis: settings.max_lag_millis,
+            unit: None,
         };
         self.preflight.spawn(async move {
             let report = mysql::preflight::member(&options, &subject).await;
@@ -204,10 +219,13 @@ impl Worker {
     /// Tells what preflight found last, and what was found beside it.
     pub(super) fn report_findings(&self) {
         let beside = self.missing.iter().chain(&self.boots);
+        let beside = beside.chain(self.claim.refused());
         let findings = self.findings.iter().chain(beside).cloned().collect();
+        let blocks = |finding: &Finding| finding.severity == Severity::Blocking;
+        let boots_writable = self.boots.as_ref().is_some_and(blocks);
         let _ = self.reports.send(Report::Preflight {
             findings,
-            passed: self.passed,
+            passed: self.passed && !boots_writable,
             account: self.account.clone().map(Box::new),
         });
     }

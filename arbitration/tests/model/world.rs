@@ -154,6 +154,7 @@ impl World {
                 failback: FailoverMode::Manual,
                 failsafe: self.setting.failsafe,
             },
+            application: None,
             heartbeat: HeartbeatCheck {
                 interval_millis: 1_000,
                 timeout_millis: 500,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `core sh votes failsafe memory` | the core takes part in these |
 //! | `idcs sh bj hz`, `vote hz Unreachable`, `withdrawn hz`, `bid hz 710 [lagging]`, `ack 3`, `alive hz` | etcd holds this from now on |
+//! | `fence-order sh`, `unfenced sh`, `pause-order` | what a person orders, and lifts |
 //! | `failed sh`, `failed sh writes`, `answered sh`, `replicated sh 3` | a signal of a member |
 //! | `etcd-seen 41 [cluster=2] [sent=400]` | how far etcd is |
 //! | `asked sh 1 3`, `promised bj 4`, `refused bj 4` | a promise is asked for or answered |
@@ -12,7 +13,7 @@
 use arbitration::{Event, Hindrance, Moment, PromiseAsk, Sign};
 use jiff::Timestamp;
 use model::{
-    AckRecord, BidRecord, ClusterId, Epoch, EtcdMark, IdcDoc, IdcRole, Ineligible, Revision,
+    AckRecord, BidRecord, ClusterId, Epoch, EtcdMark, IdcDoc, IdcRole, Ineligible, Order, Revision,
     Signal, VoteGround, VoteRecord,
 };
 
@@ -54,6 +55,15 @@ impl Stage {
                 };
                 self.state.ack = Some(self.put(record, None));
             }
+            ["fence-order", name] => {
+                let order = self.put(order(), None);
+                self.state.fence_orders.insert(idc(name), order);
+            }
+            ["unfenced", name] => {
+                self.state.revision = Revision(self.state.revision.0 + 1);
+                self.state.fence_orders.remove(&idc(name));
+            }
+            ["pause-order"] => self.state.pause_order = Some(self.put(order(), None)),
             ["alive", name] => {
                 let record = session_record();
                 let session = self.put(record, Some(77));
@@ -155,6 +165,14 @@ pub fn mark(rest: &[&str], revision: u64) -> EtcdMark {
     EtcdMark {
         cluster: ClusterId(number(rest, "cluster").unwrap_or(1)),
         revision: Revision(i64::try_from(revision).unwrap()),
+    }
+}
+
+fn order() -> Order {
+    Order {
+        by: "ann".to_owned(),
+        at: Timestamp::UNIX_EPOCH,
+        reason: "its disk is worn".to_owned(),
     }
 }
 

@@ -54,6 +54,8 @@ fn slot(slot: &Slot) -> String {
         Slot::Idc(idc) => format!("idc/{idc}"),
         Slot::Vote(idc) => format!("vote/{idc}"),
         Slot::Bid(idc) => format!("bid/{idc}"),
+        Slot::FenceOrder(idc) => format!("fenced/{idc}"),
+        Slot::PauseOrder => "paused".to_owned(),
     }
 }
 
@@ -82,11 +84,16 @@ fn proof(proof: &FenceProof) -> String {
 
 fn one_write(change: &Write) -> String {
     match change {
-        Write::Epoch(record) if record.highest > record.epoch => format!(
-            "epoch={}:{},highest={}",
-            record.epoch, record.idc, record.highest
-        ),
-        Write::Epoch(record) => format!("epoch={}:{}", record.epoch, record.idc),
+        Write::Epoch(record) => {
+            let mut text = format!("epoch={}:{}", record.epoch, record.idc);
+            if record.highest > record.epoch {
+                text += &format!(",highest={}", record.highest);
+            }
+            if let Some(noted) = record.noted {
+                text += &format!(",noted={noted}");
+            }
+            text
+        }
         Write::Primary(record, lease) => {
             let open = if record.open { "open" } else { "closed" };
             format!(

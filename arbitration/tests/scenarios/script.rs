@@ -120,6 +120,20 @@ impl Stage {
                 self.at = moment.parse().unwrap();
                 Vec::new()
             }
+            ["readiness"] => {
+                let now = self.now();
+                let found = self.core.as_ref().unwrap().failover_readiness(now);
+                let said = found
+                    .obstacles
+                    .iter()
+                    .map(|obstacle| format!("{}: {:?}", obstacle.reason(), obstacle.to_string()));
+                let said: Vec<String> = said.collect();
+                vec![if said.is_empty() {
+                    "would fail over".to_owned()
+                } else {
+                    said.join("; ")
+                }]
+            }
             ["report"] => {
                 let now = self.now();
                 let report = self.core.as_ref().unwrap().report(now);
@@ -264,10 +278,12 @@ impl Stage {
                     failed_over: number(rest, "failed-over").map_or(Epoch::NONE, Epoch),
                     candidates: rest
                         .iter()
-                        .filter(|word| !word.contains('='))
+                        .filter(|word| !word.contains('=') && **word != "boots-writable")
                         .map(|word| idc(word))
                         .collect(),
                     highest: number(rest, "highest").map_or(Epoch::NONE, Epoch),
+                    noted: number(rest, "noted").map(|at| Revision(at.try_into().unwrap())),
+                    boots_fenced: !rest.contains(&"boots-writable"),
                 };
                 self.state.epoch = Some(self.put(record, None));
             }
@@ -380,6 +396,7 @@ impl Stage {
                     [] => Outcome::Done(self.state.revision),
                     ["lost"] => Outcome::Lost,
                     ["unknown"] => Outcome::Unknown,
+                    ["at", revision] => Outcome::Done(Revision(revision.parse().unwrap())),
                     _ => panic!("line {}: outcome {rest:?}?", self.line),
                 },
             },
@@ -429,6 +446,7 @@ impl Stage {
             lag_millis: number(rest, "lag"),
             has_data: rest.contains(&"data"),
             highest_epoch: number(rest, "epoch").map_or(Epoch::NONE, Epoch),
+            held_highest: rest.contains(&"held-it"),
             applied: number(rest, "applied").map(|sequence| Applied {
                 sequence,
                 position: PositionText(sequence.to_string()),
@@ -485,6 +503,7 @@ fn member_record(idc: &IdcName, words: &[&str]) -> MemberRecord {
         preflight_passed: words.contains(&"passed"),
         has_data: words.contains(&"data"),
         highest_epoch: number(words, "epoch").map_or(Epoch::NONE, Epoch),
+        held_highest: words.contains(&"held-it"),
         remembers: !words.contains(&"forgetful"),
         ineligible: if words.contains(&"lagging") {
             vec![Ineligible::Lag]
@@ -532,6 +551,7 @@ fn unit_doc(words: &[&str]) -> UnitDoc {
             failback: mode(words.contains(&"failback")),
             failsafe: words.contains(&"failsafe"),
         },
+        application: None,
         heartbeat: HeartbeatCheck {
             interval_millis: 1_000,
             timeout_millis: 500,

@@ -61,6 +61,10 @@ pub enum Fault {
     DiskFull(IdcName),
     /// The Unit has a member less for a while.
     Reshape,
+    /// A person takes a member out.
+    TakeOut(IdcName),
+    /// A person holds the automation, in etcd.
+    Hold,
 }
 
 impl World {
@@ -84,6 +88,9 @@ impl World {
     }
 
     pub fn draw_fault(&mut self) -> Fault {
+        if let Some(order) = self.draw_order() {
+            return order;
+        }
         if self.plan.focus != Focus::Anything && self.rng.percent(70) {
             return self.draw_focused_fault();
         }
@@ -191,6 +198,21 @@ impl World {
                 72..76 => Fault::CutEtcd(other),
                 76..90 if other != holder => Fault::StepClock(other, false),
                 _ => Fault::Deaf(holder),
+            },
+            Focus::PutBack => match roll {
+                0..45 if other != holder => {
+                    let soon = self.rng.range(30, 1_200);
+                    self.later(soon, Happening::Fault(Fault::Restore));
+                    let kinds = [IntentKind::Planned, IntentKind::Forced];
+                    Fault::Ask {
+                        kind: kinds[usize::from(self.rng.percent(40))],
+                        to: Some(other),
+                        allow_data_loss: true,
+                    }
+                }
+                0..65 => Fault::Crash(other),
+                65..85 => Fault::CutEtcd(other),
+                _ => Fault::Isolate(holder),
             },
             _ => match roll {
                 0..25 => Fault::Restore,
@@ -359,6 +381,7 @@ impl World {
                 self.start_process(&place);
             }
         }
+        self.lift_orders();
         self.publish(false);
     }
 

@@ -18,15 +18,82 @@ pub struct Ledger {
     /// When etcd was last restored, if that can have been noticed: not where nobody had ever been
     /// elected, and a member's database had not been told of etcd yet. Nothing was forgotten then.
     pub restored_at: Option<u64>,
-    /// Somebody acknowledged since etcd was last restored.
-    pub acknowledged: bool,
+    /// etcd was restored under another name, and nobody has acknowledged it since.
+    pub doubtful: bool,
+    /// Who was open in the last epoch that etcd forgot, and was not opened again since.
+    forgotten: Option<(Epoch, IdcName)>,
+}
+
+/// Whether a process believed etcd when it was last looked at.
+#[derive(Debug, Default)]
+pub struct Doubt {
+    doubts: bool,
+    /// After how many restores it began to doubt.
+    began_after: Option<u64>,
+    /// The last restore that it came to believe.
+    believes: Option<u64>,
+    /// When it was thawed last: what it hears then was said before.
+    pub thawed_at: Option<u64>,
+    /// Its database has told what it remembers. What it tells first may be more than the process has
+    /// ever known.
+    heard: bool,
+}
+
+impl Ledger {
+    /// etcd knows no epoch after `last` any more; before, it knew those up to `known`.
+    pub fn forget(&mut self, last: Option<Epoch>, known: Option<Epoch>) {
+        let later =
+            |(epoch, idc): (&Epoch, &IdcName)| (Some(*epoch) > last).then(|| (*epoch, idc.clone()));
+        if last < known {
+            self.forgotten = self.opened.iter().next_back().and_then(later);
+        } else {
+            // What a restore in between forgot, this one may know again.
+            self.forgotten.take_if(|(epoch, _)| Some(*epoch) <= last);
+        }
+    }
+
+    /// Whether anybody was ever opened.
+    pub fn has_opened(&self) -> bool {
+        !self.opened.is_empty()
+    }
+
+    pub fn acknowledge(&mut self) {
+        self.doubtful = false;
+        self.forgotten = None;
+    }
 }
 
 /// Longer than signals take to say that a member is gone.
 const NOTICED: u64 = 2_500;
 
 impl World {
+    /// Who has believed a restored etcd again, since somebody had looked, doubts only another one.
+    pub fn check_doubt(&mut self, process: usize, observed: bool) {
+        let restores = self.counts.restores;
+        let has_database = self.databases.contains_key(&self.processes[process].idc);
+        let number = process;
+        let process = &mut self.processes[number];
+        let doubts = !process.core.trusts_etcd();
+        let late = process.doubt.thawed_at == Some(self.now);
+        match (std::mem::replace(&mut process.doubt.doubts, doubts), doubts) {
+            (false, true) => {
+                process.doubt.began_after = Some(restores).filter(|_| !late);
+                if process.doubt.believes == Some(restores) {
+                    let text = format!("{} doubts etcd again, with no reason", process.idc);
+                    self.violate(text);
+                }
+            }
+            (true, false) if process.doubt.began_after == Some(restores) && !late => {
+                let heard = process.doubt.heard || !has_database;
+                process.doubt.believes = Some(restores).filter(|_| heard);
+            }
+            _ => {}
+        }
+        self.processes[number].doubt.heard |= observed;
+    }
+
     pub fn check(&mut self) {
+        self.check_closed();
         let writable: Vec<_> = self
             .databases
             .values()
@@ -59,12 +126,38 @@ impl World {
     }
 
     pub fn check_commit(&mut self, me: &IdcName, before: &UnitState, transaction: &Transaction) {
+        if matches!(
+            transaction.purpose,
+            Purpose::TakeFirst
+                | Purpose::HandOver
+                | Purpose::TakeElected
+                | Purpose::TakeForced
+                | Purpose::Retake
+        ) {
+            self.check_taken_out(me, before, transaction.purpose);
+        }
         match transaction.purpose {
+            Purpose::TakeFirst => self.check_first(me, before),
             Purpose::HandOver => self.check_nothing_lost(me, before),
             Purpose::TakeElected => self.check_election(me, before),
             Purpose::Retake => self.check_retake(before),
             _ => {}
         }
+    }
+
+    /// Where etcd knows of no epoch, databases may: nobody who was elected later, or had the last
+    /// word in the same epoch, is passed over. As every member is fenced, that makes up for what
+    /// etcd has forgotten.
+    fn check_first(&mut self, me: &IdcName, before: &UnitState) {
+        let mine = self.databases[me].last_word();
+        let members = before.unit.iter().flat_map(|doc| &doc.value.members);
+        let mut others = members.map(|member| &self.databases[&member.idc]);
+        let other = others.find(|it| it.writes > 0 && it.last_word() > mine);
+        if let Some(other) = other.filter(|_| !self.just_restored()) {
+            let text = format!("{me} goes first, and {} knows more", other.idc);
+            self.violate(text);
+        }
+        self.ledger.forgotten = None;
     }
 
     /// A planned switchover loses nothing: what the fenced holder acknowledged is here.
@@ -159,6 +252,12 @@ impl World {
         }
     }
 
+    /// What was on its way when etcd was restored may still arrive.
+    fn just_restored(&self) -> bool {
+        let restored = self.ledger.restored_at;
+        restored.is_some_and(|at| self.now - at < LEASE)
+    }
+
     /// Opened implies holds: etcd itself has this IDC as the primary of the current epoch.
     pub fn check_opened(&mut self, idc: &IdcName, epoch: Epoch) {
         self.etcd.expire(self.now);
@@ -171,10 +270,13 @@ impl World {
             let text = format!("{idc} was opened in epoch {epoch}, which was {whose}'s");
             self.violate(text);
         }
-        let restored = self
-            .ledger
-            .restored_at
-            .is_some_and(|at| self.now - at < LEASE);
+        let restored = self.just_restored();
+        let written = self.databases[idc].epoch;
+        if written < epoch {
+            self.violate(format!(
+                "{idc} was opened in epoch {epoch}, and its database knows {written}"
+            ));
+        }
         let state = &self.etcd.state;
         let current = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
         let holder = state.primary.as_ref().map(|primary| &primary.value);
@@ -185,7 +287,12 @@ impl World {
                 "{idc} was opened, but etcd says {holder:?} in epoch {current:?}"
             ));
         }
-        if !self.ledger.acknowledged && self.ledger.restored_at.is_some() && !restored {
+        let forgotten = self.ledger.forgotten.take_if(|(_, last)| last == idc);
+        if forgotten.is_none() && self.ledger.forgotten.is_some() && !restored {
+            let text = format!("{idc} was opened by an etcd that forgot who was open since");
+            self.violate(text);
+        }
+        if self.ledger.doubtful && !restored {
             self.violate(format!(
                 "{idc} was opened by a restored etcd that nobody has looked at"
             ));

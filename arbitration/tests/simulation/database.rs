@@ -55,6 +55,17 @@ pub struct Sent {
     pub read_at: u64,
 }
 
+/// What the server sees to itself. Taken out one at a time, to see that it is needed; see `main`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServerRule {
+    /// Rule 3: `open` looks at its deadline, the guard and the boot when it runs.
+    OpensInside,
+    /// Rule 4: it comes up `read_only`.
+    BootsFenced,
+    /// Rule 12: it obeys no generation below the highest that it has seen.
+    Generations,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -75,8 +86,11 @@ pub struct Database {
     promise: Option<(PromiseSeen, u64)>,
     /// `open` does not look at promises: not how it is built, see `main`.
     pub opens_despite_promise: bool,
+    pub without: Option<ServerRule>,
     fenced_order: u64,
     pub epoch: Epoch,
+    /// The epoch that it was promoted in last.
+    promoted_in: Option<Epoch>,
     /// Writes accepted here, and how many of each other member's have been applied here.
     pub writes: u64,
     pub applied: BTreeMap<IdcName, u64>,
@@ -120,8 +134,10 @@ impl Database {
             generation: Generation(0),
             promise: None,
             opens_despite_promise: false,
+            without: None,
             fenced_order: 0,
             epoch: Epoch::NONE,
+            promoted_in: None,
             writes: 0,
             applied: BTreeMap::new(),
             beat: None,
@@ -147,7 +163,7 @@ impl Database {
     /// Kill and start again: it comes up fenced, and its guards and sessions are gone.
     pub fn restart(&mut self) {
         self.boot += 1;
-        self.read_only = true;
+        self.read_only = self.without != Some(ServerRule::BootsFenced);
         self.guards.clear();
         self.waiting.clear();
         self.alive = true;
@@ -197,6 +213,7 @@ impl Database {
             }
             DatabaseCommand::Promote { epoch, from, over } => {
                 self.epoch = self.epoch.max(*epoch);
+                self.promoted_in = Some(*epoch);
                 self.promise.take_if(|(promise, _)| promise.epoch < *over);
                 let applied = from.as_ref().and_then(|from| self.applied.get(from));
                 let applied = applied.map(|applied| PositionText(applied.to_string()));
@@ -204,7 +221,7 @@ impl Database {
             }
             DatabaseCommand::StartGuard { .. } => {
                 let clock = self.clock.read(now);
-                if sent.generation < self.generation || sent.deadline <= clock {
+                if self.is_outranked(sent) || sent.deadline <= clock {
                     return Some(failed("the guard's deadline has passed, or it is not ours"));
                 }
                 if !self.is_fresh(now, sent) {
@@ -249,7 +266,7 @@ impl Database {
         boot: ServerBoot,
     ) -> DatabaseResult {
         let in_time = self.clock.read(now) < sent.deadline && self.is_fresh(now, sent);
-        let current = sent.generation >= self.generation;
+        let current = !self.is_outranked(sent);
         let same = *identity == self.identity() && boot.0 == self.boot;
         // Without rule 2 there is no guard to look for, which `guard: false` stands for.
         let guarded = !self.guards.is_empty() || sent.deadline == u64::MAX;
@@ -257,11 +274,17 @@ impl Database {
             .promise
             .is_some_and(|(_, until)| self.clock.read(now) < until);
         let free = self.opens_despite_promise || !promised;
-        if !(in_time && current && same && guarded && free) {
+        let inside = self.without == Some(ServerRule::OpensInside) || (in_time && same && guarded);
+        if !(inside && current && free) {
             return failed("the server refuses to open");
         }
         self.read_only = false;
         DatabaseResult::Opened
+    }
+
+    /// Sent by a process of before the one that this server has obeyed last.
+    fn is_outranked(&self, sent: &Sent) -> bool {
+        sent.generation < self.generation && self.without != Some(ServerRule::Generations)
     }
 
     /// A deadline reckoned from a reading of this clock that is not old, and before which it was
@@ -269,6 +292,11 @@ impl Database {
     fn is_fresh(&self, now: u64, sent: &Sent) -> bool {
         let clock = self.clock.read(now);
         (sent.read_at..sent.read_at + OLDEST_READING).contains(&clock)
+    }
+
+    /// The highest epoch that it knows of, and whether it was promoted in that one.
+    pub fn last_word(&self) -> (Epoch, bool) {
+        (self.epoch, self.promoted_in == Some(self.epoch))
     }
 
     fn identity(&self) -> ServerIdentity {
@@ -286,8 +314,11 @@ impl Database {
         let remembered = self.remembers;
         // What cannot be written is not there afterwards.
         if !self.full {
-            self.generation = self.generation.max(generation);
-            self.remembers = mark.or(self.remembers);
+            // A process that was superseded knows less.
+            if generation >= self.generation {
+                self.generation = generation;
+                self.remembers = mark.or(self.remembers);
+            }
             self.beat = Some((now, epoch));
         }
         let heartbeat = followed.and_then(|idc| self.heartbeats.get(idc));
@@ -302,6 +333,7 @@ impl Database {
             lag_millis: heartbeat.map(|(written, _)| now - written),
             has_data: self.writes > 0,
             highest_epoch: self.epoch,
+            held_highest: self.last_word().1,
             applied: applied.map(|sequence| Applied {
                 sequence,
                 position: PositionText(sequence.to_string()),

@@ -19,6 +19,8 @@ pub struct Etcd {
     /// Lease, with its lease time and its end, in true time.
     leases: BTreeMap<LeaseId, (u64, u64)>,
     generations: BTreeMap<IdcName, Generation>,
+    /// A record was replaced by an older one.
+    pub overwritten: Option<String>,
 }
 
 /// What etcd answers a keep-alive.
@@ -153,6 +155,8 @@ impl Etcd {
             Slot::Idc(idc) => state.idcs.get(idc).map(|found| found.revision),
             Slot::Vote(idc) => state.votes.get(idc).map(|found| found.revision),
             Slot::Bid(idc) => state.bids.get(idc).map(|found| found.revision),
+            Slot::FenceOrder(idc) => state.fence_orders.get(idc).map(|found| found.revision),
+            Slot::PauseOrder => state.pause_order.as_ref().map(|found| found.revision),
         };
         found.unwrap_or(Revision::ABSENT)
     }
@@ -207,11 +211,9 @@ impl Etcd {
                 let same =
                     before.is_some_and(|it| (it.epoch, &it.idc) == (value.epoch, &value.idc));
                 let before = before.map(|epoch| epoch.epoch);
-                assert!(
-                    same || Some(value.epoch) > before,
-                    "epoch {before:?} became {}",
-                    value.epoch
-                );
+                if !same && Some(value.epoch) <= before {
+                    self.overwritten = Some(format!("epoch {before:?} became {}", value.epoch));
+                }
                 state.epoch = Some(free(value, revision));
             }
             Write::Primary(value, lease) => {

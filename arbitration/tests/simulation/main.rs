@@ -19,6 +19,7 @@ mod checks;
 mod database;
 mod etcd;
 mod members;
+mod orders;
 mod process;
 mod rng;
 mod setup;
@@ -115,6 +116,8 @@ fn run_all(range: std::ops::Range<u64>) -> Result<Counts, String> {
             }
             let world = run(seed, Rules::ALL, false);
             if let Some(violation) = world.violation {
+                // The other threads are not to look at the rest.
+                next.store(range.end, std::sync::atomic::Ordering::Relaxed);
                 return Err(format!(
                     "seed {seed}: {violation}\nreplay: SEED={seed} cargo test -p arbitration \
                      --test simulation one_seed -- --ignored --nocapture"
@@ -196,11 +199,23 @@ fn is_found_while_servers_forget(name: &str, rules: Rules) {
     });
 }
 
+/// As [`is_found_without`], in worlds in which etcd is put back under its old name.
+fn is_found_where_disks_are_put_back(name: &str, rules: Rules, first: u64) {
+    is_found(name, first, |seed| {
+        run_with(seed, rules, false, |plan| {
+            plan.focus = setup::Focus::PutBack;
+        })
+    });
+}
+
 /// The number is a seed at which, or soon after which, it was found once: only to be quick.
 macro_rules! each_rule_is_needed {
     ($($rule:ident from $first:literal,)*) => {
         mod without {
             use arbitration::Rules;
+
+            use crate::database::ServerRule;
+
             $(
                 #[test]
                 fn $rule() {
@@ -256,6 +271,47 @@ macro_rules! each_rule_is_needed {
                 });
             }
 
+            #[test]
+            fn remember_commits() {
+                let rules = Rules { remember_commits: false, ..Rules::ALL };
+                super::is_found_where_disks_are_put_back("remember_commits", rules, 4_000);
+            }
+
+            #[test]
+            fn note_loss() {
+                let rules = Rules { note_loss: false, ..Rules::ALL };
+                super::is_found_where_disks_are_put_back("note_loss", rules, 2_500);
+            }
+
+            #[test]
+            fn forget_requests() {
+                let rules = Rules { forget_requests: false, ..Rules::ALL };
+                super::is_found_where_disks_are_put_back("forget_requests", rules, 4_100);
+            }
+
+            fn server(rule: ServerRule, first: u64) {
+                super::is_found(&format!("{rule:?}"), first, |seed| {
+                    super::run_with(seed, Rules::ALL, false, |plan| plan.without = Some(rule))
+                });
+            }
+
+            /// A statement that sat in the socket of a frozen server opens it.
+            #[test]
+            fn opens_inside() {
+                server(ServerRule::OpensInside, 0);
+            }
+
+            #[test]
+            fn boots_fenced() {
+                server(ServerRule::BootsFenced, 0);
+            }
+
+            /// A process that does not know that it was superseded goes on.
+            #[test]
+            fn generations() {
+                server(ServerRule::Generations, 2_900);
+            }
+
             /// A guard that is an event of the server does not tick under a backup's lock.
             #[test]
             fn guard_that_runs() {
@@ -274,7 +330,7 @@ each_rule_is_needed! {
     release_with_proof from 0,
     compare_primary from 0,
     compare_members from 0,
-    compare_intent from 3_660,
+    compare_intent from 5_600,
     await_cancel from 0,
     await_catch_up from 0,
     majority from 0,
@@ -285,5 +341,10 @@ each_rule_is_needed! {
     cooldown from 315,
     remember_etcd from 0,
     await_ack from 0,
+    fence_is_proved from 0,
+    promote_first from 0,
+    unknown_is_unknown from 400,
+    orders_fence from 0,
+    orders_bar from 0,
     highest_epoch from 0,
 }

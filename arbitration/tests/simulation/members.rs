@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use arbitration::{DatabaseCommand, DatabaseResult, Event, Sign};
 use model::{Epoch, Generation, IdcName, Signal};
 
-use crate::database::{Sent, Statement};
+use crate::chaos::Fault;
+use crate::database::{Sent, ServerRule, Statement};
 use crate::world::{Happening, World};
 
 const DATABASE_TIMEOUT: u64 = 1_000;
@@ -14,6 +15,8 @@ const SIGNALS_EVERY: u64 = 500;
 
 impl World {
     pub fn send_statement(&mut self, process: usize, id: u64, command: DatabaseCommand) {
+        self.check_open_sent(process, &command);
+        self.freeze_before_open(process, &command);
         // A newer command takes the place of an older one, whose answer no longer counts.
         self.processes[process].running = Some(id);
         self.orders += 1;
@@ -39,6 +42,17 @@ impl World {
             DATABASE_TIMEOUT,
             Happening::Answer(process, Box::new(event)),
         );
+    }
+
+    /// Where `open` does not look at its deadline, statements often wait in the socket of a server that
+    /// freezes just then: in other worlds that is too rare to be met.
+    fn freeze_before_open(&mut self, process: usize, command: &DatabaseCommand) {
+        let opens = matches!(command, DatabaseCommand::Open { .. });
+        let asked = self.plan.without == Some(ServerRule::OpensInside);
+        if opens && asked && self.rng.percent(40) {
+            let place = self.processes[process].idc.clone();
+            self.begin_fault(Fault::FreezeDatabase(place));
+        }
     }
 
     fn generation(&self, process: usize) -> Generation {
@@ -203,6 +217,7 @@ impl World {
 
     pub fn thaw_process(&mut self, process: usize) {
         self.processes[process].frozen = false;
+        self.processes[process].doubt.thawed_at = Some(self.now);
         for what in std::mem::take(&mut self.processes[process].backlog) {
             self.later(0, what);
         }

@@ -37,7 +37,12 @@ impl World {
             event if verbose => format!("{event:?}"),
             _ => String::new(),
         };
+        let observed = matches!(event, Event::Observed(_));
+        if let Event::State(state) = &event {
+            self.sight_order(process, state);
+        }
         let commands = self.processes[process].core.step(now, event);
+        self.check_doubt(process, observed);
         if verbose && !commands.is_empty() {
             self.note(|| format!("process {process} on {words}: {commands:?}"));
         }
@@ -218,6 +223,9 @@ impl World {
         let before = self.etcd.state.clone();
         let idc = self.processes[process].idc.clone();
         let made = self.etcd.commit(&idc, transaction);
+        if let Some(text) = self.etcd.overwritten.take() {
+            self.violate(text);
+        }
         self.note(|| format!("etcd: {:?} of {idc}: {made:?}", transaction.purpose));
         if made.is_some() {
             self.count(transaction.purpose);
@@ -269,6 +277,12 @@ impl World {
             };
             let at = (self.now + delay).max(self.processes[process].last_push);
             self.processes[process].last_push = at;
+            if std::mem::take(&mut self.processes[process].lists) {
+                let sent_at = Moment(self.now);
+                let mark = self.etcd.mark();
+                let seen = Box::new(Event::EtcdSeen { sent_at, mark });
+                self.later(at - self.now, Happening::Answer(process, seen));
+            }
             let state = Box::new(self.etcd.told());
             self.later(at - self.now, Happening::Push(process, state));
         }

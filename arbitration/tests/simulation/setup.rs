@@ -5,6 +5,7 @@ use model::{
     IdcRole, MemberDoc, TlsSettings, UnitDoc,
 };
 
+use crate::database::ServerRule;
 use crate::rng::Rng;
 use crate::world::{Happening, IDCS, World, idc};
 
@@ -16,6 +17,8 @@ pub enum Focus {
     Failsafe,
     /// etcd is restored, and people acknowledge it at once.
     Restores,
+    /// etcd's disks are put back to shortly before a transition, while arbiters crash.
+    PutBack,
 }
 
 /// The choices that hold for a whole run.
@@ -35,8 +38,12 @@ pub struct Plan {
     pub guard_is_event: bool,
     /// `open` does not look at promises: not how it is built either.
     pub opens_despite_promise: bool,
+    /// What servers do not see to: not how they are built either.
+    pub without: Option<ServerRule>,
     /// Whether the document names `hz`, where there are three databases.
     pub with_third: bool,
+    /// A person takes members out and lets them in again.
+    pub orders: bool,
     pub focus: Focus,
 }
 
@@ -54,10 +61,13 @@ impl Plan {
             restores: rng.percent(25),
             guard_is_event: false,
             opens_despite_promise: false,
+            without: None,
             with_third: third,
+            orders: false,
             focus: match rng.range(0, 100) {
                 0..8 => Focus::Failsafe,
                 8..14 => Focus::Restores,
+                14..20 => Focus::PutBack,
                 _ => Focus::Anything,
             },
         }
@@ -74,7 +84,7 @@ impl Plan {
                 self.automatic = true;
                 self.restores = false;
             }
-            Focus::Restores => self.restores = true,
+            Focus::Restores | Focus::PutBack => self.restores = true,
         }
     }
 }
@@ -115,6 +125,7 @@ impl World {
                 failback: mode(self.plan.failback),
                 failsafe: self.plan.failsafe,
             },
+            application: None,
             heartbeat: HeartbeatCheck {
                 interval_millis: 500,
                 timeout_millis: 500,
@@ -138,8 +149,11 @@ impl World {
             } else {
                 IdcRole::Witness
             };
-            let doc = self.etcd.put(IdcDoc { role });
-            self.etcd.state.idcs.insert(idc(name), doc);
+            // What is there already is not written again.
+            if !self.etcd.state.idcs.contains_key(&idc(name)) {
+                let doc = self.etcd.put(IdcDoc { role });
+                self.etcd.state.idcs.insert(idc(name), doc);
+            }
         }
     }
 
@@ -184,7 +198,7 @@ impl World {
             at: self.wall(),
         };
         self.note(|| format!("somebody acknowledges: {record:?}"));
-        self.ledger.acknowledged = true;
+        self.ledger.acknowledge();
         let ack = self.etcd.put(record);
         self.etcd.state.ack = Some(ack);
         self.push_all();

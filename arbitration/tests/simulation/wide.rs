@@ -3,6 +3,8 @@
 use model::IdcName;
 
 use crate::chaos::Fault;
+use crate::etcd::Etcd;
+use crate::setup::Focus;
 use crate::world::{Happening, IDCS, World, idc};
 
 impl World {
@@ -47,6 +49,8 @@ impl World {
                 return false;
             }
             Fault::DiskFull(place) => self.databases.get_mut(place).unwrap().full = true,
+            Fault::TakeOut(place) => self.take_out(place),
+            Fault::Hold => self.hold(true),
             Fault::Reshape => {
                 self.plan.with_third = false;
                 self.publish(false);
@@ -74,6 +78,8 @@ impl World {
             }
             Fault::BackupLock(place) => self.databases.get_mut(place).unwrap().locked = false,
             Fault::DiskFull(place) => self.databases.get_mut(place).unwrap().full = false,
+            Fault::TakeOut(place) => self.let_in(place),
+            Fault::Hold => self.hold(false),
             Fault::Reshape => {
                 self.plan.with_third = true;
                 self.publish(false);
@@ -127,28 +133,36 @@ impl World {
         };
     }
 
-    /// etcd is made anew from the last snapshot, as another cluster. What was on its way to the
-    /// old one is gone with its connections.
+    /// etcd is made anew, with nothing in it or from the last snapshot: as another cluster, as its own tool does it, or
+    /// under its name, as when somebody puts its disks back. What was on its way to the old one is
+    /// gone with its connections.
     fn restore(&mut self) {
-        let Some(mut etcd) = self.snapshot.clone() else {
+        let nothing = self.rng.percent(15).then(Etcd::default);
+        let Some(mut etcd) = nothing.or_else(|| self.snapshot.clone()) else {
             return;
         };
-        etcd.cluster = self.etcd.cluster + 1;
+        let renamed = self.plan.focus != Focus::PutBack && self.rng.percent(50);
+        etcd.cluster = self.etcd.cluster + u64::from(renamed);
         etcd.elect(self.now);
         let mut databases = self.databases.values();
         let unnoticed = self.etcd.state.epoch.is_none()
             && self.ledger.restored_at.is_none()
             && databases.any(|database| database.remembers.is_none());
+        // Under its old name it is only as wrong as what it forgot: who was open last.
+        let epoch = |etcd: &Etcd| etcd.state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+        self.ledger.forget(epoch(&etcd), epoch(&self.etcd));
         self.etcd = etcd;
         if !unnoticed {
             self.ledger.restored_at = Some(self.now);
-            self.ledger.acknowledged = false;
+            self.ledger.doubtful |= renamed;
         }
         self.counts.restores += 1;
         self.forget_requests();
         for process in 0..self.processes.len() {
             self.processes[process].last_push = 0;
+            self.processes[process].lists = true;
         }
+        self.publish_idcs();
         self.publish(false);
     }
 }

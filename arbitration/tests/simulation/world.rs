@@ -11,10 +11,12 @@ use jiff::Timestamp;
 use model::{Epoch, EtcdMark, Generation, IdcName, Revision, UnitState};
 
 use crate::chaos::Fault;
-use crate::checks::Ledger;
+use crate::checks::{Doubt, Ledger};
 use crate::database::{Clock, Database, Sent};
 use crate::etcd::Etcd;
+use crate::orders::Sighting;
 use crate::rng::Rng;
+use crate::setup::Focus;
 use crate::setup::Plan;
 
 pub const LEASE: u64 = 6_000;
@@ -34,6 +36,7 @@ pub struct Process {
     pub alive: bool,
     pub frozen: bool,
     pub backlog: Vec<Happening>,
+    pub doubt: Doubt,
     pub session: Option<HeldSession>,
     /// Claims that were sent: only the newest one's answer counts.
     pub claims: u64,
@@ -45,6 +48,8 @@ pub struct Process {
     pub observing: bool,
     pub order_floor: u64,
     pub last_push: u64,
+    /// Its watch ended with the etcd that it was of, so the next state is listed anew.
+    pub lists: bool,
     /// The newest heartbeat of each member that this core was told of: when it was told, when it
     /// was written, and the epoch in it.
     pub told: BTreeMap<IdcName, (u64, u64, Epoch)>,
@@ -58,6 +63,7 @@ pub struct Process {
     pub deaf_to_etcd: bool,
     pub slow_replies: bool,
     pub cut_from_database: bool,
+    pub sighting: Sighting,
 }
 
 impl Process {
@@ -134,11 +140,12 @@ pub struct Counts {
     pub restores: u64,
     pub standbys: u64,
     pub failbacks: u64,
+    pub fences: u64,
 }
 
 impl Counts {
     /// Each count, and in how many seeds it is expected once.
-    pub fn each(&self) -> [(&'static str, u64, u64); 12] {
+    pub fn each(&self) -> [(&'static str, u64, u64); 13] {
         [
             ("first elections", self.first, 2),
             ("re-takes", self.retakes, 5),
@@ -152,6 +159,7 @@ impl Counts {
             ("restores", self.restores, 10),
             ("claims of standbys", self.standbys, 5),
             ("failbacks", self.failbacks, 50),
+            ("orders to fence", self.fences, 5),
         ]
     }
 
@@ -169,6 +177,7 @@ impl Counts {
             (&mut self.restores, other.restores),
             (&mut self.standbys, other.standbys),
             (&mut self.failbacks, other.failbacks),
+            (&mut self.fences, other.fences),
         ] {
             *mine += theirs;
         }
@@ -224,6 +233,8 @@ impl World {
     pub fn new(seed: u64, rules: Rules, verbose: bool, change: impl FnOnce(&mut Plan)) -> Self {
         let mut rng = Rng::new(seed);
         let mut plan = Plan::draw(&mut rng);
+        // Drawn apart, so that the other seeds run as they did.
+        plan.orders = Rng::new(!seed).percent(30);
         change(&mut plan);
         plan.settle();
         let mut world = Self {
@@ -258,6 +269,7 @@ impl World {
             let mut database = Database::new(place.clone(), clock, !open);
             database.guard_is_event = world.plan.guard_is_event;
             database.opens_despite_promise = world.plan.opens_despite_promise;
+            database.without = world.plan.without;
             world.databases.insert(place, database);
         }
         if let Some(database) = world.databases.get_mut(&idc("sh")) {
@@ -320,6 +332,7 @@ impl World {
             alive: true,
             frozen: false,
             backlog: Vec::new(),
+            doubt: Doubt::default(),
             session: None,
             claims: 0,
             claim_above: Generation(0),
@@ -328,6 +341,7 @@ impl World {
             observing: false,
             order_floor: 0,
             last_push: 0,
+            lists: false,
             told: BTreeMap::new(),
             known: BTreeMap::new(),
             cut_from_etcd: self
@@ -338,6 +352,7 @@ impl World {
             deaf_to_etcd: false,
             slow_replies: false,
             cut_from_database: false,
+            sighting: Sighting::default(),
         });
         let process = self.processes.len() - 1;
         self.note(|| format!("process {process} starts in {idc}"));
@@ -462,7 +477,9 @@ impl World {
             }
             Happening::LeaseTick => {
                 // Snapshots are made now and then, and never of the newest state.
-                if (self.now / 100).is_multiple_of(90) && self.now > 1_000 {
+                let often = self.plan.focus == Focus::PutBack;
+                let between = if often { 7 } else { 90 };
+                if (self.now / 100).is_multiple_of(between) && self.now > 1_000 {
                     self.snapshot = Some(self.etcd.clone());
                 }
                 self.later(100, Happening::LeaseTick);

@@ -5,8 +5,13 @@ use std::time::Duration;
 use futures::future::join_all;
 use futures::stream::{self, LocalBoxStream, StreamExt};
 use jiff::Timestamp;
-use model::{AckRecord, ArbiterStatus, Epoch, IdcName, Intent, IntentKind, IntentPhase, UnitKey};
-use topology::{CommitError, EtcdOptions, IntentRefused, Topology, TopologyError, TopologyState};
+use model::{
+    AckRecord, ArbiterStatus, Epoch, IdcName, Intent, IntentKind, IntentPhase, OrderRequest,
+    UnitKey,
+};
+use topology::{
+    CommitError, EtcdOptions, IntentRefused, OrderRefused, Topology, TopologyError, TopologyState,
+};
 
 use super::etcd_access::{CertificateFolder, check_urls, failure};
 use super::etcd_view::{self, Reports};
@@ -215,6 +220,32 @@ impl EtcdBackend {
             )
             .next(call.own(&format!("status {unit}")))),
             Err(CommitError::Unknown(error)) => Err(failure(&tried, &error)),
+        }
+    }
+
+    /// Gives or lifts an order.
+    pub async fn order(
+        &self,
+        unit: &UnitKey,
+        request: &OrderRequest,
+        call: &Invocation,
+    ) -> Result<(), Failure> {
+        let tried = format!("{} of Unit {unit} was not ordered", request.change);
+        let mut left = TRIES;
+        loop {
+            left -= 1;
+            match self.topology.order(unit, request).await {
+                Ok(_) => return Ok(()),
+                // What is so already is no second order, and what was compared is looked at anew.
+                Err(
+                    OrderRefused::Etcd(TopologyError::Unknown { .. }) | OrderRefused::Lost { .. },
+                ) if left > 0 => {}
+                Err(OrderRefused::Etcd(error)) => return Err(failure(&tried, &error)),
+                Err(refused) => {
+                    return Err(Failure::refused(tried, refused.to_string())
+                        .next(call.own(&format!("status {unit}"))));
+                }
+            }
         }
     }
 

@@ -60,8 +60,8 @@ pub fn unit(key: &UnitKey, state: &UnitState, reports: &Reports) -> Option<UnitV
     });
     // The holder's arbiter judges best; without it, whichever answers.
     let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
-    let mut words = holder.into_iter().chain(reports.keys()).filter_map(report);
-    let failover = words.next().map(|status| &status.failover);
+    let words = holder.into_iter().chain(reports.keys()).filter_map(report);
+    let failover = FailoverStatus::weightiest(words.map(|status| &status.failover));
     Some(UnitView {
         unit: key.clone(),
         phase: phase(doc, state),
@@ -73,7 +73,12 @@ pub fn unit(key: &UnitKey, state: &UnitState, reports: &Reports) -> Option<UnitV
             .epoch
             .as_ref()
             .map_or(Epoch::NONE, |epoch| epoch.value.epoch),
-        paused: doc.paused,
+        paused: state.is_paused(),
+        paused_by_spec: doc.paused,
+        pause_order: state
+            .pause_order
+            .as_ref()
+            .map(|order| order.value.to_string()),
         max_lag_millis: doc.failover.max_lag_millis,
         automatic_failover: doc.failover.mode == FailoverMode::Automatic,
         members: members.collect(),
@@ -123,9 +128,14 @@ fn member(doc: &MemberDoc, state: &UnitState) -> MemberView {
         lag_at_most: false,
         position: None,
         stranded: None,
+        hindrances: None,
         preflight_passed: record
             .filter(|record| record.reachable)
             .map(|record| record.preflight_passed),
+        fence_order: state
+            .fence_orders
+            .get(&doc.idc)
+            .map(|order| order.value.to_string()),
         findings: Vec::new(),
         message: message(doc, record, state),
     }
@@ -155,7 +165,7 @@ fn phase(doc: &UnitDoc, state: &UnitState) -> UnitPhase {
         .any(|record| record.value.reachable && record.value.preflight_passed);
     match &state.primary {
         _ if requested => UnitPhase::SwitchingOver,
-        _ if doc.paused => UnitPhase::Paused,
+        _ if state.is_paused() => UnitPhase::Paused,
         Some(primary) if primary.value.open => UnitPhase::Ready,
         Some(_) => UnitPhase::Electing,
         None if candidate && doc.failover.mode == FailoverMode::Automatic => UnitPhase::Electing,

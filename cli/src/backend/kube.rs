@@ -27,7 +27,7 @@ use crate::view::{Progress, ReceiptView};
 
 /// Watch errors in a row after which following is given up; the backoff between them makes that
 /// some seconds.
-const WATCH_ERRORS: u32 = 4;
+pub(super) const WATCH_ERRORS: u32 = 4;
 
 /// Who wrote a field, in `managedFields`.
 pub(super) const FIELD_MANAGER: &str = "mactl";
@@ -311,7 +311,7 @@ impl KubeBackend {
     }
 
     /// The arbiters carry on whatever happens to the API, so a watch that breaks ends nothing.
-    fn watch_failure(&self, tried: &str, error: watcher::Error) -> Failure {
+    pub(super) fn watch_failure(&self, tried: &str, error: watcher::Error) -> Failure {
         let cause = match error {
             watcher::Error::InitialListFailed(error)
             | watcher::Error::WatchStartFailed(error)

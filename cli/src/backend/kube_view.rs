@@ -76,7 +76,9 @@ pub fn unit(
         phase: status.phase.map_or(UnitPhase::Unknown, phase),
         primary: status.primary,
         epoch: Epoch(status.epoch.unwrap_or_default()),
-        paused: doc.paused,
+        paused: doc.paused || status.pause_order.is_some(),
+        paused_by_spec: doc.paused,
+        pause_order: status.pause_order,
         max_lag_millis: doc.failover.max_lag_millis,
         automatic_failover: doc.failover.mode == FailoverMode::Automatic,
         automation_known: status
@@ -122,7 +124,9 @@ fn member(seen: Option<&MemberSummary>, idc: &IdcName) -> MemberView {
             .and_then(|seen| seen.position.clone())
             .map(PositionText),
         stranded: seen.and_then(|seen| seen.stranded_transactions),
+        hindrances: seen.and_then(|seen| seen.hindrances.clone()),
         preflight_passed: None,
+        fence_order: seen.and_then(|seen| seen.fence_order.clone()),
         findings: Vec::new(),
         message: seen
             .and_then(|seen| seen.message.clone())

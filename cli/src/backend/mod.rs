@@ -5,8 +5,9 @@ mod etcd_access;
 mod etcd_view;
 mod judge;
 mod kube;
-mod kube_acknowledge;
+mod kube_carried;
 mod kube_errors;
+mod kube_repair;
 mod kube_view;
 
 #[cfg(test)]
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use futures::stream::LocalBoxStream;
 use jiff::Timestamp;
-use model::{AckRecord, Epoch, UnitKey};
+use model::{AckRecord, Epoch, OrderRequest, UnitKey};
 
 use crate::args::{EtcdArgs, KubeArgs};
 use crate::failure::Failure;
@@ -153,6 +154,19 @@ impl Backend {
         match self {
             Self::Kube(kube) => kube.acknowledge(unit, record).await,
             Self::Etcd(etcd) => etcd.acknowledge(unit, record, call).await,
+        }
+    }
+
+    /// Gives or lifts an order.
+    pub async fn order(
+        &self,
+        unit: &UnitKey,
+        request: &OrderRequest,
+        call: &Invocation,
+    ) -> Result<(), Failure> {
+        match self {
+            Self::Kube(kube) => kube.order(unit, request).await,
+            Self::Etcd(etcd) => etcd.order(unit, request, call).await,
         }
     }
 

@@ -219,6 +219,8 @@ fn state() -> UnitState {
             failed_over: Epoch::NONE,
             candidates: Vec::new(),
             highest: Epoch::NONE,
+            noted: None,
+            boots_fenced: true,
         })),
         primary: Some(versioned(PrimaryRecord {
             idc: idc("sh"),
@@ -271,6 +273,10 @@ fn an_arbiter_that_answers_adds_what_etcd_does_not_hold() {
         failover: model::FailoverStatus::default(),
         stranded: 0,
         filed: 0,
+        crowded: None,
+        full: String::new(),
+        hindrances: None,
+        application: String::new(),
     };
     let report = ArbiterStatus {
         idc: idc("bj"),

@@ -1,7 +1,7 @@
 //! `ack`: somebody has looked, and automation may go on.
 
 use jiff::Timestamp;
-use model::{AckRecord, Epoch, UnitKey};
+use model::{AckRecord, Epoch, FailoverStatus, UnitKey};
 use serde::Serialize;
 
 use super::Context;
@@ -31,7 +31,9 @@ pub(super) async fn run(context: &Context, args: &AckArgs) -> Result<Exit, Failu
     let backend = Backend::connect(&context.kube, &args.etcd, call).await?;
     let (_, view) = backend.unit(&unit, call).await?;
     let not_done = format!("Unit {unit} was not acknowledged");
-    if view.epoch == Epoch::NONE {
+    let doubts = view.complaint(CONDITION);
+    let doubts = doubts.is_some_and(|it| it.reason == FailoverStatus::ETCD_WENT_BACK);
+    if view.epoch == Epoch::NONE && !doubts {
         return Err(Failure::refused(
             not_done,
             "it has had no primary yet, so there is nothing that could have been looked at",

@@ -2,9 +2,11 @@
 
 mod ack;
 mod evacuate;
+mod fence;
 mod history;
 mod pause;
 mod preflight;
+mod repair;
 mod status;
 mod stranded;
 mod transition;
@@ -15,7 +17,7 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
-use model::UnitKey;
+use model::{Order, UnitKey};
 
 use crate::args::{self, Cli, Command, EtcdArgs, KubeArgs, Output};
 use crate::failure::{Exit, Failure};
@@ -23,7 +25,7 @@ use crate::invocation::Invocation;
 use crate::names::UnitArg;
 use crate::terminal::Paint;
 use crate::{reference, render};
-pub(crate) use stranded::Listed;
+pub(crate) use stranded::{Listed, ReplayReport};
 
 /// What every command needs.
 #[derive(Debug, Clone)]
@@ -102,10 +104,13 @@ fn run(program: &str, cli: Cli) -> Result<Exit, Failure> {
         }
         Command::History(args) => block_on(history::run(&context(Some(&args.etcd)), &args)),
         Command::Receipt(args) => block_on(history::receipt(&context(Some(&args.etcd)), &args)),
-        Command::Pause(args) => block_on(pause::run(&context(None), &args, true)),
-        Command::Resume(args) => block_on(pause::run(&context(None), &args, false)),
+        Command::Fence(args) => block_on(fence::run(&context(Some(&args.etcd)), &args)),
+        Command::Unfence(args) => block_on(fence::lift(&context(Some(&args.etcd)), &args)),
+        Command::Pause(args) => block_on(pause::run(&context(Some(&args.etcd)), &args, true)),
+        Command::Resume(args) => block_on(pause::run(&context(Some(&args.etcd)), &args, false)),
         Command::Ack(args) => block_on(ack::run(&context(Some(&args.etcd)), &args)),
         Command::Preflight(args) => block_on(preflight::run(&context(None), &args)),
+        Command::Repair(args) => block_on(repair::run(&context(None), &args)),
         Command::Stranded(args) => block_on(stranded::run(&context(None), &args)),
         Command::Uninstall(args) => block_on(uninstall::run(&context(None), &args)),
         Command::Version(args) => block_on(version::run(&context(None), &args)),
@@ -134,6 +139,18 @@ fn block_on<F: Future<Output = Result<Exit, Failure>>>(command: F) -> Result<Exi
         .build()
         .map_err(|error| Failure::failed("the command was not started", error.to_string()))?
         .block_on(command)
+}
+
+/// An order by whoever runs this, now.
+pub(crate) fn order(reason: &str) -> Order {
+    let named = |variable: &str| std::env::var(variable).ok().filter(|name| !name.is_empty());
+    Order {
+        by: named("USER")
+            .or_else(|| named("LOGNAME"))
+            .unwrap_or_else(|| "somebody".to_owned()),
+        at: jiff::Timestamp::now(),
+        reason: reason.to_owned(),
+    }
 }
 
 /// The Unit that was typed.

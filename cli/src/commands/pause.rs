@@ -1,23 +1,52 @@
 //! `pause` and `resume`.
+//!
+//! By the Kubernetes API a Unit is paused by its spec, directly against etcd by an order beside it: each
+//! holds the automation by itself, so neither overwrites the other
+//! (`docs/decisions/0009-orders-in-etcd.md`).
 
-use model::UnitKey;
+use model::{OrderChange, OrderRequest, UnitKey};
 use serde::Serialize;
 
 use super::Context;
 use crate::args::PauseArgs;
-use crate::backend::{KubeBackend, Scope};
+use crate::backend::{Backend, Scope};
 use crate::confirm;
 use crate::failure::{Exit, Failure};
 use crate::render;
+use crate::view::UnitView;
 
 /// What was done, for programs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Outcome {
     unit: UnitKey,
+    /// Whether the automation is held now.
     paused: bool,
     /// False if it was so before.
     changed: bool,
+    /// After a resume against etcd: the spec still holds it.
+    held_by_spec: bool,
+    #[serde(skip)]
+    step: Step,
+}
+
+/// What is to be changed of one Unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Step {
+    spec: bool,
+    order: bool,
+}
+
+/// What has to be changed so that the automation is held, or goes on, by what this backend may write.
+fn step(view: &UnitView, pause: bool, by_etcd: bool) -> Step {
+    Step {
+        spec: !by_etcd && view.paused_by_spec != pause,
+        order: if pause {
+            by_etcd && view.pause_order.is_none()
+        } else {
+            view.pause_order.is_some()
+        },
+    }
 }
 
 pub(super) async fn run(context: &Context, args: &PauseArgs, pause: bool) -> Result<Exit, Failure> {
@@ -28,21 +57,21 @@ pub(super) async fn run(context: &Context, args: &PauseArgs, pause: bool) -> Res
         None if args.all_namespaces => Scope::All,
         None => Scope::Namespace(namespace),
     };
-    let backend = KubeBackend::connect(&context.kube, call).await?;
-    let mut changed: Vec<Outcome> = backend
-        .units(&scope)
-        .await?
+    let backend = Backend::connect(&context.kube, &args.etcd, call).await?;
+    let by_etcd = matches!(backend, Backend::Etcd(_));
+    let views = backend.snapshot(&scope, call).await?.units;
+    let changed: Vec<Outcome> = views
         .iter()
-        .filter_map(|unit| {
-            let key = UnitKey::new(
-                unit.metadata.namespace.clone()?,
-                unit.metadata.name.clone()?,
-            );
-            Some(Outcome {
-                unit: key.ok()?,
-                paused: pause,
-                changed: unit.spec.paused != pause,
-            })
+        .map(|view| {
+            let step = step(view, pause, by_etcd);
+            let held_by_spec = !pause && by_etcd && view.paused_by_spec;
+            Outcome {
+                unit: view.unit.clone(),
+                paused: pause || held_by_spec,
+                changed: step != Step::default(),
+                held_by_spec,
+                step,
+            }
         })
         .collect();
     let word = if pause { "pause" } else { "resume" };
@@ -68,8 +97,8 @@ pub(super) async fn run(context: &Context, args: &PauseArgs, pause: bool) -> Res
             &command,
         )?;
     }
-    for one in changed.iter_mut().filter(|one| one.changed) {
-        backend.set_paused(&one.unit, pause).await?;
+    for one in changed.iter().filter(|one| one.changed) {
+        change(context, &backend, one, pause, &args.reason).await?;
     }
     let names = || {
         changed
@@ -83,7 +112,35 @@ pub(super) async fn run(context: &Context, args: &PauseArgs, pause: bool) -> Res
         |_| told(&changed, pause, context),
         names,
     )?;
-    Ok(Exit::Done)
+    // Asked to let it go on, and it does not.
+    Ok(if changed.iter().any(|one| one.held_by_spec) {
+        Exit::Refused
+    } else {
+        Exit::Done
+    })
+}
+
+async fn change(
+    context: &Context,
+    backend: &Backend,
+    one: &Outcome,
+    pause: bool,
+    reason: &str,
+) -> Result<(), Failure> {
+    if one.step.order {
+        let change = if pause {
+            OrderChange::Pause
+        } else {
+            OrderChange::Resume
+        };
+        let order = super::order(reason);
+        let request = OrderRequest { change, order };
+        backend.order(&one.unit, &request, &context.call).await?;
+    }
+    match backend {
+        Backend::Kube(kube) if one.step.spec => kube.set_paused(&one.unit, pause).await,
+        Backend::Kube(_) | Backend::Etcd(_) => Ok(()),
+    }
 }
 
 fn announcement(pause: bool, units: &[String]) -> String {
@@ -107,6 +164,10 @@ fn told(changed: &[Outcome], pause: bool, context: &Context) -> String {
                 context.call.own(&format!("resume {unit}"))
             ),
             (true, false) => format!("Unit {unit} was paused already.\n"),
+            (false, _) if one.held_by_spec => format!(
+                "Unit {unit} stays paused: spec.paused of its resource says so, and etcd cannot \
+                 change that. With the Kubernetes API: mactl resume {unit}\n"
+            ),
             (false, true) => format!("Unit {unit} goes on.\n"),
             (false, false) => format!("Unit {unit} was not paused.\n"),
         }
@@ -120,4 +181,29 @@ fn capital(word: &str) -> String {
         .next()
         .map(|first| first.to_uppercase().chain(letters).collect())
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixtures;
+
+    #[test]
+    fn each_side_changes_what_is_its_own() {
+        let mut view = fixtures::unit();
+        let step = |view: &UnitView, pause, by_etcd| {
+            let Step { spec, order } = super::step(view, pause, by_etcd);
+            (spec, order)
+        };
+        assert_eq!(step(&view, true, false), (true, false));
+        assert_eq!(step(&view, true, true), (false, true));
+        assert_eq!(step(&view, false, false), (false, false));
+        view.paused_by_spec = true;
+        // The spec holds it already, and may be changed by anybody who applies it: both count.
+        assert_eq!(step(&view, true, true), (false, true));
+        view.pause_order = Some("by ann".to_owned());
+        assert_eq!(step(&view, true, true), (false, false));
+        assert_eq!(step(&view, false, true), (false, true));
+        assert_eq!(step(&view, false, false), (true, true));
+    }
 }

@@ -1,7 +1,9 @@
 //! `stranded`: what a failover left behind, in the databases of the members that took over.
 
+mod replay;
+
 use model::{IdcName, UnitKey};
-use mysql::session::Session;
+use mysql::session::{Session, SessionOptions};
 use mysql::stranded::{Filed, LISTED};
 use serde::Serialize;
 
@@ -14,6 +16,8 @@ use crate::backend::{KubeBackend, Scope};
 use crate::failure::{Exit, Failure};
 use crate::preflight::Manifest;
 use crate::render::{count, stranded as render};
+
+pub use replay::ReplayReport;
 
 /// How long a server may take to accept a connection.
 const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
@@ -32,6 +36,7 @@ pub struct Listed {
 /// A member that was reached.
 struct Member {
     idc: IdcName,
+    options: SessionOptions,
     session: Session,
 }
 
@@ -39,6 +44,7 @@ pub(super) async fn run(context: &Context, args: &StrandedArgs) -> Result<Exit, 
     match &args.command {
         StrandedCommand::List(args) => list(context, args).await,
         StrandedCommand::Show(args) => show(context, args).await,
+        StrandedCommand::Replay(args) => replay::run(context, args).await,
         StrandedCommand::Discard(args) => discard(context, args).await,
     }
 }
@@ -132,10 +138,7 @@ async fn discard(context: &Context, args: &StrandedDiscardArgs) -> Result<Exit, 
         TRIED,
         &context.call.own(command.trim_end()),
     )?;
-    let by = format!(
-        "mactl, {}",
-        std::env::var("USER").unwrap_or_else(|_| "unknown user".to_owned())
-    );
+    let by = by();
     let mut done = 0;
     for member in &mut members {
         let discarded =
@@ -150,6 +153,12 @@ async fn discard(context: &Context, args: &StrandedDiscardArgs) -> Result<Exit, 
         count(done, "transaction")
     ))?;
     Ok(Exit::Done)
+}
+
+/// Who settles it.
+fn by() -> String {
+    let user = std::env::var("USER").unwrap_or_else(|_| "unknown user".to_owned());
+    format!("mactl, {user}")
 }
 
 fn failed(tried: &str, idc: &IdcName, returned: &str) -> Failure {
@@ -172,8 +181,9 @@ async fn members(
     for unit in &units {
         for member in &unit.spec.members {
             match connect(&key, member, &cluster).await {
-                Ok(session) => reached.push(Member {
+                Ok((options, session)) => reached.push(Member {
                     idc: member.idc.clone(),
+                    options,
                     session,
                 }),
                 Err(reason) => unreached.push(
@@ -190,8 +200,11 @@ async fn connect(
     key: &UnitKey,
     member: &crds::Member,
     cluster: &Cluster,
-) -> Result<Session, String> {
+) -> Result<(SessionOptions, Session), String> {
     let options = session_options(key, member, &Manifest::default(), cluster).await?;
     let options = options.with_connect_timeout(CONNECT_TIMEOUT);
-    options.connect().await.map_err(|error| error.to_string())
+    let session = options.connect().await;
+    session
+        .map(|session| (options, session))
+        .map_err(|error| error.to_string())
 }

@@ -201,7 +201,14 @@ fn lag_check(unit: &UnitView, target: &MemberView, loss_allowed: bool, call: &In
     }
 }
 
-fn eligible(unit: &UnitView, member: &MemberView, loss_allowed: bool) -> Result<(), String> {
+pub(super) fn eligible(
+    unit: &UnitView,
+    member: &MemberView,
+    loss_allowed: bool,
+) -> Result<(), String> {
+    if member.fence_order.is_some() {
+        return Err(format!("{} was fenced by a person", member.idc));
+    }
     if member.reachable == Some(false) {
         return Err(format!("{} does not answer", member.idc));
     }

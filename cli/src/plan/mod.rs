@@ -5,6 +5,7 @@
 
 mod after;
 mod failover;
+mod fence;
 mod switchover;
 
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 
 pub use after::not_known_yet;
 pub use failover::{FailoverRequest, failover};
+pub use fence::{FencePlan, fence};
 pub use switchover::{SwitchoverRequest, switchover};
 
 use model::{Epoch, IdcName, Severity, UnitKey};
@@ -324,6 +326,10 @@ fn under_way(
 fn candidate_checks(unit: &UnitView, member: &MemberView, call: &Invocation) -> Vec<Check> {
     let idc = &member.idc;
     let mut checks = Vec::new();
+    checks.extend(member.fence_order.as_ref().map(|order| {
+        Check::failed(format!("{idc} was fenced {order}"))
+            .next(call.own(&format!("unfence {} {idc}", unit.unit)))
+    }));
     checks.push(match member.reachable {
         Some(true) => Check::passed(format!("the database of {idc} answers its arbiter")),
         Some(false) => Check::failed(format!(

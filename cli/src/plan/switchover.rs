@@ -95,6 +95,8 @@ fn plan(
             .and_then(|idc| unit.member(idc))
             .map(primary_check),
     );
+    let primary = unit.primary.as_ref().and_then(|idc| unit.member(idc));
+    checks.extend(primary.into_iter().flat_map(hindrance_checks));
     checks.extend(candidate_checks(unit, target, call));
     checks.push(lag_check(unit, target, call));
     checks.extend(preflight_check(unit, call));
@@ -155,6 +157,24 @@ fn primary_check(primary: &MemberView) -> Check {
         (_, None) => Check::unknown(format!(
             "whether the primary {idc} takes writes is not known"
         )),
+    }
+}
+
+/// What a fence there would have to wait for, or to cut.
+fn hindrance_checks(primary: &MemberView) -> Vec<Check> {
+    let idc = &primary.idc;
+    match &primary.hindrances {
+        Some(found) if found.is_empty() => vec![Check::passed(format!(
+            "nothing on {idc} holds a fence up: no XA transaction prepared, no ALTER or backup seen"
+        ))],
+        Some(found) => found
+            .iter()
+            .map(|what| Check::failed(format!("on the primary {idc}, {what}")))
+            .collect(),
+        None => vec![Check::unknown(format!(
+            "whether an XA transaction, an ALTER or a backup holds a fence of {idc} up is not known \
+             here; its arbiter looks before anything is fenced"
+        ))],
     }
 }
 

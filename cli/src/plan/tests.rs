@@ -108,7 +108,7 @@ fn without_a_primary_a_failover_is_named_instead() {
 #[test]
 fn each_thing_that_stands_against_a_switchover_refuses_it() {
     type Break = fn(&mut UnitView);
-    let cases: [(&str, Break); 8] = [
+    let cases: [(&str, Break); 9] = [
         ("does not answer its arbiter", |unit| {
             unit.members[1].reachable = Some(false);
         }),
@@ -118,6 +118,13 @@ fn each_thing_that_stands_against_a_switchover_refuses_it() {
         ("more than the Unit's maxLag", |unit| {
             unit.members[1].lag_millis = Some(5_001);
         }),
+        (
+            "on the primary sh, 2 XA transactions are prepared",
+            |unit| {
+                unit.members[0].hindrances =
+                    Some(vec!["2 XA transactions are prepared there".to_owned()]);
+            },
+        ),
         ("stranded transaction", |unit| {
             unit.members[1].stranded = Some(1);
         }),

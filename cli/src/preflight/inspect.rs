@@ -27,6 +27,8 @@ pub async fn member(
         endpoint: member.endpoint.document(),
         databases: unit.spec.databases.clone(),
         members: unit.spec.members.len(),
+        max_lag_millis: unit.spec.failover.max_lag.as_millis(),
+        unit: super::key(unit),
     };
     let options = match SessionOptions::new(&subject.endpoint, credentials, Program::Arbiter) {
         Ok(options) => options.with_connect_timeout(CONNECT_TIMEOUT),

@@ -176,6 +176,7 @@ fn member_cells(member: &MemberView, branch: &str, wide: bool, paint: Paint) -> 
         MemberRole::Unknown => "Unknown",
     };
     let access = match (member.reachable, member.writable) {
+        (_, Some(false)) if member.fence_order.is_some() => paint.warn("fenced"),
         (Some(false), _) => paint.bad("unreachable"),
         (_, Some(true)) if primary => paint.good("writable"),
         (_, Some(true)) => paint.bad("writable"),

@@ -3,8 +3,10 @@
 use model::UnitKey;
 use mysql::stranded::FiledChange;
 
+use writer::{Outcome, Replayed};
+
 use super::table::Table;
-use crate::commands::Listed;
+use crate::commands::{Listed, ReplayReport};
 
 /// Long statements and lists of tables are cut here, but for `-o wide`.
 const SHORT: usize = 60;
@@ -69,6 +71,66 @@ pub fn show(changes: &[FiledChange]) -> String {
         }
     }
     text
+}
+
+/// A replay or its rehearsal for people: a line for each transaction, and below it what is for a
+/// person.
+pub fn replayed(report: &ReplayReport) -> String {
+    let mut table = Table::with_heading(&[
+        "GTID",
+        "FROM",
+        "APPLIED",
+        "ALREADY THERE",
+        "HELD",
+        "OUTCOME",
+    ]);
+    let mut below = String::new();
+    for tried in &report.transactions {
+        let Replayed {
+            outcome,
+            applied,
+            already_there,
+            held,
+            rows,
+        } = &tried.replayed;
+        let outcome = match (outcome, report.rehearsed) {
+            (Outcome::Replayed, true) => "would be replayed",
+            (Outcome::Replayed, false) => "replayed",
+            (Outcome::ReplayedBefore, _) => "replayed before",
+            (Outcome::Held, true) => "would stay held",
+            (Outcome::Held, false) => "held",
+        };
+        table.row([
+            tried.gtid.clone(),
+            tried.source.clone(),
+            applied.to_string(),
+            already_there.to_string(),
+            held.to_string(),
+            outcome.to_owned(),
+        ]);
+        for row in rows {
+            let kind = serde_json::to_value(row.kind).ok();
+            let kind = kind
+                .as_ref()
+                .and_then(|kind| kind.as_str())
+                .unwrap_or("held");
+            below.push_str(&format!(
+                "{}: {kind} {} {}: {}\n",
+                tried.gtid, row.table, row.key, row.detail
+            ));
+        }
+        let told = rows.len() as u64;
+        if *held > told {
+            below.push_str(&format!("{}: and {} more\n", tried.gtid, held - told));
+        }
+    }
+    let heading = if report.rehearsed {
+        format!("Unit {}, rehearsed on {}:\n", report.unit, report.primary)
+    } else {
+        format!("Unit {}, on {}:\n", report.unit, report.primary)
+    };
+    let gap = if below.is_empty() { "" } else { "\n" };
+    format!("{heading}{}{gap}{below}", table.text())
 }
 
 type Image = [(String, String)];

@@ -1,8 +1,10 @@
 //! A Kubernetes cluster of one node, from the real parts.
 
+mod alone;
 mod config;
 mod pki;
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -14,6 +16,7 @@ use crate::network::{IDCS, Network};
 use crate::sandbox::{PartSpec, Sandbox};
 use crate::{paths, shell};
 
+pub use alone::{ApiServer, start_api_servers};
 pub use config::PAUSE_IMAGE;
 
 use pki::Pki;
@@ -31,7 +34,7 @@ pub struct Cluster {
 /// Starts everything and returns when the node is ready and names are resolved.
 pub fn start(sandbox: &Sandbox, network: Network, run: &Path) -> Result<Cluster> {
     let directory = run.join("kubernetes");
-    let pki = Pki::make(&directory.join("certificates"), network)?;
+    let pki = Pki::make(&directory.join("certificates"), network, PORT)?;
     config::write(&directory, run, network, &pki)?;
     mounts(sandbox, run, &directory)?;
     control_plane(sandbox, network, run, &pki)?;
@@ -90,7 +93,11 @@ fn tool(name: &str, arguments: impl IntoIterator<Item = String>) -> PartSpec {
 const CLIENT: &str = "http://127.0.0.1:12379";
 const PEER: &str = "http://127.0.0.1:12380";
 
-fn control_plane(sandbox: &Sandbox, network: Network, run: &Path, pki: &Pki) -> Result<()> {
+/// Where the API server listens.
+const PORT: u16 = 6443;
+
+/// Starts the API server's etcd.
+fn storage(sandbox: &Sandbox, run: &Path) -> Result<()> {
     let data = run.join("etcd").join("kubernetes");
     let etcd = [
         "--name=kubernetes".to_owned(),
@@ -104,8 +111,12 @@ fn control_plane(sandbox: &Sandbox, network: Network, run: &Path, pki: &Pki) -> 
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
     ];
-    sandbox.spawn("kubernetes-etcd", tool("etcd", etcd))?;
-    sandbox.spawn("kube-apiserver", apiserver(network, pki))?;
+    sandbox.spawn("kubernetes-etcd", tool("etcd", etcd))
+}
+
+fn control_plane(sandbox: &Sandbox, network: Network, run: &Path, pki: &Pki) -> Result<()> {
+    storage(sandbox, run)?;
+    sandbox.spawn("kube-apiserver", apiserver(network, pki, PORT, "/registry"))?;
     let controllers = [
         format!("--kubeconfig={}", pki.kubeconfig("controller-manager")),
         "--leader-elect=false".to_owned(),
@@ -131,12 +142,13 @@ fn control_plane(sandbox: &Sandbox, network: Network, run: &Path, pki: &Pki) -> 
     sandbox.spawn("kube-scheduler", tool("kube-scheduler", scheduler))
 }
 
-fn apiserver(network: Network, pki: &Pki) -> PartSpec {
+fn apiserver(network: Network, pki: &Pki, port: u16, prefix: &str) -> PartSpec {
     let arguments = [
         "--bind-address=0.0.0.0".to_owned(),
         format!("--advertise-address={}", network.node()),
-        "--secure-port=6443".to_owned(),
+        format!("--secure-port={port}"),
         format!("--etcd-servers={CLIENT}"),
+        format!("--etcd-prefix={prefix}"),
         format!("--service-cluster-ip-range={}", network.services()),
         format!("--client-ca-file={}", pki.path("ca.crt")),
         format!("--tls-cert-file={}", pki.path("apiserver.crt")),
@@ -285,23 +297,34 @@ impl Cluster {
     }
 }
 
+/// How often kube-proxy may end before that is a failure.
+const PROXY_ENDS: u32 = 5;
+
 /// Resolves a name as a pod would: through the Service's address.
+///
+/// Starts kube-proxy again meanwhile, as the node of an ordinary cluster does. It can die of its
+/// own start: Kubernetes 1.36.3 registers the handlers of nodes (`pkg/proxy/config/config.go`,
+/// `NewNodeConfig`) with an informer that runs already, and reads the list while it grows.
 fn wait_for_dns(sandbox: &Sandbox, network: Network) -> Result<()> {
-    wait_for(
-        sandbox,
-        "cluster DNS answers",
-        &["coredns", "kube-proxy"],
-        || {
-            let name = "kubernetes.default.svc.cluster.local";
-            let server = network.service(10);
-            let spec = PartSpec::new(["busybox", "timeout", "2", "busybox", "nslookup", name]);
-            let mut spec = spec.in_netns(IDCS[0]);
-            spec.argv.push(server);
-            let answer = sandbox.check(spec)?;
-            if !answer.contains(&network.service(1)) {
-                bail!("{name} is not {}: {answer}", network.service(1));
+    let ends = Cell::new(0);
+    wait_for(sandbox, "cluster DNS answers", &["coredns"], || {
+        if let Err(ended) = sandbox.check_running("kube-proxy") {
+            ends.set(ends.get() + 1);
+            if ends.get() == PROXY_ENDS {
+                return Err(ended);
             }
-            Ok(())
-        },
-    )
+            eprintln!("kube-proxy is started again: {ended:#}");
+            sandbox.start_part("kube-proxy")?;
+        }
+        let name = "kubernetes.default.svc.cluster.local";
+        let server = network.service(10);
+        let spec = PartSpec::new(["busybox", "timeout", "2", "busybox", "nslookup", name]);
+        let mut spec = spec.in_netns(IDCS[0]);
+        spec.argv.push(server);
+        let answer = sandbox.check(spec)?;
+        if !answer.contains(&network.service(1)) {
+            bail!("{name} is not {}: {answer}", network.service(1));
+        }
+        Ok(())
+    })
 }

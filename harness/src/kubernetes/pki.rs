@@ -25,12 +25,12 @@ pub(super) struct Pki {
 }
 
 impl Pki {
-    /// Makes everything in `directory`.
-    pub(super) fn make(directory: &Path, network: Network) -> Result<Self> {
+    /// Makes everything in `directory`, for an API server at this port of the node.
+    pub(super) fn make(directory: &Path, network: Network, port: u16) -> Result<Self> {
         fs::create_dir_all(directory)?;
         let pki = Self {
             directory: directory.to_path_buf(),
-            server: format!("https://{}:6443", network.node()),
+            server: format!("https://{}:{port}", network.node()),
         };
         pki.authority()?;
         let names = format!(

@@ -151,7 +151,7 @@ fn spawn(spec: &PartSpec, log: &Path) -> Result<Child> {
 }
 
 fn send(parts: &Parts, name: &str, signal: Signal, wait: Duration) -> Result<()> {
-    {
+    let signalled = {
         let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
         let part = known(&mut parts, name)?;
         if let Some(status) = part.child.try_wait()? {
@@ -165,7 +165,8 @@ fn send(parts: &Parts, name: &str, signal: Signal, wait: Duration) -> Result<()>
         let pid = pid.with_context(|| format!("part {name} has no process id"))?;
         kill_process_group(pid, number(signal))
             .with_context(|| format!("cannot signal part {name}"))?;
-    }
+        part.child.id()
+    };
     if matches!(signal, Signal::Stop | Signal::Continue) {
         return Ok(());
     }
@@ -173,7 +174,9 @@ fn send(parts: &Parts, name: &str, signal: Signal, wait: Duration) -> Result<()>
     loop {
         {
             let mut parts = parts.lock().unwrap_or_else(PoisonError::into_inner);
-            if known(&mut parts, name)?.child.try_wait()?.is_some() {
+            let child = &mut known(&mut parts, name)?.child;
+            // Somebody may have started it again already, as another process.
+            if child.id() != signalled || child.try_wait()?.is_some() {
                 return Ok(());
             }
         }

@@ -49,11 +49,31 @@ impl ControlSession {
             self.execute(DOING, "SET PERSIST_ONLY read_only = ON")
                 .await?;
         }
+        self.shut_out_prepared().await?;
         Ok(if loaded == 1 {
             BootsFenced::Yes
         } else {
             BootsFenced::No
         })
+    }
+
+    /// MySQL: a prepared XA transaction outlives a restart, and an ordinary session may commit it
+    /// under `read_only` (tried on 9.7.4). A server that is fenced and has one is kept in
+    /// `offline_mode`, where no such session gets in; a fence says which it is, and lifts it once it
+    /// is settled.
+    async fn shut_out_prepared(&mut self) -> Result<(), ControlError> {
+        if !self.reads_only().await? {
+            return Ok(());
+        }
+        let prepared = match self.prepared_transactions().await {
+            // ER_XAER_RMERR without XA_RECOVER_ADMIN, which preflight names.
+            Err(error) if error.server_code() == Some(1401) => return Ok(()),
+            other => other?,
+        };
+        if prepared.is_empty() {
+            return Ok(());
+        }
+        self.execute(DOING, "SET GLOBAL offline_mode = ON").await
     }
 
     /// MariaDB: where the present value came from, which the first `SET` of a boot wipes out.

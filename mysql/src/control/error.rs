@@ -173,6 +173,17 @@ impl ControlError {
         }
     }
 
+    /// Whether the server refused for want of room on its disk.
+    pub fn is_for_want_of_room(&self) -> bool {
+        let Self::Sql { source, .. } = self else {
+            return false;
+        };
+        match source.as_ref() {
+            mysql_async::Error::Server(error) => wants_room(error.code, &error.message),
+            _ => false,
+        }
+    }
+
     /// A stable word for metrics.
     pub fn category(&self) -> &'static str {
         match self {
@@ -190,6 +201,18 @@ impl ControlError {
             Self::CheckpointsDiverge { .. } => "checkpoints_diverge",
             Self::Position { .. } => "position",
         }
+    }
+}
+
+/// `ER_DISK_FULL` and `ER_RECORD_FILE_FULL` ("The table is full") say it; `EE_WRITE`,
+/// `ER_ERROR_ON_WRITE` and `ER_GET_ERRNO` name the system's error, of which 28 is `ENOSPC`.
+fn wants_room(code: u16, message: &str) -> bool {
+    match code {
+        1021 | 1114 => true,
+        3 | 1026 | 1030 => message
+            .split(|character: char| !character.is_ascii_digit())
+            .any(|number| number == "28"),
+        _ => false,
     }
 }
 
@@ -263,5 +286,24 @@ impl fmt::Display for Obstacle {
             f,
             "session {id} of {user:?} ({state:?}, {seconds} s): {statement}"
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn want_of_room_is_told_from_other_refusals() {
+        assert!(wants_room(1114, "The table 'heartbeat' is full"));
+        assert!(wants_room(1021, "Disk full (./x.MYD); waiting"));
+        let ours = "Error writing file './b.000001' (Errcode: 28 \"No space left on device\")";
+        assert!(wants_room(3, ours));
+        assert!(wants_room(1030, "Got error 28 from storage engine"));
+        assert!(!wants_room(
+            3,
+            "Error writing file './b.000128' (Errcode: 5)"
+        ));
+        assert!(!wants_room(1290, "running with the --read-only option, 28"));
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use model::{Epoch, IdcName, PositionText, ServerBoot, ServerIdentity};
 
 use super::observe::position_expression;
-use super::procedures::{CUT, boot};
+use super::procedures::{CUT, LOCAL_WRITER, boot};
 use super::row::Answer;
 use super::{ControlError, ControlSession, FenceError, heartbeat_statement, literal};
 use crate::session::Engine;
@@ -58,6 +58,7 @@ impl ControlSession {
                 .await?;
         }
         self.close(&keep, options, deadline).await?;
+        self.cut_local_writers(options, deadline).await?;
         if self.engine == Engine::MySql {
             self.wait_until_cut(&keep, options, deadline).await?;
             let transactions = self.prepared_transactions().await?;
@@ -113,6 +114,41 @@ impl ControlSession {
         }
     }
 
+    /// Ends whoever writes here with our account, which `read_only` does not stop. Such a session
+    /// holds the lock [`LOCAL_WRITER`] from before it looks at `read_only` until its end, so one that
+    /// takes the lock after this sees that the server is fenced.
+    async fn cut_local_writers(
+        &mut self,
+        options: &FenceOptions,
+        deadline: Instant,
+    ) -> Result<(), FenceError> {
+        const DOING: &str = "end local writers";
+        let take = format!(
+            "SELECT COALESCE(IF(GET_LOCK('{LOCAL_WRITER}', 0) = 1, \
+             RELEASE_LOCK('{LOCAL_WRITER}') - 1, IS_USED_LOCK('{LOCAL_WRITER}')), -1)"
+        );
+        loop {
+            let mut sets = self.query(DOING, &take).await?;
+            let answer = Answer {
+                doing: DOING,
+                endpoint: &self.endpoint,
+            };
+            let mut row = answer.row(&mut sets, 0)?;
+            match answer.value::<i64>(&mut row, 0, "holder of a lock")? {
+                0 => return Ok(()),
+                holder => {
+                    if let Ok(holder) = u64::try_from(holder) {
+                        self.kill(holder).await?;
+                    }
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(self.timed_out(options).await?);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits until every killed session is gone: one that was in the middle of `XA PREPARE` could
     /// otherwise leave a prepared transaction just after we looked. Those of accounts that ours
     /// may not kill are let be: they pass `read_only` by in any case, which preflight warns of.
@@ -158,7 +194,7 @@ impl ControlSession {
         })
     }
 
-    async fn reads_only(&mut self) -> Result<bool, ControlError> {
+    pub(super) async fn reads_only(&mut self) -> Result<bool, ControlError> {
         const DOING: &str = "read read_only back";
         let mut sets = self.query(DOING, "SELECT @@GLOBAL.read_only").await?;
         let answer = Answer {

@@ -88,7 +88,7 @@ impl ControlSession {
             });
         };
         let call = format!(
-            "CALL multiactive.{GUARD}({deadline_micros}, {}, {})",
+            "CALL multiactive.{GUARD}({server}, {deadline_micros}, {}, {})",
             literal(&order.identity.0),
             order.generation.0
         );

@@ -17,9 +17,9 @@ pub struct Hindrances {
     /// Statements that a fence would have to wait for or to kill: an ALTER at work. The first
     /// hundred characters of each.
     pub alters: Vec<String>,
-    /// Whether a session holds a lock for a backup. `None` where that cannot be seen: on MariaDB,
-    /// which shows no locks, and on MySQL without `SELECT` on
-    /// `performance_schema.metadata_locks`.
+    /// Whether a session holds a lock for a backup. `None` where that cannot be seen: on MariaDB
+    /// without its plugin `metadata_lock_info`, unless somebody waits for such a lock, and on MySQL
+    /// without `SELECT` on `performance_schema.metadata_locks`.
     pub backup_lock: Option<bool>,
     /// Prepared XA transactions.
     pub prepared_xa: u64,
@@ -28,6 +28,17 @@ pub struct Hindrances {
     /// How many of this server's own transactions that another member has set aside were taken back
     /// here, by the member.
     pub undone: BTreeMap<IdcName, u64>,
+    /// How many connections are in use.
+    pub connections: Connections,
+}
+
+/// A server's connections.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// So many are in use.
+    pub used: u64,
+    /// So many it allows to ordinary accounts.
+    pub most: u64,
 }
 
 /// How many of one member's transactions another member has set aside, by the epoch that ended
@@ -42,7 +53,9 @@ impl ControlSession {
             "SELECT LEFT(COALESCE(CAST(info AS CHAR), state), 100) FROM {} \
              WHERE state IN ('copy to tmp table', 'altering table') LIMIT 5; \
              SELECT COUNT(DISTINCT source, gtid) FROM multiactive.stranded WHERE state = 'Held'; \
-             SELECT filed_in, COUNT(*) FROM multiactive.undone GROUP BY filed_in",
+             SELECT filed_in, COUNT(*) FROM multiactive.undone GROUP BY filed_in; \
+             SHOW GLOBAL STATUS LIKE 'Threads_connected'; \
+             SELECT @@GLOBAL.max_connections",
             process_list(self.engine)
         );
         let mut sets = self.query(DOING, &statement).await?;
@@ -51,8 +64,16 @@ impl ControlSession {
             endpoint: &self.endpoint,
         };
         let stranded = answer.value(&mut answer.row(&mut sets, 1)?, 0, "count")?;
+        // `SHOW` gives text.
+        let used: String = answer.value(&mut answer.row(&mut sets, 3)?, 1, "Threads_connected")?;
+        let connections = Connections {
+            used: used
+                .parse()
+                .map_err(|_| answer.missing("Threads_connected".to_owned()))?,
+            most: answer.value(&mut answer.row(&mut sets, 4)?, 0, "max_connections")?,
+        };
         let mut undone = BTreeMap::new();
-        for mut row in sets.pop().unwrap_or_default() {
+        for mut row in std::mem::take(&mut sets[2]) {
             let name: String = answer.value(&mut row, 0, "IDC")?;
             let idc =
                 IdcName::new(name).map_err(|_| answer.missing("name of an IDC".to_owned()))?;
@@ -69,6 +90,7 @@ impl ControlSession {
                 .unwrap_or(u64::MAX),
             stranded,
             undone,
+            connections,
         })
     }
 
@@ -105,25 +127,45 @@ impl ControlSession {
 
     /// MySQL: `LOCK INSTANCE FOR BACKUP` is a shared lock of type BACKUP LOCK (a DDL statement
     /// takes it as `INTENTION_EXCLUSIVE`), `FLUSH TABLES WITH READ LOCK` a shared GLOBAL one.
+    ///
+    /// MariaDB: both, and `BACKUP STAGE`, are backup locks of these modes; statements hold others of
+    /// them (`sql/mdl.h`, tried on 10.11.19).
     async fn backup_lock(&mut self) -> Result<Option<bool>, ControlError> {
-        if self.engine == Engine::MariaDb {
-            return Ok(None);
-        }
-        let look = "SELECT EXISTS (SELECT 1 FROM performance_schema.metadata_locks \
-             WHERE object_type IN ('BACKUP LOCK', 'GLOBAL') AND lock_type = 'SHARED' \
-             AND lock_status = 'GRANTED')";
-        match self.query(DOING, look).await {
-            Ok(mut sets) => {
-                let answer = Answer {
-                    doing: DOING,
-                    endpoint: &self.endpoint,
-                };
-                let mut row = answer.row(&mut sets, 0)?;
-                Ok(Some(answer.value::<u8>(&mut row, 0, "answer")? != 0))
+        let look = match self.engine {
+            Engine::MySql => {
+                "SELECT EXISTS (SELECT 1 FROM performance_schema.metadata_locks \
+                 WHERE object_type IN ('BACKUP LOCK', 'GLOBAL') AND lock_type = 'SHARED' \
+                 AND lock_status = 'GRANTED')"
             }
-            // ER_TABLEACCESS_DENIED_ERROR
-            Err(error) if error.server_code() == Some(1142) => Ok(None),
+            Engine::MariaDb => {
+                "SELECT EXISTS (SELECT 1 FROM information_schema.metadata_lock_info \
+                 WHERE lock_type = 'Backup lock' AND lock_mode IN ('MDL_BACKUP_START', \
+                 'MDL_BACKUP_FLUSH', 'MDL_BACKUP_WAIT_FLUSH', 'MDL_BACKUP_WAIT_DDL', \
+                 'MDL_BACKUP_WAIT_COMMIT', 'MDL_BACKUP_FTWRL1', 'MDL_BACKUP_FTWRL2'))"
+            }
+        };
+        match self.query(DOING, look).await {
+            Ok(mut sets) => self.answered(&mut sets).map(Some),
+            // ER_TABLEACCESS_DENIED_ERROR; ER_UNKNOWN_TABLE without the plugin.
+            Err(error) if matches!(error.server_code(), Some(1142 | 1109)) => {
+                if self.engine == Engine::MySql {
+                    return Ok(None);
+                }
+                let waits = "SELECT EXISTS (SELECT 1 FROM information_schema.processlist \
+                     WHERE state = 'Waiting for backup lock')";
+                let mut sets = self.query(DOING, waits).await?;
+                Ok(self.answered(&mut sets)?.then_some(true))
+            }
             Err(error) => Err(error),
         }
+    }
+
+    fn answered(&self, sets: &mut [Vec<mysql_async::Row>]) -> Result<bool, ControlError> {
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
+        let mut row = answer.row(sets, 0)?;
+        Ok(answer.value::<u8>(&mut row, 0, "answer")? != 0)
     }
 }

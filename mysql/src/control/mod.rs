@@ -13,6 +13,7 @@ mod hindrances;
 mod install;
 mod observe;
 mod open;
+mod owner;
 mod procedures;
 mod processes;
 mod promise;
@@ -33,9 +34,11 @@ pub use boots::BootsFenced;
 pub use error::{ControlError, FenceError, Obstacle};
 pub use fence::{FenceOptions, FenceOutcome};
 pub use guard::{GuardHandle, GuardOrder};
-pub use hindrances::{FiledCounts, Hindrances};
+pub use hindrances::{Connections, FiledCounts, Hindrances};
 pub use observe::{HeartbeatRow, Observation, Peek};
 pub use open::{OpenOrder, OpenOutcome, OpenRefusal};
+pub use owner::{Owner, OwnerRow, Ownership};
+pub use procedures::LOCAL_WRITER;
 pub(crate) use procedures::process_list;
 pub use processes::RunningGuard;
 pub use promise::{PromiseOrder, PromiseOutcome, PromiseRow};
@@ -218,6 +221,6 @@ pub(crate) fn literal(text: &str) -> String {
 }
 
 /// A quoted identifier.
-pub(crate) fn identifier(name: &str) -> String {
+pub fn identifier(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }

@@ -12,6 +12,7 @@ use super::promise::PromiseRow;
 use super::promote::APPLIED_ROWS;
 use super::row::Answer;
 use super::{ControlError, ControlSession, RunningGuard, identifier, literal};
+use crate::clock::{ClockReading, reader_micros};
 use crate::session::Engine;
 
 const DOING: &str = "look at the server";
@@ -33,11 +34,16 @@ pub struct Observation {
     /// What the server has in its binlog or could have: everything that was committed here, born
     /// here or applied. See [`position_expression`] for the choice.
     pub position: PositionText,
-    /// Age of the primary's newest heartbeat here, in milliseconds, by this server's clock against
-    /// the primary's; never below 0. `None` where no primary was named or none of its has arrived.
-    pub lag_millis: Option<u64>,
+    /// Age of the primary's newest heartbeat here, in microseconds, by this server's clock against
+    /// the primary's: below 0 where this one is behind. `None` where no primary was named or none of
+    /// its has arrived.
+    pub lag_micros: Option<i64>,
+    /// This server's clock against ours.
+    pub clock: ClockReading,
     /// The highest epoch that a promotion, here or elsewhere, has written; 0 where none has.
     pub highest_epoch: Epoch,
+    /// Whose epoch that is.
+    pub highest_epoch_of: Option<IdcName>,
     /// The highest generation of an arbiter that has acted here.
     pub generation: Generation,
     /// The server's clock, in UTC microseconds since 1970.
@@ -97,11 +103,15 @@ fn promise(answer: &Answer<'_>, row: &mut Row) -> Result<Option<PromiseRow>, Con
     }))
 }
 
+fn idc_named(answer: &Answer<'_>, name: String) -> Result<IdcName, ControlError> {
+    IdcName::new(name).map_err(|_| answer.missing("name of an IDC".to_owned()))
+}
+
 fn heartbeats_of(answer: &Answer<'_>, rows: Vec<Row>) -> Result<Vec<HeartbeatRow>, ControlError> {
     let read = |mut row: Row| {
         let name: String = answer.value(&mut row, 0, "IDC")?;
         Ok(HeartbeatRow {
-            idc: IdcName::new(name).map_err(|_| answer.missing("name of an IDC".to_owned()))?,
+            idc: idc_named(answer, name)?,
             epoch: Epoch(answer.value(&mut row, 1, "epoch")?),
             writable: answer.value::<u8>(&mut row, 2, "writable")? != 0,
             seq: answer.value(&mut row, 3, "number of the heartbeat")?,
@@ -131,14 +141,16 @@ impl ControlSession {
         primary: Option<&IdcName>,
     ) -> Result<Observation, ControlError> {
         let statements = self.observe_statements(primary);
+        let asked = reader_micros();
         let mut sets = self.query(DOING, &statements).await?;
+        let answered = reader_micros();
         let answer = Answer {
             doing: DOING,
             endpoint: &self.endpoint,
         };
         let mut row = answer.row(&mut sets, 0)?;
         let row = &mut row;
-        let lag_micros: Option<i64> = answer.value(row, 6, "lag")?;
+        let clock_micros = answer.value(row, 9, "clock")?;
         let mut observation = Observation {
             identity: ServerIdentity(answer.value(row, 0, "identity")?),
             boot: ServerBoot(answer.value(row, 1, "boot")?),
@@ -146,10 +158,15 @@ impl ControlSession {
             super_read_only: answer.value::<u8>(row, 3, "super_read_only")? != 0,
             offline: answer.value::<u8>(row, 4, "offline_mode")? != 0,
             position: PositionText(answer.value(row, 5, "position")?),
-            lag_millis: lag_micros.map(|micros| u64::try_from(micros / 1000).unwrap_or(0)),
+            lag_micros: answer.value(row, 6, "lag")?,
+            clock: ClockReading::new(clock_micros, asked, answered),
             highest_epoch: Epoch(answer.value(row, 7, "epoch")?),
+            highest_epoch_of: answer
+                .value::<Option<String>>(row, 14, "IDC of the epoch")?
+                .map(|name| idc_named(&answer, name))
+                .transpose()?,
             generation: Generation(answer.value(row, 8, "generation")?),
-            clock_micros: answer.value(row, 9, "clock")?,
+            clock_micros,
             etcd: mark(&answer, row)?,
             promise: promise(&answer, row)?,
             guards: Vec::new(),
@@ -192,7 +209,8 @@ impl ControlSession {
              (SELECT MAX(etcd_cluster) FROM multiactive.memory), \
              (SELECT MAX(etcd_revision) FROM multiactive.memory), \
              (SELECT MAX(epoch) FROM multiactive.promise), \
-             (SELECT MAX(for_millis) FROM multiactive.promise); {guards}; \
+             (SELECT MAX(for_millis) FROM multiactive.promise), \
+             (SELECT idc FROM multiactive.epoch ORDER BY epoch DESC LIMIT 1); {guards}; \
              SELECT idc, epoch, writable, seq FROM multiactive.heartbeat; {APPLIED_ROWS}",
             boot = boot(self.engine),
             position = position_expression(self.engine),
@@ -226,13 +244,21 @@ impl ControlSession {
         })
     }
 
-    /// Remembers in the server how far etcd is. Not logged.
-    pub async fn remember(&mut self, mark: EtcdMark) -> Result<(), ControlError> {
+    /// Remembers in the server how far etcd is, unless an arbiter of a later generation has acted
+    /// here: a process that was cut off and superseded would put its older word in place of the
+    /// newer one. Not logged.
+    pub async fn remember(
+        &mut self,
+        generation: Generation,
+        mark: EtcdMark,
+    ) -> Result<(), ControlError> {
         let (cluster, revision) = (mark.cluster.0, mark.revision.0);
         self.unlogged(&format!(
             "INSERT INTO multiactive.memory (id, etcd_cluster, etcd_revision) \
-             VALUES (1, {cluster}, {revision}) \
-             ON DUPLICATE KEY UPDATE etcd_cluster = {cluster}, etcd_revision = {revision}"
+             SELECT 1, {cluster}, {revision} FROM multiactive.control \
+             WHERE id = 1 AND generation <= {generation} LOCK IN SHARE MODE \
+             ON DUPLICATE KEY UPDATE etcd_cluster = {cluster}, etcd_revision = {revision}",
+            generation = generation.0,
         ))
         .await
     }

@@ -73,6 +73,13 @@ pub enum OpenRefusal {
         "it was promised to the primary elsewhere that this server stays closed; wait for its end"
     )]
     Promised,
+    /// The server's clock was set since the deadline was reckoned from it, or the order was long
+    /// under way.
+    #[error("the server's clock shows {seen}, not within 0.8 s after it was read for the deadline")]
+    Clock {
+        /// What it shows, in microseconds since 1970.
+        seen: String,
+    },
     /// The order came too late.
     #[error("the order reached the server after its deadline")]
     Deadline,
@@ -88,6 +95,7 @@ impl OpenRefusal {
             "NoGuard" => Self::NoGuard,
             "GuardOver" => Self::GuardOver,
             "Promised" => Self::Promised,
+            "Clock" => Self::Clock { seen },
             "Deadline" => Self::Deadline,
             _ => return None,
         })
@@ -108,7 +116,7 @@ impl ControlSession {
             return Ok(OpenOutcome::Refused(OpenRefusal::Deadline));
         };
         let call = format!(
-            "CALL multiactive.{OPEN}({}, {deadline}, {}, {}, {})",
+            "CALL multiactive.{OPEN}({}, {server}, {deadline}, {}, {}, {})",
             order.epoch,
             order.generation.0,
             literal(&order.identity.0),

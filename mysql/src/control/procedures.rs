@@ -26,8 +26,16 @@ pub(super) const GUARD_MARK: &str = "DO SLEEP(0.05) /* multiactive.guard deadlin
 
 /// Names of the procedures of this version.
 pub(super) const CUT: &str = "cut_1";
-pub(super) const GUARD: &str = "guard_1";
-pub(super) const OPEN: &str = "open_2";
+pub(super) const GUARD: &str = "guard_2";
+pub(super) const OPEN: &str = "open_3";
+
+/// A deadline counts from a reading of the server's clock that is at most so old when the server
+/// meets it, in microseconds. A clock that was set back since lies before the reading, and one that
+/// was set forwards by more makes it look old: either would move the deadline.
+const OLDEST_READING: u32 = 800_000;
+
+/// The server's lock of whoever writes with our account as an application would.
+pub const LOCAL_WRITER: &str = "multiactive.local";
 
 /// The server's clock in UTC microseconds since 1970, in sessions whose zone is UTC.
 pub(super) const CLOCK: &str =
@@ -113,7 +121,8 @@ END"
 }
 
 /// The dead man of rule 2. It ends two seconds after it has fenced, or when its connection is
-/// killed. It writes no table, so no lock on tables or for a backup holds it up.
+/// killed. It writes no table, so no lock on tables or for a backup holds it up. `p_read` is what
+/// the clock showed when the deadline was reckoned from it.
 fn guard(engine: Engine) -> String {
     let close = match engine {
         // `offline_mode` acts at once, whatever locks sessions hold, and they lose them. It stays
@@ -125,7 +134,8 @@ fn guard(engine: Engine) -> String {
         Engine::MariaDb => "",
     };
     format!(
-        "(IN p_deadline BIGINT, IN p_identity VARCHAR(64), IN p_generation BIGINT UNSIGNED)
+        "(IN p_read BIGINT, IN p_deadline BIGINT, IN p_identity VARCHAR(64),
+  IN p_generation BIGINT UNSIGNED)
 BEGIN
   DECLARE v_now BIGINT;
   DECLARE v_highest BIGINT;
@@ -136,10 +146,14 @@ BEGIN
   IF NOT EXISTS (SELECT 1 FROM multiactive.identity WHERE uuid = p_identity) THEN
     SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'multiactive.guard: this is another server';
   END IF;
+  SET v_highest = {CLOCK};
+  IF v_highest < p_read OR v_highest > p_read + {OLDEST_READING} THEN
+    SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT =
+      'multiactive.guard: the clock was read too long ago, or was set since';
+  END IF;
   SET @multiactive_guard = CONCAT('{GUARD_MARK}', p_deadline, ' identity=', p_identity,
     ' generation=', p_generation, ' */');
   PREPARE multiactive_guard FROM @multiactive_guard;
-  SET v_highest = {CLOCK};
   watch: LOOP
     SET v_now = {CLOCK};
     IF v_now >= p_deadline OR v_now < v_highest - 20000 OR v_now > v_highest + 3000000 THEN
@@ -179,7 +193,8 @@ fn open(engine: Engine) -> String {
         Engine::MariaDb => "",
     };
     format!(
-        "(IN p_epoch BIGINT UNSIGNED, IN p_deadline BIGINT, IN p_generation BIGINT UNSIGNED,
+        "(IN p_epoch BIGINT UNSIGNED, IN p_read BIGINT, IN p_deadline BIGINT,
+  IN p_generation BIGINT UNSIGNED,
   IN p_identity VARCHAR(64), IN p_boot BIGINT)
 BEGIN
   DECLARE v_refusal VARCHAR(32) DEFAULT '';
@@ -215,6 +230,9 @@ BEGIN
     IF v_first <= {CLOCK} THEN SET v_refusal = 'GuardOver', v_seen = v_first; LEAVE checks; END IF;
     SET v_seen = {CLOCK};
     IF CAST(v_seen AS SIGNED) >= p_deadline THEN SET v_refusal = 'Deadline'; LEAVE checks; END IF;
+    IF CAST(v_seen AS SIGNED) < p_read OR CAST(v_seen AS SIGNED) > p_read + {OLDEST_READING} THEN
+      SET v_refusal = 'Clock'; LEAVE checks;
+    END IF;
     SET v_seen = COALESCE((SELECT MAX(`until`) FROM multiactive.promise), 0);
     IF CAST(v_seen AS SIGNED) > {CLOCK} THEN SET v_refusal = 'Promised'; LEAVE checks; END IF;
     IF v_opened = 1 THEN LEAVE checks; END IF;

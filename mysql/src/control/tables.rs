@@ -5,7 +5,7 @@
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Every table, in the order in which they are made.
-pub(super) const TABLES: [(&str, &str); 11] = [
+pub(super) const TABLES: [(&str, &str); 16] = [
     (
         "identity",
         // One row: which server this is. It belongs to one data directory, so it must never
@@ -21,6 +21,15 @@ pub(super) const TABLES: [(&str, &str); 11] = [
         "id TINYINT NOT NULL DEFAULT 1 PRIMARY KEY, schema_version INT UNSIGNED NOT NULL, \
          generation BIGINT UNSIGNED NOT NULL DEFAULT 0, boot BIGINT NOT NULL DEFAULT 0, \
          boot_read_only TINYINT(1) NOT NULL DEFAULT 0",
+    ),
+    (
+        "owner",
+        // One row, never logged: which Unit of which installation has a member here, and when its
+        // arbiter said so last.
+        "id TINYINT NOT NULL DEFAULT 1 PRIMARY KEY, \
+         installation VARCHAR(512) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         unit VARCHAR(320) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         idc VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, at DATETIME(6) NOT NULL",
     ),
     (
         "memory",
@@ -95,6 +104,51 @@ pub(super) const TABLES: [(&str, &str); 11] = [
          how ENUM('Inverse', 'Copy', 'Hand') NOT NULL, \
          changes BIGINT UNSIGNED NOT NULL, at DATETIME(6) NOT NULL, \
          PRIMARY KEY (filed_in, gtid)",
+    ),
+    (
+        "replayed",
+        // On the primary: which transactions that were set aside were replayed here, each written
+        // in the transaction that did so.
+        "source VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         gtid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         changes BIGINT UNSIGNED NOT NULL, at DATETIME(6) NOT NULL, \
+         `by` VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         PRIMARY KEY (source, gtid)",
+    ),
+    (
+        "fence",
+        // On the source of a link that is being verified: one row a link, counted up. Whoever did
+        // that waits until the target's checkpoint has passed the change; then everything that was
+        // committed before it has been applied. Never sent.
+        "link VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+         number BIGINT UNSIGNED NOT NULL, at DATETIME(6) NOT NULL",
+    ),
+    (
+        "repair_runs",
+        // On the target: how far each verification or repair is (`state`), and what a person wants
+        // of it (`control`). Never sent.
+        "run VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+         link VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         control ENUM('Run', 'Pause', 'Stop') NOT NULL DEFAULT 'Run', \
+         state LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         at DATETIME(6) NOT NULL",
+    ),
+    (
+        "repairs",
+        // On the target: rows that were found to differ. `body` holds what was done with the row,
+        // both images in the target's own columns (`change::encode_stored`), written in the
+        // transaction that did it, so that it can be undone. Never sent.
+        "seq BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+         run VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         `database` VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         `table` VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         kind ENUM('Missing', 'Extra', 'Differing') NOT NULL, \
+         `row` MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         `columns` MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         state ENUM('Found', 'Held', 'Planned', 'Repaired', 'Failed', 'Undone') NOT NULL, \
+         reason MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         statement LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         body LONGBLOB NULL, at DATETIME(6) NOT NULL, KEY by_run (run, state, seq)",
     ),
 ];
 

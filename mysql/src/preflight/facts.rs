@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use model::{Finding, Severity};
 use mysql_async::prelude::Queryable;
 
-use super::Subject;
+use super::{Subject, clock};
+use crate::clock::ClockReading;
 use crate::session::{Engine, ServerVersion, Session};
 
 /// What a server says of itself.
@@ -27,6 +28,8 @@ pub struct MemberFacts {
     pub lower_case_table_names: u64,
     /// What a table of each of the Unit's databases gets if its statement does not say.
     pub defaults: BTreeMap<String, TextDefaults>,
+    /// Its clock.
+    pub clock: ClockReading,
 }
 
 /// What a table gets if the statement that makes it does not say.
@@ -81,6 +84,7 @@ pub(super) async fn read(
         auto_increment_offset,
         lower_case_table_names,
         defaults: text_defaults(session, subject).await?,
+        clock: clock::read(session).await?,
     })
 }
 
@@ -122,6 +126,13 @@ fn compare_two(
     let object = format!("{left} and {right}");
     let mut findings = compare_identities(&object, left_facts, right_facts);
     findings.extend(compare_settings(&object, left_facts, right_facts));
+    let limit = left.max_lag_millis.min(right.max_lag_millis);
+    findings.extend(clock::compare(
+        &object,
+        (&left.idc, left_facts.clock),
+        (&right.idc, right_facts.clock),
+        limit,
+    ));
     for (database, one) in &left_facts.defaults {
         if let Some(other) = right_facts.defaults.get(database) {
             findings.extend(compare_defaults(&object, database, one, other));
@@ -307,6 +318,8 @@ mod tests {
             },
             databases: vec![],
             members: 2,
+            max_lag_millis: 5_000,
+            unit: None,
         };
         let facts = MemberFacts {
             version: ServerVersion {
@@ -320,6 +333,7 @@ mod tests {
             auto_increment_offset: number,
             lower_case_table_names: 0,
             defaults: BTreeMap::from([("orders".to_owned(), defaults("utf8mb4", "utf8mb4_bin"))]),
+            clock: ClockReading::default(),
         };
         (subject, facts)
     }

@@ -6,15 +6,19 @@
 //! run, and links look again at each table they meet.
 
 mod access;
+mod clock;
 mod facts;
+mod locks;
+mod owner;
 mod privileges;
+mod roles;
 mod settings;
 mod state;
 mod tables;
 
 use std::fmt;
 
-use model::{Endpoint, Finding, IdcName, Severity};
+use model::{Endpoint, Finding, IdcName, Severity, UnitKey};
 
 use crate::session::{Session, SessionOptions};
 
@@ -31,6 +35,11 @@ pub struct Subject {
     pub databases: Vec<String>,
     /// How many members the Unit has.
     pub members: usize,
+    /// The Unit's `failover.maxLag`, in milliseconds.
+    pub max_lag_millis: u64,
+    /// The Unit, where preflight is to say whether the server belongs to another one. An arbiter
+    /// claims its server itself, and knows more.
+    pub unit: Option<UnitKey>,
 }
 
 impl fmt::Display for Subject {
@@ -103,6 +112,8 @@ async fn look(
     // With a privilege missing the other checks would see half, and say wrong things of it.
     if may_look {
         findings.extend(privileges::bypassing(session, subject).await?);
+        findings.extend(owner::check(session, subject).await?);
+        findings.extend(locks::check(session, subject).await?);
         findings.extend(state::check(session, subject).await?);
         findings.extend(tables::check(session, subject).await?);
     }

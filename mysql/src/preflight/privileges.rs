@@ -6,6 +6,8 @@ use model::{Finding, Severity};
 use mysql_async::prelude::Queryable;
 
 use super::Subject;
+use super::roles::{self, ByRole};
+use crate::control::literal;
 use crate::session::{Engine, Session};
 
 /// Needed everywhere on MySQL, each with what it is for. Tried one by one on 9.7.4.
@@ -92,12 +94,12 @@ const SYSTEM_ACCOUNTS: [&str; 4] = [
 /// What `SHOW GRANTS` says, by where it holds: `*` for everywhere, else the database as a pattern
 /// of the server's (`%`, `_`, `\`).
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Grants(BTreeMap<String, BTreeSet<String>>);
+pub(super) struct Grants(BTreeMap<String, BTreeSet<String>>);
 
 impl Grants {
     /// Reads one line of `SHOW GRANTS`. Grants on single tables and routines are left out, as are
     /// roles (their own grants are in lines of their own).
-    fn add(&mut self, line: &str) {
+    pub(super) fn add(&mut self, line: &str) {
         let Some(rest) = line.strip_prefix("GRANT ") else {
             return;
         };
@@ -114,7 +116,7 @@ impl Grants {
         }
     }
 
-    fn holds(&self, privilege: &str, database: Option<&str>) -> bool {
+    pub(super) fn holds(&self, privilege: &str, database: Option<&str>) -> bool {
         self.0.iter().any(|(scope, held)| {
             let reaches = scope == "*" || database.is_some_and(|database| matches(scope, database));
             // ALL on everything holds the static ones only on MySQL, where the dynamic ones are
@@ -267,15 +269,16 @@ pub(super) async fn bypassing(
     subject: &Subject,
 ) -> Result<Vec<Finding>, mysql_async::Error> {
     let privileges = match session.engine() {
-        Engine::MySql => "'SUPER', 'CONNECTION_ADMIN'",
+        Engine::MySql => ["SUPER", "CONNECTION_ADMIN"],
         // SUPER implied it until 10.10.
-        Engine::MariaDb => "'SUPER', 'READ_ONLY ADMIN'",
+        Engine::MariaDb => ["SUPER", "READ_ONLY ADMIN"],
     };
+    let list = privileges.map(literal).join(", ");
     let accounts: Vec<(String, String)> = session
         .conn
         .query(format!(
             "SELECT grantee, GROUP_CONCAT(privilege_type ORDER BY privilege_type SEPARATOR ', ') \
-             FROM information_schema.user_privileges WHERE privilege_type IN ({privileges}) \
+             FROM information_schema.user_privileges WHERE privilege_type IN ({list}) \
              GROUP BY grantee ORDER BY grantee"
         ))
         .await?;
@@ -300,23 +303,54 @@ pub(super) async fn bypassing(
             fix: format!("GRANT SELECT ON `mysql`.* TO {own};"),
         }]);
     }
-    Ok(accounts
+    let by_role = match session.engine() {
+        // Roles are accounts there, and listed with what they hold.
+        Engine::MySql => Vec::new(),
+        Engine::MariaDb => roles::holding(session, &privileges).await?,
+    };
+    let direct = accounts
         .into_iter()
         .filter(|(account, _)| *account != own && !is_expected(account))
-        .map(|(account, held)| Finding {
-            severity: Severity::Warning,
-            check: "PassesReadOnly".to_owned(),
-            object: subject.to_string(),
-            message: format!(
-                "the account {account} holds {held}: read_only does not stop it, so what it writes \
-                 on a fenced member is never seen by the others"
-            ),
-            fix: format!(
-                "REVOKE {held} ON *.* FROM {account}; if an application uses it, else see to it \
-                 that only people do"
-            ),
-        })
-        .collect())
+        .map(|(account, held)| {
+            let revoke = format!("REVOKE {held} ON *.* FROM {account};");
+            passes(
+                subject,
+                &format!("the account {account} holds {held}"),
+                &revoke,
+            )
+        });
+    let through = by_role
+        .iter()
+        .filter(|found| found.account != own && !is_expected(&found.account))
+        .map(|found| {
+            let ByRole {
+                account,
+                role,
+                held,
+            } = found;
+            let revoke = if account == role {
+                format!("REVOKE {held} ON *.* FROM {role};")
+            } else {
+                let role = format!("`{}`", role.replace('`', "``"));
+                format!("REVOKE {role} FROM {account}; or REVOKE {held} ON *.* FROM {role};")
+            };
+            let who = format!("the account {account} holds {held} through the role {role}");
+            passes(subject, &who, &revoke)
+        });
+    Ok(direct.chain(through).collect())
+}
+
+fn passes(subject: &Subject, who: &str, revoke: &str) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        check: "PassesReadOnly".to_owned(),
+        object: subject.to_string(),
+        message: format!(
+            "{who}: read_only does not stop it, so what it writes on a fenced member is never seen \
+             by the others"
+        ),
+        fix: format!("{revoke} if an application uses it, else see to it that only people do"),
+    }
 }
 
 fn is_expected(account: &str) -> bool {
@@ -351,6 +385,8 @@ mod tests {
             },
             databases: vec!["orders".into()],
             members: 2,
+            max_lag_millis: 5_000,
+            unit: None,
         }
     }
 

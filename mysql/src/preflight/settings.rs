@@ -368,6 +368,8 @@ mod tests {
             },
             databases: vec!["orders".into()],
             members: 2,
+            max_lag_millis: 5_000,
+            unit: None,
         }
     }
 

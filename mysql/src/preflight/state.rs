@@ -114,12 +114,15 @@ async fn boots_writable(
     if origin == "SQL" || value != "OFF" {
         return Ok(Vec::new());
     }
-    Ok(vec![warning(
-        subject,
-        "BootsFenced",
-        "the server starts with read_only = OFF, so after a crash it would take writes beside the \
-         new primary"
-            .to_owned(),
-        "put read_only = 1 under [mysqld] in the server's configuration",
-    )])
+    Ok(vec![Finding {
+        severity: Severity::Blocking,
+        ..warning(
+            subject,
+            "BootsFenced",
+            "the server starts with read_only = OFF, so after a crash it would take writes beside \
+             the new primary"
+                .to_owned(),
+            "put read_only = 1 under [mysqld] in the server's configuration, and restart it",
+        )
+    }])
 }

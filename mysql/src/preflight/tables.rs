@@ -8,7 +8,7 @@ use mysql_async::prelude::Queryable;
 use super::Subject;
 use crate::control::{identifier, literal};
 use crate::session::{Engine, Session};
-use crate::tables::{TableInfo, sequences, tables};
+use crate::tables::{TableInfo, sequences, tables, versioned};
 
 /// Databases that are the servers' or ours.
 const RESERVED: [&str; 5] = [
@@ -37,6 +37,19 @@ pub(super) async fn check(
             fix: format!(
                 "use AUTO_INCREMENT in its place, then DROP SEQUENCE {}; or move it to a database \
                  outside the Unit, on each member with a start and an increment of its own",
+                quoted(&database, &name)
+            ),
+        });
+    }
+    for (database, name) in versioned(&mut session.conn, &subject.databases).await? {
+        findings.push(Finding {
+            severity: Severity::Blocking,
+            check: "SystemVersioning".to_owned(),
+            object: format!("table {database}.{name}"),
+            message: "it is made WITH SYSTEM VERSIONING, and links do not carry former rows"
+                .to_owned(),
+            fix: format!(
+                "ALTER TABLE {} DROP SYSTEM VERSIONING; or move it to a database outside the Unit",
                 quoted(&database, &name)
             ),
         });

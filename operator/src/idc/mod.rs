@@ -10,12 +10,13 @@ use crds::{Idc, IdcRole};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use model::{IdcName, UnitKey};
+use model::{IdcName, IdcSet, UnitKey};
 
 pub use plan::arbiter_name;
 
 use crate::context::{Context, ReconcileError};
 use crate::stores::find;
+use crate::unit::Problem;
 use plan::IdcPlan;
 use report::Facts;
 
@@ -27,6 +28,7 @@ const FINALIZER: &str = "multiactive.dev/topology";
 /// Brings one Idc to where it should be.
 pub async fn reconcile(idc: Arc<Idc>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let name = IdcName::new(idc.name_any())?;
+    context.bell.ring();
     if idc.metadata.deletion_timestamp.is_some() {
         return delete(&idc, &name, &context).await;
     }
@@ -42,14 +44,32 @@ async fn act(idc: &Idc, name: &IdcName, context: &Context) -> Result<(), Reconci
         return Ok(());
     }
     context.cluster.set_finalizer(idc, FINALIZER, true).await?;
+    if context.settings.here(name) {
+        arbiter(idc, name, context).await?;
+    }
+    // Last, since an arbiter is needed also while etcd is out of this operator's reach. Where each
+    // IDC has a cluster, this one alone puts nothing in force.
+    if context.settings.idc.is_some() || !context.coordination.clusters().is_empty() {
+        return Ok(());
+    }
+    publish(idc, name, context).await
+}
+
+/// The arbiter of an IDC whose pods run in this cluster, with the accounts of all members of all
+/// Units: by its own one it acts, and at the others it looks.
+async fn arbiter(idc: &Idc, name: &IdcName, context: &Context) -> Result<(), ReconcileError> {
     let secret = find(
         &context.stores.secrets,
         &context.settings.namespace,
         &plan::secret_name(name),
     );
     let (published, _) = context.coordination.everything();
+    let units = context.stores.units.state().into_iter().map(|unit| {
+        let key = UnitKey::new(unit.namespace().unwrap_or_default(), unit.name_any())?;
+        context.in_force(&unit, &key)
+    });
     let credentials = credentials::collect(
-        &context.stores.units.state(),
+        &units.collect::<Result<Vec<_>, _>>()?,
         published.as_ref(),
         |namespace, name| find(&context.stores.secrets, namespace, name),
         secret.as_deref(),
@@ -59,9 +79,7 @@ async fn act(idc: &Idc, name: &IdcName, context: &Context) -> Result<(), Reconci
         context,
     )
     .await?;
-    hurry(name, context).await?;
-    // Last, since an arbiter is needed also while etcd is out of this operator's reach.
-    publish(idc, name, context).await
+    hurry(name, context).await
 }
 
 /// The kubelet brings a changed Secret into a running pod within a minute or two, or at once when
@@ -147,7 +165,20 @@ async fn report(
         deployment: deployment.as_deref(),
         problem: witness_with_copies(idc, name, context)
             .map(|message| ("WitnessWithCopies", message))
+            .or_else(|| {
+                let known: Vec<String> = names(context);
+                let found =
+                    not_here(context.settings.idc.as_ref(), &known).or_else(|| alone(context))?;
+                Some((found.reason, found.message))
+            })
             .or_else(|| problem.map(|message| ("Failed", message))),
+        here: context.settings.here(name),
+        agreed: context
+            .settings
+            .idc
+            .as_ref()
+            .and_then(|here| context.coordination.idc_agreement(here, held(context)))
+            .map(|agreement| agreement.verdict()),
     };
     let status = report::status(idc, &facts, jiff::Timestamp::now());
     if idc.status.as_ref() != Some(&status) {
@@ -157,6 +188,77 @@ async fn report(
         context.cluster.event(idc, &notice).await;
     }
     Ok(())
+}
+
+fn names(context: &Context) -> Vec<String> {
+    let mut names: Vec<String> = context
+        .stores
+        .idcs
+        .state()
+        .iter()
+        .map(|idc| idc.name_any())
+        .collect();
+    names.sort();
+    names
+}
+
+/// The operator is told to be of an IDC that this cluster does not know.
+pub fn not_here(here: Option<&IdcName>, known: &[String]) -> Option<Problem> {
+    let here = here.filter(|here| known.iter().all(|name| name != here.as_str()))?;
+    let mut known = known.to_vec();
+    known.sort();
+    let known = if known.is_empty() {
+        "none".to_owned()
+    } else {
+        known.join(", ")
+    };
+    Some(Problem::new(
+        "UnknownIdc",
+        format!(
+            "The operator of this cluster runs with --idc {here} (Helm value idc), but there is no \
+             Idc {here} here (there are: {known}): apply the Idc {here}, or correct the value."
+        ),
+    ))
+}
+
+/// An operator without `--idc` beside some that have one would put in force whatever it alone sees.
+pub fn not_alone(clusters: &[IdcName]) -> Option<Problem> {
+    if clusters.is_empty() {
+        return None;
+    }
+    let clusters: Vec<&str> = clusters.iter().map(IdcName::as_str).collect();
+    Some(Problem::new(
+        "ClusterPerIdc",
+        format!(
+            "Operators of the IDCs {} share this etcd prefix, each in a cluster of its own, and the \
+             operator of this cluster runs without --idc: set the Helm value idc to the IDC that \
+             this cluster is, or etcd.prefix to one of its own.",
+            clusters.join(", ")
+        ),
+    ))
+}
+
+fn alone(context: &Context) -> Option<Problem> {
+    match context.settings.idc {
+        Some(_) => None,
+        None => not_alone(&context.coordination.clusters()),
+    }
+}
+
+/// The IDCs that this cluster holds; `None` where something is wrong about one. One that is being
+/// deleted while Units have members in it is still held.
+pub fn held(context: &Context) -> Option<IdcSet> {
+    let mut set = IdcSet::default();
+    for idc in context.stores.idcs.state() {
+        let name = IdcName::new(idc.name_any()).ok()?;
+        if witness_with_copies(&idc, &name, context).is_some() {
+            return None;
+        }
+        if idc.metadata.deletion_timestamp.is_none() || !users(&name, context).is_empty() {
+            set.idcs.insert(name, idc.spec.document());
+        }
+    }
+    Some(set)
 }
 
 /// A data IDC that is to become a witness while Units still have copies there.
@@ -216,8 +318,17 @@ async fn delete(idc: &Idc, name: &IdcName, context: &Context) -> Result<Action, 
         report(idc, name, context, Some(message)).await?;
         return Ok(Action::await_change());
     }
-    context.cluster.check_leader("delete an IDC from etcd")?;
-    context.coordination.topology().delete_idc(name).await?;
+    if context.settings.idc.is_some() {
+        // It goes once the clusters have agreed that it does; that is told when it happens.
+        let (state, trouble) = context.coordination.everything();
+        if trouble.is_some() || state.is_none_or(|state| state.idcs.contains_key(name)) {
+            report(idc, name, context, None).await?;
+            return Ok(Action::await_change());
+        }
+    } else {
+        context.cluster.check_leader("delete an IDC from etcd")?;
+        context.coordination.topology().delete_idc(name).await?;
+    }
     context.cluster.set_finalizer(idc, FINALIZER, false).await?;
     Ok(Action::await_change())
 }

@@ -25,6 +25,10 @@ pub struct Facts<'a> {
     pub deployment: Option<&'a Deployment>,
     /// What keeps the Idc from being brought to where it should be: reason and message.
     pub problem: Option<(&'static str, String)>,
+    /// Whether its pods run in this cluster.
+    pub here: bool,
+    /// The condition `TopologyAgreed` where each IDC has a cluster of its own.
+    pub agreed: Option<Verdict>,
 }
 
 /// The status.
@@ -138,7 +142,9 @@ fn verdicts(facts: &Facts<'_>, session: bool, members: &[ReachedMember]) -> Vec<
             ),
         )
     };
-    vec![ready, progressing, degraded]
+    let mut all = vec![ready, progressing, degraded];
+    all.extend(facts.agreed.clone());
+    all
 }
 
 fn ready(facts: &Facts<'_>, session: bool) -> Verdict {
@@ -165,6 +171,13 @@ fn ready(facts: &Facts<'_>, session: bool) -> Verdict {
 /// Why there may be no arbiter: from what the process says, or from its Deployment.
 fn no_arbiter(facts: &Facts<'_>) -> String {
     let name = arbiter_name(facts.name);
+    if !facts.here {
+        return format!(
+            "No session of the arbiter of {} is in etcd. It runs in the cluster of {}, where its Idc \
+             tells why.",
+            facts.name, facts.name
+        );
+    }
     if let Some(Ok(said)) = &facts.word {
         let session = if said.session {
             "it has just begun one"
@@ -234,6 +247,8 @@ mod tests {
             word: None,
             deployment: None,
             problem: None,
+            here: true,
+            agreed: None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! SyncLinks: a syncer and a writer each.
 
 mod plan;
+mod reach;
 mod report;
 mod validate;
 
@@ -11,27 +12,26 @@ use crds::SyncLink;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use model::{IdcName, LinkKey, UnitKey, UnitState};
+use model::{IdcName, LinkKey, SyncerAddress, UnitKey, UnitState};
 
-pub use plan::Names;
+pub use plan::{Names, config, config_volume, credentials_volume};
 pub use report::WAITING;
-pub use validate::unsupported_options;
+pub use validate::{Ends, unsupported_options};
 
 use crate::cluster::ClusterError;
 use crate::context::{Context, ReconcileError};
+use crate::options::SyncerService;
 use crate::stores::find;
-use crate::transport::{Expiry, expiry};
+use crate::transport::certificates;
 use crate::unit::Problem;
 use plan::{Inputs, LinkPlan};
 use report::Facts;
-use validate::{Ends, Surroundings, validate};
+use validate::{Surroundings, validate};
 
 /// The field manager of this controller.
 const MANAGER: &str = "multiactive-link";
 /// Objects that are in the way are not watched, so they are looked for again after this time.
 const FOREIGN_AGAIN: Duration = Duration::from_secs(15);
-/// The links' certificate is looked at again after this time, also if it lives longer.
-const LOOK_AT_CERTIFICATE: Duration = Duration::from_secs(24 * 3600);
 
 /// Brings one SyncLink to where it should be.
 pub async fn reconcile(
@@ -44,21 +44,27 @@ pub async fn reconcile(
     }
     let key = LinkKey::new(link.namespace().unwrap_or_default(), link.name_any())?;
     let unit_name = link.spec.unit.as_deref();
-    let unit = unit_name.and_then(|unit| find(&context.stores.units, key.namespace(), unit));
+    let unit = match unit_name {
+        Some(name) => in_force(&key, name, &context)?,
+        None => None,
+    };
     let transport = find(
         &context.stores.secrets,
         &context.settings.namespace,
         &context.settings.transport_secret,
     );
     let around = surroundings(&link, &key, unit.as_deref(), transport.as_deref(), &context);
-    let (certificate, look_at) = certificate(transport.as_deref(), &context);
+    let held = certificates(&context.stores, &context.settings);
+    let look_at = held.look_at;
+    let sides = Sides::of(&link, &context);
     let mut facts = Facts {
         link: &link,
-        certificate,
+        sides: sides.clone(),
+        certificate: held.transport,
         problems: &[],
         waits: Vec::new(),
         failure: None,
-        started: started(&key, &context),
+        started: sides.started(&key, &context),
         syncer: context.reports.syncer(&key),
         writer: context.reports.writer(&key),
         rate: context.reports.rate(&key),
@@ -69,7 +75,7 @@ pub async fn reconcile(
     match validate(&link, &key, &around) {
         Err(found) => problems = found,
         Ok(ends) => {
-            facts.waits = waits(&ends, &key, &context);
+            facts.waits = waits(&ends, &key, &sides, &context);
             let acted = act(
                 &link,
                 &key,
@@ -100,22 +106,50 @@ pub async fn reconcile(
     }
 }
 
-/// What is wrong with the links' certificate, and when that has to be looked at again: that it ends
-/// is a change that nobody tells of.
-fn certificate(
-    transport: Option<&Secret>,
+/// The Unit with the spec that is in force.
+fn in_force(
+    key: &LinkKey,
+    name: &str,
     context: &Context,
-) -> (Option<Expiry>, Option<Duration>) {
-    let Some(secret) = transport else {
-        return (None, None);
-    };
-    let settings = &context.settings;
-    let name = format!("{}/{}", settings.namespace, settings.transport_secret);
-    let now = jiff::Timestamp::now();
-    let (found, next) = expiry(secret, &name, settings.issue_transport.is_some(), now);
-    let wait = next.and_then(|at| Duration::try_from(at.duration_since(now)).ok());
-    // Timers are not made for years.
-    (found, wait.map(|wait| wait.min(LOOK_AT_CERTIFICATE)))
+) -> Result<Option<Arc<crds::Unit>>, ReconcileError> {
+    let unit = UnitKey::new(key.namespace(), name)?;
+    let found = context.stores.unit(&unit);
+    found
+        .map(|found| context.in_force(&found, &unit))
+        .transpose()
+}
+
+/// Which ends of a link run in this cluster: both, where one cluster spans all IDCs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sides {
+    /// The syncer, which belongs into the source's IDC.
+    pub syncer: bool,
+    /// The writer, which belongs into the target's.
+    pub writer: bool,
+    /// The target's IDC, in whose cluster the writer runs.
+    pub target: Option<IdcName>,
+}
+
+impl Sides {
+    fn of(link: &SyncLink, context: &Context) -> Self {
+        let target = link.spec.target.idc.clone();
+        Self {
+            syncer: context.settings.here(&link.spec.source.idc),
+            writer: target.as_ref().is_none_or(|idc| context.settings.here(idc)),
+            target,
+        }
+    }
+
+    /// Whether what belongs here was made. What does not is neither made nor waited for.
+    fn started(&self, key: &LinkKey, context: &Context) -> bool {
+        let names = Names::of(key.name());
+        let made = |name: &str| find(&context.stores.deployments, key.namespace(), name).is_some();
+        match (self.writer, self.syncer) {
+            (true, _) => made(&names.writer),
+            (false, true) => made(&names.syncer),
+            (false, false) => false,
+        }
+    }
 }
 
 fn surroundings<'a>(
@@ -166,7 +200,9 @@ async fn act(
     transport: Option<&Secret>,
     context: &Context,
 ) -> Result<(), ReconcileError> {
-    if !facts.started && !facts.waits.is_empty() {
+    let sides = facts.sides.clone();
+    let elsewhere = !sides.syncer && !sides.writer;
+    if elsewhere || (!facts.started && !facts.waits.is_empty()) {
         return Ok(());
     }
     facts.started = true;
@@ -188,12 +224,58 @@ async fn act(
             .filter(|(name, _)| ["ca.crt", "tls.crt", "tls.key"].contains(&name.as_str()))
             .collect(),
         settings: &context.settings,
+        syncer_at: context.coordination.syncer(key).map(|found| found.address),
+        sides,
     };
     let plan = plan::plan(&inputs).map_err(|source| ReconcileError::Json {
         what: "a link's settings",
         source,
     })?;
-    Box::pin(apply(Box::new(plan), context)).await
+    Box::pin(apply(Box::new(plan), context)).await?;
+    if inputs.sides.syncer && context.settings.idc.is_some() {
+        publish_syncer(link, key, context).await?;
+    }
+    Ok(())
+}
+
+/// Tells the cluster of the target where the syncer is reached. What was told before stays while
+/// nothing is known, as when its pod is being replaced.
+async fn publish_syncer(
+    link: &SyncLink,
+    key: &LinkKey,
+    context: &Context,
+) -> Result<(), ReconcileError> {
+    let names = Names::of(key.name());
+    let stores = &context.stores;
+    let found = match context.settings.syncer_service {
+        SyncerService::LoadBalancer => find(&stores.services, key.namespace(), &names.reach)
+            .and_then(|service| reach::balanced(&service)),
+        SyncerService::ClusterIp => {
+            let slices = stores.slices.state_filter(|slice| {
+                slice.namespace().as_deref() == Some(key.namespace())
+                    && slice.labels().get("kubernetes.io/service-name") == Some(&names.syncer)
+            });
+            reach::routed(slices.iter().map(AsRef::as_ref))
+        }
+    };
+    let (_, trouble) = context.coordination.everything();
+    let Some(address) = found.filter(|_| trouble.is_none()) else {
+        return Ok(());
+    };
+    let wanted = SyncerAddress {
+        idc: link.spec.source.idc.clone(),
+        address,
+    };
+    if context.coordination.syncer(key).as_ref() == Some(&wanted) {
+        return Ok(());
+    }
+    context
+        .cluster
+        .check_leader("tell where a syncer is reached")?;
+    let topology = context.coordination.topology();
+    topology.say_syncer(key, Some(&wanted)).await?;
+    tracing::info!(link = %key, address = wanted.address, "told where its syncer is reached");
+    Ok(())
 }
 
 async fn apply(plan: Box<LinkPlan>, context: &Context) -> Result<(), ReconcileError> {
@@ -221,13 +303,8 @@ async fn apply(plan: Box<LinkPlan>, context: &Context) -> Result<(), ReconcileEr
     Ok(())
 }
 
-fn started(key: &LinkKey, context: &Context) -> bool {
-    let writer = Names::of(key.name()).writer;
-    find(&context.stores.deployments, key.namespace(), &writer).is_some()
-}
-
 /// What has to happen before the link may be started.
-fn waits(ends: &Ends<'_>, key: &LinkKey, context: &Context) -> Vec<String> {
+fn waits(ends: &Ends<'_>, key: &LinkKey, sides: &Sides, context: &Context) -> Vec<String> {
     let Ok(unit) = UnitKey::new(key.namespace(), ends.unit.name_any()) else {
         return Vec::new();
     };
@@ -240,6 +317,17 @@ fn waits(ends: &Ends<'_>, key: &LinkKey, context: &Context) -> Vec<String> {
             "Unit {unit} is not in force yet: its conditions tell why."
         )];
     }
+    let unreached = sides.writer && !sides.syncer && context.coordination.syncer(key).is_none();
+    let unreached = unreached.then(|| {
+        format!(
+            "The cluster of {} has not told yet where its syncer is reached: it does once the \
+             syncer runs and Service {}/{} has an address from outside (Helm value \
+             transport.syncerService there).",
+            ends.source.idc,
+            key.namespace(),
+            Names::of(key.name()).reach
+        )
+    });
     [&ends.source.idc, &ends.target.idc]
         .into_iter()
         .filter(|idc| !passed(&state, idc))
@@ -249,10 +337,10 @@ fn waits(ends: &Ends<'_>, key: &LinkKey, context: &Context) -> Vec<String> {
                  PreflightPassed tells why."
             )
         })
+        .chain(unreached)
         .collect()
 }
 
-/// A member that was never reached has nothing to start a link on, whatever was found before.
 /// A member that was never reached has nothing to start a link on, whatever was found before.
 fn passed(state: &UnitState, idc: &IdcName) -> bool {
     let record = state.members.get(idc).map(|record| &record.value);

@@ -14,15 +14,16 @@ use model::{
 };
 use serde_json::json;
 
+use super::Sides;
 use super::validate::Ends;
 use crate::covers::hash;
-use crate::options::Settings;
+use crate::options::{Settings, SyncerService};
 use crate::resources::{
     MOUNTS, Part, Program, STATUS_PORT, labels, mounted, needs, owner, secret_volume,
 };
 
 /// The port on which a syncer serves its writer.
-const SERVE_PORT: i32 = 7443;
+pub const SERVE_PORT: i32 = 7443;
 
 /// Names of what belongs to a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct Names {
     pub config: String,
     /// The copy of the certificate.
     pub transport: String,
+    /// The Service at which other clusters reach the syncer.
+    pub reach: String,
 }
 
 impl Names {
@@ -45,6 +48,7 @@ impl Names {
             writer: format!("{link}-writer"),
             config: format!("{link}-link"),
             transport: format!("{link}-transport"),
+            reach: format!("{link}-reach"),
         }
     }
 }
@@ -57,11 +61,11 @@ pub struct LinkPlan {
     /// The certificate, copied: a pod mounts Secrets of its own namespace only.
     pub transport: Secret,
     /// Syncer and writer may do nothing in Kubernetes.
-    pub accounts: [ServiceAccount; 2],
+    pub accounts: Vec<ServiceAccount>,
     /// The syncer's for the writer, and both for their status.
-    pub services: [Service; 2],
-    /// Syncer and writer.
-    pub deployments: [Deployment; 2],
+    pub services: Vec<Service>,
+    /// Syncer and writer, as far as they belong into this cluster.
+    pub deployments: Vec<Deployment>,
 }
 
 /// What a plan is made from.
@@ -82,10 +86,14 @@ pub struct Inputs<'a> {
     pub certificate: BTreeMap<String, ByteString>,
     /// The installation.
     pub settings: &'a Settings,
+    /// Which ends are made in this cluster.
+    pub sides: Sides,
+    /// Where the syncer is reached that runs in another cluster; without it no writer is planned.
+    pub syncer_at: Option<String>,
 }
 
 /// The settings as both ends read them.
-pub fn config(inputs: &Inputs<'_>) -> LinkConfig {
+pub fn config(link: &SyncLink, key: &LinkKey, unit: &UnitKey, ends: Ends<'_>) -> LinkConfig {
     let LinkOptions {
         tables,
         snapshot,
@@ -97,18 +105,18 @@ pub fn config(inputs: &Inputs<'_>) -> LinkConfig {
         ddl,
         relay,
         classes: _,
-    } = &inputs.link.spec.options;
-    let spec = &inputs.ends.unit.spec;
+    } = &link.spec.options;
+    let spec = &ends.unit.spec;
     let end = |member: &crds::Member| LinkEnd {
         idc: member.idc.clone(),
         endpoint: member.endpoint.document(),
     };
     let routes = tables.routes.iter();
     LinkConfig {
-        link: inputs.key.clone(),
-        unit: inputs.unit.clone(),
-        source: end(inputs.ends.source),
-        target: end(inputs.ends.target),
+        link: key.clone(),
+        unit: unit.clone(),
+        source: end(ends.source),
+        target: end(ends.target),
         origins: spec
             .members
             .iter()
@@ -156,7 +164,8 @@ pub fn config(inputs: &Inputs<'_>) -> LinkConfig {
 /// Plans a link.
 pub fn plan(inputs: &Inputs<'_>) -> Result<LinkPlan, serde_json::Error> {
     let names = Names::of(inputs.key.name());
-    let config = serde_json::to_string_pretty(&config(inputs))?;
+    let config = config(inputs.link, inputs.key, inputs.unit, inputs.ends);
+    let config = serde_json::to_string_pretty(&config)?;
     let syncer = part(inputs, "syncer", &names.syncer);
     let writer = part(inputs, "writer", &names.writer);
     let images = &inputs.settings.images;
@@ -178,10 +187,21 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<LinkPlan, serde_json::Error> {
         annotations,
         ..source.clone()
     };
-    let deployments = [
-        syncer.deployment(source.syncer(&images.syncer), images),
-        writer.deployment(target.writer(&images.writer, inputs.key), images),
-    ];
+    let (mut accounts, mut services) = (Vec::new(), Vec::new());
+    let mut deployments = Vec::new();
+    if inputs.sides.syncer {
+        accounts.push(syncer.account());
+        services.push(syncer.service(&[("http", STATUS_PORT), ("transport", SERVE_PORT)]));
+        services.extend(reach(inputs, &syncer, &names));
+        deployments.push(syncer.deployment(source.syncer(&images.syncer), images));
+    }
+    if inputs.sides.writer {
+        accounts.push(writer.account());
+        services.push(writer.service(&[("http", STATUS_PORT)]));
+        let at = syncer_address(inputs, &names);
+        deployments
+            .extend(at.map(|at| writer.deployment(target.writer(&images.writer, &at), images)));
+    }
     Ok(LinkPlan {
         config: ConfigMap {
             metadata: syncer_like(inputs).metadata(&names.config),
@@ -194,13 +214,37 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<LinkPlan, serde_json::Error> {
             type_: Some("Opaque".to_owned()),
             ..Secret::default()
         },
-        accounts: [syncer.account(), writer.account()],
-        services: [
-            syncer.service(&[("http", STATUS_PORT), ("transport", SERVE_PORT)]),
-            writer.service(&[("http", STATUS_PORT)]),
-        ],
+        accounts,
+        services,
         deployments,
     })
+}
+
+/// Where the writer finds its syncer: at its Service, where both are in one cluster.
+fn syncer_address(inputs: &Inputs<'_>, names: &Names) -> Option<String> {
+    if inputs.sides.syncer {
+        let namespace = inputs.key.namespace();
+        return Some(format!("{}.{namespace}.svc:{SERVE_PORT}", names.syncer));
+    }
+    inputs.syncer_at.clone()
+}
+
+/// The Service at which another cluster reaches the syncer, with no port but the links': what it
+/// serves asks for a certificate of theirs. None where pods are reached by their own addresses.
+fn reach(inputs: &Inputs<'_>, syncer: &Part, names: &Names) -> Option<Service> {
+    let settings = inputs.settings;
+    let balanced = settings.syncer_service == SyncerService::LoadBalancer;
+    if settings.idc.is_none() || !balanced {
+        return None;
+    }
+    let mut service = syncer.service(&[("transport", SERVE_PORT)]);
+    service.metadata.name = Some(names.reach.clone());
+    let annotations = settings.syncer_annotations.clone();
+    service.metadata.annotations = (!annotations.is_empty()).then_some(annotations);
+    if let Some(spec) = &mut service.spec {
+        spec.type_ = Some("LoadBalancer".to_owned());
+    }
+    Some(service)
 }
 
 fn part(inputs: &Inputs<'_>, component: &'static str, name: &str) -> Part {
@@ -239,12 +283,9 @@ impl Side<'_> {
         program
     }
 
-    fn writer(&self, image: &str, link: &LinkKey) -> Program {
+    fn writer(&self, image: &str, syncer: &str) -> Program {
         let mut program = self.program(image, needs("100m", "64Mi", "512Mi"));
-        let (syncer, namespace) = (&self.names.syncer, link.namespace());
-        program
-            .args
-            .push(format!("--syncer={syncer}.{namespace}.svc:{SERVE_PORT}"));
+        program.args.push(format!("--syncer={syncer}"));
         program
     }
 
@@ -283,7 +324,8 @@ impl Side<'_> {
     }
 }
 
-fn config_volume(name: &str) -> Volume {
+/// A `ConfigMap` as a volume.
+pub fn config_volume(name: &str) -> Volume {
     Volume {
         config_map: Some(ConfigMapVolumeSource {
             name: name.to_owned(),
@@ -295,7 +337,7 @@ fn config_volume(name: &str) -> Volume {
 }
 
 /// The account, and beside it the CA from another Secret where the endpoint names one.
-fn credentials_volume(account: &str, endpoint: &Endpoint) -> Volume {
+pub fn credentials_volume(account: &str, endpoint: &Endpoint) -> Volume {
     let projection = |secret: &str, keys: &[&str]| VolumeProjection {
         secret: Some(SecretProjection {
             name: secret.to_owned(),
@@ -331,7 +373,15 @@ mod tests {
     use crate::samples::{self, assert_snapshot};
 
     fn with_link<T>(link: &SyncLink, look: impl FnOnce(LinkPlan) -> T) -> T {
-        let (unit, settings) = (samples::unit(), samples::settings());
+        look(planned(link, None, None))
+    }
+
+    fn planned(link: &SyncLink, here: Option<&str>, syncer_at: Option<&str>) -> LinkPlan {
+        let unit = samples::unit();
+        let settings = Settings {
+            idc: here.map(samples::idc_name),
+            ..samples::settings()
+        };
         let (source, target) = (samples::idc("sh"), samples::idc("bj"));
         let inputs = Inputs {
             link,
@@ -346,8 +396,37 @@ mod tests {
             target: Some(&target),
             certificate: BTreeMap::from([("tls.key".to_owned(), ByteString(b"key".to_vec()))]),
             settings: &settings,
+            sides: Sides {
+                syncer: settings.here(&samples::idc_name("sh")),
+                writer: settings.here(&samples::idc_name("bj")),
+                target: Some(samples::idc_name("bj")),
+            },
+            syncer_at: syncer_at.map(str::to_owned),
         };
-        look(plan(&inputs).unwrap())
+        plan(&inputs).unwrap()
+    }
+
+    #[test]
+    fn each_cluster_makes_its_own_end() {
+        let deployments = |plan: &LinkPlan| -> Vec<String> {
+            let names = plan.deployments.iter().map(|it| it.metadata.name.clone());
+            names.flatten().collect()
+        };
+        let source = planned(&samples::link(), Some("sh"), None);
+        assert_eq!(deployments(&source), ["orders-sh-bj-syncer"]);
+        let reach = source.services[1].spec.as_ref().unwrap();
+        assert_eq!(reach.type_.as_deref(), Some("LoadBalancer"));
+        assert_eq!(
+            reach.ports.as_ref().unwrap().len(),
+            1,
+            "no status to others"
+        );
+        let unknown = planned(&samples::link(), Some("bj"), None);
+        assert_eq!(deployments(&unknown), Vec::<String>::new());
+        let target = planned(&samples::link(), Some("bj"), Some("192.0.2.9:7443"));
+        assert_eq!(deployments(&target), ["orders-sh-bj-writer"]);
+        let text = serde_json::to_string(&target.deployments).unwrap();
+        assert!(text.contains("--syncer=192.0.2.9:7443"), "{text}");
     }
 
     #[test]
@@ -382,16 +461,19 @@ mod tests {
         let mut other = samples::link();
         other.spec.options.apply.batch.max_rows = 7;
         let annotations = |plan: LinkPlan| {
-            plan.deployments.map(|deployment| {
-                deployment
-                    .spec
-                    .unwrap()
-                    .template
-                    .metadata
-                    .unwrap()
-                    .annotations
-                    .unwrap()
-            })
+            plan.deployments
+                .into_iter()
+                .map(|deployment| {
+                    deployment
+                        .spec
+                        .unwrap()
+                        .template
+                        .metadata
+                        .unwrap()
+                        .annotations
+                        .unwrap()
+                })
+                .collect::<Vec<_>>()
         };
         let before = with_link(&samples::link(), annotations);
         assert_ne!(before, with_link(&other, annotations));

@@ -7,6 +7,7 @@ use crds::{
 use jiff::Timestamp;
 use model::{SyncerStatus, WriterStatus};
 
+use super::Sides;
 use crate::cluster::Notice;
 use crate::reports::Word;
 use crate::transport::Expiry;
@@ -29,6 +30,8 @@ pub struct Facts<'a> {
     pub failure: Option<String>,
     /// Whether syncer and writer were started.
     pub started: bool,
+    /// Which ends run in this cluster.
+    pub sides: Sides,
     /// The syncer's last word.
     pub syncer: Word<SyncerStatus>,
     /// The writer's last word.
@@ -52,7 +55,8 @@ pub fn status(facts: &Facts<'_>, now: Timestamp) -> SyncLinkStatus {
     let generation = facts.link.metadata.generation;
     let verdicts = verdicts(facts);
     let conditions = merge_conditions(&old.conditions, &verdicts, generation, now);
-    let phase = Some(phase(facts));
+    // Where the writer runs in another cluster, that one's object has the figures.
+    let phase = facts.sides.writer.then(|| phase(facts));
     let Some(said) = facts.said() else {
         // The figures of a writer that does not answer are still the last that are known.
         return SyncLinkStatus {
@@ -140,6 +144,7 @@ fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
 /// A link goes on with a certificate that has ended, until it has to connect anew.
 fn degraded(facts: &Facts<'_>, ready: &Verdict) -> Verdict {
     let own = match phase(facts) {
+        _ if !facts.sides.writer => (ready.status == Some(false)).then(|| ready.message.clone()),
         LinkPhase::Halted | LinkPhase::CatchingUp | LinkPhase::Interrupted => {
             Some(trouble(facts, ready))
         }
@@ -186,6 +191,9 @@ fn ready(facts: &Facts<'_>) -> Verdict {
         let message = "spec.suspended is true. The checkpoint stays in the target.";
         return Verdict::no(READY, "Suspended", message);
     }
+    if !facts.sides.writer {
+        return elsewhere(facts);
+    }
     if !facts.started {
         return Verdict::no(READY, WAITING, facts.waits.join(" "));
     }
@@ -193,6 +201,28 @@ fn ready(facts: &Facts<'_>) -> Verdict {
         None => Verdict::no(READY, "Starting", "Syncer and writer are being started."),
         Some(Err(error)) => Verdict::no(READY, "WriterSilent", format!("The writer: {error}.")),
         Some(Ok(said)) => running(facts, said),
+    }
+}
+
+/// Of a link whose writer runs in another cluster only its syncer can be told of, if that runs here.
+fn elsewhere(facts: &Facts<'_>) -> Verdict {
+    const READY: &str = "Ready";
+    let target = facts.sides.target.as_ref();
+    let target = target.map_or("its target", model::IdcName::as_str);
+    let told = format!(
+        "The writer runs in the cluster of {target}, where this object's status tells how far it is."
+    );
+    if !facts.sides.syncer {
+        return Verdict::yes(READY, "Elsewhere", told);
+    }
+    if !facts.started {
+        return Verdict::no(READY, WAITING, facts.waits.join(" "));
+    }
+    match &facts.syncer {
+        Some(Ok(said)) if said.error.is_empty() => Verdict::yes(READY, "Serving", told),
+        Some(Ok(said)) => Verdict::no(READY, "SyncerTrouble", said.error.clone()),
+        Some(Err(error)) => Verdict::no(READY, "SyncerSilent", format!("The syncer: {error}.")),
+        None => Verdict::no(READY, "Starting", "The syncer is being started."),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crds::{LinkPhase, SwitchoverKind, SwitchoverSpec, Unit};
 use kube::ResourceExt;
-use model::{IdcName, UnitKey, UnitState};
+use model::{IdcName, MemberHindrances, MemberStatus, UnitKey, UnitState};
 
 use crate::context::Context;
 
@@ -35,6 +35,7 @@ pub fn findings(
             link(key, source, target, context, &mut findings);
         }
         lag(unit, key, to, context, &mut findings);
+        hindrances(key, from, context, &mut findings);
     }
     findings
 }
@@ -90,5 +91,44 @@ fn lag(unit: &Unit, key: &UnitKey, to: &IdcName, context: &Context, findings: &m
         findings.push(format!(
             "The copy in {to} is {lag} ms behind, more than spec.failover.maxLag ({limit})."
         ));
+    }
+}
+
+/// What a fence of the primary would have to wait for, or to cut.
+fn hindrances(key: &UnitKey, from: &IdcName, context: &Context, findings: &mut Vec<String>) {
+    let said = match context.reports.arbiter(from) {
+        Some(Ok(mut status)) => status.units.remove(key),
+        _ => None,
+    };
+    findings.extend(said.iter().flat_map(|member| of_member(from, member)));
+}
+
+fn of_member(from: &IdcName, member: &MemberStatus) -> Vec<String> {
+    let found = member
+        .hindrances
+        .iter()
+        .flat_map(MemberHindrances::sentences);
+    found
+        .map(|what| format!("On the primary {from}, {what}."))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_holds_a_fence_up_is_told_of_the_primary() {
+        let mut member = crate::samples::primary_status(3);
+        let from = IdcName::new("sh").unwrap();
+        assert!(of_member(&from, &member).is_empty());
+        member.hindrances = Some(MemberHindrances {
+            prepared_xa: 1,
+            backup_lock: Some(true),
+            ..MemberHindrances::default()
+        });
+        let told = of_member(&from, &member);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[1].starts_with("On the primary sh, a lock is held there for a backup"));
     }
 }

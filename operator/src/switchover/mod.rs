@@ -39,7 +39,10 @@ pub async fn reconcile(
     }
     let namespace = switchover.namespace().unwrap_or_default();
     let key = UnitKey::new(&namespace, &switchover.spec.unit)?;
-    let unit = context.stores.unit(&key);
+    let unit = match context.stores.unit(&key) {
+        Some(unit) => Some(context.in_force(&unit, &key)?),
+        None => None,
+    };
     let Some(state) = context.coordination.unit(&key).state else {
         let message = "etcd has not been read yet.".to_owned();
         let old = switchover.status.clone().unwrap_or_default();

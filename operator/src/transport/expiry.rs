@@ -1,4 +1,4 @@
-//! Whether the links' certificate ends soon, or has: a pure function.
+//! Whether a certificate of the installation ends soon, or has: a pure function.
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -10,6 +10,8 @@ use super::validity::validity;
 pub struct Expiry {
     /// One CamelCase word.
     pub reason: &'static str,
+    /// It has ended.
+    pub over: bool,
     /// Which, since when, and what to do.
     pub message: String,
 }
@@ -18,12 +20,24 @@ pub struct Expiry {
 /// then, and people can still act.
 const SOON: SignedDuration = SignedDuration::from_hours(7 * 24);
 
+/// What a certificate is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Links, and promises between arbiters.
+    Links {
+        /// The operator itself renews it.
+        issued: bool,
+    },
+    /// Reaching etcd.
+    Etcd,
+}
+
 /// What is wrong with the Secret's certificates now, if anything, and when that has to be looked at
-/// again. `issued`: the operator itself renews them.
+/// again.
 pub fn expiry(
     secret: &Secret,
     name: &str,
-    issued: bool,
+    purpose: Purpose,
     now: Timestamp,
 ) -> (Option<Expiry>, Option<Timestamp>) {
     let data = secret.data.as_ref();
@@ -36,45 +50,63 @@ pub fn expiry(
     let (mut worst, mut next) = (None, None::<Timestamp>);
     for (file, ends, soon) in files {
         let left = ends.duration_since(now);
-        let reason = if left <= SignedDuration::ZERO {
-            "CertificateExpired"
-        } else if left <= soon {
-            "CertificateExpiring"
+        let over = left <= SignedDuration::ZERO;
+        let reason = if over || left <= soon {
+            purpose.reason(over)
         } else {
             let at = ends - soon;
             next = Some(next.map_or(at, |next| next.min(at)));
             continue;
         };
-        if left > SignedDuration::ZERO {
+        if !over {
             next = Some(next.map_or(ends, |next| next.min(ends)));
         }
-        if worst.is_none() || reason == "CertificateExpired" {
+        if worst.is_none() || over {
             worst = Some(Expiry {
                 reason,
-                message: describe(name, file, ends, reason, issued),
+                over,
+                message: describe(name, file, ends, over, purpose),
             });
         }
     }
     (worst, next)
 }
 
-fn describe(name: &str, file: &str, ends: Timestamp, reason: &str, issued: bool) -> String {
-    let verb = if reason == "CertificateExpired" {
-        "ended at"
-    } else {
-        "ends at"
+impl Purpose {
+    fn reason(self, over: bool) -> &'static str {
+        match (self, over) {
+            (Self::Links { .. }, true) => "CertificateExpired",
+            (Self::Links { .. }, false) => "CertificateExpiring",
+            (Self::Etcd, true) => "EtcdCertificateExpired",
+            (Self::Etcd, false) => "EtcdCertificateExpiring",
+        }
+    }
+}
+
+fn describe(name: &str, file: &str, ends: Timestamp, over: bool, purpose: Purpose) -> String {
+    let verb = if over { "ended at" } else { "ends at" };
+    let (what, consequence, todo) = match purpose {
+        Purpose::Links { issued } => (
+            "the certificate of links and promises",
+            "links that have to connect anew from then on cannot, nor can arbiters ask each other \
+             for promises",
+            if issued {
+                "The operator renews it: its log tells why it has not, and deleting that Secret \
+                 makes it issue another"
+            } else {
+                "Put a renewed one into that Secret (Helm value transport.tlsSecret; cert-manager \
+                 does it by itself); running links take it up without a restart"
+            },
+        ),
+        Purpose::Etcd => (
+            "the certificate for etcd",
+            "operator and arbiters that have to connect to etcd anew from then on cannot, and an \
+             arbiter without etcd fences its primaries when its lease ends",
+            "Put a renewed one into that Secret (Helm value etcd.tlsSecret; cert-manager does it by \
+             itself); running processes take it up without a restart",
+        ),
     };
-    let todo = if issued {
-        "The operator renews it: its log tells why it has not, and deleting that Secret makes it \
-         issue another"
-    } else {
-        "Put a renewed one into that Secret (Helm value transport.tlsSecret; cert-manager does it \
-         by itself); running links take it up without a restart"
-    };
-    format!(
-        "{file} of Secret {name}, the links' certificate, {verb} {ends:.0}: links that have to \
-         connect anew from then on cannot. {todo}."
-    )
+    format!("{file} of Secret {name}, {what}, {verb} {ends:.0}: {consequence}. {todo}.")
 }
 
 #[cfg(test)]
@@ -102,7 +134,7 @@ mod tests {
             }))),
             ..Secret::default()
         };
-        let told = |days: i64| expiry(&secret, "m/t", false, day(days));
+        let told = |days: i64| expiry(&secret, "m/t", Purpose::Links { issued: false }, day(days));
         assert_eq!(told(0), (None, Some(day(83))));
         let (soon, next) = told(84);
         assert_eq!(soon.unwrap().reason, "CertificateExpiring");
@@ -111,11 +143,16 @@ mod tests {
         let over = over.unwrap();
         assert_eq!(over.reason, "CertificateExpired");
         assert!(
-            over.message
-                .starts_with("tls.crt of Secret m/t, the links' certificate, ended at 2024-02-12"),
+            over.message.starts_with(
+                "tls.crt of Secret m/t, the certificate of links and promises, ended at 2024-02-12"
+            ),
             "{}",
             over.message
         );
         assert_eq!(next, Some(day(3_643)));
+        let (etcd, _) = expiry(&secret, "m/e", Purpose::Etcd, day(84));
+        let etcd = etcd.unwrap();
+        assert!(etcd.reason == "EtcdCertificateExpiring" && !etcd.over);
+        assert!(etcd.message.contains("etcd.tlsSecret"), "{}", etcd.message);
     }
 }

@@ -1,6 +1,7 @@
 //! The certificate of the links' mutual TLS: made and renewed here, unless its user brings one.
 
 mod expiry;
+mod held;
 mod issue;
 mod validity;
 
@@ -14,7 +15,8 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use tokio_util::sync::CancellationToken;
 
-pub use expiry::{Expiry, expiry};
+pub use expiry::Expiry;
+pub use held::{Certificates, certificates};
 pub use issue::Lifetimes;
 
 use crate::cluster::{Cluster, ClusterError};

@@ -34,7 +34,8 @@ pub async fn carry(
         // Every object is looked at again once etcd is followed again.
         return Ok(());
     };
-    let epoch = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+    let epoch = state.epoch.as_ref();
+    let epoch = epoch.map_or(Epoch::NONE, |epoch| epoch.value.epoch);
     let refused = match judge(text, epoch, Timestamp::now()) {
         Err(why) => Some(why),
         Ok(record) => {
@@ -75,11 +76,11 @@ pub async fn carry(
 }
 
 /// What is to be written into etcd, or why not.
-fn judge(text: &str, epoch: Option<Epoch>, now: Timestamp) -> Result<AckRecord, String> {
+fn judge(text: &str, epoch: Epoch, now: Timestamp) -> Result<AckRecord, String> {
     let record: AckRecord = serde_json::from_str(text).map_err(|error| {
         format!("The annotation {ACKNOWLEDGE} is {text:?}, which says nothing ({error}). `mactl ack` writes it.")
     })?;
-    if epoch != Some(record.epoch) {
+    if epoch != record.epoch {
         return Err(another_epoch(record.epoch));
     }
     let age = now.duration_since(record.at).unsigned_abs();
@@ -109,21 +110,24 @@ mod tests {
 
     const NOW: &str = "2026-03-04T05:06:07Z";
 
-    fn judged(text: &str, epoch: Option<u64>) -> Result<AckRecord, String> {
-        judge(text, epoch.map(Epoch), NOW.parse().unwrap())
+    fn judged(text: &str, epoch: u64) -> Result<AckRecord, String> {
+        judge(text, Epoch(epoch), NOW.parse().unwrap())
     }
 
     #[test]
     fn only_a_fresh_one_of_the_present_epoch_counts() {
         let text = |at: &str| format!("{{\"epoch\":4,\"at\":\"{at}\"}}");
         let fresh = text("2026-03-04T05:06:01Z");
-        assert_eq!(judged(&fresh, Some(4)).unwrap().epoch, Epoch(4));
+        assert_eq!(judged(&fresh, 4).unwrap().epoch, Epoch(4));
+        // An etcd that was made anew knows of no epoch, and databases may remember another one.
+        let none = fresh.replace(":4,", ":0,");
+        assert_eq!(judged(&none, 0).unwrap().epoch, Epoch::NONE);
         for (text, epoch, words) in [
-            (fresh.as_str(), Some(5), "Epoch 4 was acknowledged"),
-            (&fresh, None, "Epoch 4 was acknowledged"),
-            (&text("2026-03-04T05:04:07Z"), Some(4), "not carried within"),
-            (&text("2026-03-04T05:09:07Z"), Some(4), "clocks"),
-            ("yes", Some(4), "\"yes\", which says nothing"),
+            (fresh.as_str(), 5, "Epoch 4 was acknowledged"),
+            (&fresh, 0, "Epoch 4 was acknowledged"),
+            (&text("2026-03-04T05:04:07Z"), 4, "not carried within"),
+            (&text("2026-03-04T05:09:07Z"), 4, "clocks"),
+            ("yes", 4, "\"yes\", which says nothing"),
         ] {
             let why = judged(text, epoch).unwrap_err();
             assert!(why.contains(words) && why.contains("mactl ack"), "{why}");

@@ -68,6 +68,17 @@ pub fn candidates(facts: &Facts<'_>, state: &UnitState) -> Vec<Candidate> {
         .collect()
 }
 
+/// Who holds the automation: the spec, or an order in etcd beside it.
+fn held(facts: &Facts<'_>, state: &UnitState) -> Option<String> {
+    if facts.unit.spec.paused {
+        return Some("spec.paused is true: `mactl resume` ends that.".to_owned());
+    }
+    let order = &state.pause_order.as_ref()?.value;
+    Some(format!(
+        "Automation is held {order}. `mactl resume` ends that."
+    ))
+}
+
 /// The condition `FailoverReady`.
 pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
     const FAILOVER: &str = "FailoverReady";
@@ -81,15 +92,16 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
         let advice = Room::None.advice().unwrap_or_default();
         return Verdict::no(FAILOVER, "EtcdFull", advice);
     }
+    let word = arbiters_word(facts, state);
+    // Arbiters that do not trust etcd refuse people's requests, too.
+    if let Some(word) = word.filter(|word| word.doubts_etcd()) {
+        return Verdict::no(FAILOVER, &word.reason, format!("{}.", word.message));
+    }
     let candidates = candidates(facts, state);
     let told: Vec<String> = candidates.iter().map(Candidate::describe).collect();
     let told = told.join("; ");
-    if facts.unit.spec.paused {
-        return Verdict::no(
-            FAILOVER,
-            "Paused",
-            "spec.paused is true: `mactl resume` ends that.",
-        );
+    if let Some(held) = held(facts, state) {
+        return Verdict::no(FAILOVER, "Paused", held);
     }
     if candidates
         .iter()
@@ -106,11 +118,6 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
         facts.key.name(),
         facts.key.namespace()
     );
-    let word = arbiters_word(facts, state);
-    // Arbiters that do not trust etcd refuse people's requests, too.
-    if let Some(word) = word.filter(|word| word.reason == "EtcdWentBack") {
-        return Verdict::no(FAILOVER, &word.reason, format!("{}.", word.message));
-    }
     let policy = &facts.unit.spec.failover;
     let said = format!("{by_hand}: {told}.");
     if policy.mode == Automation::Manual {
@@ -129,6 +136,11 @@ pub fn failover_ready(facts: &Facts<'_>) -> Verdict {
             FAILOVER,
             &word.reason,
             format!("{}. Meanwhile {said}{failsafe}", word.message),
+        ),
+        None if facts.agreed.is_some() => Verdict::unknown(
+            FAILOVER,
+            "ToldElsewhere",
+            format!("The clusters of the members tell whether it fails over by itself. {said}"),
         ),
         None => Verdict::unknown(
             FAILOVER,
@@ -154,6 +166,13 @@ fn failsafe(facts: &Facts<'_>, state: &UnitState) -> String {
         })
         .map(|member| member.idc.as_str())
         .collect();
+    if let Some(ended) = facts.certificates.transport.as_ref().filter(|it| it.over) {
+        return format!(
+            " spec.failover.failsafe is true, but promises are not to be had, since the certificate \
+             for them has ended: with etcd out of reach, the primary is fenced when its lease ends. {}",
+            ended.message
+        );
+    }
     if mute.is_empty() {
         return String::new();
     }
@@ -165,13 +184,14 @@ fn failsafe(facts: &Facts<'_>, state: &UnitState) -> String {
     )
 }
 
-/// What an arbiter says of automatic failover: the holder's, or else another member's.
+/// What an arbiter says of automatic failover: the holder's, or else another member's; but whoever
+/// says that etcd went back is heard first.
 fn arbiters_word<'a>(facts: &'a Facts<'a>, state: &UnitState) -> Option<&'a FailoverStatus> {
     let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
     let members = facts.unit.spec.members.iter().map(|member| &member.idc);
-    let mut words = holder
+    let words = holder
         .into_iter()
         .chain(members)
         .filter_map(|idc| facts.fresh_member(idc));
-    words.next().map(|member| &member.failover)
+    FailoverStatus::weightiest(words.map(|member| &member.failover))
 }

@@ -1,15 +1,14 @@
 //! The conditions of a Unit. Each that is not as it should be says why, and what to do.
 
-use crds::{LinkPhase, UnitPhase, Verdict};
+use crds::{UnitPhase, Verdict};
 use model::{IdcName, UnitState};
-use topology::Room;
 
 use super::candidates::{Candidate, candidates, failover_ready};
+use super::degraded::{STARTING, degraded, starting};
 use super::preflight::preflight;
-use super::report::{Facts, LinkFacts, holder, phase, sentence, writable};
+use super::report::{Facts, holder, phase, sentence, writable};
 use super::routing::open_primary;
 use super::validate::describe;
-use crate::link::WAITING;
 
 /// All conditions, in the order of the API.
 pub fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
@@ -53,12 +52,17 @@ fn ready(facts: &Facts<'_>, preflight: &Verdict) -> Verdict {
         _ if preflight.status != Some(true) => {
             Verdict::no(READY, preflight.reason.clone(), preflight.message.clone())
         }
-        UnitPhase::Paused => Verdict::no(
-            READY,
-            "Paused",
-            "Nobody takes the writes, and spec.paused holds the automation: set spec.paused to \
-             false (`mactl resume`), or ask for a primary with `mactl failover`.",
-        ),
+        UnitPhase::Paused => {
+            let held = match &state.pause_order {
+                Some(order) => format!("was held {}", order.value),
+                None => "is held by spec.paused".to_owned(),
+            };
+            let words = format!(
+                "Nobody takes the writes, and the automation {held}. `mactl resume` ends that; then \
+                 `mactl failover` asks for a primary, if none comes by itself."
+            );
+            Verdict::no(READY, "Paused", words)
+        }
         UnitPhase::NoPrimary => Verdict::no(READY, "NoPrimary", no_primary(facts, state)),
         UnitPhase::Electing | UnitPhase::Ready => {
             Verdict::no(READY, "Electing", electing(facts, state))
@@ -182,164 +186,6 @@ fn progressing(facts: &Facts<'_>, ready: &Verdict) -> Verdict {
     }
 }
 
-/// The reason of a Unit whose links do not follow yet.
-const STARTING: &str = "LinksStarting";
-
-/// Each link that is about to follow, in words.
-fn starting(facts: &Facts<'_>) -> Vec<String> {
-    let links = facts.links.iter();
-    links
-        .filter_map(link_trouble)
-        .filter(|(reason, _)| *reason == STARTING)
-        .map(|(_, text)| text)
-        .collect()
-}
-
-fn degraded(facts: &Facts<'_>, preflight: &Verdict) -> Verdict {
-    const DEGRADED: &str = "Degraded";
-    let mut causes: Vec<(&str, String)> = Vec::new();
-    if let Some(trouble) = &facts.view.trouble {
-        causes.push(("EtcdUnreachable", trouble.clone()));
-    }
-    if let Some(advice) = facts.view.room.and_then(Room::advice) {
-        causes.push(("EtcdNearlyFull", advice));
-    }
-    if let Some(state) = facts.state().filter(|state| state.unit.is_some()) {
-        for member in &facts.unit.spec.members {
-            causes.extend(member_trouble(facts, state, &member.idc));
-        }
-        for member in &facts.unit.spec.members {
-            causes.extend(stranded(facts, &member.idc));
-        }
-        if preflight.status == Some(false) {
-            causes.push(("PreflightFailed", preflight.message.clone()));
-        }
-        // Before preflight has passed, that is what links wait for, and it is told once.
-        let troubles = facts.links.iter().filter_map(link_trouble);
-        let begun = preflight.status == Some(true);
-        causes.extend(troubles.filter(|(reason, _)| begun || *reason != STARTING));
-    }
-    if let Some(check) = &facts.unit.spec.health_checks.replication {
-        for member in &facts.unit.spec.members {
-            let lag = facts.member(&member.idc).and_then(|said| said.lag_millis);
-            if lag.is_some_and(|lag| lag > check.max_lag.as_millis()) {
-                let limit = check.max_lag;
-                causes.push((
-                    "Lag",
-                    format!(
-                        "The copy in {} is older than spec.healthChecks.replication.maxLag \
-                         ({limit}).",
-                        member.idc
-                    ),
-                ));
-            }
-        }
-    }
-    for reason in &facts.unresolved {
-        causes.push(("Unresolved", format!("Routing leaves out {reason}.")));
-    }
-    match causes.first() {
-        None => Verdict::no(DEGRADED, "AllWell", ""),
-        Some((reason, _)) => {
-            let reason = (*reason).to_owned();
-            let texts: Vec<String> = causes.into_iter().map(|(_, text)| text).collect();
-            Verdict::yes(DEGRADED, reason, texts.join(" "))
-        }
-    }
-}
-
-/// What a failover left behind: not taken back yet in this member, or set aside in it.
-fn stranded(facts: &Facts<'_>, idc: &IdcName) -> Vec<(&'static str, String)> {
-    let Some(said) = facts.member(idc) else {
-        return Vec::new();
-    };
-    let mut causes = Vec::new();
-    if said.stranded > 0 {
-        causes.push((
-            "NotInLine",
-            format!(
-                "{idc} holds {} of an ended epoch that no other member has. They are set aside \
-                 elsewhere and being taken back in {idc}, which is not promoted before: see the \
-                 link to it.",
-                count(said.stranded)
-            ),
-        ));
-    }
-    if said.filed > 0 {
-        causes.push((
-            "Stranded",
-            format!(
-                "{} of an ended epoch are set aside in {idc} and wait for a person: mactl stranded \
-                 list {} -n {}.",
-                count(said.filed),
-                facts.key.name(),
-                facts.key.namespace()
-            ),
-        ));
-    }
-    causes
-}
-
-fn count(number: u64) -> String {
-    match number {
-        1 => "1 transaction".to_owned(),
-        _ => format!("{number} transactions"),
-    }
-}
-
-fn member_trouble(
-    facts: &Facts<'_>,
-    state: &UnitState,
-    idc: &IdcName,
-) -> Option<(&'static str, String)> {
-    if !state.sessions.contains_key(idc) {
-        return Some((
-            "NoArbiter",
-            format!("The arbiter of {idc} has no session in etcd."),
-        ));
-    }
-    let record = &state.members.get(idc)?.value;
-    if record.reachable {
-        return None;
-    }
-    let mut text = format!("The arbiter of {idc} does not reach its member.");
-    if let Some(said) = facts
-        .fresh_member(idc)
-        .filter(|said| !said.message.is_empty())
-    {
-        text.push_str(&format!(" {}", sentence(&said.message)));
-    }
-    Some(("MemberUnreachable", text))
-}
-
-/// What keeps a link from following, or from following closely.
-fn link_trouble(link: &LinkFacts) -> Option<(&'static str, String)> {
-    let name = &link.name;
-    let Some((ready, why, message)) = &link.ready else {
-        let text = format!("SyncLink {name} is about to be started, and copies nothing yet.");
-        return Some((STARTING, text));
-    };
-    let reason = match link.phase {
-        Some(LinkPhase::Halted) => "LinkHalted",
-        Some(LinkPhase::Suspended) => "LinkSuspended",
-        Some(LinkPhase::CatchingUp) => "LinkCatchingUp",
-        Some(LinkPhase::Interrupted) => "LinkInterrupted",
-        Some(LinkPhase::Streaming) if *ready => return None,
-        Some(LinkPhase::Streaming) => "LinkNotReady",
-        // While it comes up the way it should, only the phase is worth telling.
-        phase if COMING_UP.contains(&why.as_str()) || (!link.begun && why == "WriterSilent") => {
-            let phase = phase.map_or("Pending".to_owned(), |phase| format!("{phase:?}"));
-            let text = format!("SyncLink {name} is {phase}: {}", sentence(message));
-            return Some((STARTING, text));
-        }
-        _ => "LinkNotReady",
-    };
-    Some((reason, format!("SyncLink {name}: {}", sentence(message))))
-}
-
-/// Reasons of links that need nobody's help to follow.
-const COMING_UP: [&str; 3] = [WAITING, "Starting", "Snapshotting"];
-
 /// Whether every member but the primary is known to refuse writes.
 fn fenced(facts: &Facts<'_>) -> Verdict {
     const FENCED: &str = "Fenced";
@@ -381,6 +227,9 @@ fn topology_agreed(facts: &Facts<'_>) -> Verdict {
     let Some(state) = facts.state() else {
         return Verdict::unknown(AGREED, "Starting", "etcd has not been read yet.");
     };
+    if let Some(verdict) = &facts.agreed {
+        return verdict.clone();
+    }
     let generation = facts.unit.metadata.generation.unwrap_or_default();
     if facts.parting.is_some() {
         // Being deleted counts as a change of the object, though not of its spec.

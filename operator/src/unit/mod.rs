@@ -3,7 +3,10 @@
 mod acknowledge;
 mod candidates;
 mod conditions;
+mod degraded;
+mod ending;
 mod links;
+mod orders;
 mod parting;
 mod preflight;
 mod report;
@@ -16,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crds::Unit;
+use crds::{SyncLink, Unit};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
@@ -25,10 +28,14 @@ use model::{IdcName, Receipt, UnitKey, UnitState};
 pub use report::{kind_name, lag_class};
 pub use validate::{Problem, describe};
 
-use crate::cluster::{ClusterError, Notice};
+use crate::agreement::{self, UnitAgreement};
+use crate::cluster::ClusterError;
 use crate::context::{Context, ReconcileError};
 use crate::coordination::UnitView;
+use crate::idc;
 use crate::stores::find;
+use crate::transport::certificates;
+use ending::{Parting, delete};
 use report::Facts;
 use routing::RoutingPlan;
 use validate::{Neighbour, Surroundings, validate};
@@ -41,19 +48,18 @@ const FINALIZER: &str = "multiactive.dev/topology";
 const RECEIPT_AGAIN: Duration = Duration::from_secs(2);
 /// Objects that are in the way are not watched, so they are looked for again after this time.
 const FOREIGN_AGAIN: Duration = Duration::from_secs(15);
-
-/// How soon it is looked again whether arbiters have let go of the members of a deleted Unit, and
-/// how often.
+/// How soon it is looked again whether arbiters have let go of the members of a deleted Unit.
 const LET_GO_AGAIN: Duration = Duration::from_millis(300);
-const LET_GO_LOOKS: u32 = 50;
-/// An arbiter that has begun looks at its members within this time.
-const LOOKED_AFTER: Duration = Duration::from_secs(15);
 /// How soon it is looked again whether a deleted Unit can go.
 const PART_AGAIN: Duration = Duration::from_secs(2);
 
 /// Brings one Unit to where it should be.
-pub async fn reconcile(unit: Arc<Unit>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let key = UnitKey::new(unit.namespace().unwrap_or_default(), unit.name_any())?;
+pub async fn reconcile(own: Arc<Unit>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let key = UnitKey::new(own.namespace().unwrap_or_default(), own.name_any())?;
+    context.bell.ring();
+    let agreement = context.agreement(&key);
+    // Everything that is made follows the spec in force, which is not always this object's own.
+    let unit = context.in_force(&own, &key)?;
     let mut parting = None;
     if unit.metadata.deletion_timestamp.is_some() {
         match delete(&unit, &key, &context).await? {
@@ -63,12 +69,13 @@ pub async fn reconcile(unit: Arc<Unit>, context: Arc<Context>) -> Result<Action,
         }
     }
     let view = context.coordination.unit(&key);
-    let mut problems = validate(&unit, &key, &surroundings(&unit, &key, &context));
+    let mut problems = problems(&own, &key, &context);
     let mut unresolved = Vec::new();
     let mut again = parting.as_ref().map(|_| PART_AGAIN);
     let mut failed = None;
     let in_force = problems.is_empty() && parting.is_none();
-    match act(&unit, &key, &view, in_force, &context).await {
+    let wanted = Wanted::of(in_force, agreement.as_ref());
+    match act(&unit, &key, &view, wanted, &context).await {
         Ok(names) => unresolved = names,
         Err(ReconcileError::Cluster(error @ ClusterError::Foreign { .. })) => {
             problems.push(Problem::new("NameTaken", format!("{error}.")));
@@ -79,10 +86,15 @@ pub async fn reconcile(unit: Arc<Unit>, context: Arc<Context>) -> Result<Action,
     if let Err(error) = acknowledge::carry(&unit, &key, &view, &context).await {
         failed = failed.or(Some(error));
     }
+    if let Err(error) = orders::carry(&unit, &key, &view, &context).await {
+        failed = failed.or(Some(error));
+    }
     let receipt = receipt(&unit, &key, view.state.as_ref(), &context).await;
     if matches!(receipt, Ok(Looked::Missing)) {
         again = Some(RECEIPT_AGAIN);
     }
+    let certificates = certificates(&context.stores, &context.settings);
+    again = again.into_iter().chain(certificates.look_at).min();
     let facts = Facts {
         unit: &unit,
         key: &key,
@@ -96,6 +108,8 @@ pub async fn reconcile(unit: Arc<Unit>, context: Arc<Context>) -> Result<Action,
             Ok(Looked::Known | Looked::Missing) | Err(_) => None,
         },
         unresolved,
+        agreed: agreement.map(|found| found.verdict(&agreement::held(&own, problems.is_empty()))),
+        certificates,
         view,
     };
     write(&unit, &facts, &context).await?;
@@ -119,19 +133,47 @@ async fn write(unit: &Unit, facts: &Facts<'_>, context: &Context) -> Result<(), 
     Ok(())
 }
 
+/// What is to be made of a Unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    /// Nothing new: its own spec is not valid, or it is being deleted.
+    AsIs,
+    /// Its own spec is in force, or is to be published.
+    Own,
+    /// The spec that the clusters have agreed on.
+    Agreed,
+    /// Nothing is in force yet.
+    Nothing,
+    /// A majority of the clusters has deleted it: what was made for it here goes too.
+    Gone,
+}
+
+impl Wanted {
+    fn of(valid: bool, agreement: Option<&UnitAgreement>) -> Self {
+        match agreement {
+            None if valid => Self::Own,
+            Some(agreement) if agreement.in_force && agreement.agreed.is_some() => Self::Agreed,
+            Some(agreement) if !agreement.in_force && agreement.deleted() => Self::Gone,
+            // One that a single operator has published before goes on as it is.
+            Some(agreement) if !agreement.in_force && valid => Self::Nothing,
+            _ => Self::AsIs,
+        }
+    }
+}
+
 /// Routing first, since a primary that moved must not wait; then, if the spec is valid, the
 /// document in etcd and the links. Returns servers that cannot be led to.
 async fn act(
     unit: &Unit,
     key: &UnitKey,
     view: &UnitView,
-    valid: bool,
+    wanted: Wanted,
     context: &Context,
 ) -> Result<Vec<String>, ReconcileError> {
     let mut unresolved = Vec::new();
     // While etcd was never seen, nothing is known, and the routes stay as they are.
     if let Some(state) = &view.state
-        && (valid || state.unit.is_some())
+        && (wanted == Wanted::Own || state.unit.is_some())
     {
         let resolve = |host: &str| context.resolver.addresses(host);
         let stale = stale_copies(unit, key, context);
@@ -141,12 +183,21 @@ async fn act(
     }
     // Once etcd is followed again, every object is looked at again.
     let etcd_well = view.state.is_some() && view.trouble.is_none();
-    if !valid || !etcd_well {
+    if !etcd_well || wanted == Wanted::AsIs {
         return Ok(unresolved);
     }
-    context.cluster.set_finalizer(unit, FINALIZER, true).await?;
-    publish(unit, key, view, context).await?;
-    mesh(unit, key, context).await?;
+    if unit.metadata.deletion_timestamp.is_none() {
+        context.cluster.set_finalizer(unit, FINALIZER, true).await?;
+    }
+    match wanted {
+        Wanted::Own => {
+            publish(unit, key, view, context).await?;
+            mesh(unit, key, links::plan(unit, key), context).await?;
+        }
+        Wanted::Agreed => mesh(unit, key, links::plan(unit, key), context).await?,
+        Wanted::Gone => mesh(unit, key, Vec::new(), context).await?,
+        Wanted::Nothing | Wanted::AsIs => {}
+    }
     Ok(unresolved)
 }
 
@@ -229,8 +280,12 @@ async fn publish(
     Ok(())
 }
 
-async fn mesh(unit: &Unit, key: &UnitKey, context: &Context) -> Result<(), ReconcileError> {
-    let wanted = links::plan(unit, key);
+async fn mesh(
+    unit: &Unit,
+    key: &UnitKey,
+    wanted: Vec<SyncLink>,
+    context: &Context,
+) -> Result<(), ReconcileError> {
     let names: BTreeSet<String> = wanted.iter().map(ResourceExt::name_any).collect();
     let uid = unit.uid().unwrap_or_default();
     for link in context.stores.links_of(key.namespace(), key.name()) {
@@ -251,70 +306,16 @@ async fn mesh(unit: &Unit, key: &UnitKey, context: &Context) -> Result<(), Recon
     Ok(())
 }
 
-/// How far a Unit that is being deleted is.
-enum Parting {
-    /// It waits for this before it is forgotten, and goes on as before meanwhile.
-    Waits(String),
-    /// It is forgotten, and its arbiters let go of their members.
-    LettingGo,
-    /// Nothing holds it any more.
-    Gone,
-}
-
-/// A Unit goes once etcd has forgotten it and its arbiters have let go of its members. Its databases
-/// keep what they hold.
-async fn delete(unit: &Unit, key: &UnitKey, context: &Context) -> Result<Parting, ReconcileError> {
-    if !unit.finalizers().iter().any(|present| present == FINALIZER) {
-        return Ok(Parting::Gone);
+/// Everything that is wrong with the spec of a Unit of this cluster.
+pub fn problems(unit: &Unit, key: &UnitKey, context: &Context) -> Vec<Problem> {
+    let mut problems = validate(unit, key, &surroundings(unit, key, context));
+    let known = context.stores.idcs.state().into_iter();
+    let known: Vec<String> = known.map(|idc| idc.name_any()).collect();
+    problems.extend(idc::not_here(context.settings.idc.as_ref(), &known));
+    if context.settings.idc.is_none() {
+        problems.extend(idc::not_alone(&context.coordination.clusters()));
     }
-    let waits = context.coordination.unit(key).state.and_then(|state| {
-        let looked = arbiter_looked(key, &state, context);
-        parting::before(unit, key, &state, looked)
-    });
-    if let Some(what) = waits {
-        return Ok(Parting::Waits(what));
-    }
-    context.cluster.check_leader("delete a Unit from etcd")?;
-    let uid = unit.uid().unwrap_or_default();
-    match context.coordination.topology().forget_unit(key, &uid).await {
-        Ok(()) => {
-            // What they said before they heard of it is old.
-            context.reports.hurry();
-            if let Some(what) = parting::after(unit, &words(unit, key, context)) {
-                if !context.pace.waited("Unit", &uid, LET_GO_LOOKS) {
-                    return Ok(Parting::LettingGo);
-                }
-                let notice = Notice {
-                    warning: true,
-                    reason: "NotLetGo".to_owned(),
-                    note: what,
-                };
-                context.cluster.event(unit, &notice).await;
-            }
-        }
-        // The document is that of a newer Unit of this name, which is left alone.
-        Err(topology::CommitError::Lost { .. }) => {}
-        Err(error) => return Err(error.into()),
-    }
-    context
-        .cluster
-        .set_finalizer(unit, FINALIZER, false)
-        .await?;
-    tracing::info!(unit = %key, "forgotten; its databases keep what they hold");
-    Ok(Parting::Gone)
-}
-
-/// Whether the session of the last primary's arbiter was there for long enough that it has looked at
-/// its member.
-fn arbiter_looked(key: &UnitKey, state: &UnitState, context: &Context) -> bool {
-    let session = state
-        .epoch
-        .as_ref()
-        .and_then(|epoch| state.sessions.get(&epoch.value.idc));
-    session.is_some_and(|session| {
-        let began = format!("{key} {}", session.value.generation.0);
-        context.pace.since("Session", &began) >= LOOKED_AFTER
-    })
+    problems
 }
 
 fn surroundings(unit: &Unit, key: &UnitKey, context: &Context) -> Surroundings {

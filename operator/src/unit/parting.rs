@@ -17,6 +17,11 @@ use super::routing::open_primary;
 /// Set by a person, to whatever value, it ends all waiting.
 const FORGET: &str = "multiactive.dev/forget";
 
+/// Whether a person has ended all waiting.
+pub fn forced(unit: &Unit) -> bool {
+    unit.annotations().contains_key(FORGET)
+}
+
 /// What is waited for before the Unit is forgotten; `None`: nothing. `looked`: the arbiter of the last
 /// primary has had the time to look at its member since it began; before that, what it says of
 /// the member is of no member yet.
@@ -25,7 +30,7 @@ pub fn before(unit: &Unit, key: &UnitKey, state: &UnitState, looked: bool) -> Op
     let document = &state.unit.as_ref()?.value;
     // A member that was taken out was let go then.
     document.member(holder)?;
-    if unit.annotations().contains_key(FORGET) {
+    if forced(unit) {
         return None;
     }
     if !state.sessions.contains_key(holder) {
@@ -36,8 +41,10 @@ pub fn before(unit: &Unit, key: &UnitKey, state: &UnitState, looked: bool) -> Op
         .members
         .get(holder)
         .is_some_and(|record| record.value.reachable && record.value.preflight_passed);
-    let about_to_open =
-        open_primary(state) != Some(holder) && !document.paused && (able || !looked);
+    let about_to_open = open_primary(state) != Some(holder)
+        && !state.is_paused()
+        && !state.fence_orders.contains_key(holder)
+        && (able || !looked);
     about_to_open.then(|| {
         format!(
             "Waits until {holder}, which took the writes last, is open again: forgotten before \
@@ -50,7 +57,7 @@ pub fn before(unit: &Unit, key: &UnitKey, state: &UnitState, looked: bool) -> Op
 /// What is waited for after the Unit was forgotten; `None`: nothing. Arbiters that do not answer
 /// are not waited for: what could be said about them was said before.
 pub fn after(unit: &Unit, words: &BTreeMap<IdcName, MemberWord>) -> Option<String> {
-    if unit.annotations().contains_key(FORGET) {
+    if forced(unit) {
         return None;
     }
     let still: Vec<&str> = words
@@ -162,19 +169,7 @@ mod tests {
 
     #[test]
     fn arbiters_that_still_hold_on_are_named() {
-        let said = model::MemberStatus {
-            role: model::MemberRole::Primary,
-            writable: true,
-            reachable: true,
-            epoch: model::Epoch(1),
-            position: None,
-            lag_millis: None,
-            findings: Vec::new(),
-            message: String::new(),
-            failover: model::FailoverStatus::default(),
-            stranded: 0,
-            filed: 0,
-        };
+        let said = crate::samples::primary_status(1);
         let words = |sh: MemberWord| {
             BTreeMap::from([(idc_name("sh"), sh), (idc_name("bj"), Some(Ok(None)))])
         };

@@ -76,7 +76,11 @@ fn not_passed(facts: &Facts<'_>, idc: &IdcName) -> String {
         .member(idc)
         .map(|said| said.message.clone())
         .unwrap_or_default();
-    if said.is_empty() {
+    if said.is_empty() && facts.agreed.is_some() && facts.member(idc).is_none() {
+        format!(
+            "Member {idc} has not passed preflight: the Unit in the cluster of {idc} tells why."
+        )
+    } else if said.is_empty() {
         format!("Member {idc} has not passed preflight.")
     } else {
         format!("Member {idc} has not passed preflight: {}", sentence(&said))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::{
     Duration, LastTransition, LinkPhase, MemberRole, MemberSummary, Unit, UnitPhase, UnitStatus,
-    condition, merge_conditions,
+    Verdict, condition, merge_conditions,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -15,6 +15,7 @@ use super::routing::open_primary;
 use super::validate::Problem;
 use crate::cluster::Notice;
 use crate::coordination::UnitView;
+use crate::transport::Certificates;
 
 /// What the arbiter of a member says: not asked yet, does not answer, does not know the Unit, or
 /// knows this of its member.
@@ -42,6 +43,10 @@ pub struct Facts<'a> {
     pub receipt: Option<Receipt>,
     /// Servers that cannot be led to.
     pub unresolved: Vec<String>,
+    /// The condition `TopologyAgreed` where each IDC has a cluster of its own.
+    pub agreed: Option<Verdict>,
+    /// Those of the installation.
+    pub certificates: Certificates,
 }
 
 /// A link of the Unit, as its own status tells.
@@ -121,6 +126,10 @@ pub fn status(facts: &Facts<'_>, now: Timestamp) -> UnitStatus {
         epoch: state.epoch.as_ref().map(|epoch| epoch.value.epoch.0),
         lag: members.iter().filter_map(|member| member.lag).max(),
         members,
+        pause_order: state
+            .pause_order
+            .as_ref()
+            .map(|order| order.value.to_string()),
         last_transition: facts
             .receipt
             .as_ref()
@@ -136,7 +145,7 @@ pub fn phase(facts: &Facts<'_>, state: &UnitState) -> UnitPhase {
         .intent
         .as_ref()
         .is_some_and(|intent| !intent.value.phase.is_final());
-    if facts.unit.spec.paused {
+    if facts.unit.spec.paused || state.pause_order.is_some() {
         UnitPhase::Paused
     } else if under_way {
         UnitPhase::SwitchingOver
@@ -184,6 +193,11 @@ fn members(facts: &Facts<'_>, state: &UnitState) -> Vec<MemberSummary> {
             position: said.and_then(|said| Some(said.position.as_ref()?.to_string())),
             lag: lag(facts, state, idc).map(Duration::from_millis),
             stranded_transactions: said.map(|said| said.stranded),
+            hindrances: said.and_then(|said| Some(said.hindrances.as_ref()?.sentences())),
+            fence_order: state
+                .fence_orders
+                .get(idc)
+                .map(|order| order.value.to_string()),
             message: message(facts, idc),
         }
     };

@@ -9,6 +9,7 @@ use model::{Finding, MemberRole, MemberStatus, PositionText, Severity, UnitState
 use super::report::{Facts, LinkFacts, notices, status, worth_writing};
 use super::{Problem, UnitView};
 use crate::samples::{self, idc_name, key};
+use crate::transport::{Certificates, Expiry};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -30,6 +31,10 @@ fn said(lag: Option<u64>) -> MemberStatus {
         },
         stranded: 0,
         filed: 0,
+        crowded: None,
+        full: String::new(),
+        hindrances: None,
+        application: String::new(),
     }
 }
 
@@ -41,6 +46,7 @@ struct World {
     problems: Vec<Problem>,
     replica: MemberStatus,
     links: Vec<LinkFacts>,
+    certificates: Certificates,
 }
 
 impl World {
@@ -64,6 +70,7 @@ impl World {
                 link("orders-bj-sh", "bj", "sh"),
                 link("orders-sh-bj", "sh", "bj"),
             ],
+            certificates: Certificates::default(),
         }
     }
 
@@ -91,6 +98,8 @@ impl World {
             links: self.links.clone(),
             receipt: None,
             unresolved: Vec::new(),
+            agreed: None,
+            certificates: self.certificates.clone(),
         };
         status(&facts, now)
     }
@@ -275,6 +284,78 @@ fn a_halted_link_degrades_and_says_why() {
     let (status, reason, message) = world.says("Degraded");
     assert_eq!((status.as_str(), reason.as_str()), ("True", "LinkHalted"));
     assert_eq!(message, "SyncLink orders-bj-sh: row 7 differs.");
+}
+
+#[test]
+fn a_server_without_connections_to_spare_degrades() {
+    let mut world = World::well();
+    assert_eq!(world.says("Degraded").0, "False");
+    world.replica.crowded = Some(151);
+    let (status, reason, message) = world.says("Degraded");
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "Crowded"));
+    assert!(message.contains("bj") && message.contains("max_connections = 151"));
+}
+
+#[test]
+fn an_account_that_passes_read_only_by_degrades_with_the_statement_to_revoke_it() {
+    let mut world = World::well();
+    world.replica.findings.push(Finding {
+        severity: Severity::Warning,
+        check: "PassesReadOnly".to_owned(),
+        object: "member bj (db:3306)".to_owned(),
+        message: "the account 'app'@'%' holds SUPER".to_owned(),
+        fix: "REVOKE SUPER ON *.* FROM 'app'@'%';".to_owned(),
+    });
+    let (status, reason, message) = world.says("Degraded");
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("True", "PassesReadOnly")
+    );
+    assert!(
+        message.contains("REVOKE SUPER ON *.* FROM 'app'@'%';"),
+        "{message}"
+    );
+    // Whatever else is warned of stays where it is.
+    world.replica.findings[0].check = "Xa".to_owned();
+    assert_eq!(world.says("Degraded").0, "False");
+}
+
+#[test]
+fn a_full_disk_degrades() {
+    let mut world = World::well();
+    world.replica.full = "The table 'heartbeat' is full".to_owned();
+    let (status, reason, message) = world.says("Degraded");
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "DiskFull"));
+    assert!(message.contains("bj") && message.contains("PURGE BINARY LOGS"));
+}
+
+#[test]
+fn certificates_that_end_are_told_and_so_is_what_they_take_with_them() {
+    let ends = |reason, over| Expiry {
+        reason,
+        over,
+        message: format!("{reason}: renew it."),
+    };
+    let mut world = World::well();
+    world.unit.spec.failover.mode = crds::Automation::Automatic;
+    world.unit.spec.failover.failsafe = true;
+    world.certificates.transport = Some(ends("CertificateExpiring", false));
+    let (status, reason, _) = world.says("Degraded");
+    assert_eq!(
+        (status.as_str(), reason.as_str()),
+        ("True", "CertificateExpiring")
+    );
+    assert!(
+        !world
+            .says("FailoverReady")
+            .2
+            .contains("promises are not to be had")
+    );
+    world.certificates.transport = Some(ends("CertificateExpired", true));
+    let (_, _, message) = world.says("FailoverReady");
+    assert!(message.contains("promises are not to be had"), "{message}");
+    world.certificates.etcd = Some(ends("EtcdCertificateExpired", true));
+    assert_eq!(world.says("Degraded").1, "EtcdCertificateExpired");
 }
 
 #[test]

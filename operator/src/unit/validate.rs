@@ -71,12 +71,6 @@ pub fn validate(unit: &Unit, key: &UnitKey, around: &Surroundings) -> Vec<Proble
             routable(place, member, &mut problems);
         }
     }
-    if unit.spec.health_checks.http.is_some() {
-        problems.push(Problem::new(
-            "NotSupportedYet",
-            "spec.healthChecks.http is not supported yet: remove it; the SQL heartbeat decides.",
-        ));
-    }
     if let Some(template) = &unit.spec.link_template {
         for field in unsupported_options(template) {
             problems.push(Problem::new(
@@ -353,18 +347,18 @@ mod tests {
         let unit: Unit = object(
             &crate::samples::UNIT
                 .replace("192.0.2.1", "127.0.0.1")
-                .replace("databases: [orders]", "databases: [orders]\n  healthChecks: {http: {url: 'http://x'}}\n  linkTemplate: {ddl: Halt, compression: Lz4}"),
+                .replace(
+                    "databases: [orders]",
+                    "databases: [orders]\n  linkTemplate: {ddl: Halt, compression: Lz4}",
+                ),
         );
         let found = told(&unit, &around());
         let reasons: Vec<_> = found.iter().map(|(reason, _)| *reason).collect();
-        assert_eq!(
-            reasons,
-            ["LocalEndpoint", "NotSupportedYet", "NotSupportedYet"]
-        );
+        assert_eq!(reasons, ["LocalEndpoint", "NotSupportedYet"]);
         assert!(
-            found[2].1.starts_with("spec.linkTemplate.compression Lz4"),
+            found[1].1.starts_with("spec.linkTemplate.compression Lz4"),
             "{}",
-            found[2].1
+            found[1].1
         );
     }
 }

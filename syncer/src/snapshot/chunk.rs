@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use change::{Row, TableSchema, Value, decode_key, encode_key};
 use futures::TryStreamExt;
+use mysql::keyset;
 use mysql::session::SessionOptions;
 use mysql::tables::TableInfo;
 use mysql::values;
 use mysql_async::prelude::Queryable;
 
 use crate::error::PullError;
-use crate::snapshot::literal;
 use crate::source::identifier;
 
 /// Errors that say that the table is not as it was described a moment ago: it, its database or a
@@ -255,7 +255,7 @@ fn statement(
     if let Some(cursor) = request.cursor.as_ref().filter(|cursor| !cursor.is_empty()) {
         let literals = literals(info, schema, &key, cursor)?;
         statement.push_str(" WHERE ");
-        statement.push_str(&literal::behind(&key, &literals));
+        statement.push_str(&keyset::behind(&key, &literals));
     }
     let order: Vec<String> = key.iter().map(|name| identifier(name)).collect();
     Ok(format!(
@@ -287,7 +287,7 @@ fn literals(
         match parts.next() {
             Some([Value::Text(of), value]) if of == name.as_bytes() => {
                 let set = &info.columns[place].character_set;
-                literals.push(literal::literal(value, set).ok_or_else(unreadable)?);
+                literals.push(keyset::literal(value, set).ok_or_else(unreadable)?);
             }
             _ => return Err(unreadable()),
         }

@@ -11,7 +11,6 @@
 //! is: `binlog_order_commits` on MySQL, always so on MariaDB.
 
 mod chunk;
-mod literal;
 mod window;
 
 use std::collections::VecDeque;

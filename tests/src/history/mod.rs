@@ -122,6 +122,8 @@ pub struct History {
     /// What the new primary held when it already took writes, and its epoch: what it gets later
     /// of earlier epochs was hidden from its readers.
     pub at_takeover: Option<(u64, BTreeSet<WriteId>)>,
+    /// Promises of the other arbiters may keep the last holder open while nobody holds `primary`.
+    pub promises: bool,
 }
 
 /// Something that must not be.
@@ -271,16 +273,24 @@ impl fmt::Display for Violation {
     }
 }
 
+fn epochs_of(history: &History) -> (Epochs, Vec<Violation>) {
+    let (mut epochs, violations) = Epochs::of(&history.sightings, &history.receipts);
+    if history.promises {
+        epochs.allow_vacancies();
+    }
+    (epochs, violations)
+}
+
 /// What is wrong with the order of writes alone: for histories whose end is not known.
 pub fn check_order(history: &History) -> Vec<Violation> {
-    let (epochs, mut violations) = Epochs::of(&history.sightings, &history.receipts);
+    let (epochs, mut violations) = epochs_of(history);
     violations.extend(epochs.place(&history.attempts).1);
     violations
 }
 
 /// Everything that is wrong with a history; empty if nothing is.
 pub fn check(history: &History) -> Vec<Violation> {
-    let (epochs, mut violations) = Epochs::of(&history.sightings, &history.receipts);
+    let (epochs, mut violations) = epochs_of(history);
     let (placed, overlaps) = epochs.place(&history.attempts);
     violations.extend(overlaps);
     violations.extend(rows::check(history, &epochs, &placed));

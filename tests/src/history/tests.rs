@@ -73,6 +73,7 @@ fn good() -> History {
         receipts: vec![(1, "sh".to_owned(), false), (2, "bj".to_owned(), false)],
         primary: "bj".to_owned(),
         members: [("sh".to_owned(), rows.clone()), ("bj".to_owned(), rows)].into(),
+        promises: false,
         at_takeover: Some((
             2,
             [(1, 1), (2, 1), (3, 1)]
@@ -202,6 +203,23 @@ fn an_epoch_with_two_holders_is_an_overlap() {
             .any(|it| matches!(it, Violation::TwoHolders { epoch: 2, .. })),
         "{found:?}"
     );
+}
+
+#[test]
+fn by_promises_the_last_holder_may_be_open_while_nobody_holds_it() {
+    let late = |member: &str| {
+        let mut history = good();
+        history.attempts.push(write(9, 1, member, 6100, 6200));
+        history
+    };
+    let mut history = late("sh");
+    assert!(!check_order(&history).is_empty());
+    history.promises = true;
+    assert_eq!(check_order(&history), []);
+    // Nobody else may.
+    let mut history = late("bj");
+    history.promises = true;
+    assert!(!check_order(&history).is_empty());
 }
 
 #[test]

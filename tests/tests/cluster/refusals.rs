@@ -154,6 +154,26 @@ fn conditions(product: &Product<'_>) -> Result<()> {
         "Ready",
         &["no-such-unit", "relay true is not supported yet"],
     )?;
+    requests(product)?;
+    let made = "deployments,services,configmaps,endpointslices";
+    let label = "--selector=app.kubernetes.io/managed-by=multiactive";
+    let started = product.kubectl(&["get", made, label, "--output=name"])?;
+    ensure!(started.trim().is_empty(), "started half-way: {started}");
+    for object in [
+        "unit/lost",
+        "synclink/lost",
+        "switchover/lost",
+        "datarepair/lost",
+    ] {
+        product
+            .kubectl(&["delete", object, "--timeout=60s"])
+            .context(object)?;
+    }
+    Ok(())
+}
+
+/// Run-once objects for a Unit that has no primary.
+fn requests(product: &Product<'_>) -> Result<()> {
     let switchover = format!(
         "apiVersion: multiactive.dev/v1alpha1\nkind: Switchover\n\
          metadata: {{name: lost, namespace: {NAMESPACE}}}\nspec: {{unit: lost, to: nowhere}}\n"
@@ -170,22 +190,12 @@ fn conditions(product: &Product<'_>) -> Result<()> {
          metadata: {{name: lost, namespace: {NAMESPACE}}}\nspec: {{unit: lost}}\n"
     );
     product.apply(&repair)?;
-    says(product, "datarepair/lost", "Ready", &["not supported yet"])?;
-    let made = "deployments,services,configmaps,endpointslices";
-    let label = "--selector=app.kubernetes.io/managed-by=multiactive";
-    let started = product.kubectl(&["get", made, label, "--output=name"])?;
-    ensure!(started.trim().is_empty(), "started half-way: {started}");
-    for object in [
-        "unit/lost",
-        "synclink/lost",
-        "switchover/lost",
+    says(
+        product,
         "datarepair/lost",
-    ] {
-        product
-            .kubectl(&["delete", object, "--timeout=60s"])
-            .context(object)?;
-    }
-    Ok(())
+        "Ready",
+        &["Unit shop/lost has no primary"],
+    )
 }
 
 /// Another test of this suite ends with the product uninstalled, and the order is not ours.

@@ -3,4 +3,6 @@
 mod apply;
 mod arbiter;
 mod control;
+mod matrix;
 mod read;
+mod repair;

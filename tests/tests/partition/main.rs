@@ -10,6 +10,7 @@
 //! results.
 
 mod application;
+mod evidence;
 mod faults;
 mod journal;
 mod keeper;
@@ -103,6 +104,11 @@ async fn all(options: &Options, trials: &mut Vec<Trial>) -> Result<()> {
             // One that is stuck, or lies, spoils nothing but itself.
             if trial.passed() {
                 rig = Some(current);
+            } else {
+                match current.keep_evidence(&trial).await {
+                    Ok(directory) => println!("        kept: {}", directory.display()),
+                    Err(error) => println!("        logs and tables were not kept: {error:#}"),
+                }
             }
             trials.push(trial);
         }

@@ -63,6 +63,11 @@ pub fn arbiter_status(world: &World, idc: &str, standby: bool) -> Result<(String
     Ok((world.info().network.idc(idc)?, port))
 }
 
+/// Where an arbiter is asked for promises. The syncer of its IDC has the port before.
+fn promises_port(standby: bool) -> u16 {
+    SERVE_PORT + 1 + u16::from(standby)
+}
+
 /// The product's programs, and the files that they are given.
 pub struct Programs {
     pub binaries: PathBuf,
@@ -100,6 +105,8 @@ impl Programs {
             format!("--holder={}", arbiter(idc, standby)),
             format!("--address={host}:{port}"),
             format!("--listen=0.0.0.0:{port}"),
+            format!("--serve=0.0.0.0:{}", promises_port(standby)),
+            format!("--tls={}", self.file("tls")),
             "--log=text".to_owned(),
         ]);
         Ok(spec.in_netns(idc))

@@ -151,6 +151,11 @@ impl Rig {
             let doc = IdcDoc { role };
             self.topology.publish_idc(&parts::idc(name)?, &doc).await?;
         }
+        self.publish_unit(1, false).await
+    }
+
+    /// Publishes the Unit, with failsafe or without.
+    pub async fn publish_unit(&self, generation: i64, failsafe: bool) -> Result<()> {
         let mut members = Vec::new();
         for (name, priority) in [("sh", 100), ("bj", 50)] {
             members.push(MemberDoc {
@@ -167,7 +172,7 @@ impl Rig {
         // The custom resource's defaults, other than the cooldown: trials follow each other closely.
         let doc = UnitDoc {
             uid: "partition".to_owned(),
-            generation: 1,
+            generation,
             databases: vec!["orders".to_owned()],
             members,
             failover: FailoverPolicy {
@@ -175,8 +180,9 @@ impl Rig {
                 max_lag_millis: 5_000,
                 cooldown_millis: 0,
                 failback: FailoverMode::Manual,
-                failsafe: false,
+                failsafe,
             },
+            application: None,
             heartbeat: HeartbeatCheck {
                 interval_millis: 1_000,
                 timeout_millis: 500,

@@ -16,8 +16,9 @@ use crate::rig::{Rig, TABLES, until};
 const LIMIT: Duration = Duration::from_secs(90);
 /// Within this time a writer has counted again what is set aside.
 const COUNTED_WITHIN: Duration = Duration::from_secs(20);
-/// How often the two members are compared before they count as different.
-const TRIES: u32 = 3;
+/// So long the two members may differ while nobody writes: twice the time after which a writer
+/// looks again for what was filed late.
+const LINE_UP_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a trial has left in the databases.
 pub struct Settled {
@@ -31,9 +32,8 @@ impl Rig {
     pub async fn settle(&self) -> Result<Settled> {
         let primary = self.wait_open().await?;
         let replica = Self::other(&primary).to_owned();
-        let mut tries = 0;
+        let give_up = Instant::now() + LINE_UP_WITHIN;
         loop {
-            tries += 1;
             self.drain().await?;
             ensure!(
                 self.wait_open().await? == primary,
@@ -42,8 +42,8 @@ impl Rig {
             let ahead = rows(self.database(&primary)?)?;
             let behind = rows(self.database(&replica)?)?;
             // What differs now may be on its way: the network may deliver late what a client had
-            // given up. What differs three times is different.
-            if ahead == behind || tries == TRIES {
+            // given up, and what is filed late is taken back late.
+            if ahead == behind || Instant::now() >= give_up {
                 let stranding = self.stranding().await?;
                 return Ok(Settled {
                     members: [(primary.clone(), ahead), (replica, behind)].into(),
@@ -51,6 +51,7 @@ impl Rig {
                     stranding,
                 });
             }
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 

@@ -116,6 +116,7 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         sightings,
         receipts: receipts.unwrap_or_default(),
         at_takeover: scene.at_takeover.take(),
+        promises: trial.fault.has_promises(),
         ..History::default()
     };
     trial.transitions = transitions(&history);

@@ -9,6 +9,7 @@ use crate::aftermath::Aftermath;
 use crate::bookkeeping;
 use crate::epoch::{EpochRow, Epochs, Fate, Seen};
 use crate::error::WriterError;
+use crate::sql::merge::Merge;
 use crate::sql::plan::Plan;
 use crate::stranded;
 use crate::target::session::Target;
@@ -20,7 +21,9 @@ impl Applier {
         plan: &mut Plan,
         batch: &[Transaction],
         fates: &[Fate],
+        careful: bool,
     ) -> Result<(), Attempt> {
+        let mut merge = (!careful).then(|| Merge::new(self.target.engine()));
         for (transaction, fate) in batch.iter().zip(fates) {
             bookkeeping::check_origin(transaction, &self.config)?;
             match (*fate, &transaction.body) {
@@ -36,11 +39,15 @@ impl Applier {
                     });
                 }
                 (Fate::Applied, Body::Rows(changes)) => {
-                    self.plan_changes(plan, changes).await?;
+                    self.plan_changes(plan, changes, &transaction.gtid, merge.as_mut())
+                        .await?;
                 }
                 // Only a stranded one comes here, and no epoch begins anew.
                 (Fate::Applied, Body::Ddl(_)) => return Err(WriterError::EpochMoved.into()),
             }
+        }
+        if let Some(merge) = merge {
+            merge.finish(plan);
         }
         Ok(())
     }

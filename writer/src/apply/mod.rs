@@ -6,7 +6,7 @@ mod parts;
 use std::sync::Arc;
 use std::time::Duration;
 
-use change::{Body, Position, TableChange, Transaction};
+use change::{Body, Position, RowChange, TableChange, Transaction};
 use model::LinkConfig;
 use mysql::session::SessionOptions;
 
@@ -17,10 +17,12 @@ use crate::error::{Class, WriterError};
 use crate::explain;
 use crate::failpoint::{self, Point};
 use crate::lag;
+use crate::sql::merge::Merge;
 use crate::sql::plan::{Expect, Plan, Request, Subject};
 use crate::status::{Done, Status};
 use crate::target::lookup::Mappings;
 use crate::target::session::{Cause, Failure, Target};
+use crate::undo::Filed;
 use parts::OpenTransaction;
 
 /// A collision with another transaction is tried again so often before everything starts anew.
@@ -50,6 +52,10 @@ pub(crate) struct Applier {
     epochs: Option<Epochs>,
     /// The open transaction of a source transaction that comes in parts.
     open: Option<OpenTransaction>,
+    /// What of the target's the source has filed and is in line there.
+    pub taken_back: Filed,
+    /// What the target had when something was seen to be filed late.
+    pub filed_late_by: Option<Position>,
 }
 
 /// How an attempt failed.
@@ -86,6 +92,8 @@ impl Applier {
             careful,
             epochs: None,
             open: None,
+            taken_back: Filed::default(),
+            filed_late_by: None,
         }
     }
 
@@ -161,7 +169,7 @@ impl Applier {
             plan.epoch(LOCK_EPOCH);
             plan.epoch(READ_EPOCH);
         }
-        self.plan_batch(&mut plan, batch, &fates).await?;
+        self.plan_batch(&mut plan, batch, &fates, careful).await?;
         let mut judged = !checks_epoch;
         let mut epochs = Vec::new();
         for request in plan.finish() {
@@ -230,10 +238,13 @@ impl Applier {
         )
     }
 
-    async fn plan_changes(
+    /// Adds changes, merged with others of the batch where that is right and asked for.
+    async fn plan_changes<'a>(
         &mut self,
         plan: &mut Plan,
-        changes: &[TableChange],
+        changes: &'a [TableChange],
+        gtid: &str,
+        mut merge: Option<&mut Merge<'a>>,
     ) -> Result<(), WriterError> {
         for change in changes {
             let is_ours = bookkeeping::is_ours(&change.table.database);
@@ -243,8 +254,13 @@ impl Applier {
             let mapping = self.mappings.get(&mut self.target, &change.table).await?;
             if is_ours {
                 bookkeeping::plan(plan, change, &mapping)?;
-            } else {
-                plan.change(change, &mapping);
+                continue;
+            }
+            let after = change.rows.iter().filter_map(RowChange::after);
+            explain::losses(after, &mapping, gtid)?;
+            match merge.as_deref_mut() {
+                Some(merge) => merge.change(plan, change, &mapping),
+                None => plan.change(change, &mapping),
             }
         }
         Ok(())

@@ -79,7 +79,10 @@ impl Applier {
             Some((ended_by, pieces)) => {
                 *pieces = stranded::plan(&mut open.plan, part, *ended_by, *pieces)?;
             }
-            None => self.plan_changes(&mut open.plan, rows_of(part)).await?,
+            None => {
+                self.plan_changes(&mut open.plan, rows_of(part), &part.gtid, None)
+                    .await?;
+            }
         }
         open.changes += part.change_count();
         let next = part.position.as_ref().map(|position| {

@@ -4,6 +4,8 @@ use change::{Ddl, Gtid, ServerUuid};
 use model::IdcName;
 use sha2::{Digest as _, Sha256};
 
+use crate::sql::dialect;
+
 /// What a person writes into `multiactive.ddl.before` to say that a statement's work is done.
 pub(crate) const DONE_BY_HAND: &str = "done";
 
@@ -78,7 +80,51 @@ pub(crate) fn refusal(ddl: &Ddl) -> Option<String> {
              at the target as DISABLED. {by_hand}"
         ));
     }
+    if verb == "ALTER TABLE" {
+        return chance(&ddl.statement).map(|function| {
+            format!(
+                "it adds a column and calls {function}(), whose values would be others at the \
+                 target than those that the source's rows were given. {by_hand}: add the column \
+                 with the source's values. From now on add such a column without the function, set \
+                 it with UPDATE, and then ALTER COLUMN ... SET DEFAULT"
+            )
+        });
+    }
     None
+}
+
+/// Functions whose value is another one each time or on each server, in both engines; `NOW()` and its
+/// kin are not among them, since a statement is run at the source's time.
+const CHANCE: [&str; 9] = [
+    "CONNECTION_ID",
+    "CURRENT_USER",
+    "RAND",
+    "RANDOM_BYTES",
+    "SYSDATE",
+    "SYS_GUID",
+    "USER",
+    "UUID",
+    "UUID_SHORT",
+];
+
+/// The first such function that is called in a statement that adds something: it would be called for
+/// the rows that are there.
+fn chance(statement: &[u8]) -> Option<&'static str> {
+    let words = dialect::words(statement);
+    let is = |word: &[u8], name: &str| word.eq_ignore_ascii_case(name.as_bytes());
+    if !words.iter().any(|(word, _)| is(word, "ADD")) {
+        return None;
+    }
+    // An index may be called `uuid`, but its columns are no numbers.
+    let is_called = |behind: &[u8]| {
+        let behind = behind.trim_ascii_start().strip_prefix(b"(");
+        let argument = |byte: &&u8| byte.is_ascii_digit() || byte.is_ascii_whitespace();
+        behind.is_some_and(|inside| inside.iter().find(|byte| !argument(byte)) == Some(&b')'))
+    };
+    CHANCE.into_iter().find(|name| {
+        let mut calls = words.iter().filter(|(word, _)| is(word, name));
+        calls.any(|(_, behind)| is_called(behind))
+    })
 }
 
 /// The GTID under which a source's statement runs on a MySQL target.
@@ -142,6 +188,33 @@ mod tests {
     fn intent(before: &str) -> Intent {
         Intent {
             before: before.to_owned(),
+        }
+    }
+
+    #[test]
+    fn chance_is_told_from_names() {
+        for (statement, function) in [
+            (
+                "ALTER TABLE t ADD COLUMN u CHAR(36) DEFAULT (UUID())",
+                Some("UUID"),
+            ),
+            (
+                "alter table t add r double default (rand ( ) * 2)",
+                Some("RAND"),
+            ),
+            (
+                "ALTER TABLE t ADD c DATETIME(6) DEFAULT (SYSDATE( 6 ))",
+                Some("SYSDATE"),
+            ),
+            (
+                "ALTER TABLE t ADD COLUMN uuid CHAR(36), ADD INDEX uuid (uuid)",
+                None,
+            ),
+            ("ALTER TABLE t ADD COLUMN user INT COMMENT 'uuid()'", None),
+            ("ALTER TABLE t ALTER COLUMN u SET DEFAULT (UUID())", None),
+            ("ALTER TABLE t ADD c DATETIME DEFAULT NOW()", None),
+        ] {
+            assert_eq!(chance(statement.as_bytes()), function, "{statement}");
         }
     }
 

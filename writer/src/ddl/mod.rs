@@ -227,7 +227,7 @@ impl Applier {
                     return Err(WriterError::DdlFailed {
                         statement: shorten(ddl),
                         gtid: transaction.gtid.clone(),
-                        answer: source.to_string(),
+                        answer: answer(&source),
                         fix: fix(&transaction.gtid),
                     });
                 }
@@ -354,6 +354,20 @@ fn refused(transaction: &Transaction, ddl: &Ddl, reason: &str) -> WriterError {
         gtid: transaction.gtid.clone(),
         reason: reason.to_owned(),
     }
+}
+
+/// What the server answered, and what helps where that is known.
+fn answer(error: &mysql_async::Error) -> String {
+    // ER_BINLOG_CREATE_ROUTINE_NEED_SUPER: what it guards against is a binlog of statements.
+    const NEEDS_SUPER: u16 = 1419;
+    let hint = match error {
+        mysql_async::Error::Server(server) if server.code == NEEDS_SUPER => {
+            ". Where every binlog is of rows, as links require, this is safe at the target: SET \
+             GLOBAL log_bin_trust_function_creators = 1 (and in its configuration)"
+        }
+        _ => "",
+    };
+    format!("{error}{hint}")
 }
 
 /// How a person says that a statement's work is done.

@@ -54,7 +54,22 @@ pub(crate) fn sql_mode(bits: u64, from: Engine, to: Engine) -> Result<String, u3
             _ => return Err(bit),
         }
     }
+    names.extend(fractions(bits, from, to));
     Ok(names.join(","))
+}
+
+/// What the target must be told to treat digits of seconds as the source did, where an ALTER leaves
+/// some out: MySQL rounds unless bit 32 is set, MariaDB only if bit 34 is.
+fn fractions(bits: u64, from: Engine, to: Engine) -> Option<&'static str> {
+    let rounds = match from {
+        Engine::MySql => bits & 1 << 32 == 0,
+        Engine::MariaDb => bits & 1 << 34 != 0,
+    };
+    match (to, rounds) {
+        (Engine::MySql, false) => Some("TIME_TRUNCATE_FRACTIONAL"),
+        (Engine::MariaDb, true) => Some("TIME_ROUND_FRACTIONAL"),
+        _ => None,
+    }
 }
 
 /// The settings but for character sets, whose names have to be looked up.
@@ -72,6 +87,11 @@ pub(crate) fn settings(session: &DdlSession, mode: &str, to: Engine) -> String {
         );
         sql.push_str(&format!(", timestamp={seconds}.{micros:06}"));
     }
+    // The target's own would number other rows.
+    let (increment, offset) = session.auto_increment.unwrap_or((1, 1));
+    sql.push_str(&format!(
+        ", auto_increment_increment={increment}, auto_increment_offset={offset}"
+    ));
     if let Some(explicit) = session.explicit_defaults_for_timestamp {
         sql.push_str(&format!(
             ", explicit_defaults_for_timestamp={}",
@@ -103,7 +123,16 @@ mod tests {
         let strict = 1 << 21 | 1 << 30 | 1 << 2;
         assert_eq!(
             to(strict, Engine::MySql, Engine::MariaDb).unwrap(),
-            "ANSI_QUOTES,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION"
+            "ANSI_QUOTES,STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION,TIME_ROUND_FRACTIONAL"
+        );
+        assert_eq!(
+            to(1 << 34, Engine::MariaDb, Engine::MySql).unwrap(),
+            "",
+            "both round"
+        );
+        assert_eq!(
+            to(0, Engine::MariaDb, Engine::MySql).unwrap(),
+            "TIME_TRUNCATE_FRACTIONAL"
         );
         // MariaDB's default has NO_AUTO_CREATE_USER, which MySQL 8 removed.
         let default = 1 << 21 | 1 << 26 | 1 << 28 | 1 << 30;
@@ -130,12 +159,14 @@ mod tests {
             started_micros: 1_700_000_000_000_042,
             explicit_defaults_for_timestamp: Some(false),
             time_zone: "Europe/Berlin".into(),
+            auto_increment: Some((2, 9)),
             ..DdlSession::default()
         };
         assert_eq!(
             settings(&session, "ANSI_QUOTES", Engine::MariaDb),
             "SET SESSION sql_mode='ANSI_QUOTES', foreign_key_checks=1, unique_checks=0, \
-             timestamp=1700000000.000042, explicit_defaults_for_timestamp=0, \
+             timestamp=1700000000.000042, auto_increment_increment=2, auto_increment_offset=9, \
+             explicit_defaults_for_timestamp=0, \
              time_zone='Europe/Berlin'"
         );
     }

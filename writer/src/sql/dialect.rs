@@ -15,6 +15,10 @@ const COLLATIONS: [(&str, &str); 4] = [
     ("utf8mb4_0900_bin", "utf8mb4_nopad_bin"),
 ];
 
+/// How MySQL prints that a column is invisible. MariaDB knows the word, and takes comments for
+/// versions of MySQL from 5.7 on for comments: the column would be visible there without a word.
+const INVISIBLE: &[u8] = b"/*!80023 INVISIBLE */";
+
 /// What the target calls a collation of the source.
 pub(crate) fn collation(name: &str, target: Engine) -> Option<&'static str> {
     COLLATIONS.iter().find_map(|(mysql, mariadb)| {
@@ -32,17 +36,44 @@ pub(crate) fn collation(name: &str, target: Engine) -> Option<&'static str> {
 ///
 /// `statement` must be in a character set in which bytes below 128 are ASCII and nothing else.
 pub(crate) fn translate(statement: &[u8], target: Engine) -> Cow<'_, [u8]> {
+    rewrite(statement, target, |name| collation(name, target))
+}
+
+/// The same for a statement that a server has printed: its names are in quotes, so that a bare word
+/// is never the name of a table or column.
+pub(crate) fn translate_printed(statement: &[u8], target: Engine) -> Cow<'_, [u8]> {
+    rewrite(statement, target, |name| {
+        // Both know the longer name, and MySQL prints the shorter one.
+        let is_collection = name.eq_ignore_ascii_case("geomcollection");
+        if is_collection {
+            Some("geometrycollection")
+        } else {
+            collation(name, target)
+        }
+    })
+}
+
+fn rewrite(
+    statement: &[u8],
+    target: Engine,
+    ours: impl Fn(&str) -> Option<&'static str>,
+) -> Cow<'_, [u8]> {
     let mut out: Vec<u8> = Vec::new();
     let (mut copied, mut at) = (0, 0);
     while at < statement.len() {
         let rest = &statement[at..];
-        if is_word(rest[0]) {
+        if target == Engine::MariaDb && rest.starts_with(INVISIBLE) {
+            out.extend_from_slice(&statement[copied..at]);
+            out.extend_from_slice(b"INVISIBLE");
+            at += INVISIBLE.len();
+            copied = at;
+        } else if is_word(rest[0]) {
             let length = rest
                 .iter()
                 .position(|byte| !is_word(*byte))
                 .unwrap_or(rest.len());
             let name = std::str::from_utf8(&rest[..length]).ok();
-            if let Some(ours) = name.and_then(|name| collation(name, target)) {
+            if let Some(ours) = name.and_then(&ours) {
                 out.extend_from_slice(&statement[copied..at]);
                 out.extend_from_slice(ours.as_bytes());
                 copied = at + length;
@@ -57,6 +88,25 @@ pub(crate) fn translate(statement: &[u8], target: Engine) -> Cow<'_, [u8]> {
     }
     out.extend_from_slice(&statement[copied..]);
     Cow::Owned(out)
+}
+
+/// The bare words of a statement, those in comments for the server included, each with what
+/// follows it.
+pub(crate) fn words(statement: &[u8]) -> Vec<(&[u8], &[u8])> {
+    let mut words = Vec::new();
+    let mut at = 0;
+    while let Some(first) = statement.get(at) {
+        let rest = &statement[at..];
+        at += if is_word(*first) {
+            let length = rest.iter().position(|byte| !is_word(*byte));
+            let length = length.unwrap_or(rest.len());
+            words.push(rest.split_at(length));
+            length
+        } else {
+            skip(rest)
+        };
+    }
+    words
 }
 
 fn is_word(byte: u8) -> bool {
@@ -118,6 +168,29 @@ mod tests {
         assert_eq!(
             translate(b"COLLATE utf8mb4_uca1400_nopad_as_cs", Engine::MySql).as_ref(),
             b"COLLATE utf8mb4_0900_as_cs"
+        );
+    }
+
+    #[test]
+    fn printed_types_are_known_on_both() {
+        let printed = "`geomcollection` geomcollection DEFAULT NULL";
+        assert_eq!(
+            translate_printed(printed.as_bytes(), Engine::MariaDb).as_ref(),
+            b"`geomcollection` geometrycollection DEFAULT NULL"
+        );
+        assert_eq!(to_mariadb(printed), printed, "it may be a name");
+    }
+
+    #[test]
+    fn invisible_columns_stay_invisible() {
+        let printed = "`a` int /*!80023 INVISIBLE */ COMMENT '/*!80023 INVISIBLE */'";
+        assert_eq!(
+            to_mariadb(printed),
+            "`a` int INVISIBLE COMMENT '/*!80023 INVISIBLE */'"
+        );
+        assert_eq!(
+            translate(printed.as_bytes(), Engine::MySql).as_ref(),
+            printed.as_bytes()
         );
     }
 

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use change::Value;
 
-use super::charset;
+use super::{charset, json};
 
 /// How the literals of one column are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub(crate) enum Form {
     Plain,
     /// Characters in this character set.
     Characters(&'static str),
+    /// A document for a JSON column of MySQL.
+    Json,
 }
 
 /// Appends an identifier in backticks.
@@ -75,6 +77,7 @@ pub(crate) fn value(out: &mut Vec<u8>, value: &Value, form: Form) {
         Value::Float(number) => real(out, f64::from(number.get())),
         Value::Double(number) => real(out, number.get()),
         Value::Decimal(text) => out.extend_from_slice(text.as_bytes()),
+        Value::Text(text) | Value::Json(text) if form == Form::Json => json::document(out, text),
         Value::Text(bytes) => characters(out, bytes, form),
         Value::Json(bytes) => characters(out, bytes, Form::Characters("utf8mb4")),
         Value::Bytes(bytes) | Value::Geometry(bytes) => {

@@ -2,5 +2,7 @@
 
 pub(crate) mod charset;
 pub(crate) mod dialect;
+pub(crate) mod json;
 pub(crate) mod literal;
+pub(crate) mod merge;
 pub(crate) mod plan;

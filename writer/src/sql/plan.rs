@@ -4,7 +4,8 @@
 //! one kind in one table share a statement. So whatever the source passed through, the target
 //! passes through too: a swap of unique values, which the source can only do through a third
 //! value, comes out right, and a key that changes is an UPDATE as it was there. Nothing is merged
-//! and no row is removed to be put again, since that would take its children along.
+//! here (where it may be, [`super::merge`] does it) and no row is removed to be put again, since
+//! that would take its children along.
 //!
 //! The exception are lenient changes, of a table whose copy is under way. Why putting such rows
 //! blindly is right (the argument is `DBLog`'s, arXiv 2010.12597): the copy of a chunk is sent at a
@@ -23,6 +24,7 @@
 use std::sync::Arc;
 
 use change::{Row, RowChange, TableChange, Value};
+use mysql::session::Engine;
 
 use super::literal::{self, Form};
 use crate::target::session::{LAX_MODE, STRICT_MODE};
@@ -199,7 +201,7 @@ impl Plan {
             }
             return;
         }
-        self.check_foreign_keys(mapping, !change.flags.no_foreign_key_checks);
+        self.check_foreign_keys(mapping, is_checked(change, mapping));
         let mut inserts: Vec<&Row> = Vec::new();
         let mut deletes: Vec<&Row> = Vec::new();
         for row in &change.rows {
@@ -221,6 +223,42 @@ impl Plan {
         }
         self.inserts(&mut inserts, mapping, Verb::Insert);
         self.deletes(&mut deletes, mapping);
+    }
+
+    /// Adds the change of one row, of a table without foreign keys.
+    pub(super) fn row(&mut self, row: &RowChange, mapping: &Arc<Mapping>) {
+        match row {
+            RowChange::Insert { after } => self.inserts(&mut vec![after], mapping, Verb::Insert),
+            RowChange::Update { before, after } => self.update(before, after, mapping),
+            RowChange::Delete { before } => self.deletes(&mut vec![before], mapping),
+        }
+    }
+
+    /// Adds new states of rows that are there with other values; [`super::merge`] has the argument
+    /// and the tables for which this is right.
+    pub(super) fn update_many(&mut self, rows: &[&Row], mapping: &Arc<Mapping>, engine: Engine) {
+        let tail = update_tail(mapping, engine);
+        let mut rows = rows.iter().peekable();
+        while rows.peek().is_some() {
+            let mut sql = insert_head(mapping);
+            let mut count = 0;
+            while let Some(row) = rows.next_if(|_| count < INSERT_ROWS && sql.len() < REQUEST_BYTES)
+            {
+                if count > 0 {
+                    sql.push(b',');
+                }
+                tuple(&mut sql, row, &mapping.columns);
+                count += 1;
+            }
+            sql.extend_from_slice(&tail);
+            self.set_strict(true);
+            let subject = Subject::Rows {
+                verb: Verb::Update,
+                table: Arc::clone(mapping),
+                key: None,
+            };
+            self.add(subject, Expect::Rows(2 * count as u64), 0, &sql);
+        }
     }
 
     /// Adds rows of a snapshot chunk: puts them whatever is there.
@@ -289,7 +327,7 @@ impl Plan {
         }
     }
 
-    fn inserts(&mut self, rows: &mut Vec<&Row>, mapping: &Arc<Mapping>, verb: Verb) {
+    pub(super) fn inserts(&mut self, rows: &mut Vec<&Row>, mapping: &Arc<Mapping>, verb: Verb) {
         let mut rows = std::mem::take(rows).into_iter().peekable();
         let most = if self.one_by_one { 1 } else { INSERT_ROWS };
         while let Some(first) = rows.next() {
@@ -319,7 +357,7 @@ impl Plan {
         }
     }
 
-    fn deletes(&mut self, rows: &mut Vec<&Row>, mapping: &Arc<Mapping>) {
+    pub(super) fn deletes(&mut self, rows: &mut Vec<&Row>, mapping: &Arc<Mapping>) {
         // A row may refer to another one of the same statement, which the server removes in an
         // order of its own.
         let alone = self.one_by_one || mapping.foreign.to_itself;
@@ -357,7 +395,7 @@ impl Plan {
         self.add(subject, expect, 0, &sql);
     }
 
-    fn update(&mut self, before: &Row, after: &Row, mapping: &Arc<Mapping>) {
+    pub(super) fn update(&mut self, before: &Row, after: &Row, mapping: &Arc<Mapping>) {
         let mut sql = b"UPDATE ".to_vec();
         literal::table(&mut sql, &mapping.database, &mapping.table);
         // All columns are set, not only those that changed: one that is left out might be set by
@@ -402,8 +440,38 @@ fn insert_head(mapping: &Mapping) -> Vec<u8> {
     sql
 }
 
+/// What makes an INSERT an update of the rows that are there. MySQL warns of the function VALUES,
+/// MariaDB does not know the row's alias.
+fn update_tail(mapping: &Mapping, engine: Engine) -> Vec<u8> {
+    let mut sql = match engine {
+        Engine::MySql => b" AS incoming".to_vec(),
+        Engine::MariaDb => Vec::new(),
+    };
+    sql.extend_from_slice(b" ON DUPLICATE KEY UPDATE ");
+    let others: Vec<&MappedColumn> = mapping
+        .columns
+        .iter()
+        .filter(|column| !mapping.key.contains(column))
+        .collect();
+    separated(&mut sql, b",", &others, |sql, column| {
+        literal::identifier(sql, &column.name);
+        match engine {
+            Engine::MySql => {
+                sql.extend_from_slice(b"=incoming.");
+                literal::identifier(sql, &column.name);
+            }
+            Engine::MariaDb => {
+                sql.extend_from_slice(b"=VALUES(");
+                literal::identifier(sql, &column.name);
+                sql.push(b')');
+            }
+        }
+    });
+    sql
+}
+
 /// How many values of a row are ENUM's error value, for which the server warns each time.
-fn error_values(row: &Row, columns: &[MappedColumn]) -> u16 {
+pub(super) fn error_values(row: &Row, columns: &[MappedColumn]) -> u16 {
     let count = columns
         .iter()
         .filter(|column| row[column.index] == Value::Enum(0))
@@ -473,3 +541,13 @@ pub(crate) fn describe_row(row: &Row, mapping: &Mapping, key_only: bool) -> Stri
 #[cfg(test)]
 #[path = "plan_tests.rs"]
 mod tests;
+
+/// Whether foreign keys are checked as rows are written, and act on other rows.
+fn is_checked(change: &TableChange, mapping: &Mapping) -> bool {
+    let flags = change.flags;
+    let removes = |row: &RowChange| !matches!(row, RowChange::Insert { .. });
+    // What refers to a row that goes or changes has been dealt with by changes of its own.
+    let is_done =
+        flags.logs_cascades && mapping.foreign.referred_to && change.rows.iter().any(removes);
+    !flags.no_foreign_key_checks && !is_done
+}

@@ -38,7 +38,7 @@ fn change(rows: Vec<RowChange>, lenient: bool, no_foreign_key_checks: bool) -> T
         lenient,
         flags: RowFlags {
             no_foreign_key_checks,
-            relaxed_unique_checks: false,
+            ..RowFlags::default()
         },
         rows,
     }
@@ -62,6 +62,7 @@ fn planned(one_by_one: bool, foreign: ForeignKeys, change: &TableChange) -> Vec<
 
 const NONE: ForeignKeys = ForeignKeys {
     any: false,
+    referred_to: false,
     to_itself: false,
     cascades_here: false,
     cascades_below: false,
@@ -138,8 +139,7 @@ fn foreign_keys_are_checked_as_the_source_did() {
     let keys = ForeignKeys {
         any: true,
         to_itself: true,
-        cascades_here: false,
-        cascades_below: false,
+        ..ForeignKeys::default()
     };
     let planned_ = planned(
         false,
@@ -157,10 +157,24 @@ fn foreign_keys_are_checked_as_the_source_did() {
         ]
     );
     // Checked at the source: checked here, so that cascades happen here as they did there.
-    assert_eq!(
-        planned(false, keys, &change(vec![delete(1)], false, false)).len(),
-        1
-    );
+    let checked = change(vec![delete(1)], false, false);
+    assert_eq!(planned(false, keys, &checked).len(), 1);
+    // They are in the binlog by themselves: not here.
+    let parent = ForeignKeys {
+        referred_to: true,
+        ..keys
+    };
+    let logged = |foreign, rows| {
+        let mut change = change(rows, false, false);
+        change.flags.logs_cascades = true;
+        let planned = planned(false, foreign, &change);
+        planned[0].0 == "SET foreign_key_checks=0"
+    };
+    assert!(logged(parent, vec![delete(1), insert(1)]));
+    assert!(logged(parent, vec![update(1, 2)]));
+    // What refers to a row that is not there is still found out.
+    assert!(!logged(parent, vec![insert(1)]));
+    assert!(!logged(keys, vec![delete(1)]));
 }
 
 #[test]

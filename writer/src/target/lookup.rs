@@ -176,6 +176,7 @@ async fn foreign_keys(
         ..ForeignKeys::default()
     };
     for (refers, is_referred_to, cascades) in keys {
+        foreign.referred_to |= is_referred_to == 1;
         foreign.to_itself |= refers == 1 && is_referred_to == 1;
         foreign.cascades_here |= refers == 1 && cascades == 1;
         foreign.cascades_below |= is_referred_to == 1 && cascades == 1;

@@ -1,6 +1,7 @@
 //! What is at the target: its tables, and the session that changes them.
 
 pub(crate) mod lookup;
+pub(crate) mod row;
 pub(crate) mod session;
 pub(crate) mod table;
 pub(crate) mod unfit;

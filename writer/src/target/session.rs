@@ -75,6 +75,20 @@ impl Target {
         Ok(target)
     }
 
+    /// Opens a session whose writes are the target's own, checked as an application's are.
+    pub(crate) async fn connect_local(options: &SessionOptions) -> Result<Self, WriterError> {
+        let mut target = Self {
+            session: options.connect().await?,
+        };
+        target.usual_state().await?;
+        if target.engine() == Engine::MariaDb {
+            target
+                .execute("preparing the session", b"SET check_constraint_checks=1")
+                .await?;
+        }
+        Ok(target)
+    }
+
     pub(crate) fn engine(&self) -> Engine {
         self.session.engine()
     }
@@ -101,7 +115,8 @@ impl Target {
              SET SESSION sql_mode='{STRICT_MODE}', time_zone='+00:00', foreign_key_checks=1, \
              unique_checks=1, autocommit=1, sql_safe_updates=0, sql_auto_is_null=0, \
              sql_select_limit=DEFAULT, binlog_row_image=FULL, wait_timeout={SERVER_WAIT_SECONDS}, \
-             innodb_lock_wait_timeout=20, lock_wait_timeout=60, timestamp=DEFAULT{engine}"
+             innodb_lock_wait_timeout=20, lock_wait_timeout=60, timestamp=DEFAULT, \
+             auto_increment_increment=DEFAULT, auto_increment_offset=DEFAULT{engine}"
         );
         self.execute("preparing the session", settings.as_bytes())
             .await

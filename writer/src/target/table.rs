@@ -68,12 +68,14 @@ pub(crate) struct UniqueIndex {
 /// The foreign keys that a table is part of, so far as they matter for how its rows are written.
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "four independent facts, each named"
+    reason = "five independent facts, each named"
 )]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct ForeignKeys {
     /// It refers to another table or is referred to.
     pub any: bool,
+    /// Another table, or itself, refers to it.
+    pub referred_to: bool,
     /// It refers to itself, so rows of one statement may depend on each other's order.
     pub to_itself: bool,
     /// Its rows can be changed by a change of the rows that they refer to.
@@ -92,6 +94,10 @@ pub(crate) struct Mapping {
     /// Indexes into `columns` of the target's key.
     pub key: Vec<MappedColumn>,
     pub foreign: ForeignKeys,
+    /// Its rows depend on nothing but their own key, which is made of integers: no foreign key in
+    /// either direction, no unique key but the primary one, and no column at the target that the
+    /// source does not have, so that a row that is deleted and inserted is a row that is updated.
+    pub merges: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,13 +164,43 @@ pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping,
     let Some(key) = key_of(target, &all) else {
         return Err(Unfit::NoKey { table });
     };
+    let merges = merges(source, target, &columns, &key);
     Ok(Mapping {
         database: target.database.clone(),
         table: target.name.clone(),
         columns,
         key,
         foreign: target.foreign,
+        merges,
     })
+}
+
+/// See [`Mapping::merges`].
+fn merges(
+    source: &TableSchema,
+    target: &TargetTable,
+    columns: &[MappedColumn],
+    key: &[MappedColumn],
+) -> bool {
+    use ColumnKind as K;
+    let integer = |column: &MappedColumn| {
+        matches!(
+            source.columns[column.index].kind,
+            K::TinyInt | K::SmallInt | K::MediumInt | K::Int | K::BigInt
+        )
+    };
+    let only_primary = matches!(target.unique.as_slice(), [only] if only.name == "PRIMARY");
+    let known = |column: &TargetColumn| {
+        let named = |of_source: &change::Column| same_name(&of_source.name, &column.name);
+        column.is_generated() || source.columns.iter().any(named)
+    };
+    only_primary
+        && !target.foreign.any
+        && target.columns.iter().all(known)
+        && key
+            .iter()
+            .all(|column| integer(column) && columns.contains(column))
+        && columns.len() > key.len()
 }
 
 /// Column names are compared without case on both engines. Letters beyond ASCII are compared as
@@ -264,6 +300,9 @@ fn form(table: &str, source: &change::Column, target: &TargetColumn) -> Result<F
             kind: describe(source),
         });
     }
+    if target.data_type == "json" {
+        return Ok(Form::Json);
+    }
     if !matches!(source.kind, K::Char | K::VarChar | K::Text) {
         return Ok(Form::Plain);
     }
@@ -288,6 +327,11 @@ fn keeps_detail(source: &change::Column, target: &TargetColumn) -> bool {
             target.length == Some(u64::from(source.length))
         }
         ColumnKind::Enum | ColumnKind::Set => same_members(source, &target.column_type),
+        // A document is read as what JSON is written in.
+        ColumnKind::Char | ColumnKind::VarChar | ColumnKind::Text if target.data_type == "json" => {
+            charset::of_collation(source.collation)
+                .is_some_and(|name| name.starts_with("utf8") || name == "ascii")
+        }
         _ => true,
     }
 }

@@ -24,22 +24,20 @@
 
 mod inverse;
 mod row;
+mod transaction;
 
-use change::sync::{FiledPiece, FiledReply, FiledRequest};
-use change::{Body, Position, Transaction, decode_stored};
+use std::collections::BTreeSet;
+
+use change::Position;
+use change::sync::{FiledReply, FiledRequest};
 use mysql::session::Engine;
 
 use crate::aftermath::Aftermath;
 use crate::apply::Applier;
-use crate::bookkeeping;
 use crate::error::WriterError;
-use crate::failpoint::{self, Point};
 use crate::stream::Stream;
 use crate::target::lookup::quote;
-use inverse::Inverse;
-
-/// From this major version on MySQL logs the rows that a cascade changed.
-const LOGS_CASCADES: u16 = 9;
+use transaction::Open;
 
 /// What the source was asked.
 struct Ask<'a> {
@@ -71,9 +69,12 @@ impl Applier {
         }
     }
 
-    /// Whether the row of this epoch ends one of the target's own.
+    /// Whether the row of this epoch ends one of the target's own, by the rows that are there now:
+    /// the target may have been promoted since they were read last, by its arbiter and not through
+    /// this link.
     pub(crate) async fn ends_own_epoch(&mut self, epoch: u64) -> Result<bool, WriterError> {
         let target = self.config.target.idc.clone();
+        self.forget_epochs();
         let epochs = self.epochs().await?;
         Ok(epoch > epochs.newest() && epochs.holder() == Some(target.as_str()))
     }
@@ -122,9 +123,12 @@ impl Applier {
         self.take_all_back(&ask, &newest).await
     }
 
-    /// Looks for what was filed of the target's after it was brought in line, and takes it back.
+    /// Looks for what was filed of the target's after it was brought in line, and takes it back,
+    /// once the source has filed all that the target had when that was first seen: of what is
+    /// filed in part the newest is not the newest.
     pub(crate) async fn look_for_filed(&mut self, stream: &Stream) -> Result<(), WriterError> {
         let config = std::sync::Arc::clone(&self.config);
+        self.forget_epochs();
         let epochs = self.epochs().await?;
         let (source, target) = (config.source.idc.as_str(), config.target.idc.as_str());
         let was_primary = epochs.0.iter().any(|row| row.idc == target);
@@ -133,7 +137,38 @@ impl Applier {
         }
         let ask = self.ask(stream);
         let newest = ask.page(0, true).await?;
+        if self.is_taken_back(&ask, &newest).await? {
+            self.filed_late_by = None;
+            return Ok(());
+        }
+        let own = match self.filed_late_by.take() {
+            Some(own) => own,
+            None => match self.fenced_position().await? {
+                Some(own) => own,
+                None => return Ok(()),
+            },
+        };
+        if !is_through(&newest, &own)? {
+            self.filed_late_by = Some(own);
+            return Ok(());
+        }
         self.take_all_back(&ask, &newest).await
+    }
+
+    /// Whether nothing is filed that was not taken back, which is remembered.
+    async fn is_taken_back(
+        &mut self,
+        ask: &Ask<'_>,
+        newest: &FiledReply,
+    ) -> Result<bool, WriterError> {
+        let filed = Filed::of(newest);
+        if self.taken_back != filed {
+            if !self.are_undone(ask, newest).await? {
+                return Ok(false);
+            }
+            self.taken_back = filed;
+        }
+        Ok(true)
     }
 
     async fn take_all_back(
@@ -141,13 +176,12 @@ impl Applier {
         ask: &Ask<'_>,
         newest: &FiledReply,
     ) -> Result<(), WriterError> {
-        let undone = self.count_undone().await?;
-        if newest.transactions <= undone {
+        if self.is_taken_back(ask, newest).await? {
             return Ok(());
         }
+        let filed = Filed::of(newest);
         tracing::warn!(
-            filed = newest.transactions,
-            undone,
+            filed = filed.transactions,
             source = %self.config.source.idc,
             "taking back transactions of an ended epoch that nobody else has"
         );
@@ -169,122 +203,41 @@ impl Applier {
                 }
             }
         }
-        self.close_transaction(open.take()).await
-    }
-
-    async fn open_transaction(&mut self, gtid: &str) -> Result<Open, WriterError> {
-        let sql = format!(
-            "SELECT COUNT(*) FROM multiactive.undone WHERE filed_in={} AND gtid={}",
-            quote(self.config.source.idc.as_str()),
-            quote(gtid)
-        );
-        let known: Option<u64> = self
-            .target
-            .first("reading multiactive.undone", &sql)
-            .await?;
-        let done = known != Some(0);
-        if !done {
-            let doing = "beginning to take a transaction back";
-            self.target.execute(doing, b"START TRANSACTION").await?;
-        }
-        Ok(Open {
-            gtid: gtid.to_owned(),
-            done,
-            changes: 0,
-        })
-    }
-
-    async fn close_transaction(&mut self, open: Option<Open>) -> Result<(), WriterError> {
-        let Some(open) = open.filter(|open| !open.done) else {
-            return Ok(());
-        };
-        let sql = self.undone_statement(&open.gtid, "Inverse", open.changes);
-        self.target
-            .execute("writing to multiactive.undone", sql.as_bytes())
-            .await?;
-        self.commit().await?;
-        tracing::warn!(gtid = %open.gtid, changes = open.changes, "a transaction was taken back");
+        self.close_transaction(open.take()).await?;
+        self.taken_back = filed;
         Ok(())
     }
 
-    fn undone_statement(&self, gtid: &str, how: &str, changes: u64) -> String {
-        format!(
-            "INSERT INTO multiactive.undone (filed_in, gtid, how, changes, at) \
-             VALUES ({},{},'{how}',{changes},UTC_TIMESTAMP(6))",
-            quote(self.config.source.idc.as_str()),
-            quote(gtid)
-        )
-    }
-
-    /// What a person runs at the target to say that a transaction's rows are in line there.
-    fn pass_statement(&self, gtid: &str) -> String {
-        format!(
-            "SET sql_log_bin=0; {}",
-            self.undone_statement(gtid, "Hand", 0)
-        )
-    }
-
-    async fn take_piece_back(&mut self, piece: FiledPiece) -> Result<u64, WriterError> {
-        let filed = decode_stored(piece.body)?;
-        let changes = match &filed.body {
-            Body::Rows(changes) => changes,
-            Body::Ddl(ddl) => {
-                return Err(Box::new(Aftermath::NeedsCopy {
-                    target_idc: self.config.target.idc.to_string(),
-                    gtid: filed.gtid.clone(),
-                    what: format!("{:?}", ddl.statement_lossy()),
-                    link: self.config.link.to_string(),
-                    pass: self.pass_statement(&filed.gtid),
-                })
-                .into());
+    /// Whether all of what is filed is in the target's list of what was taken back. That list may
+    /// hold more, so counting would not tell.
+    async fn are_undone(
+        &mut self,
+        ask: &Ask<'_>,
+        newest: &FiledReply,
+    ) -> Result<bool, WriterError> {
+        let mut page = newest.pieces.clone();
+        while let Some(last) = page.last() {
+            let below = last.number;
+            let gtids: BTreeSet<String> = page.iter().map(|piece| quote(&piece.gtid)).collect();
+            let sql = format!(
+                "SELECT COUNT(*) FROM multiactive.undone WHERE filed_in={} AND gtid IN ({})",
+                quote(self.config.source.idc.as_str()),
+                gtids
+                    .iter()
+                    .map(String::as_str)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            );
+            let known: Option<usize> = self
+                .target
+                .first("reading multiactive.undone", &sql)
+                .await?;
+            if known != Some(gtids.len()) {
+                return Ok(false);
             }
-        };
-        for change in changes.iter().rev() {
-            if bookkeeping::is_ours(&change.table.database) {
-                continue;
-            }
-            let mapping = self.mappings.get(&mut self.target, &change.table).await?;
-            for row in change.rows.iter().rev() {
-                let inverse = Inverse::of(row);
-                if inverse.wanted.is_some() && mapping.foreign.cascades_below {
-                    self.check_cascades(&filed, &change.table.to_string())?;
-                }
-                self.take_back(&filed, change, &mapping, &inverse).await?;
-                failpoint::pass(Point::AfterRow);
-            }
+            page = ask.page(below, true).await?.pieces;
         }
-        Ok(filed.change_count())
-    }
-
-    /// What a cascade did with the rows of other tables is not in the binlog of every server.
-    fn check_cascades(&self, filed: &Transaction, table: &str) -> Result<(), WriterError> {
-        let version = self.target.version();
-        if version.engine == Engine::MySql && version.number.0 >= LOGS_CASCADES {
-            return Ok(());
-        }
-        Err(Box::new(Aftermath::NeedsCopy {
-            target_idc: self.config.target.idc.to_string(),
-            gtid: filed.gtid.clone(),
-            what: format!(
-                "a change of {table}, whose foreign keys cascade to tables of which {version} logs \
-                 nothing then"
-            ),
-            link: self.config.link.to_string(),
-            pass: self.pass_statement(&filed.gtid),
-        })
-        .into())
-    }
-
-    async fn count_undone(&mut self) -> Result<u64, WriterError> {
-        let sql = format!(
-            "SELECT COUNT(*) FROM multiactive.undone WHERE filed_in={}",
-            quote(self.config.source.idc.as_str())
-        );
-        let count: Option<u64> = self
-            .target
-            .first("reading multiactive.undone", &sql)
-            .await?;
-        Ok(count.unwrap_or(0))
+        Ok(true)
     }
 
     /// The source may have been promoted with transactions that were set aside here and that it
@@ -344,6 +297,7 @@ impl Applier {
     pub(crate) async fn settle_by_copy(&mut self, stream: &Stream) -> Result<(), WriterError> {
         let target = self.config.target.idc.clone();
         let nothing_copied = self.settled.snapshot.tables.is_empty();
+        self.forget_epochs();
         if nothing_copied || self.epochs().await?.holder() == Some(target.as_str()) {
             return Ok(());
         }
@@ -366,10 +320,20 @@ impl Applier {
     }
 }
 
-/// A transaction that is being taken back.
-struct Open {
-    gtid: String,
-    /// It had been before.
-    done: bool,
-    changes: u64,
+/// How much the source had filed of the target's when all of it was in line last. Nothing that was
+/// filed goes away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Filed {
+    transactions: u64,
+    /// The number of the newest piece.
+    newest: u64,
+}
+
+impl Filed {
+    fn of(newest: &FiledReply) -> Self {
+        Self {
+            transactions: newest.transactions,
+            newest: newest.pieces.first().map_or(0, |piece| piece.number),
+        }
+    }
 }

@@ -1,15 +1,13 @@
 //! One row taken back: read and locked, compared in the canonical codec, then set.
 
-use change::{Row, TableChange, TableSchema, Transaction, Value};
-use mysql_async::prelude::Queryable as _;
+use change::{Row, TableChange, Transaction};
 
 use super::inverse::Inverse;
 use crate::aftermath::Aftermath;
 use crate::apply::Applier;
 use crate::error::WriterError;
-use crate::sql::literal;
 use crate::sql::plan::{Plan, describe_row};
-use crate::target::session::{Target, failed};
+use crate::target::row::{locked, show};
 use crate::target::table::Mapping;
 
 impl Applier {
@@ -25,7 +23,7 @@ impl Applier {
         let Some(place) = inverse.expected.or(inverse.wanted) else {
             return Ok(());
         };
-        let found = read(&mut self.target, &change.table, mapping, place).await?;
+        let found = locked(&mut self.target, &change.table, mapping, place).await?;
         if found.as_ref() != inverse.expected {
             if self
                 .is_back(change, mapping, inverse, found.as_ref())
@@ -87,53 +85,7 @@ impl Applier {
         let Some(before) = inverse.wanted.filter(|_| found.is_none()) else {
             return Ok(false);
         };
-        let old = read(&mut self.target, &change.table, mapping, before).await?;
+        let old = locked(&mut self.target, &change.table, mapping, before).await?;
         Ok(old.as_ref() == Some(before))
     }
-}
-
-/// The row with a key, locked, in the canonical codec.
-async fn read(
-    target: &mut Target,
-    table: &TableSchema,
-    mapping: &Mapping,
-    place: &Row,
-) -> Result<Option<Row>, WriterError> {
-    let doing = format!("reading a row of {table} that is to be taken back");
-    let mut sql = b"SELECT ".to_vec();
-    let columns: Vec<String> = table
-        .columns
-        .iter()
-        .map(mysql::values::expression)
-        .collect();
-    sql.extend_from_slice(columns.join(",").as_bytes());
-    sql.extend_from_slice(b" FROM ");
-    literal::table(&mut sql, &mapping.database, &mapping.table);
-    sql.extend_from_slice(b" WHERE ");
-    crate::sql::plan::by_key(&mut sql, place, mapping);
-    sql.extend_from_slice(b" FOR UPDATE");
-    // Strings come as they are stored; numbers and times exactly, by the binary protocol.
-    target
-        .execute(&doing, b"SET character_set_results=NULL")
-        .await?;
-    let answer: Result<Option<mysql_async::Row>, _> = target.conn().exec_first(sql, ()).await;
-    target
-        .execute(&doing, b"SET character_set_results=utf8mb4")
-        .await?;
-    let Some(row) = answer.map_err(|error| failed(&doing, error))? else {
-        return Ok(None);
-    };
-    let values = table.columns.iter().zip(row.unwrap());
-    values
-        .map(|(column, value)| mysql::values::value(column, value))
-        .collect::<Result<Row, _>>()
-        .map(Some)
-        .map_err(|misfit| WriterError::Unsupported(format!("{doing}: {misfit}")))
-}
-
-/// A row for people.
-fn show(row: Option<&Row>, mapping: &Mapping) -> String {
-    row.map_or("no row".to_owned(), |row: &Vec<Value>| {
-        describe_row(row, mapping, false)
-    })
 }

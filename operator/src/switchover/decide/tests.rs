@@ -88,6 +88,8 @@ fn a_request_is_asked_with_what_was_seen_and_asked_the_same_again() {
         failed_over: Epoch::NONE,
         candidates: Vec::new(),
         highest: Epoch::NONE,
+        noted: None,
+        boots_fenced: true,
     }));
     later.primary.as_mut().unwrap().value.idc = idc_name("bj");
     let Decision::Ask { intent, .. } = decided(&object, &later) else {

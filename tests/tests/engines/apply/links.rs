@@ -24,24 +24,33 @@ impl Drop for Killed {
 }
 
 /// One direction.
-struct Link {
-    directory: PathBuf,
-    address: String,
-    writer: Option<Writer>,
-    _syncer: Killed,
+pub struct Link {
+    pub directory: PathBuf,
+    pub address: String,
+    pub writer: Option<Writer>,
+    syncer: Syncer,
+}
+
+/// The process that reads, and what starts it again as it was.
+struct Syncer {
+    program: PathBuf,
+    listen: u16,
+    /// Killed when dropped.
+    process: Option<Killed>,
 }
 
 impl Link {
     fn start(world: &World, syncer: &Path, source: &Database, target: &Database) -> Result<Self> {
-        Self::start_with(world, syncer, source, target, "IfEmpty")
+        Self::start_with(world, syncer, source, target, |_| {})
     }
 
-    fn start_with(
+    /// Starts both ends, with settings that `change` makes differ.
+    pub fn start_with(
         world: &World,
         syncer: &Path,
         source: &Database,
         target: &Database,
-        snapshot: &str,
+        change: impl FnOnce(&mut serde_json::Value),
     ) -> Result<Self> {
         let name = format!("{}-{}", source.idc, target.idc);
         let directory = world.info().directory.join("apply").join(&name);
@@ -54,38 +63,52 @@ impl Link {
         let mut settings = link(&name, &source.idc, (&source.host, source.port), target);
         // Small chunks, so that the copy is under way while its writer dies.
         settings["snapshot"]["chunkBytes"] = 1_024.into();
-        settings["snapshot"]["mode"] = snapshot.into();
+        change(&mut settings);
         std::fs::write(directory.join("link.json"), settings.to_string())?;
         let (serve, listen) = (free_port()?, free_port()?);
         let address = format!("127.0.0.1:{serve}");
-        let log = std::fs::File::create(directory.join("syncer.log"))?;
-        let child = Command::new(syncer)
-            .args([
-                "--link",
-                "link.json",
-                "--credentials",
-                "credentials",
-                "--tls",
-                "tls",
-            ])
-            .args(["--serve", &address, "--log", "text", "--listen"])
-            .arg(format!("127.0.0.1:{listen}"))
-            .current_dir(&directory)
+        let mut link = Self {
+            directory,
+            address,
+            writer: None,
+            syncer: Syncer {
+                program: syncer.to_owned(),
+                listen,
+                process: None,
+            },
+        };
+        link.start_syncer()?;
+        link.kill_writer()?;
+        Ok(link)
+    }
+
+    fn start_syncer(&mut self) -> Result<()> {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.directory.join("syncer.log"))?;
+        let child = Command::new(&self.syncer.program)
+            .args(["--link", "link.json", "--credentials", "credentials"])
+            .args(["--tls", "tls", "--serve", &self.address])
+            .args(["--log", "text", "--listen"])
+            .arg(format!("127.0.0.1:{}", self.syncer.listen))
+            .current_dir(&self.directory)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()?;
-        let writer = Some(start_writer(&directory, &address, &[])?);
-        Ok(Self {
-            directory,
-            address,
-            writer,
-            _syncer: Killed(child),
-        })
+        self.syncer.process = Some(Killed(child));
+        Ok(())
+    }
+
+    /// Kills the syncer and starts another one.
+    pub fn kill_syncer(&mut self) -> Result<()> {
+        self.syncer.process = None;
+        self.start_syncer()
     }
 
     /// Kills the writer and starts another one.
-    fn kill_writer(&mut self) -> Result<()> {
+    pub fn kill_writer(&mut self) -> Result<()> {
         if let Some(writer) = self.writer.take() {
             writer.kill()?;
         }
@@ -93,11 +116,16 @@ impl Link {
         Ok(())
     }
 
-    fn describe(&self) -> String {
-        self.writer
-            .as_ref()
-            .map(Writer::describe)
-            .unwrap_or_default()
+    /// The ends of both logs.
+    pub fn describe(&self) -> String {
+        let writer = self.writer.as_ref().map(Writer::describe);
+        let syncer = self.directory.join("syncer.log");
+        format!(
+            "{}\n{}:\n{}",
+            writer.unwrap_or_default(),
+            syncer.display(),
+            harness::shell::tail(&syncer)
+        )
     }
 }
 
@@ -264,8 +292,9 @@ async fn come_back(world: &World, syncer: &Path, old: &Database, new: &Database)
         "SET GLOBAL read_only = 0; INSERT INTO multiactive.epoch VALUES (1, '{}', NULL, NOW(6))",
         old.idc
     ))?;
-    let mut there = Link::start_with(world, syncer, old, new, "Never")?;
-    let back = Link::start_with(world, syncer, new, old, "Never")?;
+    let never = |settings: &mut serde_json::Value| settings["snapshot"]["mode"] = "Never".into();
+    let mut there = Link::start_with(world, syncer, old, new, never)?;
+    let back = Link::start_with(world, syncer, new, old, never)?;
     for side in [old, new] {
         let begun = "SELECT COUNT(*) FROM multiactive.applied WHERE position IS NOT NULL";
         until("the link begins", async || Ok(side.root(begun)? == [["1"]]))

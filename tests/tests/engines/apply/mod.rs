@@ -5,7 +5,9 @@
 mod conflicts;
 mod crashes;
 mod epochs;
-mod links;
+pub mod links;
+mod merged;
+mod replays;
 pub mod rig;
 mod script;
 mod statements;

@@ -69,8 +69,13 @@ fn writer_program() -> Result<&'static Path> {
     }
 }
 
-/// Certificates of one CA for both ends.
+/// Certificates of one CA for both ends of our own connections.
 pub fn certificates(directory: &Path) -> Result<()> {
+    certificates_for(directory, "transport.multiactive")
+}
+
+/// The same for another name, or an address.
+pub fn certificates_for(directory: &Path, name: &str) -> Result<()> {
     std::fs::create_dir_all(directory)?;
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -78,8 +83,7 @@ pub fn certificates(directory: &Path) -> Result<()> {
     let authority_certificate = authority.self_signed(&authority_key)?;
     let issuer = Issuer::new(authority, authority_key);
     let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec!["transport.multiactive".to_owned()])?
-        .signed_by(&key, &issuer)?;
+    let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &issuer)?;
     std::fs::write(directory.join("ca.crt"), authority_certificate.pem())?;
     std::fs::write(directory.join("tls.crt"), certificate.pem())?;
     std::fs::write(directory.join("tls.key"), key.serialize_pem())?;
@@ -196,7 +200,8 @@ pub async fn reset(database: &Database) -> Result<()> {
         "SET GLOBAL read_only = 1; SET sql_log_bin = 0; DELETE FROM multiactive.epoch; \
          DELETE FROM multiactive.applied; DELETE FROM multiactive.ddl; \
          DELETE FROM multiactive.heartbeat; DELETE FROM multiactive.stranded; \
-         DELETE FROM multiactive.undone; DROP DATABASE IF EXISTS orders; \
+         DELETE FROM multiactive.undone; DELETE FROM multiactive.replayed; \
+         DROP DATABASE IF EXISTS orders; \
          CREATE DATABASE orders CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; \
          CREATE TABLE orders.t (id INT PRIMARY KEY, v INT, u INT UNIQUE)",
     )?;

@@ -173,6 +173,36 @@ fn the_old_primary_is_held_and_brought_in_line() -> Result<()> {
     })
 }
 
+/// The target was promoted, by its arbiter and not through the link, while the link ran: what the
+/// writer had read of epochs before is not what counts.
+#[test]
+fn a_target_that_was_promoted_meanwhile_is_held() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        rig.target.root(BEFORE)?;
+        rig.source.commit(vec![epoch_row(1, &rig.source.idc)]);
+        rig.source
+            .commit(vec![changes(&table(), vec![insert(60, 6, None)])]);
+        rig.source.edit(2, |transaction| transaction.epoch = 1);
+        let writer = rig.start()?;
+        until("it has applied what came first", async || {
+            Ok(rig.rows()?.len() == 4)
+        })
+        .await?;
+        rig.target.root("SET GLOBAL read_only = 0")?;
+        rig.target.root(AFTER)?;
+        file(rig);
+        rig.target.root(&format!(
+            "INSERT INTO multiactive.epoch VALUES (2, '{}', NULL, NOW(6))",
+            rig.target.idc
+        ))?;
+        rig.source.commit(vec![epoch_row(3, &rig.source.idc)]);
+        wait_told(&writer, "the target is not read_only yet").await?;
+        let newest = "SELECT MAX(epoch) FROM multiactive.epoch";
+        ensure!(rig.target.root(newest)? == [["2"]], "the epoch has passed");
+        Ok(())
+    })
+}
+
 /// What is taken back is marked as born in the source: it is neither sent nor stranded itself.
 #[test]
 fn taking_back_is_marked() -> Result<()> {

@@ -1,7 +1,11 @@
 //! Arbiters as they are shipped, against an etcd of three members and a server of each engine: MySQL
 //! in `sh`, MariaDB in `bj`, a witness. Applications write to both servers all the time.
 
+mod anew;
+mod application;
 mod life;
+mod orders;
+mod renewed;
 mod rig;
 mod standby;
 mod topology;

@@ -4,7 +4,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,8 +12,9 @@ use harness::database::Database;
 use harness::sandbox::PartSpec;
 use harness::{Databases, World, WorldSpec};
 use model::{
-    ArbiterStatus, Credentials, Endpoint, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcName,
-    Intent, IntentKind, IntentPhase, MemberDoc, Receipt, TlsSettings, UnitDoc, UnitKey, UnitState,
+    ApplicationCheck, ArbiterStatus, Credentials, Endpoint, FailoverMode, FailoverPolicy,
+    HeartbeatCheck, IdcName, Intent, IntentKind, IntentPhase, MemberDoc, Receipt, TlsSettings,
+    UnitDoc, UnitKey, UnitState,
 };
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
@@ -84,32 +85,42 @@ pub async fn until<T>(
 /// The arbiter's binary, built if need be: cargo has let go of its lock while tests run.
 fn binary() -> Result<PathBuf> {
     static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let build = || {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = std::process::Command::new(cargo)
-            .args(["build", "--quiet", "--package", "arbiter"])
-            .current_dir(harness::paths::workspace())
-            .status()
-            .map_err(|error| error.to_string())?;
-        if !status.success() {
-            return Err(format!("cargo build --package arbiter: {status}"));
-        }
-        // This test is target/<profile>/deps/<name>.
-        let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        let profile = own.parent().and_then(std::path::Path::parent);
-        let path = profile
-            .map(|folder| folder.join("arbiter"))
-            .unwrap_or_default();
-        if path.exists() {
-            Ok(path)
-        } else {
-            Err(format!("{} is missing", path.display()))
-        }
-    };
     BUILT
-        .get_or_init(build)
+        .get_or_init(|| build("arbiter", "arbiter"))
         .clone()
         .map_err(|error| anyhow::anyhow!(error))
+}
+
+/// The binary of `mactl`, in the same way.
+pub fn mactl() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    BUILT
+        .get_or_init(|| build("cli", "mactl"))
+        .clone()
+        .map_err(|error| anyhow::anyhow!(error))
+}
+
+fn build(package: &str, binary: &str) -> Result<PathBuf, String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = std::process::Command::new(cargo)
+        .args(["build", "--quiet", "--package", package])
+        .current_dir(harness::paths::workspace())
+        .status()
+        .map_err(|error| error.to_string())?;
+    if !status.success() {
+        return Err(format!("cargo build --package {package}: {status}"));
+    }
+    // This test is target/<profile>/deps/<name>.
+    let own = std::env::current_exe().map_err(|error| error.to_string())?;
+    let profile = own.parent().and_then(std::path::Path::parent);
+    let path = profile
+        .map(|folder| folder.join(binary))
+        .unwrap_or_default();
+    if path.exists() {
+        Ok(path)
+    } else {
+        Err(format!("{} is missing", path.display()))
+    }
 }
 
 /// A write that was acknowledged to an application.
@@ -120,17 +131,40 @@ pub struct Write {
     pub acknowledged: Instant,
 }
 
+/// What applications were told.
+#[derive(Debug, Default)]
+struct Told {
+    writes: Vec<Write>,
+    /// Whose server refused a write, when, and how.
+    refusals: Vec<(&'static str, Instant, String)>,
+}
+
 pub struct Rig<'a> {
     pub world: &'a World,
     pub topology: Topology,
     pub unit: UnitKey,
     /// What the Unit says of it.
     pub failsafe: bool,
+    /// What the Unit says of its application's health.
+    pub application: Option<ApplicationCheck>,
     credentials: PathBuf,
     certificates: PathBuf,
     prefix: String,
-    writes: Arc<Mutex<Vec<Write>>>,
+    told: Arc<Mutex<Told>>,
     tasks: JoinSet<()>,
+}
+
+/// A test that failed leaves no arbiter behind that would guard the next one's servers. Parts that
+/// were never started, or have ended, cannot be killed, which is all right.
+impl Drop for Rig<'_> {
+    fn drop(&mut self) {
+        for idc in &self.world.info().idcs {
+            for part in [self.part(idc), self.standby_part(idc)] {
+                drop(self.world.kill(&part));
+            }
+        }
+        drop(self.world.heal_all());
+    }
 }
 
 impl<'a> Rig<'a> {
@@ -149,12 +183,41 @@ impl<'a> Rig<'a> {
             topology: topology(world, &prefix).await?,
             unit: UnitKey::new("shop", name)?,
             failsafe: false,
+            application: None,
             credentials,
             certificates,
             prefix,
-            writes: Arc::default(),
+            told: Arc::default(),
             tasks: JoinSet::new(),
         })
+    }
+
+    /// Runs `mactl` against etcd: its exit code, and all that it printed.
+    pub fn mactl(&self, words: &[&str]) -> Result<(Option<i32>, String)> {
+        let output = std::process::Command::new(mactl()?)
+            .args(words)
+            .arg(format!(
+                "--etcd-endpoints={}",
+                self.world.info().etcd.join(",")
+            ))
+            .arg(format!("--etcd-prefix={}", self.prefix))
+            .env("USER", "ann")
+            .output()?;
+        let mut printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        printed.push_str(&String::from_utf8_lossy(&output.stderr));
+        println!("mactl {}: {:?}\n{printed}", words.join(" "), output.status);
+        Ok((output.status.code(), printed))
+    }
+
+    /// The same, which must succeed.
+    pub fn mactl_done(&self, words: &[&str]) -> Result<String> {
+        let (code, printed) = self.mactl(words)?;
+        ensure!(
+            code == Some(0),
+            "mactl {}: {code:?}: {printed}",
+            words.join(" ")
+        );
+        Ok(printed)
     }
 
     pub fn part(&self, idc: &str) -> String {
@@ -229,9 +292,14 @@ impl<'a> Rig<'a> {
 
     /// Publishes a Unit on these servers.
     pub async fn publish_as(&self, unit: &UnitKey, paused: bool) -> Result<()> {
+        self.publish_crossed(unit, paused, false).await
+    }
+
+    /// The same; crossed: the member of each IDC has the server of the other one.
+    pub async fn publish_crossed(&self, unit: &UnitKey, paused: bool, crossed: bool) -> Result<()> {
         let mut members = Vec::new();
-        for (name, priority) in [("sh", 100), ("bj", 50)] {
-            let database = self.world.database(name)?;
+        for (name, priority, other) in [("sh", 100, "bj"), ("bj", 50, "sh")] {
+            let database = self.world.database(if crossed { other } else { name })?;
             let endpoint = Endpoint {
                 host: database.host.clone(),
                 port: database.port,
@@ -255,6 +323,7 @@ impl<'a> Rig<'a> {
                 failback: FailoverMode::Manual,
                 failsafe: self.failsafe,
             },
+            application: self.application.clone(),
             heartbeat: HeartbeatCheck {
                 interval_millis: 500,
                 timeout_millis: 500,
@@ -349,7 +418,7 @@ impl<'a> Rig<'a> {
         for idc in DATA {
             let database = self.world.database(idc)?.clone();
             self.tasks
-                .spawn(application(idc, database, self.writes.clone()));
+                .spawn(application(idc, database, self.told.clone()));
         }
         Ok(())
     }
@@ -368,10 +437,30 @@ impl<'a> Rig<'a> {
 
     /// What applications were told so far.
     pub fn writes(&self) -> Vec<Write> {
-        self.writes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.told().writes.clone()
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Applications wrote on this server all the time since then, and none was refused. How long it
+    /// took at most is printed: it is the machine's too.
+    pub fn undisturbed(&self, name: &str, since: Instant, what: &str) -> Result<()> {
+        let (gap, count) = self.longest_gap(since);
+        println!("{what}: {count} writes, {gap:?} between two at most");
+        ensure!(count > 0, "{what}: nobody wrote");
+        let told = self.told();
+        let refusals = told.refusals.iter();
+        let refused = refusals
+            .filter(|(idc, at, _)| *idc == name && *at >= since)
+            .map(|(_, _, error)| error)
+            .next();
+        ensure!(
+            refused.is_none(),
+            "{what}: a write was refused: {refused:?}"
+        );
+        Ok(())
     }
 
     /// The number of times that acknowledged writes moved from one server to another, in the order
@@ -424,7 +513,7 @@ fn options(database: &Database, user: &str, password: &str) -> OptsBuilder {
         .pass(Some(password.to_owned()))
 }
 
-async fn application(idc: &'static str, database: Database, writes: Arc<Mutex<Vec<Write>>>) {
+async fn application(idc: &'static str, database: Database, told: Arc<Mutex<Told>>) {
     let options = options(&database, &database.app_user, &database.app_password)
         .db_name(Some(database.schema.clone()));
     let mut conn: Option<Conn> = None;
@@ -445,14 +534,24 @@ async fn application(idc: &'static str, database: Database, writes: Arc<Mutex<Ve
                     sent,
                     acknowledged,
                 };
-                writes
-                    .lock()
+                told.lock()
                     .unwrap_or_else(PoisonError::into_inner)
+                    .writes
                     .push(write);
                 conn = Some(open);
             }
-            Ok(Err(error)) if !error.is_fatal() => conn = Some(open),
-            _ => {}
+            Ok(Err(error)) => {
+                if let mysql_async::Error::Server(refusal) = &error {
+                    told.lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .refusals
+                        .push((idc, Instant::now(), refusal.to_string()));
+                }
+                if !error.is_fatal() {
+                    conn = Some(open);
+                }
+            }
+            Err(_) => {}
         }
     }
 }

@@ -28,10 +28,6 @@ pub async fn standby_takes_over(rig: &Rig<'_>) -> Result<()> {
     rig.world.stop(&first)?;
     let took = held_by(rig, "sh-2").await?;
     println!("arbiter stopped: its standby took over after {took:?}");
-    ensure!(
-        took < Duration::from_secs(2),
-        "nobody waits for a yielded session: {took:?}"
-    );
     rig.world.start(&first)?;
     rig.world.stop(&second)?;
     held_by(rig, "sh-1").await?;
@@ -42,12 +38,7 @@ pub async fn standby_takes_over(rig: &Rig<'_>) -> Result<()> {
         Ok((settled.elapsed() > LEASE).then_some(()))
     })
     .await?;
-    let (gap, count) = rig.longest_gap(begin);
-    println!("standby: {count} writes, {gap:?} between two at most");
-    ensure!(
-        gap < Duration::from_millis(700),
-        "writes stopped for {gap:?}"
-    );
+    rig.undisturbed("sh", begin, "standby")?;
     ensure!(rig.state().await?.epoch.map(|epoch| epoch.value.epoch) == epoch);
     Ok(())
 }

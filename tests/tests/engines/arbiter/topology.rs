@@ -8,7 +8,7 @@ use topology::{CommitError, KeepAlive, Published, SessionClaim, Transaction};
 
 use super::rig::{idc, topology, until, with_world};
 
-fn claim(holder: &str) -> Result<SessionClaim> {
+pub fn claim(holder: &str) -> Result<SessionClaim> {
     Ok(SessionClaim {
         idc: idc("sh")?,
         holder: holder.to_owned(),
@@ -97,7 +97,7 @@ fn a_watch_survives_compaction_and_the_loss_of_a_member() -> Result<()> {
         let unit = UnitKey::new("shop", "orders")?;
         let mut watch = etcd.watch();
         let listed = watch.next().await?;
-        ensure!(listed.listed && watch.state().unit_keys().next().is_none());
+        ensure!(listed.listed.is_some() && watch.state().unit_keys().next().is_none());
 
         let put = async |number: u64| {
             let record = EpochRecord {
@@ -107,6 +107,8 @@ fn a_watch_survives_compaction_and_the_loss_of_a_member() -> Result<()> {
                 failed_over: Epoch::NONE,
                 candidates: Vec::new(),
                 highest: Epoch::NONE,
+                noted: None,
+                boots_fenced: true,
             };
             let key = etcd.keys().epoch(&unit);
             Ok::<Revision, anyhow::Error>(
@@ -117,7 +119,7 @@ fn a_watch_survives_compaction_and_the_loss_of_a_member() -> Result<()> {
         let revision = put(1).await?;
         let changes = watch.next().await?;
         ensure!(
-            changes.units.contains(&unit) && !changes.listed,
+            changes.units.contains(&unit) && changes.listed.is_none(),
             "{changes:?}"
         );
         ensure!(watch.state().revision == revision && epoch(&watch, &unit)? == 1);

@@ -2,7 +2,7 @@
 //! applied, how far etcd was, and what stands against a switchover.
 
 use super::*;
-use model::{ClusterId, Epoch, EtcdMark, Revision};
+use model::{ClusterId, Epoch, EtcdMark, Generation, Revision};
 
 #[test]
 fn heartbeats_checkpoints_and_the_memory_of_etcd_are_seen() -> Result<()> {
@@ -12,6 +12,7 @@ fn heartbeats_checkpoints_and_the_memory_of_etcd_are_seen() -> Result<()> {
         let mut root = server.root().await?;
         root.query_drop(
             "SET sql_log_bin = 0; DELETE FROM multiactive.memory; DELETE FROM multiactive.heartbeat; \
+             UPDATE multiactive.control SET generation = 0; \
              INSERT INTO multiactive.applied (link, source, position, at) VALUES \
              ('a', 'elsewhere', '0-1-9', NOW()), ('b', 'elsewhere', '0-1-7', NOW())",
         )
@@ -36,16 +37,21 @@ fn heartbeats_checkpoints_and_the_memory_of_etcd_are_seen() -> Result<()> {
         ensure!(control.observe(Some(&own)).await?.applied.is_none());
 
         let before = control.observe(None).await?.position;
+        let mark = |revision| EtcdMark {
+            cluster: ClusterId(u64::MAX),
+            revision: Revision(revision),
+        };
         for revision in [5, 7] {
-            let mark = EtcdMark {
-                cluster: ClusterId(u64::MAX),
-                revision: Revision(revision),
-            };
-            control.remember(mark).await?;
+            control.remember(Generation(1), mark(revision)).await?;
             let look = control.observe(None).await?;
-            ensure!(look.etcd == Some(mark), "{:?}", look.etcd);
+            ensure!(look.etcd == Some(mark(revision)), "{:?}", look.etcd);
             ensure!(look.position == before, "the memory of etcd was logged");
         }
+        // A process that was superseded while it was cut off knows less.
+        control.adopt(Generation(2)).await?;
+        control.remember(Generation(1), mark(6)).await?;
+        let look = control.observe(None).await?;
+        ensure!(look.etcd == Some(mark(7)), "{:?}", look.etcd);
         let peek = control.peek(&own).await?;
         ensure!(
             !peek.read_only && peek.epoch == Some(Epoch(3)) && peek.seq == Some(1),
@@ -89,27 +95,67 @@ fn what_stands_against_a_switchover_is_seen() -> Result<()> {
 
         an_alter_is_seen(server, &mut control).await?;
         if server.engine == Engine::MySql {
-            root.query_drop(format!(
-                "GRANT SELECT ON performance_schema.metadata_locks TO '{}'@'%'",
-                server.database.user
-            ))
-            .await?;
             ensure!(control.hindrances().await?.backup_lock == Some(false));
             root.query_drop("LOCK INSTANCE FOR BACKUP").await?;
             ensure!(control.hindrances().await?.backup_lock == Some(true));
             root.query_drop("UNLOCK INSTANCE").await?;
             ensure!(control.hindrances().await?.backup_lock == Some(false));
+        } else {
+            mariadb_shows_backup_locks_by_a_plugin(server, &mut root, &mut control).await?;
         }
         root.query_drop("DELETE FROM multiactive.stranded").await?;
+        let seen = control.hindrances().await?;
+        let connections = seen.connections;
+        let most: Option<u64> = root.query_first("SELECT @@GLOBAL.max_connections").await?;
+        ensure!(Some(connections.most) == most, "{connections:?}");
+        // This one, root's and an application's.
+        ensure!((3..20).contains(&connections.used), "{connections:?}");
         ensure!(
-            control.hindrances().await?
-                == mysql::control::Hindrances {
-                    backup_lock: (server.engine == Engine::MySql).then_some(false),
-                    ..Default::default()
-                }
+            seen == mysql::control::Hindrances {
+                backup_lock: (server.engine == Engine::MySql).then_some(false),
+                connections,
+                ..Default::default()
+            }
         );
         Ok(())
     })
+}
+
+/// Without the plugin a lock is noticed once somebody waits for it.
+async fn mariadb_shows_backup_locks_by_a_plugin(
+    server: &Server<'_>,
+    root: &mut Conn,
+    control: &mut ControlSession,
+) -> Result<()> {
+    let stage = "BACKUP STAGE START; BACKUP STAGE FLUSH; BACKUP STAGE BLOCK_DDL; \
+                 BACKUP STAGE BLOCK_COMMIT";
+    root.query_drop(stage).await?;
+    ensure!(control.hindrances().await?.backup_lock.is_none());
+    let mut app = server.app().await?;
+    let waiting =
+        tokio::spawn(async move { app.query_drop("INSERT INTO t VALUES (90, 90)").await });
+    let give_up = Instant::now() + Duration::from_secs(10);
+    while control.hindrances().await?.backup_lock != Some(true) {
+        ensure!(Instant::now() < give_up, "nobody is seen to wait");
+    }
+    root.query_drop("BACKUP STAGE END").await?;
+    waiting.await??;
+    root.query_drop("INSTALL SONAME 'metadata_lock_info'")
+        .await?;
+    let locks = [
+        (stage, "BACKUP STAGE END"),
+        ("FLUSH TABLES WITH READ LOCK", "UNLOCK TABLES"),
+    ];
+    for (lock, unlock) in locks {
+        ensure!(control.hindrances().await?.backup_lock == Some(false));
+        root.query_drop(lock).await?;
+        let seen = control.hindrances().await?.backup_lock;
+        ensure!(seen == Some(true), "{lock}: {seen:?}");
+        root.query_drop(unlock).await?;
+    }
+    root.query_drop("UNINSTALL SONAME 'metadata_lock_info'")
+        .await?;
+    Ok(())
 }
 
 /// An ALTER that copies a table which takes its time.

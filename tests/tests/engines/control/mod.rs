@@ -1,11 +1,13 @@
 //! What the arbiter does to a server, on both engines: a world of its own with MySQL in `sh` and
 //! MariaDB in `bj`. Tests take turns at it, and each begins with an open server without guards.
 
+mod boots;
 mod fences;
 mod guards;
 mod lives;
 mod looks;
 mod opens;
+mod owners;
 mod preflights;
 mod promises;
 mod promotes;
@@ -116,6 +118,7 @@ impl Server<'_> {
         root.query_drop(
             "SET lock_wait_timeout = 5, sql_log_bin = 0; UPDATE multiactive.control SET generation = 0; \
              DELETE FROM multiactive.epoch; DELETE FROM multiactive.promise; DELETE FROM multiactive.applied; \
+             DELETE FROM multiactive.owner; \
              DROP DATABASE orders; CREATE DATABASE orders; \
              CREATE TABLE orders.t (id INT PRIMARY KEY, v INT); \
              INSERT INTO orders.t VALUES (1, 1), (2, 2)",
@@ -124,6 +127,28 @@ impl Server<'_> {
         root.disconnect().await?;
         Ok(identity)
     }
+}
+
+/// A server of a world, with the product's account.
+fn server<'a>(world: &'a World, idc: &str, engine: Engine) -> Result<Server<'a>> {
+    let database = world.database(idc)?;
+    let endpoint = Endpoint {
+        host: database.host.clone(),
+        port: database.port,
+        tls: TlsSettings::default(),
+    };
+    let credentials = Credentials {
+        username: database.user.clone(),
+        password: database.password.clone(),
+        ca: None,
+    };
+    let options = SessionOptions::new(&endpoint, &credentials, Program::Arbiter)?;
+    Ok(Server {
+        world,
+        database,
+        engine,
+        options,
+    })
 }
 
 /// Runs a test on each engine, one after the other. What fails names the engine.
@@ -138,24 +163,7 @@ fn on_each(test: impl AsyncFn(&Server<'_>, ServerIdentity) -> Result<()>) -> Res
         .enable_all()
         .build()?;
     for (idc, engine) in [("sh", Engine::MySql), ("bj", Engine::MariaDb)] {
-        let database = world.database(idc)?;
-        let endpoint = Endpoint {
-            host: database.host.clone(),
-            port: database.port,
-            tls: TlsSettings::default(),
-        };
-        let credentials = Credentials {
-            username: database.user.clone(),
-            password: database.password.clone(),
-            ca: None,
-        };
-        let options = SessionOptions::new(&endpoint, &credentials, Program::Arbiter)?;
-        let server = Server {
-            world: &world,
-            database,
-            engine,
-            options,
-        };
+        let server = server(&world, idc, engine)?;
         runtime.block_on(async {
             let identity = server
                 .reset()

@@ -1,8 +1,10 @@
 //! Findings on real servers, and the account as the documents grant it.
 
 use super::*;
-use model::{Epoch, Finding, Generation, Severity};
-use mysql::control::{FenceOptions, GuardOrder, OpenOrder, OpenOutcome, PromotionOrder};
+use model::{Epoch, Finding, Generation, Severity, UnitKey};
+use mysql::control::{
+    FenceOptions, GuardOrder, OpenOrder, OpenOutcome, Owner, Ownership, PromotionOrder,
+};
 use mysql::preflight::{MemberReport, Subject, across, member};
 
 const ACCOUNTS: &str = include_str!("../../../../docs/database-accounts.md");
@@ -13,6 +15,8 @@ fn subject(server: &Server<'_>) -> Result<Subject> {
         endpoint: server.options.endpoint().clone(),
         databases: vec!["orders".to_owned()],
         members: 2,
+        max_lag_millis: 5_000,
+        unit: None,
     })
 }
 
@@ -274,6 +278,115 @@ fn accounts_that_pass_read_only_by_are_named() -> Result<()> {
             .filter(|finding| finding.check == "PassesReadOnly")
             .collect();
         ensure!(others.len() == 1, "{others:#?}");
+        Ok(())
+    })
+}
+
+/// `information_schema` of MariaDB leaves out what an account holds through a role, of a role too.
+#[test]
+fn accounts_that_pass_read_only_by_through_a_role_are_named() -> Result<()> {
+    on_each(async |server, _| {
+        if server.engine == Engine::MySql {
+            return Ok(());
+        }
+        let report = with(
+            server,
+            "CREATE ROLE passing; GRANT READ_ONLY ADMIN ON *.* TO passing; CREATE ROLE outer_role; \
+             GRANT passing TO outer_role; CREATE USER 'direct'@'%'; GRANT passing TO 'direct'@'%'; \
+             SET DEFAULT ROLE passing FOR 'direct'@'%'; CREATE USER 'nested'@'10.%'; \
+             GRANT outer_role TO 'nested'@'10.%'",
+            "DROP USER 'direct'@'%', 'nested'@'10.%'; DROP ROLE passing, outer_role",
+        )
+        .await?;
+        let named: Vec<&str> = report
+            .findings
+            .iter()
+            .filter(|finding| finding.check == "PassesReadOnly")
+            .map(|finding| finding.fix.split(';').next().unwrap_or_default())
+            .collect();
+        ensure!(
+            named
+                == [
+                    "REVOKE `passing` FROM 'direct'@'%'",
+                    "REVOKE `outer_role` FROM 'nested'@'10.%'"
+                ],
+            "{:#?}",
+            report.findings
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn backup_locks_that_cannot_be_seen_are_told() -> Result<()> {
+    on_each(async |server, _| {
+        if server.engine == Engine::MariaDb {
+            return Ok(());
+        }
+        let of = format!(
+            "performance_schema.metadata_locks TO '{}'@'%'",
+            server.database.user
+        );
+        let revoke = of.replace(" TO ", " FROM ");
+        let report = with(
+            server,
+            &format!("REVOKE SELECT ON {revoke}"),
+            &format!("GRANT SELECT ON {of}"),
+        )
+        .await?;
+        let fix = format!("GRANT SELECT ON {of};");
+        found(&report, "LocksNotSeen", Severity::Warning, &[&fix])?;
+        let after = look(server).await?;
+        ensure!(
+            after
+                .findings
+                .iter()
+                .all(|finding| finding.check != "LocksNotSeen"),
+            "{after:?}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_of_another_unit_is_refused() -> Result<()> {
+    on_each(async |server, _| {
+        let unit = |name: &str| UnitKey::new("shop", name);
+        let owner = Owner {
+            installation: "/multiactive/".to_owned(),
+            unit: unit("first")?,
+            idc: server.idc()?,
+        };
+        let mut control = server.control().await?;
+        ensure!(control.claim(&owner, |_, _| true).await? == Ownership::Claimed);
+        let of = async |name: &str| -> Result<MemberReport> {
+            let subject = Subject {
+                unit: Some(unit(name)?),
+                ..subject(server)?
+            };
+            Ok(member(&server.options, &subject).await)
+        };
+        let report = of("second").await?;
+        let words = ["unit shop/first", "/multiactive/"];
+        found(&report, "SharedServer", Severity::Blocking, &words)?;
+        let none = |report: &MemberReport| {
+            let mut findings = report.findings.iter();
+            findings.all(|finding| finding.check != "SharedServer")
+        };
+        ensure!(none(&of("first").await?));
+        let mut root = server.root().await?;
+        let away = "SET sql_log_bin = 0; \
+                    UPDATE multiactive.owner SET at = UTC_TIMESTAMP(6) - INTERVAL 60 SECOND";
+        root.query_drop(away).await?;
+        let words = ["DELETE FROM multiactive.owner"];
+        found(
+            &of("second").await?,
+            "SharedServer",
+            Severity::Warning,
+            &words,
+        )?;
+        root.query_drop("DELETE FROM multiactive.owner").await?;
+        ensure!(none(&of("second").await?));
         Ok(())
     })
 }

@@ -47,7 +47,11 @@ fn writes_the_epoch_once_with_what_had_been_applied() -> Result<()> {
             "{passed:?}"
         );
         let mut control = server.control().await?;
-        ensure!(control.observe(None).await?.highest_epoch == Epoch(2));
+        let look = control.observe(None).await?;
+        ensure!(
+            look.highest_epoch == Epoch(2) && look.highest_epoch_of == Some(server.idc()?),
+            "{look:?}"
+        );
         Ok(())
     })
 }

@@ -2,6 +2,8 @@
 //! pulled by a client that keeps what it is told.
 
 mod copying;
+mod corpus;
+mod generated;
 mod pull;
 mod refusals;
 mod starts;
@@ -59,7 +61,12 @@ impl Drop for Source<'_> {
 }
 
 impl<'a> Source<'a> {
-    fn start(world: &'a World, database: &'a Database, mode: &str) -> Result<Self> {
+    fn start(
+        world: &'a World,
+        database: &'a Database,
+        mode: &str,
+        chunk_bytes: u32,
+    ) -> Result<Self> {
         let directory = world.info().directory.join("read").join(&database.idc);
         if directory.exists() {
             std::fs::remove_dir_all(&directory)?;
@@ -75,8 +82,7 @@ impl<'a> Source<'a> {
         settings["target"]["idc"] = "gz".into();
         settings["origins"] = serde_json::json!(["sh", "bj", "gz"]);
         settings["snapshot"]["mode"] = mode.into();
-        // Small chunks, so that there are many.
-        settings["snapshot"]["chunkBytes"] = 1_024.into();
+        settings["snapshot"]["chunkBytes"] = chunk_bytes.into();
         settings["tables"]["exclude"] = serde_json::json!(["orders.unwanted*"]);
         std::fs::write(directory.join("link.json"), settings.to_string())?;
         let (serve, listen) = (free_port()?, free_port()?);
@@ -164,11 +170,25 @@ fn on_each(test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
 }
 
 /// The same with a mode of the snapshot.
+fn on_each_with(mode: &str, test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
+    // Small chunks, so that there are many.
+    on_each_of(mode, 1_024, test)
+}
+
+/// The same with chunks of another size.
+fn on_each_chunked(bytes: u32, test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
+    on_each_of("Always", bytes, test)
+}
+
 #[allow(
     clippy::needless_pass_by_value,
     reason = "tests read best as closures in the call"
 )]
-fn on_each_with(mode: &str, test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
+fn on_each_of(
+    mode: &str,
+    chunk_bytes: u32,
+    test: impl AsyncFn(&Source<'_>) -> Result<()>,
+) -> Result<()> {
     let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -179,7 +199,7 @@ fn on_each_with(mode: &str, test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Re
         runtime
             .block_on(async {
                 reset(database).await?;
-                let source = Source::start(&world, database, mode)?;
+                let source = Source::start(&world, database, mode, chunk_bytes)?;
                 tokio::time::timeout(4 * LIMIT, Box::pin(test(&source)))
                     .await
                     .context("too slow")

@@ -129,7 +129,7 @@ const MYSQL: [Case; 3] = [
     ),
 ];
 
-const MARIADB: [Case; 6] = [
+const MARIADB: [Case; 7] = [
     // It is logged when it begins and again when it has ended well or come to nothing.
     case(
         "SET binlog_alter_two_phase = 1; ALTER TABLE t ADD COLUMN c INT",
@@ -148,6 +148,12 @@ const MARIADB: [Case; 6] = [
         "DROP TABLE orders.typed",
         "Tables",
         "COMPRESSED",
+    ),
+    case(
+        "CREATE TABLE versioned (id INT PRIMARY KEY) WITH SYSTEM VERSIONING",
+        "DROP TABLE orders.versioned",
+        "Tables",
+        "orders.versioned is made WITH SYSTEM VERSIONING",
     ),
     // It is looked for among the tables before anything is read.
     case(

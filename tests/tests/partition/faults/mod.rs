@@ -3,6 +3,7 @@
 
 mod coordination;
 mod databases;
+mod failsafe;
 mod fences;
 mod network;
 mod processes;
@@ -63,6 +64,9 @@ faults! {
     Flapping = "flapping", LongestGap, network::flapping;
     /// The primary's arbiter reaches no etcd; everything else does what it did.
     ArbiterWithoutEtcd = "arbiter-without-etcd", FromFault, network::arbiter_without_etcd;
+    /// The same, where the Unit has failsafe: nothing stops, and nobody else is elected.
+    ArbiterWithoutEtcdFailsafe = "arbiter-without-etcd-failsafe", LongestGap,
+        failsafe::arbiter_without_etcd;
     /// The primary's arbiter does not reach its database; everything else does.
     ArbiterWithoutDatabase = "arbiter-without-database", FromFault,
         network::arbiter_without_database;
@@ -82,6 +86,8 @@ faults! {
     FreezeEtcdLeader = "freeze-etcd-leader", FromFault, coordination::freeze_leader;
     /// Two of three members of etcd are killed.
     EtcdQuorumLost = "etcd-quorum-lost", LongestGap, coordination::quorum_lost;
+    /// The same, where the Unit has failsafe: nothing stops, and nobody else is elected.
+    EtcdQuorumLostFailsafe = "etcd-quorum-lost-failsafe", LongestGap, failsafe::quorum_lost;
     /// etcd goes back to what it held before the last switchover.
     EtcdRestored = "etcd-restored", LongestGap, coordination::restored;
     /// The new primary's database is killed while it is being promoted.
@@ -110,6 +116,14 @@ impl Fault {
         found
             .copied()
             .with_context(|| format!("no kind of fault `{name}`; there are: {}", Self::names()))
+    }
+
+    /// Whether the Unit has failsafe while it lasts.
+    pub fn has_promises(self) -> bool {
+        matches!(
+            self,
+            Self::ArbiterWithoutEtcdFailsafe | Self::EtcdQuorumLostFailsafe
+        )
     }
 
     /// All names.

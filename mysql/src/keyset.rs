@@ -1,10 +1,10 @@
-//! Key values as SQL literals, and the condition that finds the rows behind a key.
+//! Key values as SQL literals, and the conditions that find a key's row and those on either side.
 
 use std::fmt::Write;
 
 use change::Value;
 
-use crate::source::identifier;
+use crate::control::identifier;
 
 /// A value as an SQL literal that compares with its column as the same value stored there would.
 /// `None`: a kind that no key can have.
@@ -22,7 +22,7 @@ pub fn literal(value: &Value, character_set: &str) -> Option<String> {
         Value::Date(date) => format!("'{date}'"),
         Value::DateTime(time) => format!("'{time}'"),
         Value::Time(micros) => format!("'{}'", clock(*micros)),
-        Value::Timestamp(micros) => format!("'{}'", mysql::values::utc(*micros)),
+        Value::Timestamp(micros) => format!("'{}'", crate::values::utc(*micros)),
         Value::Null | Value::Json(_) | Value::Geometry(_) => return None,
     })
 }
@@ -63,6 +63,29 @@ pub fn behind(columns: &[String], literals: &[String]) -> String {
     format!("({name} >= {literal} AND ({name} > {literal} OR ({name} = {literal} AND {rest})))")
 }
 
+/// The condition for rows up to a key, itself included: what [`behind`] leaves.
+pub fn up_to(columns: &[String], literals: &[String]) -> String {
+    let (Some(column), Some(literal)) = (columns.first(), literals.first()) else {
+        return "TRUE".to_owned();
+    };
+    let name = identifier(column);
+    if columns.len() == 1 {
+        return format!("{name} <= {literal}");
+    }
+    let rest = up_to(&columns[1..], &literals[1..]);
+    format!("({name} <= {literal} AND ({name} < {literal} OR ({name} = {literal} AND {rest})))")
+}
+
+/// The condition for the row with a key.
+pub fn at(columns: &[String], literals: &[String]) -> String {
+    let parts: Vec<String> = columns
+        .iter()
+        .zip(literals)
+        .map(|(column, literal)| format!("{} = {literal}", identifier(column)))
+        .collect();
+    parts.join(" AND ")
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -97,5 +120,10 @@ mod tests {
             behind(&columns, &literals),
             "(`a` >= 1 AND (`a` > 1 OR (`a` = 1 AND `b` > 2)))"
         );
+        assert_eq!(
+            up_to(&columns, &literals),
+            "(`a` <= 1 AND (`a` < 1 OR (`a` = 1 AND `b` <= 2)))"
+        );
+        assert_eq!(at(&columns, &literals), "`a` = 1 AND `b` = 2");
     }
 }

@@ -1,0 +1,304 @@
+//! Knowing that the link has caught up with a moment of the source.
+//!
+//! A fence is a small logged change of the source's, in `multiactive.fence`. Whatever was committed
+//! and visible before it lies before it in the source's binlog too (as for the snapshot's marks:
+//! `binlog_order_commits` on MySQL, always so on MariaDB). So once the target's checkpoint contains
+//! the source's position after the fence, the target has all of that. Reading the position alone
+//! would not do: MySQL shows a transaction's rows a moment before it adds its GTID to
+//! `gtid_executed`.
+//!
+//! The source may also hold what was born elsewhere: before it became the primary it was a copy
+//! itself. Links carry only what was born in their source, so that came to the target by another
+//! link, which may be behind, or may have lost its source for good. So a fence is passed only when
+//! the target has applied of every other IDC what the source has.
+
+use std::time::{Duration, Instant};
+
+use change::{Flavor, Position};
+use model::LinkConfig;
+use mysql::origin::only_born_here;
+use mysql::session::{Engine, Session, SessionOptions};
+use mysql_async::prelude::Queryable as _;
+use serde::Deserialize;
+
+use crate::error::RepairError;
+
+/// So often the checkpoint is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// Raises fences at the source and sees the target's checkpoint pass them.
+pub(crate) struct Fence {
+    source: Session,
+    target: Session,
+    link: LinkConfig,
+    /// The last one that was raised to measure the lag, and when.
+    open: Option<(Mark, Instant)>,
+}
+
+/// A moment of the source.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    /// What was born there.
+    own: Position,
+    /// What it has applied of others, by IDC; the target's own is left out.
+    others: Vec<(String, Position)>,
+}
+
+/// The link's row in `multiactive.applied`.
+struct Applied {
+    position: Option<Position>,
+    /// The tables that are still being copied.
+    copying: Vec<String>,
+}
+
+/// The column `snapshot`, as far as it matters here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Snapshot {
+    done: bool,
+    tables: std::collections::BTreeMap<String, std::collections::BTreeMap<String, Copy>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Copy {
+    done: bool,
+}
+
+impl Fence {
+    /// Opens two sessions.
+    pub(crate) async fn connect(
+        source: &SessionOptions,
+        target: &SessionOptions,
+        link: &LinkConfig,
+    ) -> Result<Self, RepairError> {
+        Ok(Self {
+            source: source.connect().await?,
+            target: target.connect().await?,
+            link: link.clone(),
+            open: None,
+        })
+    }
+
+    /// Refuses a link that has not begun, or still copies tables.
+    pub(crate) async fn check_begun(&mut self) -> Result<(), RepairError> {
+        let link = self.link.link.to_string();
+        let applied = self.applied().await?;
+        if applied.as_ref().is_none_or(|row| row.position.is_none()) {
+            return Err(RepairError::Refused(format!(
+                "link {link} has not begun, so its ends cannot be compared; wait until it streams"
+            )));
+        }
+        match applied.and_then(|row| row.copying.into_iter().next()) {
+            None => Ok(()),
+            Some(table) => Err(RepairError::Refused(format!(
+                "link {link} still copies {table}; wait until it streams"
+            ))),
+        }
+    }
+
+    /// Raises a fence and returns the moment after it.
+    pub(crate) async fn raise(&mut self) -> Result<Mark, RepairError> {
+        let doing = "writing to multiactive.fence at the source";
+        let failed = |error| RepairError::driver(doing, None, error);
+        let conn = &mut self.source.conn;
+        conn.exec_drop(
+            "INSERT INTO multiactive.fence (link, number, at) VALUES (?, 1, UTC_TIMESTAMP(6)) \
+             ON DUPLICATE KEY UPDATE number = number + 1, at = VALUES(at)",
+            (self.link.link.to_string(),),
+        )
+        .await
+        .map_err(failed)?;
+        let (sql, flavor) = match self.source.engine() {
+            Engine::MySql => ("SELECT @@GLOBAL.gtid_executed", Flavor::MySql),
+            Engine::MariaDb => ("SELECT @@GLOBAL.gtid_binlog_pos", Flavor::MariaDb),
+        };
+        let text: Option<String> = self.source.conn.query_first(sql).await.map_err(failed)?;
+        let position = Position::parse(flavor, &text.unwrap_or_default())
+            .map_err(|error| unreadable("the source's position", error))?;
+        Ok(Mark {
+            own: only_born_here(&position, &self.link.origins),
+            others: others(&mut self.source, &self.link).await?,
+        })
+    }
+
+    /// Waits until the target has everything up to a fence; false if it has not in time.
+    pub(crate) async fn wait(
+        &mut self,
+        fence: &Mark,
+        deadline: Instant,
+    ) -> Result<bool, RepairError> {
+        loop {
+            if self.has(&fence.own).await? && self.has_others(&fence.others).await? {
+                return Ok(true);
+            }
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// How far the link is behind: the age of a fence that it has not passed.
+    pub(crate) async fn lag(&mut self) -> Result<Duration, RepairError> {
+        if let Some((fence, raised)) = self.open.clone()
+            && !self.has(&fence.own).await?
+        {
+            return Ok(raised.elapsed());
+        }
+        let raised = Instant::now();
+        self.open = Some((self.raise().await?, raised));
+        Ok(Duration::ZERO)
+    }
+
+    async fn has(&mut self, fence: &Position) -> Result<bool, RepairError> {
+        let applied = self.applied().await?;
+        let position = applied.and_then(|row| row.position);
+        Ok(position.is_some_and(|position| position.contains(fence)))
+    }
+
+    async fn has_others(&mut self, wanted: &[(String, Position)]) -> Result<bool, RepairError> {
+        if wanted.is_empty() {
+            return Ok(true);
+        }
+        let found = others(&mut self.target, &self.link).await?;
+        Ok(contains_all(&found, wanted))
+    }
+
+    async fn applied(&mut self) -> Result<Option<Applied>, RepairError> {
+        let doing = "reading multiactive.applied at the target";
+        let row: Option<(String, Option<String>, Option<String>)> = self
+            .target
+            .conn
+            .exec_first(
+                "SELECT CAST(source AS CHAR), CAST(position AS CHAR), CAST(snapshot AS CHAR) \
+                 FROM multiactive.applied WHERE link = ?",
+                (self.link.link.to_string(),),
+            )
+            .await
+            .map_err(|error| RepairError::driver(doing, None, error))?;
+        let Some((source, position, snapshot)) = row else {
+            return Ok(None);
+        };
+        if source != self.link.source.idc.as_str() {
+            return Err(unreadable(
+                "the link's row in multiactive.applied",
+                format!("its source is {source}"),
+            ));
+        }
+        let flavor = match self.source.engine() {
+            Engine::MySql => Flavor::MySql,
+            Engine::MariaDb => Flavor::MariaDb,
+        };
+        let position = position
+            .map(|text| Position::parse(flavor, &text))
+            .transpose()
+            .map_err(|error| unreadable("the link's position in multiactive.applied", error))?;
+        let snapshot: Snapshot = snapshot
+            .map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(|error| unreadable("the link's snapshot in multiactive.applied", error))?
+            .unwrap_or_default();
+        Ok(Some(Applied {
+            position,
+            copying: snapshot.copying(),
+        }))
+    }
+}
+
+impl Snapshot {
+    fn copying(&self) -> Vec<String> {
+        if self.done {
+            return Vec::new();
+        }
+        let tables = self.tables.iter().flat_map(|(database, tables)| {
+            let open = tables.iter().filter(|(_, copy)| !copy.done);
+            open.map(move |(table, _)| format!("{database}.{table}"))
+        });
+        tables.collect()
+    }
+}
+
+/// What a server has applied of IDCs that are at neither end, each with what was born there.
+async fn others(
+    session: &mut Session,
+    link: &LinkConfig,
+) -> Result<Vec<(String, Position)>, RepairError> {
+    let rows: Vec<(String, String)> = session
+        .conn
+        .exec(
+            "SELECT CAST(source AS CHAR), CAST(position AS CHAR) FROM multiactive.applied \
+             WHERE position IS NOT NULL AND position <> '' AND source NOT IN (?, ?)",
+            (link.source.idc.as_str(), link.target.idc.as_str()),
+        )
+        .await
+        .map_err(|error| RepairError::driver("reading multiactive.applied", None, error))?;
+    // Nothing comes any more of an IDC that is no member any more.
+    let is_member = |idc: &str| link.origins.iter().any(|member| member.as_str() == idc);
+    rows.into_iter()
+        .filter(|(idc, _)| is_member(idc))
+        .map(|(idc, text)| {
+            let position: Position = text
+                .parse()
+                .map_err(|error| unreadable("a position in multiactive.applied", error))?;
+            Ok((idc, only_born_here(&position, &link.origins)))
+        })
+        .collect()
+}
+
+/// Whether of each IDC at least as much was found as is wanted.
+fn contains_all(found: &[(String, Position)], wanted: &[(String, Position)]) -> bool {
+    wanted.iter().all(|(idc, wanted)| {
+        wanted.is_empty()
+            || found
+                .iter()
+                .any(|(of, found)| of == idc && found.contains(wanted))
+    })
+}
+
+fn unreadable(what: &str, reason: impl std::fmt::Display) -> RepairError {
+    RepairError::Unreadable {
+        what: what.to_owned(),
+        reason: reason.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_came_from_elsewhere_must_have_come_to_both() {
+        let of = |rows: &[(&str, &str)]| -> Vec<(String, Position)> {
+            let parse = |(idc, text): &(&str, &str)| ((*idc).to_owned(), text.parse().unwrap());
+            rows.iter().map(parse).collect()
+        };
+        let wanted = of(&[("gz", "0-3-7")]);
+        assert!(contains_all(&[], &[]));
+        assert!(contains_all(&of(&[("gz", "0-3-7")]), &wanted));
+        assert!(contains_all(
+            &of(&[("tj", "0-4-1"), ("gz", "0-3-9")]),
+            &wanted
+        ));
+        assert!(!contains_all(&of(&[("gz", "0-3-6")]), &wanted));
+        assert!(!contains_all(&of(&[("tj", "0-3-9")]), &wanted));
+        assert!(!contains_all(&[], &wanted));
+    }
+
+    #[test]
+    fn a_copy_under_way_is_seen() {
+        let copying = |text: &str| {
+            let snapshot: Snapshot = serde_json::from_str(text).unwrap();
+            snapshot.copying()
+        };
+        assert!(copying("{}").is_empty());
+        assert!(copying(r#"{"done":true,"tables":{"a":{"t":{"done":false}}}}"#).is_empty());
+        assert!(
+            copying(r#"{"done":false,"tables":{"a":{"t":{"done":true,"rows":5}}}}"#).is_empty()
+        );
+        assert_eq!(
+            copying(r#"{"tables":{"a":{"t":{"done":true},"u":{"rows":1,"cursor":"00"}}}}"#),
+            ["a.u"]
+        );
+    }
+}

@@ -1,0 +1,38 @@
+//! Verification and repair of one link: compares the target with the source row by row while both
+//! take writes, and mends what differs.
+//!
+//! Where things are:
+//! - `pair`, `digest`, `sizer`, `verdict`, `throttle`: the decisions, pure;
+//! - `side`, `fence`, `still`: reading both ends, and knowing that the link has caught up;
+//! - `judge`: from rows that look different to rows that are;
+//! - `mend`, `undo`: writing one row, and taking that back;
+//! - `record`: the tables `multiactive.repair_runs` and `multiactive.repairs`;
+//! - `run`: all tables, chunk by chunk; `worker`: the loop around it.
+//!
+//! **Invariants.** Nothing is called a divergence but what was seen in a *still moment*: the source's
+//! rows locked, and the link past everything that was committed there before ([`still`]). Nothing
+//! is written but one row at a time, by compare and set, in a transaction that holds the lock of
+//! the epoch as the writer's do, that leaves a row in `multiactive.repairs`, and that bears the
+//! origin mark of the source. Nothing is removed by a range.
+
+mod digest;
+mod error;
+mod fence;
+mod judge;
+mod mend;
+pub mod options;
+mod pair;
+mod record;
+mod run;
+mod side;
+mod sizer;
+mod status;
+mod still;
+mod throttle;
+mod undo;
+mod verdict;
+mod worker;
+
+pub use error::RepairError;
+pub use status::Status;
+pub use worker::Worker;

@@ -1,0 +1,249 @@
+//! Taking back what a run mended: each row by compare and set, the newest first.
+
+use bytes::Bytes;
+use change::{Body, Row, RowChange, TableChange, decode_stored};
+use model::{RepairControl, RepairPhase};
+use mysql::keyset;
+use mysql_async::prelude::Queryable as _;
+use writer::WriterError;
+
+use crate::error::RepairError;
+use crate::record;
+use crate::run::Run;
+use crate::side::own_row;
+
+/// So many rows are read at a time.
+const PAGE: u64 = 50;
+
+/// What a run did with one row.
+struct Done {
+    number: u64,
+    row: String,
+    change: TableChange,
+}
+
+impl Run<'_> {
+    /// Takes back every row that this run mended and that is still as it left it; `None` if the
+    /// process shall end before that.
+    pub(crate) async fn undo(&mut self) -> Result<Option<RepairPhase>, RepairError> {
+        let mut below = u64::MAX;
+        let mut kept = 0;
+        loop {
+            if let Some(outcome) = self.held_back().await? {
+                return Ok(outcome);
+            }
+            let page = self.page(below).await?;
+            let Some(last) = page.last() else { break };
+            below = last.number;
+            for done in page {
+                if self.shutdown.is_cancelled() {
+                    return Ok(None);
+                }
+                kept += u64::from(!self.take_back(&done).await?);
+            }
+        }
+        if kept == 0 {
+            return Ok(Some(RepairPhase::Done));
+        }
+        self.state.message = format!(
+            "{kept} rows are not as they were left and were let be; multiactive.repairs says which"
+        );
+        Ok(Some(RepairPhase::Incomplete))
+    }
+
+    /// Waits while this undo shall pause; what it ends with if it shall not go on. What was wanted
+    /// of the run that it takes back, in `multiactive.repair_runs`, says nothing of it.
+    async fn held_back(&mut self) -> Result<Option<Option<RepairPhase>>, RepairError> {
+        match self.config.control {
+            RepairControl::Run => Ok(None),
+            RepairControl::Stop => {
+                "a person stopped it".clone_into(&mut self.state.message);
+                Ok(Some(Some(RepairPhase::Stopped)))
+            }
+            RepairControl::Pause => {
+                self.state.phase = RepairPhase::Paused;
+                "a person paused it".clone_into(&mut self.state.message);
+                self.keep().await?;
+                // Its settings are read once, so going on is another process.
+                self.shutdown.cancelled().await;
+                Ok(Some(None))
+            }
+        }
+    }
+
+    async fn page(&mut self, below: u64) -> Result<Vec<Done>, RepairError> {
+        let rows: Vec<(u64, String, Vec<u8>)> = self
+            .ends
+            .writer
+            .conn()
+            .exec(
+                format!(
+                    "SELECT seq, `row`, body FROM multiactive.repairs WHERE run = ? \
+                     AND state = 'Repaired' AND body IS NOT NULL AND seq < ? \
+                     ORDER BY seq DESC LIMIT {PAGE}"
+                ),
+                (self.config.run.as_str(), below),
+            )
+            .await
+            .map_err(|error| RepairError::driver("reading multiactive.repairs", None, error))?;
+        rows.into_iter()
+            .map(|(number, row, body)| {
+                let change = read(body).map_err(|reason| RepairError::Unreadable {
+                    what: format!("row {number} of multiactive.repairs"),
+                    reason,
+                })?;
+                Ok(Done {
+                    number,
+                    row,
+                    change,
+                })
+            })
+            .collect()
+    }
+
+    /// Whether the row was as it had been left, and is as it was before now.
+    async fn take_back(&mut self, done: &Done) -> Result<bool, RepairError> {
+        let before = self.state.clone();
+        let reason = match self.take_back_in_transaction(done).await {
+            Ok(None) => {
+                self.ends.writer.commit().await?;
+                self.status.publish(&self.state);
+                return Ok(true);
+            }
+            Ok(Some(reason)) => reason,
+            Err(RepairError::Write(error @ WriterError::Conflict(_))) => error.to_string(),
+            Err(error) => {
+                self.ends.writer.roll_back().await?;
+                return Err(error);
+            }
+        };
+        self.state = before;
+        self.ends.writer.roll_back().await?;
+        tracing::warn!(table = %done.change.table, row = %done.row, reason, "a row was let be");
+        self.note(done, "Repaired", &reason).await?;
+        Ok(false)
+    }
+
+    async fn take_back_in_transaction(
+        &mut self,
+        done: &Done,
+    ) -> Result<Option<String>, RepairError> {
+        self.begin().await?;
+        let table = &done.change.table;
+        let Some(change) = done.change.rows.first().map(inverse) else {
+            return Ok(None);
+        };
+        let (expected, wanted) = match &change {
+            RowChange::Insert { after } => (None, Some(after)),
+            RowChange::Update { before, after } => (Some(before), Some(after)),
+            RowChange::Delete { before } => (Some(before), None),
+        };
+        let found = self.found_at(done, expected.or(wanted)).await?;
+        if found.as_ref() != expected {
+            return Ok(Some("the row has changed since it was mended".to_owned()));
+        }
+        let fit = self.ends.writer.fit(table).await?;
+        self.ends.writer.change(table, &fit, &change).await?;
+        let stored = self.found_at(done, wanted.or(expected)).await?;
+        if stored.as_ref() != wanted {
+            return Ok(Some(
+                "the target stored another value than it had before".to_owned(),
+            ));
+        }
+        self.state.table(&table.to_string()).undone += 1;
+        self.note(done, "Undone", "").await?;
+        let (run, conn) = (&self.config.run, self.ends.writer.conn());
+        record::save(conn, run, &self.state).await?;
+        Ok(None)
+    }
+
+    async fn found_at(
+        &mut self,
+        done: &Done,
+        place: Option<&Row>,
+    ) -> Result<Option<Row>, RepairError> {
+        let table = &done.change.table;
+        let info = self
+            .ends
+            .target
+            .describe(&table.database, &table.table)
+            .await?
+            .ok_or_else(|| RepairError::Changed(table.to_string()))?;
+        let Some(place) = place else { return Ok(None) };
+        let (mut names, mut literals) = (Vec::new(), Vec::new());
+        for &index in &table.primary_key {
+            let column = &table.columns[index];
+            let set = info
+                .columns
+                .iter()
+                .find(|info| info.name == column.name)
+                .map(|info| info.character_set.clone())
+                .ok_or_else(|| RepairError::Changed(table.to_string()))?;
+            names.push(column.name.clone());
+            literals.extend(keyset::literal(&place[index], &set));
+        }
+        if names.is_empty() || names.len() != literals.len() {
+            return Err(RepairError::Refused(format!(
+                "table {table} has no key by which a row could be found"
+            )));
+        }
+        let condition = keyset::at(&names, &literals);
+        own_row(self.ends.writer.conn(), table, &condition).await
+    }
+
+    async fn note(&mut self, done: &Done, state: &str, reason: &str) -> Result<(), RepairError> {
+        self.ends
+            .writer
+            .conn()
+            .exec_drop(
+                "UPDATE multiactive.repairs SET state = ?, reason = ? WHERE seq = ?",
+                (state, reason, done.number),
+            )
+            .await
+            .map_err(|error| RepairError::driver("writing to multiactive.repairs", None, error))
+    }
+}
+
+fn read(body: Vec<u8>) -> Result<TableChange, String> {
+    let transaction = decode_stored(Bytes::from(body)).map_err(|error| error.to_string())?;
+    match transaction.body {
+        Body::Rows(mut changes) if changes.len() == 1 && changes[0].rows.len() == 1 => {
+            Ok(changes.remove(0))
+        }
+        _ => Err("it does not hold one change of one row".to_owned()),
+    }
+}
+
+fn inverse(change: &RowChange) -> RowChange {
+    match change.clone() {
+        RowChange::Insert { after } => RowChange::Delete { before: after },
+        RowChange::Update { before, after } => RowChange::Update {
+            before: after,
+            after: before,
+        },
+        RowChange::Delete { before } => RowChange::Insert { after: before },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use change::Value;
+
+    use super::*;
+
+    #[test]
+    fn the_inverse_of_the_inverse_is_the_change() {
+        let row = |number| vec![Value::Int(number)];
+        for change in [
+            RowChange::Insert { after: row(1) },
+            RowChange::Update {
+                before: row(1),
+                after: row(2),
+            },
+            RowChange::Delete { before: row(3) },
+        ] {
+            assert_ne!(inverse(&change), change);
+            assert_eq!(inverse(&inverse(&change)), change);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What a restart leaves that would let writes in (rule 4).
+
+use super::*;
+use model::Severity;
+use mysql::control::{BootsFenced, FenceError, FenceOptions};
+use mysql::preflight::{Subject, member};
+use mysql_async::prelude::Queryable as _;
+
+/// MariaDB has no statement that makes it come up fenced: a configuration that lets it come up
+/// writable is refused, before anything is installed and after.
+#[test]
+fn a_mariadb_that_comes_up_writable_is_refused() -> Result<()> {
+    let pair = Databases::pair(harness::Engine::MariaDb, harness::Engine::MariaDb);
+    let world = World::up(&WorldSpec {
+        databases: pair.with_options("bj", &["--read-only=0"]),
+        ..WorldSpec::empty("suite-boots")
+    })?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    for (idc, blocked) in [("sh", false), ("bj", true)] {
+        let server = server(&world, idc, Engine::MariaDb)?;
+        runtime.block_on(async {
+            let subject = Subject {
+                idc: server.idc()?,
+                endpoint: server.options.endpoint().clone(),
+                databases: vec!["orders".to_owned()],
+                members: 2,
+                unit: None,
+                max_lag_millis: 5_000,
+            };
+            let findings = member(&server.options, &subject).await.findings;
+            let found = findings.iter().find(|it| it.check == "BootsFenced");
+            let severity = found.map(|finding| finding.severity);
+            ensure!(
+                severity == blocked.then_some(Severity::Blocking),
+                "{idc}: {findings:#?}"
+            );
+            let mut control = server.control().await?;
+            control.install().await?;
+            let told = control.boots_fenced().await?;
+            let expected = if blocked {
+                BootsFenced::No
+            } else {
+                BootsFenced::Yes
+            };
+            ensure!(told == expected, "{idc}: {told:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// A prepared XA transaction outlives a restart. MySQL commits it under `read_only` too, so it is
+/// closed to ordinary sessions until the transaction is settled; MariaDB refuses the commit.
+#[test]
+fn a_prepared_transaction_is_not_committed_after_a_restart() -> Result<()> {
+    on_each(async |server, _| {
+        let mut app = server.app().await?;
+        app.query_drop(
+            "XA START 'left'; INSERT INTO t VALUES (44, 44); XA END 'left'; XA PREPARE 'left'",
+        )
+        .await?;
+        let part = harness::database::part(&server.database.idc);
+        server.world.kill(&part)?;
+        server.world.start(&part)?;
+        server.world.wait_for_database(&server.database.idc)?;
+        let mut control = server.control().await?;
+        control.boots_fenced().await?;
+        let options = FenceOptions {
+            grace: Duration::ZERO,
+            budget: Duration::from_secs(5),
+            keep: Vec::new(),
+            heartbeat: None,
+        };
+        let fenced = control.fence(&options).await;
+        match server.engine {
+            Engine::MySql => {
+                let refused = format!("{:?}", server.app().await.map(drop));
+                ensure!(refused.contains("offline mode"), "{refused}");
+                ensure!(
+                    matches!(&fenced, Err(FenceError::PreparedXa { .. })),
+                    "{fenced:?}"
+                );
+            }
+            Engine::MariaDb => {
+                fenced?;
+                let committed = server.app().await?.query_drop("XA COMMIT 'left'").await;
+                ensure!(committed.is_err(), "it was committed under read_only");
+            }
+        }
+        let mut root = server.root().await?;
+        root.query_drop("SET sql_log_bin = 0; XA ROLLBACK 'left'")
+            .await?;
+        control.fence(&options).await?;
+        server.app().await?;
+        Ok(())
+    })
+}

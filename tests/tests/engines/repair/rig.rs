@@ -1,0 +1,420 @@
+//! Worlds of two servers with a link, and runs of the repair process.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use harness::database::Database;
+use harness::{Databases, Engine, World, WorldSpec, shell};
+use model::{LinkPhase, RepairPhase, RepairStatus, WriterStatus};
+use mysql_async::prelude::Queryable as _;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::apply::rig::{certificates, credentials, free_port, link, reset, until};
+
+/// The pairs of engines that a link may join.
+const PAIRS: [(Engine, Engine); 3] = [
+    (Engine::MySql, Engine::MySql),
+    (Engine::MariaDb, Engine::MariaDb),
+    (Engine::MySql, Engine::MariaDb),
+];
+
+/// Runs a test between every pair of engines, between two different ones both ways.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "tests read best as closures in the call"
+)]
+pub fn between_all(name: &str, test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
+    for (sh, bj) in PAIRS {
+        between(name, sh, bj, &test)?;
+    }
+    Ok(())
+}
+
+/// Runs a test between two engines, both ways if they differ.
+pub fn between(
+    name: &str,
+    sh: Engine,
+    bj: Engine,
+    test: &impl AsyncFn(&Rig<'_>) -> Result<()>,
+) -> Result<()> {
+    let spec = WorldSpec {
+        databases: Databases::pair(sh, bj),
+        ..WorldSpec::empty(&format!("repair-{name}"))
+    };
+    let world = World::up(&spec)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    let mut ways = vec![("sh", "bj")];
+    if sh != bj {
+        ways.push(("bj", "sh"));
+    }
+    for (source, target) in ways {
+        let (source, target) = (world.database(source)?, world.database(target)?);
+        let outcome = runtime.block_on(async {
+            let rig = Rig::new(&world, source, target).await?;
+            tokio::time::timeout(Duration::from_secs(600), Box::pin(test(&rig)))
+                .await
+                .context("too slow")?
+        });
+        let way = || format!("from {} to {}", source.engine.name(), target.engine.name());
+        outcome.with_context(way)?;
+    }
+    Ok(())
+}
+
+/// A program of the product, of the same profile as this test and with what it is built from now.
+fn program(name: &str) -> Result<PathBuf> {
+    // This test is target[/<target>]/<profile>/deps/<name>.
+    let own = std::env::current_exe()?;
+    let folder = own.parent().and_then(Path::parent).context("no folder")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut build = shell::command(cargo, ["build", "--quiet", "--workspace", "--bin", name]);
+    if folder.ends_with("release") {
+        build.arg("--release");
+    }
+    let target = folder.parent().and_then(Path::file_name);
+    if let Some(target) = target
+        .and_then(|name| name.to_str())
+        .filter(|name| *name != "target")
+    {
+        build.args(["--target", target]);
+    }
+    build.current_dir(harness::paths::workspace());
+    for (variable, _) in std::env::vars_os() {
+        let text = variable.to_string_lossy();
+        // What cargo tells a test of its package would make build scripts run again.
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            build.env_remove(&variable);
+        }
+    }
+    shell::run(&mut build)?;
+    Ok(folder.join(name))
+}
+
+/// A process of the product; killed when dropped.
+pub struct Process {
+    child: Child,
+    port: u16,
+    log: PathBuf,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Both fail only for a process that is gone.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Process {
+    fn start(directory: &Path, name: &str, arguments: &[&str]) -> Result<Self> {
+        let port = free_port()?;
+        let log = directory.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log)?;
+        let child = Command::new(program(name)?)
+            .args(["--link", "link.json", "--log", "text", "--listen"])
+            .arg(format!("127.0.0.1:{port}"))
+            .args(arguments)
+            .current_dir(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()?;
+        Ok(Self { child, port, log })
+    }
+
+    /// Kills it, as `kill -9` does.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Asks it to end, and waits until it has, in good order.
+    pub async fn terminate(mut self) -> Result<()> {
+        let id = self.child.id().to_string();
+        shell::run(&mut shell::command("kill", ["-TERM", &id]))?;
+        let mut status = None;
+        until("the process ends", async || {
+            status = self.child.try_wait()?;
+            Ok(status.is_some())
+        })
+        .await?;
+        ensure!(
+            status.is_some_and(|status| status.success()),
+            "{status:?}\n{}",
+            self.describe()
+        );
+        Ok(())
+    }
+
+    async fn get(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: it\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+        ensure!(head.starts_with("HTTP/1.1 200 "), "{path}: {answer}");
+        Ok(body.to_owned())
+    }
+
+    /// What it tells of itself; `None` before it listens.
+    pub async fn status<T: serde::de::DeserializeOwned>(&self) -> Result<Option<T>> {
+        match self.get("/status").await {
+            Ok(body) => Ok(Some(serde_json::from_str(&body)?)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    pub fn describe(&self) -> String {
+        format!("{}:\n{}", self.log.display(), shell::tail(&self.log))
+    }
+}
+
+/// A link between two servers.
+pub struct Rig<'a> {
+    pub source: &'a Database,
+    pub target: &'a Database,
+    pub directory: PathBuf,
+}
+
+/// Writes the source's heartbeat as its arbiter would, only more often, until it is dropped: an
+/// idle link tells its position once a second, and this one is not idle.
+pub struct Heartbeats(tokio::task::JoinHandle<()>);
+
+impl Drop for Heartbeats {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// The two ends of a link that runs.
+pub struct Link {
+    address: String,
+    pub writer: Option<Process>,
+    _syncer: Process,
+}
+
+impl<'a> Rig<'a> {
+    async fn new(world: &'a World, source: &'a Database, target: &'a Database) -> Result<Self> {
+        for side in [source, target] {
+            reset(side).await?;
+            side.root(
+                "SET sql_log_bin = 0; DROP TABLE orders.t; DELETE FROM multiactive.fence; \
+                 DELETE FROM multiactive.repairs; DELETE FROM multiactive.repair_runs",
+            )?;
+        }
+        source.root(&format!(
+            "SET GLOBAL read_only = 0; \
+             INSERT INTO multiactive.epoch VALUES (1, '{}', NULL, NOW(6))",
+            source.idc
+        ))?;
+        let name = format!("{}-{}", source.idc, target.idc);
+        let directory = world.info().directory.join("repair").join(&name);
+        if directory.exists() {
+            std::fs::remove_dir_all(&directory)?;
+        }
+        certificates(&directory.join("tls"))?;
+        // Both servers have the account under the same name.
+        credentials(&directory.join("credentials"), target)?;
+        let mut settings = link(&name, &source.idc, (&source.host, source.port), target);
+        settings["apply"]["lingerMillis"] = 5.into();
+        std::fs::write(directory.join("link.json"), settings.to_string())?;
+        Ok(Self {
+            source,
+            target,
+            directory,
+        })
+    }
+
+    /// Makes tables at both ends and fills them at the source, none of it logged.
+    pub fn make(&self, tables: &str, rows: &str) -> Result<()> {
+        for side in [self.source, self.target] {
+            side.root(&format!("SET sql_log_bin = 0; {tables}"))?;
+        }
+        self.source.root(&format!("SET sql_log_bin = 0; {rows}"))?;
+        Ok(())
+    }
+
+    /// Starts the link and waits until it has copied everything.
+    pub async fn link(&self) -> Result<Link> {
+        let address = format!("127.0.0.1:{}", free_port()?);
+        let transport = ["--credentials", "credentials", "--tls", "tls"];
+        let serve = [transport.as_slice(), &["--serve", &address]].concat();
+        let mut link = Link {
+            writer: None,
+            _syncer: Process::start(&self.directory, "syncer", &serve)?,
+            address,
+        };
+        link.start_writer(self)?;
+        link.wait_streaming().await?;
+        Ok(link)
+    }
+
+    /// Begins to write heartbeats at the source.
+    pub async fn heartbeats(&self) -> Result<Heartbeats> {
+        let options = crate::apply::rig::options(self.source)?;
+        let mut session = options.connect().await?;
+        let sql = format!(
+            "INSERT INTO multiactive.heartbeat (idc, epoch, writable, seq, at) \
+             VALUES ('{}', 1, 1, 1, SYSDATE(6)) \
+             ON DUPLICATE KEY UPDATE seq = seq + 1, at = SYSDATE(6)",
+            self.source.idc
+        );
+        session.conn.query_drop(&sql).await?;
+        Ok(Heartbeats(tokio::spawn(async move {
+            while session.conn.query_drop(&sql).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })))
+    }
+
+    /// Changes rows of the target behind the link's back; says how many.
+    pub fn plant(&self, settings: &str, sql: &str) -> Result<u64> {
+        let sql = format!("SET sql_log_bin = 0; {settings} {sql}; SELECT ROW_COUNT()");
+        let rows = self.target.root(&sql)?;
+        let count = rows
+            .last()
+            .and_then(|row| row.first())
+            .context("no count")?;
+        Ok(count.parse()?)
+    }
+
+    /// Starts a run.
+    pub fn start(&self, run: &str, mode: &str, settings: &serde_json::Value) -> Result<Process> {
+        let mut config = json!({
+            "run": run, "mode": mode, "maxBatchBytes": 1_048_576,
+            "consistencyTimeoutMillis": 30_000, "rowQuota": 10_000,
+            "throttle": {"share": 1.0, "maxLagMillis": 60_000, "maxThreadsRunning": 10_000},
+        });
+        if let (Some(config), Some(settings)) = (config.as_object_mut(), settings.as_object()) {
+            config.extend(settings.clone());
+        }
+        std::fs::write(self.directory.join("repair.json"), config.to_string())?;
+        Process::start(
+            &self.directory,
+            "repair",
+            &[
+                "--repair",
+                "repair.json",
+                "--source-credentials",
+                "credentials",
+                "--target-credentials",
+                "credentials",
+            ],
+        )
+    }
+
+    /// Carries a run out and returns what it has come to.
+    pub async fn run(
+        &self,
+        run: &str,
+        mode: &str,
+        settings: &serde_json::Value,
+    ) -> Result<RepairStatus> {
+        let process = self.start(run, mode, settings)?;
+        let status = over(&process).await?;
+        process.terminate().await?;
+        Ok(status)
+    }
+
+    /// Verifies everything.
+    pub async fn verify(&self, run: &str) -> Result<RepairStatus> {
+        self.run(run, "Verify", &json!({})).await
+    }
+
+    /// The server's own checksum of every table of one end.
+    pub fn checksums(side: &Database) -> Result<Vec<Vec<String>>> {
+        let names = side.root(
+            "SELECT table_name FROM information_schema.tables WHERE table_schema = 'orders' \
+             AND table_type = 'BASE TABLE' ORDER BY 1",
+        )?;
+        let mut sums = Vec::new();
+        for name in names.into_iter().flatten() {
+            let name = name.replace('`', "``");
+            sums.extend(side.root(&format!("CHECKSUM TABLE orders.`{name}` EXTENDED"))?);
+        }
+        Ok(sums)
+    }
+
+    /// How many transactions were born at the target.
+    pub fn born_at_target(&self) -> Result<u64> {
+        let (sql, flavor) = match self.target.engine {
+            Engine::MySql => (
+                "SELECT REPLACE(@@GLOBAL.gtid_executed, '\\n', '')",
+                change::Flavor::MySql,
+            ),
+            Engine::MariaDb => ("SELECT @@GLOBAL.gtid_binlog_pos", change::Flavor::MariaDb),
+        };
+        let text = self.target.root(sql)?.concat().concat().replace('\n', "");
+        let position = change::Position::parse(flavor, &text)?;
+        let idcs = [&self.source.idc, &self.target.idc].map(|idc| idc.parse());
+        let idcs: Vec<model::IdcName> = idcs.into_iter().collect::<Result<_, _>>()?;
+        Ok(mysql::origin::born_here(&position, &idcs))
+    }
+}
+
+impl Link {
+    /// Starts the writer, or another one.
+    pub fn start_writer(&mut self, rig: &Rig<'_>) -> Result<()> {
+        let arguments = ["--credentials", "credentials", "--tls", "tls", "--syncer"];
+        let arguments = [arguments.as_slice(), &[&self.address]].concat();
+        self.writer = Some(Process::start(&rig.directory, "writer", &arguments)?);
+        Ok(())
+    }
+
+    /// Kills the writer.
+    pub fn kill_writer(&mut self) -> Result<()> {
+        self.writer.take().map_or(Ok(()), Process::kill)
+    }
+
+    /// Waits until everything was copied.
+    pub async fn wait_streaming(&self) -> Result<()> {
+        let writer = self.writer.as_ref().context("no writer")?;
+        let streams = until("the link streams", async || {
+            let status: Option<WriterStatus> = writer.status().await?;
+            Ok(status.is_some_and(|status| status.phase == LinkPhase::Streaming))
+        });
+        streams.await.with_context(|| writer.describe())
+    }
+
+    /// Refuses a link that has halted.
+    pub async fn check(&self) -> Result<()> {
+        let writer = self.writer.as_ref().context("no writer")?;
+        let status: Option<WriterStatus> = writer.status().await?;
+        let error = status.map(|status| status.error).unwrap_or_default();
+        ensure!(error.is_empty(), "the link says: {error}");
+        Ok(())
+    }
+}
+
+/// Waits until a run is over.
+pub async fn over(process: &Process) -> Result<RepairStatus> {
+    let mut last: Option<RepairStatus> = None;
+    let over = until("the run is over", async || {
+        last = process.status().await?;
+        Ok(last.as_ref().is_some_and(|status| status.phase.is_over()))
+    });
+    over.await
+        .with_context(|| format!("{last:?}\n{}", process.describe()))?;
+    last.context("no status")
+}
+
+/// Refuses a run that found anything, or could not judge something.
+pub fn ensure_equal(status: &RepairStatus) -> Result<()> {
+    let total = status.report.total();
+    ensure!(
+        status.phase == RepairPhase::Done
+            && (total.missing, total.extra, total.differing, total.unjudged) == (0, 0, 0, 0),
+        "{status:#?}"
+    );
+    Ok(())
+}
