@@ -9,7 +9,7 @@ use harness::database::Database;
 
 use super::rig::{
     Writer, certificates, credentials, free_port, in_world, link, program, reset, start_writer,
-    until,
+    until, until_applied,
 };
 
 /// A process that is killed when dropped.
@@ -131,7 +131,11 @@ impl Link {
 
 async fn equal(sh: &Database, bj: &Database, links: &[&Link]) -> Result<()> {
     let mut sides = Vec::new();
-    let same = until("both sides are equal", async || {
+    let writers: Vec<&Writer> = links
+        .iter()
+        .filter_map(|link| link.writer.as_ref())
+        .collect();
+    let same = until_applied("both sides are equal", &writers, async || {
         sides = [sh, bj]
             .map(|side| side.checksum("orders", "t").ok())
             .to_vec();
@@ -146,7 +150,7 @@ async fn equal(sh: &Database, bj: &Database, links: &[&Link]) -> Result<()> {
 /// come from the server, whose increment keeps the two sides apart.
 fn load(side: &Database, round: u32) -> Result<()> {
     let mut sql = String::new();
-    for number in 0..120 {
+    for number in 0..60 {
         let v = round * 1000 + number;
         sql.push_str(&format!(
             "INSERT INTO t (v) VALUES ({v}), ({v}); UPDATE t SET v = v + 1 WHERE v % 7 = {};",

@@ -20,6 +20,8 @@ use super::script::Source;
 
 /// How long something may take on a slow machine before a test fails.
 const LIMIT: Duration = Duration::from_secs(120);
+/// How long a link that has not stood still may take in all.
+const MOST: Duration = Duration::from_secs(600);
 
 fn world() -> Result<&'static Mutex<World>> {
     static WORLD: OnceLock<Result<Mutex<World>, String>> = OnceLock::new();
@@ -413,4 +415,55 @@ pub async fn until(what: &str, mut check: impl AsyncFnMut() -> Result<bool>) -> 
         ensure!(start.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Polls until a check holds, as long as one of these links gets on: how much a machine applies in
+/// two minutes is not what is tried.
+pub async fn until_applied(
+    what: &str,
+    writers: &[&Writer],
+    mut check: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
+    let start = Instant::now();
+    let (mut moved, mut looked) = (start, start);
+    let mut last = Vec::new();
+    loop {
+        if check().await? {
+            return Ok(());
+        }
+        if looked.elapsed() > Duration::from_secs(1) {
+            looked = Instant::now();
+            let now = progress(writers).await;
+            if now != last {
+                (moved, last) = (looked, now);
+            }
+        }
+        let seconds = start.elapsed().as_secs();
+        ensure!(
+            moved.elapsed() < LIMIT && start.elapsed() < MOST,
+            "not within {seconds} s: {what}; {last:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// What each of them says of itself; one that has just begun says nothing.
+async fn progress(writers: &[&Writer]) -> Vec<Option<String>> {
+    let mut all = Vec::new();
+    for writer in writers {
+        let status = writer.get("/status").await;
+        let status = status.and_then(|body| Ok(serde_json::from_str::<WriterStatus>(&body)?));
+        all.push(status.ok().map(|status| {
+            let WriterStatus {
+                phase,
+                snapshot,
+                applied,
+                ledger,
+                error,
+                ..
+            } = status;
+            format!("{phase:?} at {applied:?}, {snapshot:?}, {ledger:?}, {error:?}")
+        }));
+    }
+    all
 }

@@ -7,7 +7,7 @@ use model::LinkPhase;
 
 use super::compare;
 use crate::apply::links::Link;
-use crate::apply::rig::{program, reset, until};
+use crate::apply::rig::{program, reset, until_applied};
 
 /// What the links carry.
 const DATABASES: [&str; 2] = ["orders", "streamed"];
@@ -122,13 +122,13 @@ impl<'a> Pair<'a> {
         self.source
             .root(&format!("UPDATE orders.marks SET n = {mark} WHERE id = 1"))?;
         let mut halted = None;
-        let arrived = until("the link is through or halts", async || {
+        let writer = self.link.writer.as_ref().context("no writer")?;
+        let arrived = until_applied("the link is through or halts", &[writer], async || {
             let seen = self.target.root("SELECT n FROM orders.marks");
             // The table is not there before it was copied.
             if seen.is_ok_and(|rows| rows == [[mark.clone()]]) {
                 return Ok(true);
             }
-            let writer = self.link.writer.as_ref().context("no writer")?;
             let status = writer.status().await?;
             let names_row = !status.error.contains("one of several rows");
             if status.phase == LinkPhase::Halted && names_row && status.error != self.mended {
