@@ -58,20 +58,26 @@ pub enum OrderChange {
     Unfence {
         /// Which.
         idc: IdcName,
+        /// The order that whoever asks has looked at, in its words: another one that was given since
+        /// has reasons of its own.
+        stands: String,
     },
     /// Automation is held.
     Pause,
     /// That hold is lifted; what the Unit's document says stays.
-    Resume,
+    Resume {
+        /// The order that whoever asks has looked at, in its words.
+        stands: String,
+    },
 }
 
 impl std::fmt::Display for OrderChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Fence { idc, .. } => write!(f, "the fence of IDC {idc}"),
-            Self::Unfence { idc } => write!(f, "the end of the fence of IDC {idc}"),
+            Self::Unfence { idc, .. } => write!(f, "the end of the fence of IDC {idc}"),
             Self::Pause => f.write_str("the hold of automation"),
-            Self::Resume => f.write_str("the end of the hold of automation"),
+            Self::Resume { .. } => f.write_str("the end of the hold of automation"),
         }
     }
 }

@@ -389,6 +389,18 @@ impl Cluster {
             .map(drop)
     }
 
+    /// An annotation as the API has it now: what is remembered of an object may be behind.
+    pub async fn annotation<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        annotation: &str,
+    ) -> Result<Option<String>, ClusterError> {
+        let (api, name) = (self.api_of(object), object.name_any());
+        let doing = format!("read {} {name}", K::kind(&()));
+        let now = self.bounded(&doing, api.get_metadata_opt(&name)).await?;
+        Ok(now.and_then(|mut now| now.annotations_mut().remove(annotation)))
+    }
+
     /// Takes an annotation off, and perhaps sets another; false: the object was changed meanwhile,
     /// and is looked at again.
     pub async fn take_annotation<K: Resource<DynamicType = ()>>(

@@ -46,6 +46,17 @@ pub enum OrderRefused {
         /// The IDC.
         idc: IdcName,
     },
+    /// Another order stands than the one that was to be lifted.
+    #[error(
+        "unit {unit}: it was ordered anew meanwhile, {stands}. Look at `mactl status`, and ask again if \
+         that order may be lifted"
+    )]
+    Another {
+        /// The Unit.
+        unit: UnitKey,
+        /// What stands now.
+        stands: Order,
+    },
     /// Somebody else changed something at the same instant.
     #[error(
         "unit {unit}: somebody else changed it at the same time. Look at `mactl status`, and ask again if you still want it"
@@ -88,7 +99,7 @@ impl Topology {
                     .if_revision(&key, Revision::ABSENT)
                     .put(&key, &request.order, None)
             }
-            OrderChange::Unfence { idc } => {
+            OrderChange::Unfence { idc, .. } => {
                 let key = keys.fence_order(unit, idc);
                 let stands = state.fence_orders.get(idc).map(|order| order.revision);
                 transaction
@@ -101,7 +112,7 @@ impl Topology {
                     .if_revision(&key, Revision::ABSENT)
                     .put(&key, &request.order, None)
             }
-            OrderChange::Resume => {
+            OrderChange::Resume { .. } => {
                 let key = keys.pause_order(unit);
                 let stands = state.pause_order.as_ref().map(|order| order.revision);
                 transaction
@@ -134,29 +145,37 @@ fn check(
             fence(idc)
         }
         // What stands can be lifted, also where the member has left the Unit since.
-        OrderChange::Unfence { idc } => {
+        OrderChange::Unfence { idc, .. } => {
             let stands = fence(idc);
             if stands.is_none() {
                 check_member(unit, doc, idc)?;
             }
             stands
         }
-        OrderChange::Pause | OrderChange::Resume => pause,
+        OrderChange::Pause | OrderChange::Resume { .. } => pause,
     };
     let gives = matches!(change, OrderChange::Fence { .. } | OrderChange::Pause);
     if stands.is_some() == gives {
         return Ok(Some(Ordered::Already(stands)));
     }
     let primary = state.primary.as_ref().map(|primary| &primary.value.idc);
-    match change {
+    let unit = unit.clone();
+    match (change, stands) {
         // That it is no primary any more changes nothing for the worse.
-        OrderChange::Fence {
-            idc,
-            is_primary: false,
-        } if primary == Some(idc) => Err(OrderRefused::IsPrimary {
-            unit: unit.clone(),
+        (
+            OrderChange::Fence {
+                idc,
+                is_primary: false,
+            },
+            _,
+        ) if primary == Some(idc) => Err(OrderRefused::IsPrimary {
+            unit,
             idc: idc.clone(),
         }),
+        (
+            OrderChange::Unfence { stands: seen, .. } | OrderChange::Resume { stands: seen },
+            Some(stands),
+        ) if stands.to_string() != *seen => Err(OrderRefused::Another { unit, stands }),
         _ => Ok(None),
     }
 }
@@ -243,17 +262,32 @@ mod tests {
             .fence_orders
             .insert(hz.clone(), versioned(order.clone()));
         // A member that has left since can still be let in again.
-        assert_eq!(told(&state, OrderChange::Unfence { idc: hz }), Ok(None));
+        let lift = |stands: String| OrderChange::Unfence {
+            idc: hz.clone(),
+            stands,
+        };
+        assert_eq!(told(&state, lift(order.to_string())), Ok(None));
+        let refused = told(&state, lift("by joe at 2026".to_owned())).unwrap_err();
+        assert!(refused.contains("meanwhile, by ann at 2026-01-01T00:00:00Z."), "{refused}");
+        let resume = |stands: &Order| OrderChange::Resume {
+            stands: stands.to_string(),
+        };
         assert_eq!(
-            told(&state, OrderChange::Resume),
+            told(&state, resume(&order)),
             Ok(Some(Ordered::Already(None)))
         );
         state.pause_order = Some(versioned(order.clone()));
         assert_eq!(
             told(&state, OrderChange::Pause),
-            Ok(Some(Ordered::Already(Some(order))))
+            Ok(Some(Ordered::Already(Some(order.clone()))))
         );
+        assert_eq!(told(&state, resume(&order)), Ok(None));
+        let other = Order {
+            reason: "another".to_owned(),
+            ..order
+        };
+        assert!(told(&state, resume(&other)).is_err());
         state.unit = None;
-        assert!(told(&state, OrderChange::Resume).is_err());
+        assert!(told(&state, OrderChange::Pause).is_err());
     }
 }

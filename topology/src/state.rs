@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use etcd_client::KeyValue;
 use model::{
-    ClusterId, Epoch, IdcDoc, IdcName, IdcSet, LeaseId, LinkKey, Revision, SeenSpec, SessionRecord,
-    SyncerAddress, UnitKey, UnitSighting, UnitState, Versioned,
+    ClusterId, Epoch, IdcDoc, IdcName, IdcSet, LeaseId, LinkKey, Order, Revision, SeenSpec,
+    SessionRecord, SyncerAddress, UnitKey, UnitSighting, UnitState, Versioned,
 };
 use serde::de::DeserializeOwned;
 
@@ -137,9 +137,13 @@ fn take_unit(
         Located::Intent(_) => state.intent = value(pair, deleted, "intent")?,
         Located::Member(_, idc) => set(&mut state.members, idc, pair, deleted, "member record")?,
         Located::Ack(_) => state.ack = value(pair, deleted, "acknowledgement")?,
-        Located::PauseOrder(_) => state.pause_order = value(pair, deleted, "pause order")?,
+        Located::PauseOrder(_) => state.pause_order = (!deleted).then(|| order(pair)),
         Located::FenceOrder(_, idc) => {
-            set(&mut state.fence_orders, idc, pair, deleted, "fence order")?;
+            if deleted {
+                state.fence_orders.remove(idc);
+            } else {
+                state.fence_orders.insert(idc.clone(), order(pair));
+            }
         }
         Located::Vote(_, idc) => set(&mut state.votes, idc, pair, deleted, "vote")?,
         Located::Bid(_, idc) => set(&mut state.bids, idc, pair, deleted, "bid")?,
@@ -154,6 +158,20 @@ fn take_unit(
         | Located::Syncer(_) => {}
     }
     Ok(())
+}
+
+/// An order. It is the presence of its key that binds, so one with a text that nobody can read stands
+/// like any other, and can be seen and lifted.
+fn order(pair: &KeyValue) -> Versioned<Order> {
+    parse(pair, "order").unwrap_or_else(|error| Versioned {
+        value: Order {
+            by: "somebody".to_owned(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+            reason: error.to_string(),
+        },
+        revision: Revision(pair.mod_revision()),
+        lease: None,
+    })
 }
 
 impl Agreement {

@@ -15,6 +15,7 @@ use kube::runtime::watcher::{self, watch_object};
 use kube::runtime::{WatchStreamExt, watcher::DefaultBackoff};
 use kube::{Api, Client, Error as KubeError, Resource, ResourceExt};
 use model::UnitKey;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::kube_errors::{down, failure};
@@ -27,7 +28,7 @@ use crate::view::{Progress, ReceiptView};
 
 /// Watch errors in a row after which following is given up; the backoff between them makes that
 /// some seconds.
-pub(super) const WATCH_ERRORS: u32 = 4;
+const WATCH_ERRORS: u32 = 4;
 
 /// Who wrote a field, in `managedFields`.
 pub(super) const FIELD_MANAGER: &str = "mactl";
@@ -271,37 +272,60 @@ impl KubeBackend {
         unit: &UnitKey,
         id: &str,
     ) -> LocalBoxStream<'_, Result<Progress, Failure>> {
-        let api = self.namespaced::<Switchover>(unit.namespace());
-        let watch = watch_object(api, id).backoff(DefaultBackoff::default());
         let tried = format!("Switchover {}/{id} was not followed", unit.namespace());
-        let state = (watch.boxed_local(), None::<Progress>, 0_u32);
-        futures::stream::unfold(state, move |(mut watch, last, mut errors)| {
+        let looks = self.watched::<Switchover>(unit.namespace(), id, tried);
+        let state = (looks, None::<Progress>);
+        futures::stream::unfold(state, async |(mut looks, last)| {
+            if last.as_ref().is_some_and(Progress::is_final) {
+                return None;
+            }
+            loop {
+                match looks.next().await? {
+                    Ok(request) => {
+                        let progress = kube_view::progress(&request);
+                        if last.as_ref() != Some(&progress) {
+                            return Some((Ok(progress.clone()), (looks, Some(progress))));
+                        }
+                    }
+                    Err(failure) => return Some((Err(failure), (looks, last))),
+                }
+            }
+        })
+        .boxed_local()
+    }
+
+    /// An object as it is, and at each change. Ends after a failure.
+    pub(super) fn watched<K>(
+        &self,
+        namespace: &str,
+        name: &str,
+        tried: String,
+    ) -> LocalBoxStream<'_, Result<K, Failure>>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + Debug
+            + DeserializeOwned
+            + Send
+            + 'static,
+    {
+        let watch = watch_object(self.namespaced::<K>(namespace), name);
+        let watch = watch.backoff(DefaultBackoff::default());
+        let state = Some((watch.boxed_local(), 0_u32));
+        futures::stream::unfold(state, move |state| {
             let tried = tried.clone();
             async move {
-                if last.as_ref().is_some_and(Progress::is_final) {
-                    return None;
-                }
+                let (mut watch, mut errors) = state?;
                 loop {
                     match watch.next().await? {
-                        Ok(Some(request)) => {
-                            errors = 0;
-                            let progress = kube_view::progress(&request);
-                            if last.as_ref() != Some(&progress) {
-                                return Some((
-                                    Ok(progress.clone()),
-                                    (watch, Some(progress), errors),
-                                ));
-                            }
-                        }
+                        Ok(Some(object)) => return Some((Ok(object), Some((watch, 0)))),
                         Ok(None) => {
-                            let gone =
-                                Failure::failed(tried, "it was deleted while it was followed");
-                            return Some((Err(gone), (watch, last, errors)));
+                            let gone = "it was deleted while it was followed";
+                            return Some((Err(Failure::failed(tried, gone)), None));
                         }
                         Err(_) if errors < WATCH_ERRORS => errors += 1,
                         Err(error) => {
-                            let failure = self.watch_failure(&tried, error);
-                            return Some((Err(failure), (watch, last, errors)));
+                            return Some((Err(self.watch_failure(&tried, error)), None));
                         }
                     }
                 }
@@ -311,7 +335,7 @@ impl KubeBackend {
     }
 
     /// The arbiters carry on whatever happens to the API, so a watch that breaks ends nothing.
-    pub(super) fn watch_failure(&self, tried: &str, error: watcher::Error) -> Failure {
+    fn watch_failure(&self, tried: &str, error: watcher::Error) -> Failure {
         let cause = match error {
             watcher::Error::InitialListFailed(error)
             | watcher::Error::WatchStartFailed(error)
@@ -340,22 +364,24 @@ impl KubeBackend {
         let what = if paused { "paused" } else { "resumed" };
         let tried = format!("Unit {unit} was not {what}");
         let patch = serde_json::json!({"spec": {"paused": paused}});
-        self.patch_unit(&tried, unit, &patch).await
+        let api = self.namespaced::<Unit>(unit.namespace());
+        self.patch(&tried, &api, unit.name(), &Patch::Merge(patch))
+            .await
     }
 
-    /// Merges this into a Unit.
-    pub(super) async fn patch_unit(
+    /// Changes a part of an object.
+    pub(super) async fn patch<K, P>(
         &self,
         tried: &str,
-        unit: &UnitKey,
-        patch: &serde_json::Value,
-    ) -> Result<(), Failure> {
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
-        let api = self.namespaced::<Unit>(unit.namespace());
-        self.request(tried, api.patch(unit.name(), &params, &Patch::Merge(patch)))
+        api: &Api<K>,
+        name: &str,
+        patch: &Patch<P>,
+    ) -> Result<(), Failure>
+    where
+        K: Clone + Debug + DeserializeOwned,
+        P: Serialize + Debug,
+    {
+        self.request(tried, api.patch(name, &parameters(), patch))
             .await
             .map(drop)
     }
@@ -365,6 +391,14 @@ impl KubeBackend {
         let tried = format!("Secret {namespace}/{name} was not read");
         let api = self.namespaced::<Secret>(namespace);
         self.request(&tried, api.get_opt(name)).await
+    }
+}
+
+/// Names whoever patches.
+pub(super) fn parameters() -> PatchParams {
+    PatchParams {
+        field_manager: Some(FIELD_MANAGER.into()),
+        ..PatchParams::default()
     }
 }
 

@@ -1,21 +1,26 @@
 //! What goes into etcd by way of the Kubernetes API: acknowledgements and orders, each an annotation that
 //! the operator carries.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crds::{ACKNOWLEDGE, ACKNOWLEDGED, ORDER, ORDERED, Unit};
 use futures::StreamExt;
+use kube::api::Patch;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{DefaultBackoff, watch_object};
-use kube::{Api, ResourceExt};
+use kube::{Api, Error as KubeError, ResourceExt};
 use model::{AckRecord, OrderChange, OrderRequest, UnitKey};
 use serde::Serialize;
 
-use super::kube::KubeBackend;
+use super::kube::{KubeBackend, parameters};
 use crate::failure::Failure;
 
 /// An operator that runs carries it within a second; a new leader is found within this.
 const CARRIED_WITHIN: Duration = Duration::from_secs(30);
+
+/// So often a Unit that others change meanwhile is changed again.
+const TRIES: u32 = 10;
 
 /// An annotation for the operator, and the one in which it keeps the last that it has carried.
 struct Mark {
@@ -41,9 +46,9 @@ impl KubeBackend {
     pub async fn order(&self, unit: &UnitKey, request: &OrderRequest) -> Result<(), Failure> {
         let command = match &request.change {
             OrderChange::Fence { idc, .. } => format!("fence {unit} {idc}"),
-            OrderChange::Unfence { idc } => format!("unfence {unit} {idc}"),
+            OrderChange::Unfence { idc, .. } => format!("unfence {unit} {idc}"),
             OrderChange::Pause => format!("pause {unit}"),
-            OrderChange::Resume => format!("resume {unit}"),
+            OrderChange::Resume { .. } => format!("resume {unit}"),
         };
         let mark = Mark {
             asked: ORDER,
@@ -64,7 +69,7 @@ impl KubeBackend {
         let value = serde_json::to_string(document)
             .map_err(|error| Failure::failed(tried, error.to_string()))?;
         let api = self.namespaced::<Unit>(unit.namespace());
-        self.mark(tried, unit, mark, Some(&value)).await?;
+        self.put(tried, unit, mark, &value).await?;
         match tokio::time::timeout(CARRIED_WITHIN, carried(&api, unit, mark, &value)).await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Failure::refused(
@@ -76,30 +81,89 @@ impl KubeBackend {
                 unit.namespace(),
                 unit.name()
             )))),
-            Err(_) => {
-                // Nobody waits for it any more, so it must not be carried later.
-                self.mark(tried, unit, mark, None).await?;
-                let cause = format!(
-                    "no operator carried it into etcd within {} s; nothing was changed",
-                    CARRIED_WITHIN.as_secs()
-                );
-                let around = format!("{} --etcd-endpoints URL,...", mark.command);
-                Err(Failure::failed(tried, cause)
-                    .next(self.call.own("version"))
-                    .next(format!("without an operator: {}", self.call.own(&around))))
-            }
+            Err(_) => self.withdraw(tried, unit, mark, &value).await,
         }
     }
 
-    async fn mark(
+    /// Asks for it, unless something else is asked for at the moment.
+    async fn put(
         &self,
         tried: &str,
         unit: &UnitKey,
         mark: &Mark,
-        value: Option<&str>,
+        value: &str,
     ) -> Result<(), Failure> {
-        let patch = serde_json::json!({"metadata": {"annotations": {mark.asked: value}}});
-        self.patch_unit(tried, unit, &patch).await
+        match self.replace(tried, unit, mark, None, Some(value)).await? {
+            None => Ok(()),
+            Some(_) => Err(Failure::refused(
+                tried,
+                "somebody else's is being carried into etcd at the moment",
+            )
+            .next(self.call.own(&format!("status {unit}")))
+            .next("then again, if it is still wanted")),
+        }
+    }
+
+    /// Takes back what nobody waits for any more, so that it is not carried later, and says what is
+    /// known of it.
+    async fn withdraw(
+        &self,
+        tried: &str,
+        unit: &UnitKey,
+        mark: &Mark,
+        value: &str,
+    ) -> Result<(), Failure> {
+        let otherwise = self.replace(tried, unit, mark, Some(value), None).await?;
+        let carried = otherwise.and_then(|mut annotations| annotations.remove(mark.carried));
+        if carried.as_deref() == Some(value) {
+            return Ok(());
+        }
+        let cause = format!(
+            "no operator said within {} s that it carried it into etcd, so it was taken back. If one \
+             was about to, it stands all the same",
+            CARRIED_WITHIN.as_secs()
+        );
+        let around = format!("{} --etcd-endpoints URL,...", mark.command);
+        Err(Failure::failed(tried, cause)
+            .next(self.call.own(&format!("status {unit}")))
+            .next(self.call.own("version"))
+            .next(format!("without an operator: {}", self.call.own(&around))))
+    }
+
+    /// Changes what is asked for from one thing to another. Where another one is asked for, answers
+    /// with all annotations instead.
+    async fn replace(
+        &self,
+        tried: &str,
+        unit: &UnitKey,
+        mark: &Mark,
+        from: Option<&str>,
+        to: Option<&str>,
+    ) -> Result<Option<BTreeMap<String, String>>, Failure> {
+        let api = self.namespaced::<Unit>(unit.namespace());
+        for _ in 0..TRIES {
+            let now = self.request(tried, api.get_metadata(unit.name())).await?;
+            if now.annotations().get(mark.asked).map(String::as_str) != from {
+                return Ok(Some(now.annotations().clone()));
+            }
+            let patch = Patch::Merge(serde_json::json!({"metadata": {
+                "annotations": {mark.asked: to},
+                "resourceVersion": now.resource_version(),
+            }}));
+            let changed = async {
+                match api.patch(unit.name(), &parameters(), &patch).await {
+                    Ok(_) => Ok(true),
+                    // The operator writes the status whenever something happens.
+                    Err(KubeError::Api(answer)) if answer.code == 409 => Ok(false),
+                    Err(error) => Err(error),
+                }
+            };
+            if self.request(tried, changed).await? {
+                return Ok(None);
+            }
+        }
+        let cause = "others change the Unit all the time";
+        Err(Failure::failed(tried, cause).next("again"))
     }
 }
 

@@ -1,14 +1,12 @@
 //! `DataRepair`s in the Kubernetes API.
 
 use crds::DataRepair;
-use futures::stream::{LocalBoxStream, StreamExt};
+use futures::stream::LocalBoxStream;
 use kube::ResourceExt;
-use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{DefaultBackoff, watch_object};
+use kube::api::{ListParams, Patch, PostParams};
 use model::RepairControl;
 
-use super::kube::{FIELD_MANAGER, KubeBackend, WATCH_ERRORS};
+use super::kube::{FIELD_MANAGER, KubeBackend};
 use crate::failure::Failure;
 
 impl KubeBackend {
@@ -70,14 +68,8 @@ impl KubeBackend {
         let tried = format!("DataRepair {namespace}/{name} was not changed");
         let word = format!("{control:?}");
         let patch = serde_json::json!({"metadata": {"annotations": {crds::CONTROL: word}}});
-        let params = PatchParams {
-            field_manager: Some(FIELD_MANAGER.into()),
-            ..PatchParams::default()
-        };
         let api = self.namespaced::<DataRepair>(namespace);
-        self.request(&tried, api.patch(name, &params, &Patch::Merge(patch)))
-            .await
-            .map(drop)
+        self.patch(&tried, &api, name, &Patch::Merge(patch)).await
     }
 
     /// One as it is, and at each change. Ends after a failure.
@@ -86,29 +78,7 @@ impl KubeBackend {
         namespace: &str,
         name: &str,
     ) -> LocalBoxStream<'_, Result<DataRepair, Failure>> {
-        let api = self.namespaced::<DataRepair>(namespace);
-        let watch = watch_object(api, name).backoff(DefaultBackoff::default());
         let tried = format!("DataRepair {namespace}/{name} was not followed");
-        let state = Some((watch.boxed_local(), 0_u32));
-        futures::stream::unfold(state, move |state| {
-            let tried = tried.clone();
-            async move {
-                let (mut watch, mut errors) = state?;
-                loop {
-                    match watch.next().await? {
-                        Ok(Some(repair)) => return Some((Ok(repair), Some((watch, 0)))),
-                        Ok(None) => {
-                            let gone = "it was deleted while it was followed";
-                            return Some((Err(Failure::failed(tried, gone)), None));
-                        }
-                        Err(_) if errors < WATCH_ERRORS => errors += 1,
-                        Err(error) => {
-                            return Some((Err(self.watch_failure(&tried, error)), None));
-                        }
-                    }
-                }
-            }
-        })
-        .boxed_local()
+        self.watched(namespace, name, tried)
     }
 }

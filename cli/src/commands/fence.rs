@@ -94,7 +94,10 @@ pub(super) async fn lift(context: &Context, args: &UnfenceArgs) -> Result<Exit, 
     let question = format!("Let {idc} of Unit {unit} in again?");
     confirm::obtain(args.yes, &question, &not_done, &again)?;
     let request = OrderRequest {
-        change: OrderChange::Unfence { idc: idc.clone() },
+        change: OrderChange::Unfence {
+            idc: idc.clone(),
+            stands: order.clone(),
+        },
         order: super::order(""),
     };
     backend.order(&unit, &request, call).await?;

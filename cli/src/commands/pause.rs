@@ -31,20 +31,21 @@ struct Outcome {
 }
 
 /// What is to be changed of one Unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Step {
     spec: bool,
-    order: bool,
+    order: Option<OrderChange>,
 }
 
 /// What has to be changed so that the automation is held, or goes on, by what this backend may write.
 fn step(view: &UnitView, pause: bool, by_etcd: bool) -> Step {
     Step {
         spec: !by_etcd && view.paused_by_spec != pause,
-        order: if pause {
-            by_etcd && view.pause_order.is_none()
-        } else {
-            view.pause_order.is_some()
+        order: match &view.pause_order {
+            None => (pause && by_etcd).then_some(OrderChange::Pause),
+            Some(stands) => (!pause).then(|| OrderChange::Resume {
+                stands: stands.clone(),
+            }),
         },
     }
 }
@@ -127,12 +128,7 @@ async fn change(
     pause: bool,
     reason: &str,
 ) -> Result<(), Failure> {
-    if one.step.order {
-        let change = if pause {
-            OrderChange::Pause
-        } else {
-            OrderChange::Resume
-        };
+    if let Some(change) = one.step.order.clone() {
         let order = super::order(reason);
         let request = OrderRequest { change, order };
         backend.order(&one.unit, &request, &context.call).await?;
@@ -193,7 +189,7 @@ mod tests {
         let mut view = fixtures::unit();
         let step = |view: &UnitView, pause, by_etcd| {
             let Step { spec, order } = super::step(view, pause, by_etcd);
-            (spec, order)
+            (spec, order.is_some())
         };
         assert_eq!(step(&view, true, false), (true, false));
         assert_eq!(step(&view, true, true), (false, true));

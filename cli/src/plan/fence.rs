@@ -98,6 +98,10 @@ fn of_primary(unit: &UnitView, idc: &IdcName, call: &Invocation) -> Vec<String> 
             "Perhaps nobody takes over by himself: {} Could, otherwise: {able}: {by_hand}.",
             held.message
         ),
+        None if !unit.automation_known => format!(
+            "Whether somebody takes over by himself is not known, since its status is old. Could: \
+             {able}: {by_hand}."
+        ),
         None => format!("Then another member takes over by itself: {able}."),
     });
     sentences
@@ -181,6 +185,8 @@ mod tests {
         let mut view = unit();
         assert!(fence(&view, &idc("sh"), &call()).unwrap().is_primary);
         assert!(said(&view, "sh").ends_with("another member takes over by itself: bj."));
+        view.automation_known = false;
+        assert!(said(&view, "sh").contains("is not known"), "{}", said(&view, "sh"));
         view.automatic_failover = false;
         assert!(said(&view, "sh").contains("Could: bj: mactl failover shop/orders"));
         view.paused = true;

@@ -28,20 +28,24 @@ const PACKAGES: [(&str, &str); 17] = [
     ("util-linux", "unshare"),
 ];
 
-/// Where Debian puts the programs that connect pods.
-const CNI: &str = "/usr/lib/cni/ptp";
+/// Packages without a program on the path, each with a file of it.
+const FILES: [(&str, &str); 2] = [
+    ("containernetworking-plugins", "/usr/lib/cni/ptp"),
+    // What the compiler of protocol buffers imports; Debian only recommends it with the compiler.
+    (
+        "libprotobuf-dev",
+        "/usr/include/google/protobuf/descriptor.proto",
+    ),
+];
 /// While this file says 101, installing a package starts no service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 
 pub(super) fn install() -> Result<()> {
-    let mut missing: Vec<&str> = PACKAGES
+    let programs = PACKAGES
         .iter()
-        .filter(|(_, program)| !shell::installed(program))
-        .map(|(package, _)| *package)
-        .collect();
-    if !Path::new(CNI).is_file() {
-        missing.push("containernetworking-plugins");
-    }
+        .filter(|(_, program)| !shell::installed(program));
+    let files = FILES.iter().filter(|(_, file)| !Path::new(file).is_file());
+    let missing: Vec<&str> = programs.chain(files).map(|(package, _)| *package).collect();
     if missing.is_empty() {
         return Ok(());
     }

@@ -1,24 +1,22 @@
 //! Carrying an acknowledgement into etcd.
 //!
 //! It lets automation go on, and one may be the only thing that keeps arbiters from believing an etcd
-//! that was restored from a backup. So each counts once, and only for what was looked at: it is
-//! taken off the Unit once it is in etcd, and one that lay about for longer than [`FRESH`], or that
-//! is about another epoch, is not carried. Otherwise an old one would be written into a restored
-//! etcd by itself.
-
-use std::time::Duration;
+//! that was restored from a backup. So one that is about another epoch is not carried: otherwise an
+//! old one would be written into a restored etcd by itself.
 
 use crds::{ACKNOWLEDGE, ACKNOWLEDGED, Unit};
 use jiff::Timestamp;
-use kube::ResourceExt;
 use model::{AckRecord, Epoch, UnitKey};
 
-use crate::cluster::Notice;
+use super::carried::{self, Kind};
 use crate::context::{Context, ReconcileError};
 use crate::coordination::UnitView;
 
-/// Somebody waits at a terminal for it, for less than this.
-const FRESH: Duration = Duration::from_secs(60);
+const KIND: Kind = Kind {
+    asked: ACKNOWLEDGE,
+    carried: ACKNOWLEDGED,
+    reasons: ("Acknowledged", "NotAcknowledged"),
+};
 
 /// Carries the Unit's acknowledgement, if there is one, and says on the Unit what became of it.
 pub async fn carry(
@@ -27,52 +25,24 @@ pub async fn carry(
     view: &UnitView,
     context: &Context,
 ) -> Result<(), ReconcileError> {
-    let Some(text) = unit.annotations().get(ACKNOWLEDGE) else {
+    let Some(text) = carried::asked(&KIND, unit, view, context).await? else {
         return Ok(());
     };
-    let Some(state) = view.state.as_ref().filter(|_| view.trouble.is_none()) else {
-        // Every object is looked at again once etcd is followed again.
-        return Ok(());
-    };
-    let epoch = state.epoch.as_ref();
+    let epoch = view.state.as_ref().and_then(|state| state.epoch.as_ref());
     let epoch = epoch.map_or(Epoch::NONE, |epoch| epoch.value.epoch);
-    let refused = match judge(text, epoch, Timestamp::now()) {
-        Err(why) => Some(why),
+    let outcome = match judge(&text, epoch, Timestamp::now()) {
+        Err(why) => Err(why),
         Ok(record) => {
             context.cluster.check_leader("acknowledge a Unit")?;
-            match context
-                .coordination
-                .topology()
-                .acknowledge(key, &record)
-                .await
-            {
-                Ok(_) => None,
-                Err(topology::CommitError::Lost { .. }) => Some(another_epoch(record.epoch)),
+            let topology = context.coordination.topology();
+            match topology.acknowledge(key, &record).await {
+                Ok(_) => Ok("Somebody has looked, and automation may go on.".to_owned()),
+                Err(topology::CommitError::Lost { .. }) => Err(another_epoch(record.epoch)),
                 Err(error) => return Err(error.into()),
             }
         }
     };
-    let notice = Notice {
-        warning: refused.is_some(),
-        reason: if refused.is_some() {
-            "NotAcknowledged"
-        } else {
-            "Acknowledged"
-        }
-        .to_owned(),
-        note: refused
-            .clone()
-            .unwrap_or_else(|| "Somebody has looked, and automation may go on.".to_owned()),
-    };
-    let carried = refused.is_none().then_some((ACKNOWLEDGED, text.as_str()));
-    if context
-        .cluster
-        .take_annotation(unit, ACKNOWLEDGE, carried)
-        .await?
-    {
-        context.cluster.event(unit, &notice).await;
-    }
-    Ok(())
+    carried::tell(&KIND, unit, &text, outcome, context).await
 }
 
 /// What is to be written into etcd, or why not.
@@ -83,17 +53,8 @@ fn judge(text: &str, epoch: Epoch, now: Timestamp) -> Result<AckRecord, String> 
     if epoch != record.epoch {
         return Err(another_epoch(record.epoch));
     }
-    let age = now.duration_since(record.at).unsigned_abs();
-    if age > FRESH {
-        return Err(format!(
-            "The acknowledgement of epoch {} is dated {}, now it is {now}: it was not carried within \
-             {} s, and what was looked at may be past. Look again, then: `mactl ack`; if that is \
-             refused like this, the clocks of that machine and of the operator differ.",
-            record.epoch,
-            record.at,
-            FRESH.as_secs(),
-        ));
-    }
+    let what = format!("The acknowledgement of epoch {}", record.epoch);
+    carried::check_fresh(&what, "`mactl ack`", record.at, now)?;
     Ok(record)
 }
 

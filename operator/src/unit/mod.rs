@@ -2,6 +2,7 @@
 
 mod acknowledge;
 mod candidates;
+mod carried;
 mod conditions;
 mod degraded;
 mod ending;

@@ -1,24 +1,23 @@
 //! Carrying a person's order into etcd: that a member stays fenced, that this ends, or that a hold on
 //! the automation which was put into etcd ends.
 //!
-//! As an acknowledgement, each counts once: it is taken off the Unit once it is in etcd, and one that
-//! lay about is not carried, so that nothing happens long after anybody has looked. What the spec
-//! says is none of its business: `spec.paused` and an order hold the automation each by itself.
-
-use std::time::Duration;
+//! What the spec says is none of its business: `spec.paused` and an order hold the automation each by
+//! itself.
 
 use crds::{ORDER, ORDERED, Unit};
 use jiff::Timestamp;
-use kube::ResourceExt;
 use model::{OrderRequest, UnitKey};
 use topology::OrderRefused;
 
-use crate::cluster::Notice;
+use super::carried::{self, Kind};
 use crate::context::{Context, ReconcileError};
 use crate::coordination::UnitView;
 
-/// Somebody waits at a terminal for it, for less than this.
-const FRESH: Duration = Duration::from_secs(60);
+const KIND: Kind = Kind {
+    asked: ORDER,
+    carried: ORDERED,
+    reasons: ("Ordered", "NotOrdered"),
+};
 
 /// Carries the Unit's order, if there is one, and says on the Unit what became of it.
 pub async fn carry(
@@ -27,14 +26,10 @@ pub async fn carry(
     view: &UnitView,
     context: &Context,
 ) -> Result<(), ReconcileError> {
-    let Some(text) = unit.annotations().get(ORDER) else {
+    let Some(text) = carried::asked(&KIND, unit, view, context).await? else {
         return Ok(());
     };
-    if view.state.is_none() || view.trouble.is_some() {
-        // Every object is looked at again once etcd is followed again.
-        return Ok(());
-    }
-    let done = match judge(text, Timestamp::now()) {
+    let outcome = match judge(&text, Timestamp::now()) {
         Err(why) => Err(why),
         Ok(request) => {
             context.cluster.check_leader("carry an order")?;
@@ -50,25 +45,7 @@ pub async fn carry(
             }
         }
     };
-    let carried = done.is_ok().then_some((ORDERED, text.as_str()));
-    let notice = Notice {
-        warning: done.is_err(),
-        reason: if done.is_ok() {
-            "Ordered"
-        } else {
-            "NotOrdered"
-        }
-        .to_owned(),
-        note: done.unwrap_or_else(|why| why),
-    };
-    if context
-        .cluster
-        .take_annotation(unit, ORDER, carried)
-        .await?
-    {
-        context.cluster.event(unit, &notice).await;
-    }
-    Ok(())
+    carried::tell(&KIND, unit, &text, outcome, context).await
 }
 
 /// What is to be written into etcd, or why not.
@@ -79,16 +56,8 @@ fn judge(text: &str, now: Timestamp) -> Result<OrderRequest, String> {
              `mactl unfence` and `mactl resume` write it."
         )
     })?;
-    let at = request.order.at;
-    if now.duration_since(at).unsigned_abs() > FRESH {
-        return Err(format!(
-            "{} was asked for at {at}, now it is {now}: it was not carried within {} s, and what was \
-             looked at may be past. Look again, then give the order again; if that is refused like \
-             this, the clocks of that machine and of the operator differ.",
-            capital(&request.change.to_string()),
-            FRESH.as_secs(),
-        ));
-    }
+    let what = capital(&request.change.to_string());
+    carried::check_fresh(&what, "give the order again", request.order.at, now)?;
     Ok(request)
 }
 
@@ -113,7 +82,7 @@ mod tests {
         let late: Timestamp = "2026-01-01T00:02:00Z".parse().unwrap();
         let why = judge(TEXT, late).unwrap_err();
         assert!(
-            why.starts_with("The fence of IDC sh was asked for"),
+            why.starts_with("The fence of IDC sh is dated"),
             "{why}"
         );
         assert!(judge("{}", at).unwrap_err().contains("says nothing"));
