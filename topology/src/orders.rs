@@ -268,7 +268,10 @@ mod tests {
         };
         assert_eq!(told(&state, lift(order.to_string())), Ok(None));
         let refused = told(&state, lift("by joe at 2026".to_owned())).unwrap_err();
-        assert!(refused.contains("meanwhile, by ann at 2026-01-01T00:00:00Z."), "{refused}");
+        assert!(
+            refused.contains("meanwhile, by ann at 2026-01-01T00:00:00Z."),
+            "{refused}"
+        );
         let resume = |stands: &Order| OrderChange::Resume {
             stands: stands.to_string(),
         };

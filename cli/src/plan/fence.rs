@@ -186,7 +186,11 @@ mod tests {
         assert!(fence(&view, &idc("sh"), &call()).unwrap().is_primary);
         assert!(said(&view, "sh").ends_with("another member takes over by itself: bj."));
         view.automation_known = false;
-        assert!(said(&view, "sh").contains("is not known"), "{}", said(&view, "sh"));
+        assert!(
+            said(&view, "sh").contains("is not known"),
+            "{}",
+            said(&view, "sh")
+        );
         view.automatic_failover = false;
         assert!(said(&view, "sh").contains("Could: bj: mactl failover shop/orders"));
         view.paused = true;

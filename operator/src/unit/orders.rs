@@ -81,10 +81,7 @@ mod tests {
         assert_eq!(request.change.to_string(), "the fence of IDC sh");
         let late: Timestamp = "2026-01-01T00:02:00Z".parse().unwrap();
         let why = judge(TEXT, late).unwrap_err();
-        assert!(
-            why.starts_with("The fence of IDC sh is dated"),
-            "{why}"
-        );
+        assert!(why.starts_with("The fence of IDC sh is dated"), "{why}");
         assert!(judge("{}", at).unwrap_err().contains("says nothing"));
     }
 }

@@ -123,7 +123,8 @@ impl<'a> Pair<'a> {
             .root(&format!("UPDATE orders.marks SET n = {mark} WHERE id = 1"))?;
         let mut halted = None;
         let writer = self.link.writer.as_ref().context("no writer")?;
-        let arrived = until_applied("the link is through or halts", &[writer], async || {
+        let writers = [writer];
+        let arrived = until_applied("the link is through or halts", &writers, async || {
             let seen = self.target.root("SELECT n FROM orders.marks");
             // The table is not there before it was copied.
             if seen.is_ok_and(|rows| rows == [[mark.clone()]]) {
