@@ -20,6 +20,9 @@ use crate::error::BinlogError;
 /// `ER_MASTER_FATAL_ERROR_READING_BINLOG`: mostly, that events are gone.
 const FATAL_READING_BINLOG: u16 = 1236;
 
+/// How long a server waits for us to take what it sends.
+const WRITE_SECONDS: u32 = 3600;
+
 /// How to read.
 pub struct ReadOptions {
     /// The server and the account.
@@ -182,6 +185,10 @@ async fn prepare(
         "SET @master_heartbeat_period = {nanos}, @source_heartbeat_period = {nanos}"
     ))
     .await?;
+    // A writer that is busy, with a long statement perhaps, takes nothing meanwhile, and a server
+    // that cannot send for this time (60 s otherwise) ends the stream.
+    conn.query_drop(format!("SET SESSION net_write_timeout = {WRITE_SECONDS}"))
+        .await?;
     if let Position::MariaDb(list) = position {
         // 4: knows GTIDs. A domain that is left out of the state streams from its beginning, so
         // the state must be the whole position.

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod control;
 pub mod keyset;
+pub mod lifeline;
 pub mod origin;
 pub mod preflight;
 pub mod select;

@@ -7,6 +7,8 @@ use model::{Credentials, Endpoint, TlsMode};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, SslOpts};
 
+use crate::lifeline::Lifeline;
+
 /// Which of our processes a session belongs to. It is sent as the connection attribute
 /// `program_name`, so that a fence can tell its own sessions from the writer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,27 +155,34 @@ impl SessionOptions {
     pub async fn connect(&self) -> Result<Session, SessionError> {
         let connecting = async {
             let mut conn = Conn::new(self.opts.clone()).await?;
-            let version: Option<String> = conn.query_first("SELECT VERSION()").await?;
-            Ok::<_, mysql_async::Error>((conn, version.unwrap_or_default()))
+            let told = conn.query_first("SELECT VERSION(), @@server_id");
+            let (version, server) = told.await?.unwrap_or_default();
+            Ok::<(Conn, String, u64), mysql_async::Error>((conn, version, server))
         };
-        let (conn, text) = match tokio::time::timeout(self.connect_timeout, connecting).await {
-            Ok(Ok(connected)) => connected,
-            Ok(Err(source)) => return Err(self.refused(source)),
-            Err(_) => {
-                return Err(SessionError::Unreachable {
-                    endpoint: self.endpoint.clone(),
-                    reason: format!("no answer within {:?}", self.connect_timeout),
-                });
-            }
-        };
+        let (conn, text, server) =
+            match tokio::time::timeout(self.connect_timeout, connecting).await {
+                Ok(Ok(connected)) => connected,
+                Ok(Err(source)) => return Err(self.refused(source)),
+                Err(_) => {
+                    return Err(SessionError::Unreachable {
+                        endpoint: self.endpoint.clone(),
+                        reason: format!("no answer within {:?}", self.connect_timeout),
+                    });
+                }
+            };
         let version = ServerVersion::parse(&text).ok_or_else(|| SessionError::Version {
             endpoint: self.endpoint.clone(),
             text,
         })?;
+        let lifeline = Lifeline {
+            options: self.clone(),
+            id: conn.id(),
+            server,
+        };
         Ok(Session {
             conn,
             version,
-            endpoint: self.endpoint.clone(),
+            lifeline,
         })
     }
 
@@ -255,7 +264,7 @@ pub struct Session {
     /// The driver's connection.
     pub conn: Conn,
     version: ServerVersion,
-    endpoint: Endpoint,
+    lifeline: Lifeline,
 }
 
 impl Session {
@@ -271,7 +280,12 @@ impl Session {
 
     /// Where the server is.
     pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        &self.lifeline.options.endpoint
+    }
+
+    /// What tells whether the session is still there; see [`crate::lifeline`].
+    pub fn lifeline(&self) -> &Lifeline {
+        &self.lifeline
     }
 
     /// The server's own number of this connection.

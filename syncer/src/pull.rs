@@ -72,7 +72,10 @@ async fn run(
 ) -> Result<std::convert::Infallible, PullError> {
     let Shared { config, filter, .. } = shared;
     let mut source = Source::connect(&shared.source).await?;
-    let start = start::resolve(&mut source, config, &filter.selection, wish).await?;
+    let lifeline = source.lifeline().clone();
+    let start = lifeline
+        .wait(start::resolve(&mut source, config, &filter.selection, wish))
+        .await??;
     let Start {
         position,
         epoch,
@@ -108,10 +111,16 @@ async fn run(
         source,
         snapshot,
         stretch: Stretch::default(),
+        in_parts: false,
     };
     connection.begin(begin)?;
     loop {
-        connection.step().await?;
+        if let Err(error) = connection.step().await {
+            // What came before goes first: a person may be told to do at the target what the source
+            // did after it.
+            connection.flush().await?;
+            return Err(error);
+        }
     }
 }
 
@@ -133,6 +142,8 @@ struct Connection<'a> {
     source: Source,
     snapshot: Snapshot,
     stretch: Stretch,
+    /// A transaction was sent in part; nothing else comes before its end.
+    in_parts: bool,
 }
 
 impl Connection<'_> {
@@ -163,11 +174,16 @@ impl Connection<'_> {
 
     /// Takes the next thing, or sends what there is if there is none at the moment.
     async fn step(&mut self) -> Result<(), PullError> {
+        // A source that always has more must stop neither the copy nor the word of how far it is.
+        self.snapshot.begin();
+        let due = self.stretch.due(Instant::now()).filter(|_| !self.in_parts);
+        if due.is_some_and(|due| due <= Instant::now()) {
+            self.tell()?;
+        }
         let pending = self.encoder.pending_bytes();
         if pending >= PACKET_BYTES {
             return self.flush().await;
         }
-        let due = self.stretch.due(Instant::now());
         let word = async {
             match due {
                 Some(due) => tokio::time::sleep_until(due.into()).await,
@@ -179,7 +195,8 @@ impl Connection<'_> {
             output = self.reader.next() => self.take(output?).await,
             () = std::future::ready(()), if pending > 0 => self.flush().await,
             read = self.snapshot.work() => read,
-            () = word => self.tell(),
+            // The next step tells it.
+            () = word => Ok(()),
         }
     }
 
@@ -212,6 +229,7 @@ impl Connection<'_> {
         metrics.changes.inc_by(transaction.change_count());
         metrics.filtered.inc_by(transaction.filtered);
         self.snapshot.see(&mut transaction);
+        self.in_parts = !transaction.is_last();
         if transaction.is_last() {
             metrics.transactions.inc();
             transaction.filtered += self.stretch.take_filtered(Instant::now());
@@ -225,7 +243,8 @@ impl Connection<'_> {
         if is_ddl {
             // What came of it must still be something that a link can carry; the binlog alone does
             // not tell each type.
-            self.source.tables(&self.selection).await?;
+            let lifeline = self.source.lifeline().clone();
+            lifeline.wait(self.source.tables(&self.selection)).await??;
         }
         self.end_snapshot()
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use change::{Flavor, Position, SnapshotTable};
 use model::{Epoch, IdcName};
+use mysql::lifeline::Lifeline;
 use mysql::select::Selection;
 use mysql::session::{Engine, Session, SessionOptions};
 use mysql::tables::TableInfo;
@@ -54,6 +55,11 @@ impl Source {
             .await
             .map_err(PullError::query("setting up a session"))?;
         Ok(Self { session })
+    }
+
+    /// What tells whether the session is still there.
+    pub fn lifeline(&self) -> &Lifeline {
+        self.session.lifeline()
     }
 
     /// The form of the source's positions.

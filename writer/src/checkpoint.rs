@@ -140,6 +140,11 @@ impl Snapshot {
                 .any(|copy| !copy.done)
     }
 
+    /// Whether all was copied and that was not written down yet.
+    pub(crate) fn lacks_end(&self) -> bool {
+        !self.done && !self.tables.is_empty() && !self.is_under_way()
+    }
+
     /// The figures for `/status`.
     pub(crate) fn progress(&self) -> SnapshotProgress {
         let mut progress = SnapshotProgress::default();

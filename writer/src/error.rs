@@ -359,10 +359,11 @@ fn class_of_driver(error: &mysql_async::Error) -> Class {
         };
     };
     match server.code {
-        // Lock wait timeout, deadlock, record changed since the last read.
-        1205 | 1213 | 1020 => Class::Collision,
-        // Out of memory, of disk, of connections; shutting down; killed; timed out; read only;
-        // a table full; the connection's own packets disturbed.
+        // Deadlock, record changed since the last read.
+        1213 | 1020 => Class::Collision,
+        // Somebody has held a lock for longer than we wait, which is told; out of memory, of disk, of
+        // connections; shutting down; killed; timed out; read only; a table full; the connection's
+        // own packets disturbed.
         3
         | 5
         | 1021
@@ -382,6 +383,7 @@ fn class_of_driver(error: &mysql_async::Error) -> Class {
         | 1180
         | 1184
         | 1203
+        | 1205
         | 1226
         | 1290
         | 1317
@@ -417,6 +419,8 @@ mod tests {
     fn time_mends_the_environment_and_people_the_rest() {
         assert_eq!(server(1213).class(), Class::Collision);
         assert_eq!(server(1290).class(), Class::Environment);
+        // A lock that somebody holds for long is no collision, which nobody would hear of.
+        assert_eq!(server(1205).class(), Class::Environment);
         assert_eq!(server(1142).class(), Class::Halt);
         let conflict = Conflict {
             kind: ConflictKind::UpdateMissing,

@@ -39,6 +39,8 @@ pub(crate) struct Follower<'a> {
     applier: Applier,
     stream: Stream,
     queue: VecDeque<Frame>,
+    /// Why nothing follows what is queued.
+    failed: Option<WriterError>,
     shutdown: CancellationToken,
     /// The last batch was full: the link is behind, and waiting a little for more pays.
     full: bool,
@@ -64,6 +66,7 @@ impl<'a> Follower<'a> {
             applier,
             stream,
             queue: VecDeque::new(),
+            failed: None,
             shutdown,
             full: false,
             unstored: None,
@@ -77,6 +80,9 @@ impl<'a> Follower<'a> {
     /// Follows until an error, or until the process shall end.
     pub(crate) async fn follow(&mut self) -> Result<(), WriterError> {
         self.applier.count_stranded().await?;
+        if self.applier.settled.snapshot.lacks_end() {
+            self.end_snapshot().await?;
+        }
         match self.follow_frames().await {
             Ok(()) => self.finish().await,
             Err(error) => Err(error),
@@ -104,13 +110,13 @@ impl<'a> Follower<'a> {
                 return Ok(None);
             }
             if self.look_at <= Instant::now() && !self.applier.is_open() {
-                self.applier.look_for_filed(&self.stream).await?;
-                // A person may have settled some meanwhile.
-                self.applier.count_stranded().await?;
-                self.look_at = Instant::now() + LOOK_FOR_FILED;
+                self.look().await?;
             }
             if let Some(frame) = self.queue.pop_front() {
                 return Ok(Some(frame));
+            }
+            if let Some(error) = self.failed.take() {
+                return Err(error);
             }
             let wake = self.wake();
             tokio::select! {
@@ -119,6 +125,34 @@ impl<'a> Follower<'a> {
                 () = tokio::time::sleep_until(wake.into()) => self.chores().await?,
             }
         }
+    }
+
+    /// Looks for what was filed of the target's since it was brought in line. Not before the tables
+    /// were copied: rows that are not there yet would be taken for changed ones, and what the copy
+    /// brings settles it.
+    async fn look(&mut self) -> Result<(), WriterError> {
+        if self.applier.settled.snapshot.done {
+            match self.applier.look_for_filed(&self.stream).await {
+                // The stream itself tells whether the syncer is there.
+                Err(error @ WriterError::Syncer { .. }) => {
+                    tracing::warn!(%error, "what was set aside of the target's is looked for later");
+                }
+                looked => looked?,
+            }
+        }
+        // A person may have settled some meanwhile.
+        self.applier.count_stranded().await?;
+        self.look_at = Instant::now() + LOOK_FOR_FILED;
+        Ok(())
+    }
+
+    /// Every table was copied; nobody says so again to a writer that ended before it had written that
+    /// down.
+    async fn end_snapshot(&mut self) -> Result<(), WriterError> {
+        self.applier.settle_by_copy(&self.stream).await?;
+        self.applier.snapshot_end().await?;
+        self.done();
+        Ok(())
     }
 
     fn store_at(&self) -> Option<Instant> {
@@ -191,7 +225,11 @@ impl<'a> Follower<'a> {
             }
             Frame::SnapshotBegin(begin) => {
                 self.applier.snapshot_begin(&begin).await?;
-                self.done();
+                self.unstored = None;
+                // One that goes on is no progress yet: what halted it before may halt it again.
+                if !begin.resumed {
+                    self.done();
+                }
                 Ok(())
             }
             Frame::SnapshotChunk(chunk) => {
@@ -199,12 +237,7 @@ impl<'a> Follower<'a> {
                 self.done();
                 Ok(())
             }
-            Frame::SnapshotEnd => {
-                self.applier.settle_by_copy(&self.stream).await?;
-                self.applier.snapshot_end().await?;
-                self.done();
-                Ok(())
-            }
+            Frame::SnapshotEnd => self.end_snapshot().await,
             Frame::Halt(halt) if halt.reason == Halt::SOURCE_WENT_BACK => {
                 Err(self.applier.went_back(halt.message).await)
             }
@@ -237,7 +270,7 @@ impl<'a> Follower<'a> {
                 self.hold(epoch).await?;
                 Batch::of(transaction)
             } else {
-                self.fill(transaction).await?
+                self.fill(transaction).await
             };
             self.applier.transactions(&batch.transactions).await?;
             self.done();
@@ -299,7 +332,7 @@ impl<'a> Follower<'a> {
 
     /// Takes along what is here already. Latency comes first: only while the link is behind, which
     /// shows in full batches, does it wait for more.
-    async fn fill(&mut self, first: Transaction) -> Result<Batch, WriterError> {
+    async fn fill(&mut self, first: Transaction) -> Batch {
         let settings = &self.applier.config.apply;
         let max_rows = u64::from(settings.max_rows);
         let linger = Duration::from_millis(settings.linger_millis);
@@ -308,21 +341,39 @@ impl<'a> Follower<'a> {
         loop {
             if batch.fill(&mut self.queue, max_rows) {
                 self.full = true;
-                return Ok(batch);
+                return batch;
             }
             // The queue is empty here.
             if let Some(frames) = self.stream.try_next() {
-                self.queue.extend(frames?);
+                if !self.take(frames) {
+                    return batch;
+                }
                 continue;
             }
             let now = Instant::now();
             if now >= until {
                 self.full = false;
-                return Ok(batch);
+                return batch;
             }
             tokio::select! {
-                frames = self.stream.next() => self.queue.extend(frames?),
+                frames = self.stream.next() => if !self.take(frames) {
+                    return batch;
+                },
                 () = tokio::time::sleep_until(until.into()) => {}
+            }
+        }
+    }
+
+    /// Queues frames. False if there are none, and why is kept until what came before is applied.
+    fn take(&mut self, frames: Result<Vec<Frame>, WriterError>) -> bool {
+        match frames {
+            Ok(frames) => {
+                self.queue.extend(frames);
+                true
+            }
+            Err(error) => {
+                self.failed = Some(error);
+                false
             }
         }
     }

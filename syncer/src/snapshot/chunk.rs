@@ -6,6 +6,7 @@ use bytes::Bytes;
 use change::{Row, TableSchema, Value, decode_key, encode_key};
 use futures::TryStreamExt;
 use mysql::keyset;
+use mysql::lifeline::Lifeline;
 use mysql::session::SessionOptions;
 use mysql::tables::TableInfo;
 use mysql::values;
@@ -84,6 +85,11 @@ impl ChunkReader {
                 .map_err(PullError::query(what))?;
         }
         Ok(Self { session, link })
+    }
+
+    /// What tells whether the session is still there.
+    pub fn lifeline(&self) -> &Lifeline {
+        self.session.lifeline()
     }
 
     /// Reads a chunk between its marks.

@@ -18,8 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use binlog::Notice;
 use change::{Body, DdlObject, Position, SnapshotChunk, TableSchema, Transaction, Value};
-use futures::future::BoxFuture;
 use mysql::session::SessionOptions;
+use tokio::task::JoinSet;
 
 use crate::error::PullError;
 use crate::start::CopyStart;
@@ -35,7 +35,7 @@ const MOST_ROWS: u64 = 50_000;
 /// How long to wait before a table that was not as expected is looked at again.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-type Reading = BoxFuture<'static, Result<(ChunkReader, Outcome), PullError>>;
+type Reading = Result<(ChunkReader, Outcome), PullError>;
 
 /// The copying of the tables of one connection.
 pub struct Snapshot {
@@ -45,7 +45,8 @@ pub struct Snapshot {
     /// The first one is being copied.
     tables: VecDeque<Copying>,
     reader: Option<ChunkReader>,
-    reading: Option<Reading>,
+    /// One at most. It goes on by itself, also while the stream leaves no time for anything else.
+    reading: JoinSet<Reading>,
     outcome: Option<Outcome>,
     window: Option<Window>,
     /// The last chunk's table was not as expected: wait for the DDL before reading again.
@@ -101,7 +102,7 @@ impl Snapshot {
             chunk_bytes: chunk_bytes.max(1),
             tables: tables.into_iter().map(copying).collect(),
             reader: None,
-            reading: None,
+            reading: JoinSet::new(),
             outcome: None,
             window: None,
             look_again: false,
@@ -126,23 +127,27 @@ impl Snapshot {
         finished
     }
 
-    /// Reads on; returns when a chunk was read and waits for its place in the stream. Dropping the
-    /// future loses nothing. Pending for ever if there is nothing to read.
-    pub async fn work(&mut self) -> Result<(), PullError> {
+    /// Begins to read the next chunk, if it is time.
+    pub fn begin(&mut self) {
         let nothing = self.tables.front().is_none_or(|copying| copying.start.gone);
-        if self.outcome.is_some() || nothing {
-            return std::future::pending().await;
-        }
-        if self.reading.is_none() {
+        if self.outcome.is_none() && !nothing && self.reading.is_empty() {
             self.begin_chunk();
+        }
+    }
+
+    /// Returns when a chunk was read and waits for its place in the stream. Dropping the future
+    /// loses nothing. Pending for ever if nothing is being read.
+    pub async fn work(&mut self) -> Result<(), PullError> {
+        if self.reading.is_empty() {
+            return std::future::pending().await;
         }
         self.finish_reading().await
     }
 
     async fn finish_reading(&mut self) -> Result<(), PullError> {
-        if let Some(reading) = &mut self.reading {
-            let (reader, outcome) = reading.await?;
-            self.reading = None;
+        if let Some(read) = self.reading.join_next().await {
+            let (reader, outcome) =
+                read.map_err(|error| PullError::NotYet(format!("a chunk was not read: {error}")))??;
             self.reader = Some(reader);
             self.outcome = Some(outcome);
         }
@@ -172,7 +177,7 @@ impl Snapshot {
         let wait = std::mem::take(&mut self.look_again);
         let (options, link) = (self.options.clone(), self.link.clone());
         let reader = self.reader.take();
-        self.reading = Some(Box::pin(async move {
+        self.reading.spawn(async move {
             let mut reader = match reader {
                 Some(reader) => reader,
                 None => ChunkReader::connect(&options, link).await?,
@@ -180,9 +185,10 @@ impl Snapshot {
             if wait {
                 tokio::time::sleep(LOOK_AGAIN).await;
             }
-            let outcome = reader.read(&request).await?;
+            let lifeline = reader.lifeline().clone();
+            let outcome = lifeline.wait(reader.read(&request)).await??;
             Ok((reader, outcome))
-        }));
+        });
     }
 
     /// Marks the changes of tables that are being copied as lenient, and remembers their keys.
@@ -276,7 +282,7 @@ impl Snapshot {
         self.window = None;
         self.outcome = None;
         // The session is in the middle of something; the next chunk opens another.
-        self.reading = None;
+        self.reading = JoinSet::new();
         self.reader = None;
     }
 

@@ -1,7 +1,7 @@
 //! The one session that changes the target, and how statements run in it.
 
 use model::{IdcName, LinkKey};
-use mysql::session::{Engine, ServerVersion, Session, SessionOptions};
+use mysql::session::{Engine, ServerVersion, Session, SessionError, SessionOptions};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use sha2::{Digest as _, Sha256};
@@ -23,6 +23,9 @@ pub(crate) const LAX_MODE: &str =
 /// The server drops a session that is silent for so many seconds, and with it the lock and an open
 /// transaction of a writer whose machine has vanished.
 pub(crate) const SERVER_WAIT_SECONDS: u32 = 60;
+
+/// How long the end of a session in good order may take.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Warnings that do not speak of values: something is deprecated.
 const HARMLESS_WARNINGS: [u16; 4] = [1287, 1681, 3719, 3778];
@@ -186,10 +189,10 @@ impl Target {
 
     /// Runs statements of ours; only errors count.
     pub(crate) async fn execute(&mut self, doing: &str, sql: &[u8]) -> Result<(), WriterError> {
-        self.session
-            .conn
-            .query_drop(sql)
-            .await
+        let lifeline = self.session.lifeline().clone();
+        let answer = lifeline.wait(self.session.conn.query_drop(sql)).await;
+        answer
+            .unwrap_or_else(|gone| Err(vanished(&gone)))
             .map_err(|source| failed(doing, source))
     }
 
@@ -202,10 +205,10 @@ impl Target {
     where
         R: mysql_async::prelude::FromRow + Send + 'static,
     {
-        self.session
-            .conn
-            .query_first(sql)
-            .await
+        let lifeline = self.session.lifeline().clone();
+        let answer = lifeline.wait(self.session.conn.query_first(sql)).await;
+        answer
+            .unwrap_or_else(|gone| Err(vanished(&gone)))
             .map_err(|source| failed(doing, source))
     }
 
@@ -214,61 +217,24 @@ impl Target {
     where
         R: mysql_async::prelude::FromRow + Send + 'static,
     {
-        self.session
-            .conn
-            .query(sql)
-            .await
+        let lifeline = self.session.lifeline().clone();
+        let answer = lifeline.wait(self.session.conn.query(sql)).await;
+        answer
+            .unwrap_or_else(|gone| Err(vanished(&gone)))
             .map_err(|source| failed(doing, source))
     }
 
     /// Runs a request in one round trip and holds each statement to what it must report. The
     /// answers are the first values of result sets, as numbers.
     pub(crate) async fn run(&mut self, request: &Request) -> Result<Vec<Option<u64>>, Failure> {
-        let driver = |index| {
-            move |error| Failure {
-                index,
-                cause: Cause::Driver(error),
-            }
-        };
-        let count = request.statements.len();
-        let mut answers = Vec::with_capacity(count);
-        let mut first_failure = None;
-        let mut result = self
-            .session
-            .conn
-            .query_iter(request.sql.as_slice())
-            .await
-            .map_err(driver(0))?;
-        for (index, statement) in request.statements.iter().enumerate() {
-            let (found, warnings) = (result.affected_rows(), result.warnings());
-            // Reading to the end of this result reads the head of the next one, so an error is the
-            // next statement's.
-            let rows: Vec<Row> = result
-                .collect()
-                .await
-                .map_err(driver((index + 1).min(count - 1)))?;
-            let answer = rows.first().and_then(|row| row.get_opt::<u64, _>(0)?.ok());
-            answers.push(answer);
-            let cause = match statement.expect {
-                Expect::Rows(expected) if found != expected => {
-                    Some(Cause::Rows { expected, found })
-                }
-                Expect::Answer(expected) if answer != Some(expected) => Some(Cause::Answer),
-                _ if warnings != statement.warnings
-                    && matches!(statement.subject, Subject::Rows { .. }) =>
-                {
-                    Some(Cause::Warnings)
-                }
-                _ => None,
-            };
-            if let (None, Some(cause)) = (&first_failure, cause) {
-                first_failure = Some(Failure { index, cause });
-            }
-        }
-        match first_failure {
-            Some(failure) => Err(failure),
-            None => Ok(answers),
-        }
+        let lifeline = self.session.lifeline().clone();
+        let answer = lifeline.wait(run(&mut self.session.conn, request)).await;
+        answer.unwrap_or_else(|gone| {
+            Err(Failure {
+                index: 0,
+                cause: Cause::Driver(vanished(&gone)),
+            })
+        })
     }
 
     /// The warnings of the last statement that may mean another value was stored, as a text;
@@ -299,10 +265,64 @@ impl Target {
     /// Ends the session in good order, which frees the lock at once.
     pub(crate) async fn close(self) {
         // The server ends the session all the same when this does not reach it.
-        if let Err(error) = self.session.close().await {
-            tracing::debug!(%error, "the session with the target did not end in good order");
+        match tokio::time::timeout(CLOSING, self.session.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "the session with the target did not end in good order");
+            }
+            Err(_) => tracing::debug!("the target did not answer to the end of the session"),
         }
     }
+}
+
+async fn run(conn: &mut Conn, request: &Request) -> Result<Vec<Option<u64>>, Failure> {
+    let driver = |index| {
+        move |error| Failure {
+            index,
+            cause: Cause::Driver(error),
+        }
+    };
+    let count = request.statements.len();
+    let mut answers = Vec::with_capacity(count);
+    let mut first_failure = None;
+    let mut result = conn
+        .query_iter(request.sql.as_slice())
+        .await
+        .map_err(driver(0))?;
+    for (index, statement) in request.statements.iter().enumerate() {
+        let (found, warnings) = (result.affected_rows(), result.warnings());
+        // Reading to the end of this result reads the head of the next one, so an error is the
+        // next statement's.
+        let rows: Vec<Row> = result
+            .collect()
+            .await
+            .map_err(driver((index + 1).min(count - 1)))?;
+        let answer = rows.first().and_then(|row| row.get_opt::<u64, _>(0)?.ok());
+        answers.push(answer);
+        let cause = match statement.expect {
+            Expect::Rows(expected) if found != expected => Some(Cause::Rows { expected, found }),
+            Expect::Answer(expected) if answer != Some(expected) => Some(Cause::Answer),
+            _ if warnings != statement.warnings
+                && matches!(statement.subject, Subject::Rows { .. }) =>
+            {
+                Some(Cause::Warnings)
+            }
+            _ => None,
+        };
+        if let (None, Some(cause)) = (&first_failure, cause) {
+            first_failure = Some(Failure { index, cause });
+        }
+    }
+    match first_failure {
+        Some(failure) => Err(failure),
+        None => Ok(answers),
+    }
+}
+
+/// The server has vanished, as the driver would say it.
+fn vanished(gone: &SessionError) -> mysql_async::Error {
+    let error = std::io::Error::new(std::io::ErrorKind::TimedOut, gone.to_string());
+    mysql_async::Error::Io(mysql_async::IoError::Io(error))
 }
 
 /// Wraps an error of the driver.

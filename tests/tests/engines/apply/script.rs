@@ -178,13 +178,22 @@ impl Source {
 
     /// Copies these rows of `orders.t` for a writer without a checkpoint.
     pub fn copy(&self, rows: Vec<Vec<Value>>) {
+        self.copy_of(rows, true);
+    }
+
+    /// The same, and there is more, which does not come.
+    pub fn copy_in_part(&self, rows: Vec<Vec<Value>>) {
+        self.copy_of(rows, false);
+    }
+
+    fn copy_of(&self, rows: Vec<Vec<Value>>, done: bool) {
         self.state().copy = Some(SnapshotChunk {
             table: table(),
             rows_so_far: rows.len() as u64,
             rows_estimate: rows.len() as u64,
             rows,
-            cursor: Bytes::new(),
-            done: true,
+            cursor: Bytes::from_static(b"1"),
+            done,
         });
     }
 
@@ -204,8 +213,9 @@ impl Source {
             tables: described.collect(),
             resumed: false,
         });
+        let whole = copy.as_ref().is_none_or(|chunk| chunk.done);
         let chunk = copy.map(Frame::SnapshotChunk);
-        [Some(begin), chunk, Some(Frame::SnapshotEnd)]
+        [Some(begin), chunk, whole.then_some(Frame::SnapshotEnd)]
             .into_iter()
             .flatten()
             .collect()

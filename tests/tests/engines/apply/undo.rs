@@ -366,3 +366,53 @@ fn a_source_that_kept_its_stranded_writes_halts() -> Result<()> {
         rig.wait_through(&writer).await
     })
 }
+
+/// What the primary has by now, which looks as the stranded changes left it: a person has had them
+/// written again there.
+fn replayed() -> Vec<Vec<change::Value>> {
+    vec![row(1, 10, Some(2)), row(2, 20, Some(1)), row(8, 72, Some(8))]
+}
+
+/// A member that was the primary and has been emptied to be copied anew: what it had committed is
+/// gone with its rows, so nothing is taken back, neither half-way through the copy nor by a writer
+/// that was killed before it could write down that all was copied.
+#[test]
+fn nothing_is_taken_back_of_what_is_copied_anew() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        rig.target.root(&format!(
+            "INSERT INTO multiactive.epoch VALUES (0, '{}', NULL, NOW(6)); DELETE FROM orders.t",
+            rig.target.idc
+        ))?;
+        file(rig);
+        reach_all(rig)?;
+        rig.source.copy_in_part(replayed());
+        for _ in 0..2 {
+            // The second one goes on in the middle.
+            let writer = rig.start()?;
+            rig.source
+                .commit(vec![changes(&table(), vec![insert(60, 6, None)])]);
+            rig.source
+                .commit(vec![changes(&table(), vec![delete(row(60, 6, None))])]);
+            rig.wait_through(&writer).await?;
+            ensure!(rig.rows()?.len() == 3, "{:?}", rig.rows()?);
+            ensure!(undone(rig)?.is_empty(), "{:?}", undone(rig)?);
+            writer.kill()?;
+        }
+        rig.target
+            .root("SET sql_log_bin = 0; DELETE FROM orders.t; DELETE FROM multiactive.applied")?;
+        rig.source.copy(replayed());
+        let mut writer = rig.start_with(&["--crash-at", "after-commit"])?;
+        ensure!(writer.ended().await?, "it went on: {}", writer.describe());
+        ensure!(rig.rows()?.len() == 3, "{:?}", rig.rows()?);
+        ensure!(undone(rig)?.is_empty(), "{:?}", undone(rig)?);
+        let writer = rig.start()?;
+        rig.source
+            .commit(vec![changes(&table(), vec![insert(50, 3, Some(50))])]);
+        rig.wait_through(&writer).await?;
+        let ids: Vec<String> = rig.rows()?.into_iter().map(|row| row[0].clone()).collect();
+        ensure!(ids == ["1", "2", "8", "50"], "{ids:?}");
+        let by_copy = undone(rig)?.into_iter().filter(|row| row[1] == "Copy");
+        ensure!(by_copy.count() == 3, "{:?}", undone(rig)?);
+        Ok(())
+    })
+}
