@@ -19,11 +19,15 @@
 //! misses its row was ahead of the copy, and that two rows of the target never clash on a unique
 //! value, for they are both in the source at that point. A clash is therefore still an error.
 //! Removing the row first and then inserting it needs no knowledge of what is there, and takes no
-//! child along since foreign keys are not checked meanwhile.
+//! child along since foreign keys are not checked meanwhile. Changes of which no two touch the same
+//! key share statements: at the end of such a run each of its rows is as the source had it at that
+//! point, since nothing of the run changed it again, and so is every other row.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use change::{Row, RowChange, TableChange, Value};
+use bytes::Bytes;
+use change::{Row, RowChange, TableChange, Value, encode_key};
 use mysql::session::Engine;
 
 use super::literal::{self, Form};
@@ -196,9 +200,7 @@ impl Plan {
     pub(crate) fn change(&mut self, change: &TableChange, mapping: &Arc<Mapping>) {
         if change.lenient {
             self.check_foreign_keys(mapping, false);
-            for row in &change.rows {
-                self.put_change(row, mapping);
-            }
+            self.put_changes(&change.rows, mapping);
             return;
         }
         self.check_foreign_keys(mapping, is_checked(change, mapping));
@@ -315,16 +317,36 @@ impl Plan {
         }
     }
 
-    fn put_change(&mut self, row: &RowChange, mapping: &Arc<Mapping>) {
-        let (gone, put): (Vec<&Row>, Option<&Row>) = match row {
-            RowChange::Insert { after } => (vec![after], Some(after)),
-            RowChange::Update { before, after } => (vec![before, after], Some(after)),
-            RowChange::Delete { before } => (vec![before], None),
-        };
-        self.remove(&gone, mapping, Verb::Put, Expect::Success);
-        if let Some(row) = put {
-            self.inserts(&mut vec![row], mapping, Verb::Put);
+    /// Puts rows whatever is there, in runs in which no key comes twice: what a run touches is
+    /// removed, then what it leads to is put.
+    fn put_changes(&mut self, rows: &[RowChange], mapping: &Arc<Mapping>) {
+        let mut touched = HashSet::new();
+        let (mut gone, mut put) = (Vec::new(), Vec::new());
+        for row in rows {
+            let (before, after) = match row {
+                RowChange::Insert { after } => (None, Some(after)),
+                RowChange::Update { before, after } => (Some(before), Some(after)),
+                RowChange::Delete { before } => (Some(before), None),
+            };
+            let images: Vec<&Row> = before.into_iter().chain(after).collect();
+            let keys: Vec<_> = images.iter().map(|row| key_of(row, mapping)).collect();
+            let meets = keys.iter().any(|key| touched.contains(key));
+            if meets || self.one_by_one || gone.len() >= INSERT_ROWS {
+                self.put_run(&mut gone, &mut put, mapping);
+                touched.clear();
+            }
+            touched.extend(keys);
+            gone.extend(images);
+            put.extend(after);
         }
+        self.put_run(&mut gone, &mut put, mapping);
+    }
+
+    fn put_run(&mut self, gone: &mut Vec<&Row>, put: &mut Vec<&Row>, mapping: &Arc<Mapping>) {
+        for rows in std::mem::take(gone).chunks(DELETE_KEYS) {
+            self.remove(rows, mapping, Verb::Put, Expect::Success);
+        }
+        self.inserts(put, mapping, Verb::Put);
     }
 
     pub(super) fn inserts(&mut self, rows: &mut Vec<&Row>, mapping: &Arc<Mapping>, verb: Verb) {
@@ -427,6 +449,11 @@ impl Plan {
             request.push_with_warnings(subject, expect, warnings, sql);
         }
     }
+}
+
+fn key_of(row: &Row, mapping: &Mapping) -> Bytes {
+    let values = mapping.key.iter().map(|column| row[column.index].clone());
+    encode_key(&values.collect::<Vec<_>>())
 }
 
 fn insert_head(mapping: &Mapping) -> Vec<u8> {

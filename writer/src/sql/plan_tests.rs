@@ -120,15 +120,20 @@ fn lenient_changes_put_rows_whatever_is_there() {
     let planned = planned(
         false,
         NONE,
-        &change(vec![update(1, 2), delete(5)], true, false),
+        &change(
+            vec![update(1, 2), delete(5), insert(6), update(2, 3)],
+            true,
+            false,
+        ),
     );
     let sqls: Vec<_> = planned.iter().map(|(sql, _)| sql.as_str()).collect();
     assert_eq!(
         sqls,
         [
-            "DELETE FROM `shop`.`orders` WHERE `id` IN (1,2)",
-            "INSERT INTO `shop`.`orders` (`id`,`kind`) VALUES (2,2)",
-            "DELETE FROM `shop`.`orders` WHERE (`id`=5)",
+            "DELETE FROM `shop`.`orders` WHERE `id` IN (1,2,5,6)",
+            "INSERT INTO `shop`.`orders` (`id`,`kind`) VALUES (2,2),(6,1)",
+            "DELETE FROM `shop`.`orders` WHERE `id` IN (2,3)",
+            "INSERT INTO `shop`.`orders` (`id`,`kind`) VALUES (3,2)",
         ]
     );
     assert_eq!(planned[0].1, Expect::Success);

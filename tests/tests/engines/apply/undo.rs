@@ -370,7 +370,11 @@ fn a_source_that_kept_its_stranded_writes_halts() -> Result<()> {
 /// What the primary has by now, which looks as the stranded changes left it: a person has had them
 /// written again there.
 fn replayed() -> Vec<Vec<change::Value>> {
-    vec![row(1, 10, Some(2)), row(2, 20, Some(1)), row(8, 72, Some(8))]
+    vec![
+        row(1, 10, Some(2)),
+        row(2, 20, Some(1)),
+        row(8, 72, Some(8)),
+    ]
 }
 
 /// A member that was the primary and has been emptied to be copied anew: what it had committed is
