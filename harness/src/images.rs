@@ -6,6 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
+use crate::programs::cargo_static;
 use crate::tools::MUSL_TARGET;
 use crate::{paths, report, shell};
 
@@ -38,17 +39,6 @@ pub fn build_binaries() -> Result<()> {
     // their dependencies are built with, and with others they would be built twice.
     let mut build = cargo_static("build");
     shell::run_visible(build.args(["--workspace", "--bins"]))
-}
-
-/// Cargo for static release binaries: images and tests share what it compiles.
-pub fn cargo_static(subcommand: &str) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = shell::command(cargo, [subcommand, "--release", "--target", MUSL_TARGET]);
-    // C libraries are compiled against the same libc as the Rust code.
-    command
-        .env("CC_x86_64_unknown_linux_musl", "musl-gcc")
-        .current_dir(paths::workspace());
-    command
 }
 
 /// Builds the binaries and packs those that run in pods.

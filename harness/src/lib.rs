@@ -3,7 +3,7 @@
 //!
 //! The map:
 //! - [`tools`] installs or builds every program needed, once, under `target/tools`.
-//! - [`images`] compiles the product's processes and packs them as container images.
+//! - [`programs`] runs cargo; [`images`] compiles the product's processes and packs them as container images.
 //! - [`sandbox`] is a process tree in its own network, process and mount namespaces, ruled over a
 //!   socket. It knows nothing of what runs in it.
 //! - [`network`], [`kubernetes`], [`coordination`] and [`database`] put the parts into it.
@@ -26,6 +26,7 @@ pub mod network;
 pub mod paths;
 pub mod probe;
 pub mod product;
+pub mod programs;
 pub mod report;
 pub mod sandbox;
 pub mod shell;

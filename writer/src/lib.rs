@@ -23,6 +23,7 @@ mod bookkeeping;
 mod checkpoint;
 mod claim;
 mod ddl;
+mod entry;
 mod epoch;
 mod error;
 mod explain;
@@ -43,14 +44,9 @@ mod target;
 mod undo;
 
 pub use aftermath::Aftermath;
+pub use entry::main;
 pub use error::{Class, Conflict, ConflictKind, WriterError};
 pub use replay::{HeldRow, Kind, Outcome, ReplayError, Replayed, Replayer};
 pub use run::Writer;
 pub use status::Status;
 pub use target::unfit::Unfit;
-
-/// Arms a failpoint for the rest of the process.
-#[cfg(feature = "failpoints")]
-pub fn arm(at: failpoint::CrashAt) {
-    failpoint::arm(at);
-}

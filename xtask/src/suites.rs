@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
+use harness::programs::{self, cargo};
 use harness::{images, paths, report, shell, tools};
 
 /// Builds the images.
@@ -89,13 +90,6 @@ pub fn test(suite: &str) -> Result<()> {
             "no suite `{suite}`; there are unit, model, harness, engines, partition, cluster, way, and all"
         ),
     }
-}
-
-fn cargo(arguments: &[&str]) -> Command {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = shell::command(cargo, arguments);
-    command.current_dir(paths::workspace());
-    command
 }
 
 /// What needs no server, but the compilers and helm.
@@ -229,7 +223,7 @@ fn prepare_real() -> Result<()> {
 
 /// The command that runs a suite on real parts.
 fn real_test(suite: &str) -> Result<Command> {
-    let mut test = images::cargo_static("test");
+    let mut test = programs::cargo_static("test");
     test.args(["--workspace", "--test", suite]);
     // Test binaries cannot become the guardian of their world; this one can.
     test.env("MULTIACTIVE_XTASK", std::env::current_exe()?);

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::protocol::{Finished, PartSpec, PartState, Reply, Request, Signal};
 use super::{guardian, socket};
-use crate::{paths, shell};
+use crate::{paths, programs, shell};
 
 /// How long a command in the sandbox may take if nothing else is said.
 const RUN_LIMIT: Duration = Duration::from_secs(120);
@@ -220,11 +220,12 @@ fn supervisor() -> Result<PathBuf> {
     if own.file_stem().is_some_and(|name| name == "xtask") {
         return Ok(own);
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    shell::run(
-        shell::command(cargo, ["build", "--quiet", "--package", "xtask"])
-            .current_dir(paths::workspace()),
-    )?;
+    shell::run(&mut programs::cargo(&[
+        "build",
+        "--quiet",
+        "--package",
+        "xtask",
+    ]))?;
     let built = paths::target().join("debug").join("xtask");
     fs::metadata(&built).with_context(|| format!("no {} after its build", built.display()))?;
     Ok(built)

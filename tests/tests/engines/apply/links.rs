@@ -6,10 +6,11 @@ use std::process::{Child, Command, Stdio};
 use anyhow::{Context as _, Result, ensure};
 use harness::World;
 use harness::database::Database;
+use harness::programs::beside_test;
 
 use super::rig::{
-    Writer, certificates, credentials, free_port, in_world, link, program, reset, start_writer,
-    until, until_applied,
+    Writer, certificates, credentials, free_port, in_world, link, reset, start_writer, until,
+    until_applied,
 };
 
 /// A process that is killed when dropped.
@@ -170,7 +171,7 @@ fn load(side: &Database, round: u32) -> Result<()> {
 #[test]
 fn both_ways_with_snapshot_stream_statements_crashes_and_a_turn() -> Result<()> {
     in_world(async |world: &World| {
-        let syncer = program("syncer", &[])?;
+        let syncer = beside_test("syncer")?;
         let (sh, bj) = (world.database("sh")?, world.database("bj")?);
         for side in [sh, bj] {
             reset(side).await?;
@@ -367,7 +368,7 @@ async fn all_taken_back(old: &Database, new: &Database) -> Result<()> {
 #[test]
 fn a_lost_primary_comes_back_in_line_with_every_type() -> Result<()> {
     in_world(async |world: &World| {
-        let syncer = program("syncer", &[])?;
+        let syncer = beside_test("syncer")?;
         let (sh, bj) = (world.database("sh")?, world.database("bj")?);
         come_back(world, &syncer, sh, bj)
             .await

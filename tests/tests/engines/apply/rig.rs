@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use change::Flavor;
 use harness::database::Database;
-use harness::{Databases, World, WorldSpec, paths, shell};
+use harness::{Databases, World, WorldSpec, programs, shell};
 use model::{LinkPhase, WriterStatus};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,36 +38,6 @@ fn world() -> Result<&'static Mutex<World>> {
     match WORLD.get_or_init(start) {
         Ok(world) => Ok(world),
         Err(error) => bail!("the world did not start: {error}"),
-    }
-}
-
-/// Builds a program of the product with its failpoints.
-pub fn program(package: &str, features: &[&str]) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut arguments = vec!["build", "--quiet", "--package", package];
-    for feature in features {
-        arguments.extend(["--features", feature]);
-    }
-    let mut build = shell::command(cargo, arguments);
-    build.current_dir(paths::workspace());
-    // What cargo tells a test of its package would make build scripts (ring's) run again, and
-    // everything that stands on them be compiled again, here and at the next ordinary build.
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            build.env_remove(&name);
-        }
-    }
-    shell::run(&mut build)?;
-    Ok(paths::target().join("debug").join(package))
-}
-
-fn writer_program() -> Result<&'static Path> {
-    static PROGRAM: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    let build = || program("writer", &["failpoints"]).map_err(|error| format!("{error:#}"));
-    match PROGRAM.get_or_init(build) {
-        Ok(path) => Ok(path),
-        Err(error) => bail!("the writer was not built: {error}"),
     }
 }
 
@@ -136,7 +106,7 @@ impl Drop for Writer {
 )]
 pub fn on_each(test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
     let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
-    writer_program()?;
+    programs::writer_with_failpoints()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -164,7 +134,7 @@ pub fn on_each(test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
 )]
 pub fn in_world(test: impl AsyncFn(&World) -> Result<()>) -> Result<()> {
     let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
-    writer_program()?;
+    programs::writer_with_failpoints()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -325,7 +295,7 @@ pub fn start_writer(directory: &Path, syncer: &str, arguments: &[&str]) -> Resul
         .create(true)
         .append(true)
         .open(&log)?;
-    let child = Command::new(writer_program()?)
+    let child = Command::new(programs::writer_with_failpoints()?)
         .args([
             "--link",
             "link.json",

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::database::Database;
+use harness::programs::beside_test;
 use harness::sandbox::PartSpec;
 use harness::{Databases, World, WorldSpec};
 use model::{
@@ -79,47 +80,6 @@ pub async fn until<T>(
         }
         ensure!(Instant::now() < give_up, "not within {limit:?}: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// The arbiter's binary, built if need be: cargo has let go of its lock while tests run.
-fn binary() -> Result<PathBuf> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    BUILT
-        .get_or_init(|| build("arbiter", "arbiter"))
-        .clone()
-        .map_err(|error| anyhow::anyhow!(error))
-}
-
-/// The binary of `mactl`, in the same way.
-pub fn mactl() -> Result<PathBuf> {
-    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    BUILT
-        .get_or_init(|| build("cli", "mactl"))
-        .clone()
-        .map_err(|error| anyhow::anyhow!(error))
-}
-
-fn build(package: &str, binary: &str) -> Result<PathBuf, String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = std::process::Command::new(cargo)
-        .args(["build", "--quiet", "--package", package])
-        .current_dir(harness::paths::workspace())
-        .status()
-        .map_err(|error| error.to_string())?;
-    if !status.success() {
-        return Err(format!("cargo build --package {package}: {status}"));
-    }
-    // This test is target/<profile>/deps/<name>.
-    let own = std::env::current_exe().map_err(|error| error.to_string())?;
-    let profile = own.parent().and_then(std::path::Path::parent);
-    let path = profile
-        .map(|folder| folder.join(binary))
-        .unwrap_or_default();
-    if path.exists() {
-        Ok(path)
-    } else {
-        Err(format!("{} is missing", path.display()))
     }
 }
 
@@ -194,7 +154,7 @@ impl<'a> Rig<'a> {
 
     /// Runs `mactl` against etcd: its exit code, and all that it printed.
     pub fn mactl(&self, words: &[&str]) -> Result<(Option<i32>, String)> {
-        let output = std::process::Command::new(mactl()?)
+        let output = std::process::Command::new(beside_test("mactl")?)
             .args(words)
             .arg(format!(
                 "--etcd-endpoints={}",
@@ -246,7 +206,7 @@ impl<'a> Rig<'a> {
         let mut endpoints = self.world.info().etcd.clone();
         endpoints.sort_by_key(|endpoint| *endpoint != own);
         let spec = PartSpec::new([
-            binary()?.display().to_string(),
+            beside_test("arbiter")?.display().to_string(),
             format!("--idc={idc}"),
             format!("--etcd-endpoints={}", endpoints.join(",")),
             format!("--etcd-prefix={}", self.prefix),

@@ -2,12 +2,13 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::database::{Account, Database};
+use harness::programs::beside_test;
 use harness::{Databases, Engine, World, WorldSpec};
 use model::LinkPhase;
 
 use super::compare;
 use crate::apply::links::Link;
-use crate::apply::rig::{program, reset, until_applied};
+use crate::apply::rig::{reset, until_applied};
 
 /// What the links carry.
 const DATABASES: [&str; 2] = ["orders", "streamed"];
@@ -74,7 +75,7 @@ impl<'a> Pair<'a> {
         for sql in before {
             source.root(&format!("USE orders; {sql}"))?;
         }
-        let syncer = program("syncer", &[])?;
+        let syncer = beside_test("syncer")?;
         let link = Link::start_with(world, &syncer, source, target, |settings| {
             settings["databases"] = serde_json::json!(DATABASES);
             change(settings);

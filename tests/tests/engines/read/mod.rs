@@ -17,9 +17,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use change::{Flavor, Position};
 use harness::database::Database;
+use harness::programs::beside_test;
 use harness::{Databases, World, WorldSpec};
 
-use crate::apply::rig::{certificates, credentials, free_port, link, program, reset};
+use crate::apply::rig::{certificates, credentials, free_port, link, reset};
 use pull::Pull;
 
 /// How long something may take on a slow machine before a test fails.
@@ -87,7 +88,7 @@ impl<'a> Source<'a> {
         std::fs::write(directory.join("link.json"), settings.to_string())?;
         let (serve, listen) = (free_port()?, free_port()?);
         let address = format!("127.0.0.1:{serve}");
-        let syncer = Command::new(program("syncer", &[])?)
+        let syncer = Command::new(beside_test("syncer")?)
             .args(["--link", "link.json", "--credentials", "credentials"])
             .args([
                 "--tls", "tls", "--log", "text", "--serve", &address, "--listen",

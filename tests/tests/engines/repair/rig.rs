@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use harness::database::Database;
-use harness::{Databases, Engine, World, WorldSpec, shell};
+use harness::{Databases, Engine, World, WorldSpec, programs, shell};
 use model::{LinkPhase, RepairPhase, RepairStatus, WriterStatus};
 use mysql_async::prelude::Queryable as _;
 use serde_json::json;
@@ -69,35 +69,6 @@ pub fn between(
     Ok(())
 }
 
-/// A program of the product, of the same profile as this test and with what it is built from now.
-fn program(name: &str) -> Result<PathBuf> {
-    // This test is target[/<target>]/<profile>/deps/<name>.
-    let own = std::env::current_exe()?;
-    let folder = own.parent().and_then(Path::parent).context("no folder")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut build = shell::command(cargo, ["build", "--quiet", "--workspace", "--bin", name]);
-    if folder.ends_with("release") {
-        build.arg("--release");
-    }
-    let target = folder.parent().and_then(Path::file_name);
-    if let Some(target) = target
-        .and_then(|name| name.to_str())
-        .filter(|name| *name != "target")
-    {
-        build.args(["--target", target]);
-    }
-    build.current_dir(harness::paths::workspace());
-    for (variable, _) in std::env::vars_os() {
-        let text = variable.to_string_lossy();
-        // What cargo tells a test of its package would make build scripts run again.
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            build.env_remove(&variable);
-        }
-    }
-    shell::run(&mut build)?;
-    Ok(folder.join(name))
-}
-
 /// A process of the product; killed when dropped.
 pub struct Process {
     child: Child,
@@ -118,7 +89,7 @@ impl Process {
         let port = free_port()?;
         let log = directory.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
-        let child = Command::new(program(name)?)
+        let child = Command::new(programs::beside_test(name)?)
             .args(["--link", "link.json", "--log", "text", "--listen"])
             .arg(format!("127.0.0.1:{port}"))
             .args(arguments)
