@@ -22,8 +22,8 @@ cargo xtask COMMAND
   cluster down         end it; --name as above
   cluster env          print the lines that set KUBECONFIG, ETCD and PATH for a shell
   codegen [--check]    write the generated files, or fail if they are not up to date
-  test [SUITE]         unit, model, harness, engines, partition, cluster, way, or all (default): all of
-                       these but partition
+  test [SUITE]         unit, model, harness, engines, partition, cluster, way, or all (default);
+                       repair: of engines, what compares and mends copies
   soak                 trials with faults drawn from a seed, while applications write on every side
       --trials N         how many (default: 36)
       --seed S           the seed of the first; each further one has the next number (default: 1)

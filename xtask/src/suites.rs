@@ -74,6 +74,7 @@ pub fn test(suite: &str) -> Result<()> {
         "model" => model(),
         "harness" => harness_itself(),
         "engines" => engines(),
+        "repair" => repair(),
         "partition" => real("partition"),
         "cluster" => real("cluster"),
         "way" => real("way"),
@@ -87,7 +88,7 @@ pub fn test(suite: &str) -> Result<()> {
             real("way")
         }
         _ => bail!(
-            "no suite `{suite}`; there are unit, model, harness, engines, partition, cluster, way, and all"
+            "no suite `{suite}`; there are unit, model, harness, engines, repair, partition, cluster, way, and all"
         ),
     }
 }
@@ -228,6 +229,14 @@ fn real_test(suite: &str) -> Result<Command> {
     // Test binaries cannot become the guardian of their world; this one can.
     test.env("MULTIACTIVE_XTASK", std::env::current_exe()?);
     Ok(test)
+}
+
+/// The part of the engines' suite that compares and mends copies.
+fn repair() -> Result<()> {
+    prepare_real()?;
+    let mut test = real_test("engines")?;
+    test.args(["--", "--test-threads=1", "repair::"]);
+    report::step("suite repair", || shell::run_visible(&mut test))
 }
 
 /// The suite with the most tests. Those of one world take turns at it and mostly wait for disks
