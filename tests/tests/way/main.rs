@@ -6,6 +6,7 @@ mod repairs;
 mod routing;
 
 use std::fs;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::database::Database;
@@ -132,17 +133,25 @@ fn nothing_started(product: &Product<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A write is refused for the reason that the server takes none.
+/// A write is refused for the reason that the server takes none. A server that is just being fenced
+/// cuts sessions before it gives reasons, so it may take several tries; none of them may pass.
 fn refused(replica: &Database) -> Result<()> {
-    match replica.app("UPDATE orders.sbtest1 SET k = k + 1 WHERE id = 1") {
-        Ok(_) => bail!("{} takes writes and is not the primary", replica.idc),
-        Err(error) => {
-            let text = format!("{error:#}");
-            ensure!(
-                text.contains("ERROR 1290"),
-                "refused for another reason: {text}"
-            );
-            Ok(())
+    let tries = Instant::now();
+    loop {
+        match replica.app("UPDATE orders.sbtest1 SET k = k + 1 WHERE id = 1") {
+            Ok(_) => bail!("{} takes writes and is not the primary", replica.idc),
+            Err(error) => {
+                let text = format!("{error:#}");
+                if text.contains("ERROR 1290") {
+                    return Ok(());
+                }
+                // Lost connections, and offline mode.
+                let cut = ["ERROR 2013", "ERROR 2026", "ERROR 2006", "ERROR 3032"];
+                ensure!(
+                    cut.iter().any(|code| text.contains(code)) && tries.elapsed() < LIMIT,
+                    "refused for another reason: {text}"
+                );
+            }
         }
     }
 }
