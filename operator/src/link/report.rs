@@ -1,8 +1,8 @@
 //! What a SyncLink's status says: a pure function of what was observed.
 
 use crds::{
-    Duration, LedgerStatus, LinkPhase, PositionStatus, SnapshotStatus, SyncLink, SyncLinkStatus,
-    Verdict, condition, merge_conditions,
+    Duration, HaltedAtStatus, LedgerStatus, LinkPhase, PositionStatus, SnapshotStatus, SyncLink,
+    SyncLinkStatus, Verdict, condition, merge_conditions,
 };
 use jiff::Timestamp;
 use model::{SyncerStatus, WriterStatus};
@@ -64,6 +64,8 @@ pub fn status(facts: &Facts<'_>, now: Timestamp) -> SyncLinkStatus {
             phase,
             lag: None,
             rate: None,
+            // What it was halted at when it was last heard need not be what it is halted at now.
+            halted_at: None,
             conditions,
             ..old
         };
@@ -91,7 +93,13 @@ pub fn status(facts: &Facts<'_>, now: Timestamp) -> SyncLinkStatus {
             applied: said.ledger.applied,
             filtered: said.ledger.filtered,
             conflicts: said.ledger.conflicts,
+            stranded: said.ledger.stranded,
+            held: said.ledger.held,
             in_flight: said.ledger.in_flight,
+        }),
+        halted_at: said.halted_at.as_ref().map(|at| HaltedAtStatus {
+            gtid: at.gtid.clone(),
+            skippable: at.skippable,
         }),
         conditions,
     }
@@ -268,12 +276,14 @@ pub fn worth_writing(old: &SyncLinkStatus, new: &SyncLinkStatus, figures_due: bo
     let words = |status: &SyncLinkStatus| {
         let ledger = status.ledger.clone().unwrap_or_default();
         let snapshot = status.snapshot.clone().unwrap_or_default();
-        let conflicts = (ledger.conflicts, snapshot.tables, snapshot.done);
+        let aside = (ledger.conflicts, ledger.stranded, ledger.held);
         (
             status.observed_generation,
             status.phase,
             status.conditions.clone(),
-            conflicts,
+            status.halted_at.clone(),
+            aside,
+            (snapshot.tables, snapshot.done),
         )
     };
     if words(old) != words(new) || old.ledger.is_some() != new.ledger.is_some() {
