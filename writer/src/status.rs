@@ -287,3 +287,78 @@ fn set_checkpoint(status: &mut WriterStatus, checkpoint: &Checkpoint, in_flight:
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Record, Snapshot};
+    use crate::error::{Conflict, ConflictKind};
+    use crate::options::tests::sample;
+
+    fn checkpoint(ledger: Ledger) -> Checkpoint {
+        Checkpoint {
+            position: None,
+            snapshot: Snapshot::default(),
+            record: Record {
+                ledger,
+                ..Record::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_counted_and_not_made_up() {
+        let status = Status::new(&sample());
+        let mut ledger = Ledger {
+            read: 7,
+            applied: 4,
+            held: 3,
+            ..Ledger::default()
+        };
+        status.resume(&checkpoint(ledger));
+        status.received(None, 2);
+        let now = status.get().ledger;
+        assert_eq!((now.read, now.in_flight), (9, 2));
+        // One of the two went nowhere.
+        (ledger.read, ledger.applied) = (9, 5);
+        let done = Done {
+            settled: 2,
+            ..Done::default()
+        };
+        status.settled(&checkpoint(ledger), done);
+        let now = status.get().ledger;
+        assert_eq!((now.read, now.in_flight), (9, 0));
+        assert_eq!(now.applied + now.held, 8);
+    }
+
+    #[test]
+    fn a_halt_names_the_way_round_it_where_there_is_one() {
+        let status = Status::new(&sample());
+        let error = WriterError::from(Conflict {
+            kind: ConflictKind::ValueRefused,
+            table: "shop.t".into(),
+            key: "id=1".into(),
+            gtid: "0-1-7".into(),
+            detail: "too wide".into(),
+        });
+        let at = |skippable| HaltedAt {
+            gtid: "0-1-7".into(),
+            skippable,
+        };
+        let command = "mactl link skip shop/sh-bj --gtid 0-1-7 --reason TEXT";
+        status.stopped_at(&error, Some(&at(true)));
+        let said = status.get();
+        assert!(said.error.contains(command), "{}", said.error);
+        assert_eq!(said.halted_at, Some(at(true)));
+        status.stopped_at(&error, Some(&at(false)));
+        assert!(!status.get().error.contains("link skip"));
+        // Another error is not about that transaction.
+        let locked = WriterError::Locked { connection: 1 };
+        status.stopped(&locked);
+        assert_eq!(status.get().halted_at, None);
+        status.stopped_at(&error, Some(&at(true)));
+        status.settled(&checkpoint(Ledger::default()), Done::default());
+        let said = status.get();
+        assert!(said.error.is_empty() && said.halted_at.is_none());
+    }
+}
