@@ -335,3 +335,94 @@ pub fn notices(old: &SyncLinkStatus, new: &SyncLinkStatus) -> Vec<Notice> {
         note: ready.message.clone(),
     }]
 }
+
+#[cfg(test)]
+mod tests {
+    use model::{HaltedAt, Ledger, SnapshotProgress};
+
+    use super::*;
+    use crate::samples;
+
+    fn writer(halted_at: Option<HaltedAt>) -> WriterStatus {
+        WriterStatus {
+            link: "shop/orders-sh-bj".parse().unwrap(),
+            phase: model::LinkPhase::Halted,
+            snapshot: SnapshotProgress::default(),
+            received: None,
+            applied: None,
+            lag_millis: None,
+            ledger: Ledger {
+                read: 21,
+                applied: 1,
+                filtered: 2,
+                conflicts: 3,
+                stranded: 4,
+                held: 5,
+                in_flight: 6,
+            },
+            stranded: 1,
+            error: "conflict".to_owned(),
+            halted_at,
+        }
+    }
+
+    fn told(link: &SyncLink, writer: Word<WriterStatus>) -> SyncLinkStatus {
+        let facts = Facts {
+            link,
+            certificate: None,
+            problems: &[],
+            waits: Vec::new(),
+            failure: None,
+            started: true,
+            sides: Sides {
+                syncer: true,
+                writer: true,
+                target: None,
+            },
+            syncer: None,
+            writer,
+            rate: None,
+        };
+        status(&facts, "2026-03-04T05:06:07Z".parse().unwrap())
+    }
+
+    #[test]
+    fn the_ledger_keeps_every_kind_of_change() {
+        let link = samples::link();
+        let ledger = told(&link, Some(Ok(writer(None)))).ledger.unwrap();
+        let LedgerStatus {
+            read,
+            applied,
+            filtered,
+            conflicts,
+            stranded,
+            held,
+            in_flight,
+        } = ledger;
+        assert_eq!(
+            [
+                read, applied, filtered, conflicts, stranded, held, in_flight
+            ],
+            [21, 1, 2, 3, 4, 5, 6]
+        );
+    }
+
+    #[test]
+    fn what_a_link_is_halted_at_is_told_only_while_its_writer_says_so() {
+        let at = |gtid: &str| HaltedAt {
+            gtid: gtid.to_owned(),
+            skippable: true,
+        };
+        let mut link = samples::link();
+        let first = told(&link, Some(Ok(writer(Some(at("0-1-7"))))));
+        assert_eq!(first.halted_at.as_ref().unwrap().gtid, "0-1-7");
+        let other = told(&link, Some(Ok(writer(Some(at("0-1-8"))))));
+        assert!(worth_writing(&first, &other, false));
+        link.status = Some(first);
+        let silent = told(&link, None);
+        assert!(silent.halted_at.is_none() && silent.ledger.is_some());
+        link.spec.suspended = true;
+        let suspended = told(&link, Some(Ok(writer(Some(at("0-1-7"))))));
+        assert!(suspended.halted_at.is_none());
+    }
+}
