@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use model::IdcName;
 
 mod common;
+mod link;
 mod orders;
 mod repair;
 mod stranded;
@@ -14,6 +15,9 @@ mod transition;
 use crate::names::UnitArg;
 
 pub use common::{EtcdArgs, KubeArgs, Output, OutputArgs};
+pub use link::{
+    LinkArgs, LinkCommand, LinkHeldArgs, LinkHoldArgs, LinkListArgs, LinkNameArgs, LinkSkipArgs,
+};
 pub use orders::{FenceArgs, PauseArgs, UnfenceArgs};
 pub use repair::{
     RepairArgs, RepairBeginArgs, RepairCommand, RepairFollowArgs, RepairListArgs, RepairModeArgs,
@@ -83,6 +87,8 @@ pub enum Command {
     Preflight(PreflightArgs),
     /// Compare the copies of a Unit with its primary, and mend what differs
     Repair(Box<RepairArgs>),
+    /// Look at the links between members, stop them, or have one skip a transaction
+    Link(LinkArgs),
     /// Look at what a failover left behind, and settle it
     Stranded(StrandedArgs),
     /// Take the schema multiactive out of the databases of Units that were deleted

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use model::{InvalidIdentity, UnitKey};
+use model::{InvalidIdentity, LinkKey, UnitKey};
 
 /// A Unit as it was typed: `NAME`, `NAMESPACE/NAME`, or what `-o name` printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +33,42 @@ impl FromStr for UnitArg {
         };
         // Checked here with a stand-in namespace so that a bad name is a usage error.
         UnitKey::new(namespace.as_deref().unwrap_or("default"), name)
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            namespace,
+            name: name.to_owned(),
+        })
+    }
+}
+
+/// A `SyncLink` as it was typed: `NAME`, `NAMESPACE/NAME`, or what `-o name` printed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkArg {
+    namespace: Option<String>,
+    name: String,
+}
+
+impl LinkArg {
+    /// The link meant, in `default_namespace` where none was typed.
+    pub fn key(&self, default_namespace: &str) -> Result<LinkKey, InvalidIdentity> {
+        LinkKey::new(
+            self.namespace.as_deref().unwrap_or(default_namespace),
+            self.name.clone(),
+        )
+    }
+}
+
+impl FromStr for LinkArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (namespace, name) = match text.split_once('/') {
+            // A namespace cannot hold a dot, so the resource's full name is unambiguous.
+            Some(("synclink.multiactive.dev" | "synclinks.multiactive.dev", name)) => (None, name),
+            Some((namespace, name)) => (Some(namespace.to_owned()), name),
+            None => (None, text),
+        };
+        LinkKey::new(namespace.as_deref().unwrap_or("default"), name)
             .map_err(|error| error.to_string())?;
         Ok(Self {
             namespace,
@@ -115,6 +151,18 @@ mod tests {
         assert_eq!(key_of("orders"), "shop/orders");
         assert_eq!(key_of("bank/orders"), "bank/orders");
         assert_eq!(key_of("unit.multiactive.dev/orders"), "shop/orders");
+    }
+
+    #[test]
+    fn a_link_may_come_with_or_without_its_namespace() {
+        let key_of = |text: &str| {
+            let link: LinkArg = text.parse().unwrap();
+            link.key("shop").unwrap().to_string()
+        };
+        assert_eq!(key_of("orders-sh-bj"), "shop/orders-sh-bj");
+        assert_eq!(key_of("bank/a-b"), "bank/a-b");
+        assert_eq!(key_of("synclink.multiactive.dev/a-b"), "shop/a-b");
+        assert!("A".parse::<LinkArg>().is_err() && "a/b/c".parse::<LinkArg>().is_err());
     }
 
     #[test]

@@ -27,9 +27,9 @@ pub use duration::{Duration, InvalidDuration};
 pub use idc::{ArbiterSummary, Idc, IdcRole, IdcSpec, IdcStatus, ReachedMember, Scheduling};
 pub use link::{
     Apply, Batch, Class, Compression, ConflictDetection, ConflictResolution, Conflicts,
-    Consistency, DdlPolicy, KafkaTarget, KafkaTransport, LedgerStatus, LinkOptions, LinkPhase,
-    LinkSource, LinkTarget, PositionStatus, Route, Snapshot, SnapshotMode, SnapshotStatus,
-    SyncLink, SyncLinkSpec, SyncLinkStatus, Tables, Transport,
+    Consistency, DdlPolicy, HaltedAtStatus, KafkaTarget, KafkaTransport, LedgerStatus, LinkOptions,
+    LinkPhase, LinkSource, LinkTarget, PositionStatus, Route, Snapshot, SnapshotMode,
+    SnapshotStatus, SyncLink, SyncLinkSpec, SyncLinkStatus, Tables, Transport,
 };
 pub use repair::{
     DataRepair, DataRepairPhase, DataRepairSpec, DataRepairStatus, LinkRepair, RepairCounts,

@@ -398,9 +398,12 @@ pub struct SyncLinkStatus {
     /// Changes a second, about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
-    /// Where each change went: `read = applied + filtered + conflicts + inFlight`.
+    /// Where each change went: `read = applied + filtered + conflicts + stranded + held + inFlight`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ledger: Option<LedgerStatus>,
+    /// The transaction of the source that it is halted at, where it is halted at one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted_at: Option<HaltedAtStatus>,
     /// Ready, Progressing, Degraded, PreflightPassed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
@@ -462,6 +465,22 @@ pub struct LedgerStatus {
     pub filtered: u64,
     /// Held as conflicts.
     pub conflicts: u64,
+    /// Set aside in `multiactive.stranded`, since their epoch had ended.
+    #[serde(default)]
+    pub stranded: u64,
+    /// Set aside in `multiactive.held`, since a person had the link skip their transactions.
+    #[serde(default)]
+    pub held: u64,
     /// None of these yet.
     pub in_flight: u64,
+}
+
+/// The transaction of the source that a link is halted at.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HaltedAtStatus {
+    /// Its GTID at the source.
+    pub gtid: String,
+    /// Whether the link can set it aside and go on after it (`mactl link skip`).
+    pub skippable: bool,
 }

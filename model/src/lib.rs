@@ -36,8 +36,8 @@ pub use repair::{
     Throttle, Winner,
 };
 pub use status::{
-    ArbiterStatus, FailoverStatus, Finding, Ledger, LinkPhase, MemberHindrances, MemberRole,
-    MemberStatus, Severity, SnapshotProgress, SyncerStatus, WriterStatus,
+    ArbiterStatus, FailoverStatus, Finding, HaltedAt, Ledger, LinkPhase, MemberHindrances,
+    MemberRole, MemberStatus, Severity, SnapshotProgress, SyncerStatus, WriterStatus,
 };
 pub use unit::{
     ApplicationCheck, Credentials, Endpoint, FailoverMode, FailoverPolicy, HeartbeatCheck, IdcDoc,

@@ -222,6 +222,20 @@ pub struct WriterStatus {
     pub stranded: u64,
     /// Why it does not go on, as a sentence that says what to do. Empty when all is well.
     pub error: String,
+    /// The transaction that it is halted at; `None` where it is not halted, or not at one
+    /// transaction.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub halted_at: Option<HaltedAt>,
+}
+
+/// The transaction of the source that a link is halted at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HaltedAt {
+    /// Its GTID at the source.
+    pub gtid: String,
+    /// Whether the link can set it aside and go on after it, if a person wants that.
+    pub skippable: bool,
 }
 
 /// Where a link stands.
@@ -252,7 +266,7 @@ pub struct SnapshotProgress {
 }
 
 /// Where each change that was read went, counted in row changes and DDL statements:
-/// `read = applied + filtered + conflicts + stranded + in_flight`.
+/// `read = applied + filtered + conflicts + stranded + held + in_flight`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Ledger {
@@ -267,6 +281,9 @@ pub struct Ledger {
     /// Set aside in `multiactive.stranded`, since their epoch had ended.
     #[serde(default)]
     pub stranded: u64,
+    /// Set aside in `multiactive.held`, since a person had the link skip their transactions.
+    #[serde(default)]
+    pub held: u64,
     /// Read, and none of the others yet.
     pub in_flight: u64,
 }

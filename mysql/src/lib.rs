@@ -8,6 +8,7 @@ pub mod origin;
 pub mod preflight;
 pub mod select;
 pub mod session;
+pub mod skips;
 pub mod stranded;
 pub mod tables;
 pub mod values;

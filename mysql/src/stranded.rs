@@ -119,6 +119,11 @@ pub async fn held(session: &mut Session) -> Result<u64, StrandedError> {
 pub async fn show(session: &mut Session, gtid: &str) -> Result<Vec<FiledChange>, StrandedError> {
     let sql = "SELECT body FROM multiactive.stranded WHERE gtid = ? ORDER BY seq";
     let bodies: Vec<Vec<u8>> = session.conn.exec(sql, (gtid,)).await?;
+    shown_all(bodies)
+}
+
+/// Every change in the stored pieces of a transaction.
+pub(crate) fn shown_all(bodies: Vec<Vec<u8>>) -> Result<Vec<FiledChange>, StrandedError> {
     let mut changes = Vec::new();
     for body in bodies {
         match decode_stored(body.into())?.body {

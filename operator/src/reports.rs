@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use model::{
-    ArbiterStatus, IdcName, LinkKey, MemberStatus, RepairStatus, SyncerStatus, UnitKey,
+    ArbiterStatus, IdcName, Ledger, LinkKey, MemberStatus, RepairStatus, SyncerStatus, UnitKey,
     WriterStatus,
 };
 use tokio::sync::{Notify, Semaphore, SetOnce};
@@ -280,12 +280,14 @@ fn differs(old: &Result<Said, StatusError>, new: &Result<Said, StatusError>) -> 
             (
                 old.phase,
                 &old.error,
-                old.ledger.conflicts,
+                &old.halted_at,
+                aside(&old.ledger),
                 old.snapshot.done,
             ) != (
                 new.phase,
                 &new.error,
-                new.ledger.conflicts,
+                &new.halted_at,
+                aside(&new.ledger),
                 new.snapshot.done,
             )
         }
@@ -295,6 +297,11 @@ fn differs(old: &Result<Said, StatusError>, new: &Result<Said, StatusError>) -> 
         (Err(_), Err(_)) => false,
         _ => true,
     }
+}
+
+/// What was not applied and waits for a person.
+fn aside(ledger: &Ledger) -> (u64, u64, u64) {
+    (ledger.conflicts, ledger.stranded, ledger.held)
 }
 
 fn member_words(status: &ArbiterStatus) -> BTreeMap<&UnitKey, MemberStatus> {
@@ -449,7 +456,7 @@ fn concerned(source: &Source, stores: &Stores) -> Vec<Target> {
 
 #[cfg(test)]
 mod tests {
-    use model::{Ledger, LinkPhase, SnapshotProgress};
+    use model::{LinkPhase, SnapshotProgress};
 
     use super::*;
 
@@ -468,6 +475,7 @@ mod tests {
             },
             stranded: 0,
             error: String::new(),
+            halted_at: None,
         })
     }
 

@@ -308,6 +308,7 @@ mod tests {
             filtered: 1,
             conflicts: 1,
             stranded: 0,
+            held: 0,
             in_flight: 0,
         };
         let record = Record {

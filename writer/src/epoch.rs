@@ -100,6 +100,8 @@ pub(crate) enum Fate {
         /// Whether it is known that the primary has it.
         known: bool,
     },
+    /// It is set aside, since a person named it (see [`crate::skip`]); the source keeps it.
+    Held,
 }
 
 impl Epochs {

@@ -20,6 +20,22 @@ pub enum WriterError {
         /// The driver's error.
         source: mysql_async::Error,
     },
+    /// The target answered a change of a row with an error.
+    #[error("{doing} at the target: {source} (transaction {gtid}, of which nothing was applied)")]
+    RowRefused {
+        /// What was being done, the row included.
+        doing: String,
+        /// The source transaction.
+        gtid: String,
+        /// The driver's error.
+        source: mysql_async::Error,
+    },
+    /// A person took back that a transaction be skipped.
+    #[error("transaction {gtid} is not to be skipped any more; trying it again")]
+    SkipWithdrawn {
+        /// The transaction.
+        gtid: String,
+    },
     /// The target cannot mark what is applied with its origin.
     #[error(
         "the target runs {version}, which cannot mark transactions with their origin, so changes \
@@ -307,10 +323,11 @@ impl WriterError {
             Self::Session(SessionError::Unreachable { .. })
             | Self::Locked { .. }
             | Self::Syncer { .. }
+            | Self::SkipWithdrawn { .. }
             | Self::Schema { .. } => Class::Environment,
-            Self::Session(SessionError::Refused { source, .. }) | Self::Target { source, .. } => {
-                class_of_driver(source)
-            }
+            Self::Session(SessionError::Refused { source, .. })
+            | Self::Target { source, .. }
+            | Self::RowRefused { source, .. } => class_of_driver(source),
             Self::Aftermath(aftermath) if aftermath.passes() => Class::Environment,
             Self::CheckpointMoved | Self::EpochMoved => Class::Collision,
             _ => Class::Halt,
@@ -321,7 +338,8 @@ impl WriterError {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Session(_) => "session",
-            Self::Target { .. } => "target",
+            Self::Target { .. } | Self::RowRefused { .. } => "target",
+            Self::SkipWithdrawn { .. } => "skip_withdrawn",
             Self::NoOriginMarks { .. } => "no_origin_marks",
             Self::Schema { .. } => "schema",
             Self::Locked { .. } => "locked",

@@ -15,16 +15,22 @@ pub(crate) fn driver(error: mysql_async::Error, statement: &Statement, gtid: &st
         (mysql_async::Error::Server(server), Subject::Rows { verb, .. }) => {
             match kind_of(server.code, &server.message, *verb) {
                 Some(kind) => (kind, format!("{} (error {})", server.message, server.code)),
-                None => return target(error, statement),
+                None => {
+                    return WriterError::RowRefused {
+                        doing: doing(statement),
+                        gtid: gtid.to_owned(),
+                        source: error,
+                    };
+                }
             }
         }
-        _ => return target(error, statement),
+        _ => return crate::target::session::failed(&doing(statement), error),
     };
     conflict(kind, statement, gtid, detail)
 }
 
-fn target(source: mysql_async::Error, statement: &Statement) -> WriterError {
-    let doing = match &statement.subject {
+fn doing(statement: &Statement) -> String {
+    match &statement.subject {
         Subject::Rows { table, key, .. } => {
             let key = key
                 .as_ref()
@@ -37,9 +43,9 @@ fn target(source: mysql_async::Error, statement: &Statement) -> WriterError {
         }
         Subject::Checkpoint => "writing to multiactive.applied".to_owned(),
         Subject::Epoch => "reading multiactive.epoch".to_owned(),
+        Subject::Wish => "writing to multiactive.skips".to_owned(),
         Subject::Housekeeping => "preparing a transaction".to_owned(),
-    };
-    crate::target::session::failed(&doing, source)
+    }
 }
 
 /// The kind of conflict that a server error is; codes as in both engines' error lists.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use change::{Body, Frame, Halt, Progress, Transaction};
+use model::HaltedAt;
 use tokio_util::sync::CancellationToken;
 
 use crate::apply::Applier;
@@ -12,6 +13,7 @@ use crate::bookkeeping::newest_epoch;
 use crate::checkpoint::Checkpoint;
 use crate::error::WriterError;
 use crate::lag;
+use crate::skip;
 use crate::status::Done;
 use crate::stream::Stream;
 
@@ -89,6 +91,11 @@ impl<'a> Follower<'a> {
         }
     }
 
+    /// The transaction that it has halted at, if it is one.
+    pub(crate) fn halted_at(&self) -> Option<HaltedAt> {
+        self.applier.halted_at.clone()
+    }
+
     /// Ends the session with the target.
     pub(crate) async fn close(self) {
         self.applier.target.close().await;
@@ -142,6 +149,7 @@ impl<'a> Follower<'a> {
         }
         // A person may have settled some meanwhile.
         self.applier.count_stranded().await?;
+        self.applier.forget_passed_wish().await?;
         self.look_at = Instant::now() + LOOK_FOR_FILED;
         Ok(())
     }
@@ -278,7 +286,11 @@ impl<'a> Follower<'a> {
         }
         match &transaction.body {
             Body::Ddl(ddl) => {
-                self.applier.ddl(&transaction, ddl).await?;
+                let ran = self.applier.ddl(&transaction, ddl).await;
+                if let Err(error) = &ran {
+                    self.applier.halted_at = skip::halted_at(&transaction, error);
+                }
+                ran?;
                 self.done();
             }
             Body::Rows(_) => {

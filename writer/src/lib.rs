@@ -8,12 +8,13 @@
 //! - `target`: the session with the target, and what its catalogue says;
 //! - `undo`, `replay`: what a failover stranded, taken back where it was written, and written again
 //!   where a person wants it;
+//! - `skip`: the transaction that a person has a halted link leave out;
 //! - `checkpoint`, `epoch`, `batch`, `explain`: the decisions, pure.
 //!
 //! **Invariants.** Nothing is applied but in a transaction that changes the link's row in
 //! `multiactive.applied` from what this writer wrote last. Nothing of an ended epoch is applied.
 //! Source transactions are applied whole and in order. Nothing is skipped in silence: what is not
-//! understood halts the link.
+//! understood halts the link, and what a person has it skip is filed whole.
 
 mod aftermath;
 mod apply;
@@ -35,6 +36,7 @@ mod replay;
 pub mod rows;
 mod run;
 mod selection;
+mod skip;
 mod snapshot;
 mod sql;
 mod status;

@@ -110,10 +110,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, WriterError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn link(change: impl FnOnce(&mut LinkConfig)) -> Result<(), WriterError> {
+    pub(crate) fn sample() -> LinkConfig {
         let end = |idc: &str| serde_json::json!({"idc": idc, "endpoint": {"host": "db.example", "port": 3306}});
         let json = serde_json::json!({
             "link": "shop/sh-bj", "unit": "shop/orders", "source": end("sh"), "target": end("bj"),
@@ -123,7 +123,11 @@ mod tests {
             "apply": {"consistency": "Transactional", "maxRows": 1000, "lingerMillis": 5},
             "ddl": "Apply", "relay": false,
         });
-        let mut config: LinkConfig = serde_json::from_value(json).unwrap();
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn link(change: impl FnOnce(&mut LinkConfig)) -> Result<(), WriterError> {
+        let mut config = sample();
         change(&mut config);
         check_link(&config)
     }

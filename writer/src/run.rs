@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use change::Frame;
-use model::LinkConfig;
+use model::{HaltedAt, LinkConfig};
 use mysql::session::{Program, SessionOptions};
 use process::Health;
 use tokio_util::sync::CancellationToken;
@@ -16,9 +16,19 @@ use crate::ddl::intent::forget_intents_before;
 use crate::error::{Class, WriterError};
 use crate::follow::Follower;
 use crate::options::read_credentials;
+use crate::skip;
 use crate::status::Status;
 use crate::stream::{self, Stream};
 use crate::target::session::Target;
+
+/// What a session leaves to the next one.
+#[derive(Debug, Default)]
+struct Left {
+    /// It settled something.
+    progressed: bool,
+    /// The transaction that it halted at, if it is one.
+    halted_at: Option<HaltedAt>,
+}
 
 /// A writer and what it needs.
 pub struct Writer {
@@ -45,14 +55,18 @@ impl Writer {
         let config = Arc::new(self.config.clone());
         let mut backoff = Backoff::default();
         let mut careful = false;
+        let mut halted_at = None;
         while !self.shutdown.is_cancelled() {
-            let mut progressed = false;
-            let outcome = self.session(&config, &name, careful, &mut progressed).await;
-            if progressed {
+            let mut left = Left::default();
+            let outcome = self
+                .session(&config, &name, careful, halted_at.as_ref(), &mut left)
+                .await;
+            if left.progressed {
                 backoff.reset();
             }
             let Err(error) = outcome else { break };
-            self.status.stopped(&error);
+            halted_at = left.halted_at;
+            self.status.stopped_at(&error, halted_at.as_ref());
             if matches!(error, WriterError::Session(_) | WriterError::Target { .. }) {
                 self.health.set_not_ready(error.to_string());
             }
@@ -71,13 +85,15 @@ impl Writer {
         }
     }
 
-    /// One session with the target and the syncer, until an error or the end.
+    /// One session with the target and the syncer, until an error or the end. `halted_at` is what the
+    /// one before it halted at.
     async fn session(
         &self,
         config: &Arc<LinkConfig>,
         name: &str,
         careful: bool,
-        progressed: &mut bool,
+        halted_at: Option<&HaltedAt>,
+        left: &mut Left,
     ) -> Result<(), WriterError> {
         let credentials = read_credentials(&self.credentials)?;
         let options = SessionOptions::new(&config.target.endpoint, &credentials, Program::Writer)?;
@@ -90,6 +106,11 @@ impl Writer {
         if let Some(position) = &checkpoint.position {
             forget_intents_before(&mut target, &config.link, position).await?;
         }
+        skip::forget_passed(&mut target, &config.link, checkpoint.position.as_ref()).await?;
+        let wish = match halted_at {
+            Some(at) if at.skippable => skip::find(&mut target, &config.link, &at.gtid).await?,
+            _ => None,
+        };
         let tables = claim::tables(&mut target, config, &checkpoint).await?;
         let request = stream::request(&config.link, &checkpoint, &tables);
         let status = self.status.clone();
@@ -100,7 +121,7 @@ impl Writer {
             position = %checkpoint.position.as_ref().map(ToString::to_string).unwrap_or_default(),
             "connected to target and syncer"
         );
-        let applier = Applier::new(
+        let mut applier = Applier::new(
             target,
             options,
             Arc::clone(config),
@@ -108,8 +129,11 @@ impl Writer {
             checkpoint,
             careful,
         );
+        applier.wish = wish;
+        let progressed = &mut left.progressed;
         let mut follower = Follower::new(applier, stream, self.shutdown.clone(), progressed);
         let outcome = follower.follow().await;
+        left.halted_at = follower.halted_at();
         follower.close().await;
         outcome
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::{Ledger, LinkConfig, LinkPhase, PositionText, WriterStatus};
+use model::{HaltedAt, Ledger, LinkConfig, LinkPhase, PositionText, WriterStatus};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -38,6 +38,7 @@ struct Metrics {
     in_flight: Gauge,
     halted: Gauge,
     filed: Counter,
+    held: Counter,
     stranded: Gauge,
 }
 
@@ -54,6 +55,7 @@ impl Status {
             ledger: Ledger::default(),
             stranded: 0,
             error: String::new(),
+            halted_at: None,
         };
         Self {
             shared: Arc::new(Mutex::new(status)),
@@ -108,6 +110,12 @@ impl Status {
             metrics.filed,
         );
         registry.register(
+            "held_transactions",
+            "Source transactions that were left out and filed by this process, since a person had the \
+             link skip them",
+            metrics.held,
+        );
+        registry.register(
             "stranded_transactions",
             "Source transactions set aside at the target and not settled",
             metrics.stranded,
@@ -122,9 +130,7 @@ impl Status {
     /// A checkpoint was read: a connection begins, nothing is in flight.
     pub(crate) fn resume(&self, checkpoint: &Checkpoint) {
         let mut status = self.lock();
-        set_checkpoint(&mut status, checkpoint);
-        status.ledger.in_flight = 0;
-        count(&mut status.ledger);
+        set_checkpoint(&mut status, checkpoint, 0);
         self.metrics.in_flight.set(0);
     }
 
@@ -135,7 +141,7 @@ impl Status {
             status.received = Some(PositionText(position.to_string()));
         }
         status.ledger.in_flight += changes;
-        count(&mut status.ledger);
+        status.ledger.read += changes;
         self.metrics.in_flight.set(signed(status.ledger.in_flight));
     }
 
@@ -143,6 +149,7 @@ impl Status {
     pub(crate) fn committed(&self, checkpoint: &Checkpoint, done: Done) {
         self.settled(checkpoint, done);
         self.metrics.filed.inc_by(done.stranded);
+        self.metrics.held.inc_by(done.held);
         if done.stranded > 0 {
             let stranded = self.lock().stranded + done.stranded;
             self.set_stranded(stranded);
@@ -155,9 +162,8 @@ impl Status {
     /// Changes were applied, or left out, up to a position.
     pub(crate) fn settled(&self, checkpoint: &Checkpoint, done: Done) {
         let mut status = self.lock();
-        set_checkpoint(&mut status, checkpoint);
-        status.ledger.in_flight = status.ledger.in_flight.saturating_sub(done.settled);
-        count(&mut status.ledger);
+        let in_flight = status.ledger.in_flight.saturating_sub(done.settled);
+        set_checkpoint(&mut status, checkpoint, in_flight);
         self.metrics.in_flight.set(signed(status.ledger.in_flight));
         if let Some(lag) = done.lag_millis {
             status.lag_millis = Some(lag);
@@ -190,6 +196,7 @@ impl Status {
 
     fn goes_on(&self, status: &mut WriterStatus, checkpoint: &Checkpoint) {
         status.error.clear();
+        status.halted_at = None;
         self.metrics.halted.set(0);
         status.phase = if checkpoint.snapshot.is_under_way() {
             LinkPhase::Snapshotting
@@ -205,6 +212,11 @@ impl Status {
 
     /// The link does not go on for now.
     pub(crate) fn stopped(&self, error: &WriterError) {
+        self.stopped_at(error, None);
+    }
+
+    /// The link does not go on for now, because of this transaction if one is named.
+    pub(crate) fn stopped_at(&self, error: &WriterError, at: Option<&HaltedAt>) {
         let mut status = self.lock();
         let category = Category {
             category: error.category(),
@@ -224,7 +236,20 @@ impl Status {
             }
         }
         status.error = error.to_string();
+        if let Some(at) = at.filter(|at| at.skippable) {
+            let skip = how_to_skip(&status.link, &at.gtid);
+            status.error.push_str(&skip);
+        }
+        status.halted_at = at.cloned();
     }
+}
+
+/// What a person can do where the transaction is not to be applied at all.
+fn how_to_skip(link: &model::LinkKey, gtid: &str) -> String {
+    format!(
+        ". If the target is to lack the whole transaction, it can be set aside there: mactl link skip \
+         {link} --gtid {gtid} --reason TEXT"
+    )
 }
 
 /// What a commit settled.
@@ -236,13 +261,17 @@ pub(crate) struct Done {
     pub changes: u64,
     /// Changes that are no longer in flight: applied, left out or set aside.
     pub settled: u64,
-    /// Source transactions set aside.
+    /// Source transactions set aside, since their epoch had ended.
     pub stranded: u64,
+    /// Source transactions set aside, since a person named them.
+    pub held: u64,
     pub lag_millis: Option<u64>,
 }
 
-fn set_checkpoint(status: &mut WriterStatus, checkpoint: &Checkpoint) {
-    let in_flight = status.ledger.in_flight;
+/// What the checkpoint accounts for, and what is in flight beside it. `read` is counted by itself
+/// from the first change on, so that a change that went nowhere shows.
+fn set_checkpoint(status: &mut WriterStatus, checkpoint: &Checkpoint, in_flight: u64) {
+    let ledger = checkpoint.record.ledger;
     status.applied = checkpoint
         .position
         .as_ref()
@@ -250,16 +279,86 @@ fn set_checkpoint(status: &mut WriterStatus, checkpoint: &Checkpoint) {
     status.snapshot = checkpoint.snapshot.progress();
     status.ledger = Ledger {
         in_flight,
-        ..checkpoint.record.ledger
+        read: ledger.read + in_flight,
+        ..ledger
     };
-}
-
-/// `read` is what is accounted for: it grows when a change arrives.
-fn count(ledger: &mut Ledger) {
-    ledger.read =
-        ledger.applied + ledger.filtered + ledger.conflicts + ledger.stranded + ledger.in_flight;
 }
 
 fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::{Record, Snapshot};
+    use crate::error::{Conflict, ConflictKind};
+    use crate::options::tests::sample;
+
+    fn checkpoint(ledger: Ledger) -> Checkpoint {
+        Checkpoint {
+            position: None,
+            snapshot: Snapshot::default(),
+            record: Record {
+                ledger,
+                ..Record::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_was_read_is_counted_and_not_made_up() {
+        let status = Status::new(&sample());
+        let mut ledger = Ledger {
+            read: 7,
+            applied: 4,
+            held: 3,
+            ..Ledger::default()
+        };
+        status.resume(&checkpoint(ledger));
+        status.received(None, 2);
+        let now = status.get().ledger;
+        assert_eq!((now.read, now.in_flight), (9, 2));
+        // One of the two went nowhere.
+        (ledger.read, ledger.applied) = (9, 5);
+        let done = Done {
+            settled: 2,
+            ..Done::default()
+        };
+        status.settled(&checkpoint(ledger), done);
+        let now = status.get().ledger;
+        assert_eq!((now.read, now.in_flight), (9, 0));
+        assert_eq!(now.applied + now.held, 8);
+    }
+
+    #[test]
+    fn a_halt_names_the_way_round_it_where_there_is_one() {
+        let status = Status::new(&sample());
+        let error = WriterError::from(Conflict {
+            kind: ConflictKind::ValueRefused,
+            table: "shop.t".into(),
+            key: "id=1".into(),
+            gtid: "0-1-7".into(),
+            detail: "too wide".into(),
+        });
+        let at = |skippable| HaltedAt {
+            gtid: "0-1-7".into(),
+            skippable,
+        };
+        let command = "mactl link skip shop/sh-bj --gtid 0-1-7 --reason TEXT";
+        status.stopped_at(&error, Some(&at(true)));
+        let said = status.get();
+        assert!(said.error.contains(command), "{}", said.error);
+        assert_eq!(said.halted_at, Some(at(true)));
+        status.stopped_at(&error, Some(&at(false)));
+        assert!(!status.get().error.contains("link skip"));
+        // Another error is not about that transaction.
+        let locked = WriterError::Locked { connection: 1 };
+        status.stopped(&locked);
+        assert_eq!(status.get().halted_at, None);
+        status.stopped_at(&error, Some(&at(true)));
+        status.settled(&checkpoint(Ledger::default()), Done::default());
+        let said = status.get();
+        assert!(said.error.is_empty() && said.halted_at.is_none());
+    }
 }

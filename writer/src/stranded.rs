@@ -41,7 +41,7 @@ pub(crate) fn plan(
     first: u32,
 ) -> Result<u32, WriterError> {
     let mut number = first;
-    for piece in pieces(transaction, PIECE_BYTES) {
+    for piece in pieces(transaction) {
         let sql = insert(&piece, ended_by, number)?;
         plan.housekeeping(Expect::Rows(1), &sql);
         number += 1;
@@ -50,19 +50,35 @@ pub(crate) fn plan(
 }
 
 fn insert(piece: &Transaction, ended_by: u64, number: u32) -> Result<Vec<u8>, WriterError> {
-    let mut sql = b"INSERT INTO multiactive.stranded (source, gtid, part, epoch, ended_by, \
-                    committed, changes, `tables`, body, filed) VALUES ("
-        .to_vec();
+    let ended_by = ended_by.to_string();
+    filing("stranded", "ended_by", ended_by.as_bytes(), piece, number)
+}
+
+/// The statement that files a piece in one of our tables: the columns that each such table has, and
+/// `columns` with `values`, which are its own.
+pub(crate) fn filing(
+    table: &str,
+    columns: &str,
+    values: &[u8],
+    piece: &Transaction,
+    number: u32,
+) -> Result<Vec<u8>, WriterError> {
+    let mut sql = format!(
+        "INSERT INTO multiactive.{table} (source, gtid, part, epoch, {columns}, committed, changes, \
+         `tables`, body, filed) VALUES ("
+    )
+    .into_bytes();
     literal::text(&mut sql, &piece.origin);
     sql.push(b',');
     literal::text(&mut sql, &piece.gtid);
+    sql.extend_from_slice(format!(",{number},{},", piece.epoch).as_bytes());
+    sql.extend_from_slice(values);
     let (seconds, micros) = (
         piece.committed_micros / 1_000_000,
         piece.committed_micros % 1_000_000,
     );
     let numbers = format!(
-        ",{number},{},{ended_by},FROM_UNIXTIME({seconds}.{micros:06}),{},",
-        piece.epoch,
+        ",FROM_UNIXTIME({seconds}.{micros:06}),{},",
         piece.change_count()
     );
     sql.extend_from_slice(numbers.as_bytes());
@@ -90,9 +106,14 @@ fn subjects(transaction: &Transaction) -> String {
     texts.join(", ")
 }
 
+/// The transaction in pieces as they are filed.
+pub(crate) fn pieces(transaction: &Transaction) -> Vec<Transaction> {
+    pieces_of(transaction, PIECE_BYTES)
+}
+
 /// The transaction in pieces of at most so many bytes, each at least one row, nothing left out and
 /// nothing reordered.
-fn pieces(transaction: &Transaction, most: usize) -> Vec<Transaction> {
+fn pieces_of(transaction: &Transaction, most: usize) -> Vec<Transaction> {
     let Body::Rows(changes) = &transaction.body else {
         return vec![transaction.clone()];
     };
@@ -144,7 +165,7 @@ fn weight(row: &RowChange) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use change::{ColumnKind, RowFlags};
@@ -153,7 +174,7 @@ mod tests {
     use super::*;
     use crate::target::table::tests::source;
 
-    fn transaction(counts: &[u16]) -> Transaction {
+    pub(crate) fn transaction(counts: &[u16]) -> Transaction {
         let mut id = 0;
         let changes = counts.iter().map(|count| TableChange {
             table: Arc::new(source(&[("id", ColumnKind::Int)])),
@@ -193,7 +214,7 @@ mod tests {
             counts in prop::collection::vec(0_u16..9, 0..6), most in 1_usize..400
         ) {
             let whole = transaction(&counts);
-            let pieces = pieces(&whole, most);
+            let pieces = pieces_of(&whole, most);
             let joined: Vec<RowChange> = pieces.iter().flat_map(rows).collect();
             prop_assert_eq!(joined, rows(&whole));
             for piece in &pieces {

@@ -33,19 +33,6 @@ impl KubeBackend {
         })
     }
 
-    /// The `SyncLink` of this name, which must be there.
-    pub async fn link(&self, namespace: &str, name: &str) -> Result<crds::SyncLink, Failure> {
-        let tried = format!("SyncLink {namespace}/{name} was not read");
-        let api = self.namespaced::<crds::SyncLink>(namespace);
-        let found = self.request(&tried, api.get_opt(name)).await?;
-        found.ok_or_else(|| {
-            Failure::failed(tried, "there is none of that name").next(format!(
-                "list them: {}",
-                self.call.kubectl(&format!("get synclinks -n {namespace}"))
-            ))
-        })
-    }
-
     /// Creates one. Answers with it as it was made.
     pub async fn create_repair(&self, repair: &DataRepair) -> Result<DataRepair, Failure> {
         let params = PostParams {

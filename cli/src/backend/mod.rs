@@ -7,6 +7,7 @@ mod judge;
 mod kube;
 mod kube_carried;
 mod kube_errors;
+mod kube_link;
 mod kube_repair;
 mod kube_view;
 

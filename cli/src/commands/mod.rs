@@ -4,6 +4,7 @@ mod ack;
 mod evacuate;
 mod fence;
 mod history;
+mod link;
 mod pause;
 mod preflight;
 mod repair;
@@ -25,6 +26,7 @@ use crate::invocation::Invocation;
 use crate::names::UnitArg;
 use crate::terminal::Paint;
 use crate::{reference, render};
+pub(crate) use link::{LedgerReport, LinkReport};
 pub(crate) use stranded::{Listed, ReplayReport};
 
 /// What every command needs.
@@ -111,6 +113,7 @@ fn run(program: &str, cli: Cli) -> Result<Exit, Failure> {
         Command::Ack(args) => block_on(ack::run(&context(Some(&args.etcd)), &args)),
         Command::Preflight(args) => block_on(preflight::run(&context(None), &args)),
         Command::Repair(args) => block_on(repair::run(&context(None), &args)),
+        Command::Link(args) => block_on(link::run(&context(None), &args)),
         Command::Stranded(args) => block_on(stranded::run(&context(None), &args)),
         Command::Uninstall(args) => block_on(uninstall::run(&context(None), &args)),
         Command::Version(args) => block_on(version::run(&context(None), &args)),

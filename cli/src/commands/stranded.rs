@@ -155,13 +155,13 @@ async fn discard(context: &Context, args: &StrandedDiscardArgs) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-/// Who settles it.
-fn by() -> String {
+/// Who settles it, or asks for it.
+pub(super) fn by() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown user".to_owned());
     format!("mactl, {user}")
 }
 
-fn failed(tried: &str, idc: &IdcName, returned: &str) -> Failure {
+pub(super) fn failed(tried: &str, idc: &IdcName, returned: &str) -> Failure {
     Failure::failed(tried, format!("the database of {idc}: {returned}"))
 }
 
@@ -196,7 +196,8 @@ async fn members(
     Ok((key, reached, unreached))
 }
 
-async fn connect(
+/// A session with a member, by the endpoint and the account in its Unit.
+pub(super) async fn connect(
     key: &UnitKey,
     member: &crds::Member,
     cluster: &Cluster,

@@ -167,6 +167,14 @@ fn told(uninstalled: Uninstalled) -> (bool, String) {
                 crate::render::count(number, "transaction")
             ),
         ),
+        Uninstalled::InUse(InUse::Held(number)) => (
+            false,
+            format!(
+                "{} that links were made to skip are filed there, in multiactive.held. Save what is \
+                 wanted of it, and run there: DELETE FROM multiactive.held",
+                crate::render::count(number, "transaction")
+            ),
+        ),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Views as text: pure functions, each covered by a snapshot.
 
 mod history;
+pub mod link;
 pub mod repair;
 mod status;
 pub mod stranded;

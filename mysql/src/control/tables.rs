@@ -5,7 +5,7 @@
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Every table, in the order in which they are made.
-pub(super) const TABLES: [(&str, &str); 16] = [
+pub(super) const TABLES: [(&str, &str); 18] = [
     (
         "identity",
         // One row: which server this is. It belongs to one data directory, so it must never
@@ -114,6 +114,34 @@ pub(super) const TABLES: [(&str, &str); 16] = [
          changes BIGINT UNSIGNED NOT NULL, at DATETIME(6) NOT NULL, \
          `by` VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
          PRIMARY KEY (source, gtid)",
+    ),
+    (
+        "skips",
+        // On the target: the one transaction that a person wants a halted link to leave out. The
+        // writer removes it in the transaction that files it in `held`, or once the link has
+        // passed it otherwise.
+        "link VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY, \
+         gtid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         `by` VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         reason VARCHAR(1000) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         at DATETIME(6) NOT NULL",
+    ),
+    (
+        "held",
+        // On the target: transactions that a link left out because a person named them, whole, as
+        // the writer received them, each in the transaction that moves the link's checkpoint past
+        // it. Unlike stranded ones they are of an epoch that goes on, and the source keeps them.
+        "seq BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+         link VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         source VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         gtid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         part INT UNSIGNED NOT NULL DEFAULT 0, epoch BIGINT UNSIGNED NOT NULL, \
+         committed DATETIME(6) NULL, changes BIGINT UNSIGNED NOT NULL, \
+         `tables` MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         body LONGBLOB NOT NULL, \
+         asked_by VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         reason VARCHAR(1000) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         asked DATETIME(6) NOT NULL, filed DATETIME(6) NOT NULL, KEY by_link (link, gtid, part)",
     ),
     (
         "fence",

@@ -30,6 +30,8 @@ pub enum InUse {
     Heartbeat(u64),
     /// So many transactions that a failover left behind are set aside here and not settled.
     Stranded(u64),
+    /// So many transactions that a person had links skip are filed here.
+    Held(u64),
 }
 
 impl ControlSession {
@@ -70,12 +72,30 @@ impl ControlSession {
             endpoint: &self.endpoint,
         };
         let age: i64 = answer.value(&mut answer.row(&mut sets, 0)?, 0, "age")?;
-        let held: u64 = answer.value(&mut answer.row(&mut sets, 1)?, 0, "count")?;
+        let stranded: u64 = answer.value(&mut answer.row(&mut sets, 1)?, 0, "count")?;
+        let held = self.held().await?;
         let age = age.unsigned_abs();
-        Ok(if age < QUIET_SECONDS {
-            Some(InUse::Heartbeat(age))
-        } else {
-            (held > 0).then_some(InUse::Stranded(held))
+        Ok(match (age, stranded, held) {
+            (age, ..) if age < QUIET_SECONDS => Some(InUse::Heartbeat(age)),
+            (_, 0, 0) => None,
+            (_, 0, held) => Some(InUse::Held(held)),
+            (_, stranded, _) => Some(InUse::Stranded(stranded)),
         })
+    }
+
+    /// How many transactions links were made to skip.
+    async fn held(&mut self) -> Result<u64, ControlError> {
+        let statement = "SELECT COUNT(DISTINCT link, gtid) FROM multiactive.held";
+        let mut sets = match self.query(DOING, statement).await {
+            Ok(sets) => sets,
+            // The schema is of before that table.
+            Err(ControlError::NotInstalled { .. }) => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
+        answer.value(&mut answer.row(&mut sets, 0)?, 0, "count")
     }
 }

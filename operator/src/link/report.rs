@@ -1,8 +1,8 @@
 //! What a SyncLink's status says: a pure function of what was observed.
 
 use crds::{
-    Duration, LedgerStatus, LinkPhase, PositionStatus, SnapshotStatus, SyncLink, SyncLinkStatus,
-    Verdict, condition, merge_conditions,
+    Duration, HaltedAtStatus, LedgerStatus, LinkPhase, PositionStatus, SnapshotStatus, SyncLink,
+    SyncLinkStatus, Verdict, condition, merge_conditions,
 };
 use jiff::Timestamp;
 use model::{SyncerStatus, WriterStatus};
@@ -64,6 +64,8 @@ pub fn status(facts: &Facts<'_>, now: Timestamp) -> SyncLinkStatus {
             phase,
             lag: None,
             rate: None,
+            // What it was halted at when it was last heard need not be what it is halted at now.
+            halted_at: None,
             conditions,
             ..old
         };
@@ -91,7 +93,13 @@ pub fn status(facts: &Facts<'_>, now: Timestamp) -> SyncLinkStatus {
             applied: said.ledger.applied,
             filtered: said.ledger.filtered,
             conflicts: said.ledger.conflicts,
+            stranded: said.ledger.stranded,
+            held: said.ledger.held,
             in_flight: said.ledger.in_flight,
+        }),
+        halted_at: said.halted_at.as_ref().map(|at| HaltedAtStatus {
+            gtid: at.gtid.clone(),
+            skippable: at.skippable,
         }),
         conditions,
     }
@@ -268,12 +276,14 @@ pub fn worth_writing(old: &SyncLinkStatus, new: &SyncLinkStatus, figures_due: bo
     let words = |status: &SyncLinkStatus| {
         let ledger = status.ledger.clone().unwrap_or_default();
         let snapshot = status.snapshot.clone().unwrap_or_default();
-        let conflicts = (ledger.conflicts, snapshot.tables, snapshot.done);
+        let aside = (ledger.conflicts, ledger.stranded, ledger.held);
         (
             status.observed_generation,
             status.phase,
             status.conditions.clone(),
-            conflicts,
+            status.halted_at.clone(),
+            aside,
+            (snapshot.tables, snapshot.done),
         )
     };
     if words(old) != words(new) || old.ledger.is_some() != new.ledger.is_some() {
@@ -324,4 +334,95 @@ pub fn notices(old: &SyncLinkStatus, new: &SyncLinkStatus) -> Vec<Notice> {
         reason: ready.reason.clone(),
         note: ready.message.clone(),
     }]
+}
+
+#[cfg(test)]
+mod tests {
+    use model::{HaltedAt, Ledger, SnapshotProgress};
+
+    use super::*;
+    use crate::samples;
+
+    fn writer(halted_at: Option<HaltedAt>) -> WriterStatus {
+        WriterStatus {
+            link: "shop/orders-sh-bj".parse().unwrap(),
+            phase: model::LinkPhase::Halted,
+            snapshot: SnapshotProgress::default(),
+            received: None,
+            applied: None,
+            lag_millis: None,
+            ledger: Ledger {
+                read: 21,
+                applied: 1,
+                filtered: 2,
+                conflicts: 3,
+                stranded: 4,
+                held: 5,
+                in_flight: 6,
+            },
+            stranded: 1,
+            error: "conflict".to_owned(),
+            halted_at,
+        }
+    }
+
+    fn told(link: &SyncLink, writer: Word<WriterStatus>) -> SyncLinkStatus {
+        let facts = Facts {
+            link,
+            certificate: None,
+            problems: &[],
+            waits: Vec::new(),
+            failure: None,
+            started: true,
+            sides: Sides {
+                syncer: true,
+                writer: true,
+                target: None,
+            },
+            syncer: None,
+            writer,
+            rate: None,
+        };
+        status(&facts, "2026-03-04T05:06:07Z".parse().unwrap())
+    }
+
+    #[test]
+    fn the_ledger_keeps_every_kind_of_change() {
+        let link = samples::link();
+        let ledger = told(&link, Some(Ok(writer(None)))).ledger.unwrap();
+        let LedgerStatus {
+            read,
+            applied,
+            filtered,
+            conflicts,
+            stranded,
+            held,
+            in_flight,
+        } = ledger;
+        assert_eq!(
+            [
+                read, applied, filtered, conflicts, stranded, held, in_flight
+            ],
+            [21, 1, 2, 3, 4, 5, 6]
+        );
+    }
+
+    #[test]
+    fn what_a_link_is_halted_at_is_told_only_while_its_writer_says_so() {
+        let at = |gtid: &str| HaltedAt {
+            gtid: gtid.to_owned(),
+            skippable: true,
+        };
+        let mut link = samples::link();
+        let first = told(&link, Some(Ok(writer(Some(at("0-1-7"))))));
+        assert_eq!(first.halted_at.as_ref().unwrap().gtid, "0-1-7");
+        let other = told(&link, Some(Ok(writer(Some(at("0-1-8"))))));
+        assert!(worth_writing(&first, &other, false));
+        link.status = Some(first);
+        let silent = told(&link, None);
+        assert!(silent.halted_at.is_none() && silent.ledger.is_some());
+        link.spec.suspended = true;
+        let suspended = told(&link, Some(Ok(writer(Some(at("0-1-7"))))));
+        assert!(suspended.halted_at.is_none());
+    }
 }

@@ -9,6 +9,7 @@ use crate::aftermath::Aftermath;
 use crate::bookkeeping;
 use crate::epoch::{EpochRow, Epochs, Fate, Seen};
 use crate::error::WriterError;
+use crate::skip::{self, Wish};
 use crate::sql::merge::Merge;
 use crate::sql::plan::Plan;
 use crate::stranded;
@@ -38,6 +39,10 @@ impl Applier {
                         _ => Attempt::Suspect(error),
                     });
                 }
+                (Fate::Held, _) => {
+                    self.plan_held(plan, transaction)?;
+                    self.plan_held_pieces(plan, transaction, 0)?;
+                }
                 (Fate::Applied, Body::Rows(changes)) => {
                     self.plan_changes(plan, changes, &transaction.gtid, merge.as_mut())
                         .await?;
@@ -52,22 +57,68 @@ impl Applier {
         Ok(())
     }
 
-    /// Says of each transaction that was filed; returns how many that were.
-    pub(super) fn tell_all_filed(&self, batch: &[Transaction], fates: &[Fate]) -> u64 {
-        let filed = batch.iter().zip(fates);
-        let filed = filed.filter(|(_, fate)| matches!(fate, Fate::Stranded { .. }));
-        filed
-            .inspect(|(transaction, _)| self.tell_filed(transaction))
-            .count() as u64
+    /// The wish by which a transaction is left out.
+    fn wish_for(&self, transaction: &Transaction) -> Result<&Wish, WriterError> {
+        let named = |wish: &&Wish| wish.gtid == transaction.gtid;
+        let gone = || WriterError::SkipWithdrawn {
+            gtid: transaction.gtid.clone(),
+        };
+        self.wish.as_ref().filter(named).ok_or_else(gone)
     }
 
-    pub(super) fn tell_filed(&self, transaction: &Transaction) {
+    /// Adds, once for a transaction that is left out, the removal of the wish.
+    pub(super) fn plan_held(
+        &self,
+        plan: &mut Plan,
+        transaction: &Transaction,
+    ) -> Result<(), WriterError> {
+        skip::plan_removal(plan, &self.config.link, self.wish_for(transaction)?);
+        Ok(())
+    }
+
+    /// Adds the filing of a transaction that is left out, or of a part of one. Returns the number
+    /// after its last piece.
+    pub(super) fn plan_held_pieces(
+        &self,
+        plan: &mut Plan,
+        transaction: &Transaction,
+        first: u32,
+    ) -> Result<u32, WriterError> {
+        let wish = self.wish_for(transaction)?;
+        skip::plan_filing(plan, transaction, &self.config.link, wish, first)
+    }
+
+    /// Says of each transaction that was filed; returns how many were stranded, and how many held.
+    pub(super) fn tell_all_filed(&mut self, batch: &[Transaction], fates: &[Fate]) -> (u64, u64) {
+        let (mut stranded, mut held) = (0, 0);
+        for (transaction, fate) in batch.iter().zip(fates) {
+            match fate {
+                Fate::Stranded { .. } => stranded += 1,
+                Fate::Held => held += 1,
+                Fate::Applied | Fate::Lacking { .. } => continue,
+            }
+            self.tell_filed(transaction, *fate);
+        }
+        (stranded, held)
+    }
+
+    /// Says that a transaction was filed, and forgets the wish that was carried out.
+    pub(super) fn tell_filed(&mut self, transaction: &Transaction, fate: Fate) {
+        let (wish, into) = match fate {
+            Fate::Held => (
+                self.wish.take(),
+                "a person has it skipped; filed in multiactive.held",
+            ),
+            _ => (None, "its epoch has ended; filed in multiactive.stranded"),
+        };
         tracing::warn!(
             gtid = %transaction.gtid,
             epoch = transaction.epoch,
             changes = transaction.change_count(),
             source = %self.config.source.idc,
-            "a transaction of an epoch that has ended was filed in multiactive.stranded"
+            by = wish.as_ref().map(|wish| wish.by.as_str()),
+            reason = wish.as_ref().map(|wish| wish.reason.as_str()),
+            "a transaction was not applied: {into}"
         );
     }
 
@@ -93,7 +144,13 @@ impl Applier {
         let gtid = transaction.gtid.parse()?;
         let (source, target) = (config.source.idc.as_str(), config.target.idc.as_str());
         let epochs = self.epochs().await?;
-        Ok(epochs.fate(transaction.epoch, &gtid, source, target))
+        let fate = epochs.fate(transaction.epoch, &gtid, source, target);
+        let named = |wish: &Wish| wish.gtid == transaction.gtid;
+        let is_row_change = matches!(transaction.body, Body::Rows(_));
+        Ok(match fate {
+            Fate::Applied if is_row_change && self.wish.as_ref().is_some_and(named) => Fate::Held,
+            fate => fate,
+        })
     }
 
     /// Compares what was read under the locks with the epochs by which was judged.

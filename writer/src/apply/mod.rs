@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use change::{Body, Position, RowChange, TableChange, Transaction};
-use model::LinkConfig;
+use model::{HaltedAt, LinkConfig};
 use mysql::session::SessionOptions;
 
 use crate::bookkeeping;
@@ -17,6 +17,7 @@ use crate::error::{Class, WriterError};
 use crate::explain;
 use crate::failpoint::{self, Point};
 use crate::lag;
+use crate::skip::{self, Wish};
 use crate::sql::merge::Merge;
 use crate::sql::plan::{Expect, Plan, Request, Subject};
 use crate::status::{Done, Status};
@@ -56,6 +57,10 @@ pub(crate) struct Applier {
     pub taken_back: Filed,
     /// What the target had when something was seen to be filed late.
     pub filed_late_by: Option<Position>,
+    /// That a person wants the transaction left out at which the session before this one halted.
+    pub wish: Option<Wish>,
+    /// The transaction that this session has halted at, gone through row by row.
+    pub halted_at: Option<HaltedAt>,
 }
 
 /// How an attempt failed.
@@ -94,6 +99,8 @@ impl Applier {
             open: None,
             taken_back: Filed::default(),
             filed_late_by: None,
+            wish: None,
+            halted_at: None,
         }
     }
 
@@ -115,7 +122,10 @@ impl Applier {
                 .await
             {
                 Ok(()) => {}
-                Err(Attempt::Known(error) | Attempt::Suspect(error)) => return Err(error),
+                Err(Attempt::Known(error) | Attempt::Suspect(error)) => {
+                    self.halted_at = skip::halted_at(transaction, &error);
+                    return Err(error);
+                }
             }
         }
         Ok(())
@@ -194,13 +204,14 @@ impl Applier {
         {
             self.forget_epochs();
         }
-        let stranded = self.tell_all_filed(batch, &fates);
+        let (stranded, held) = self.tell_all_filed(batch, &fates);
         let lag_millis = Some(lag::of_batch(batch, position.flavor()));
         let done = Done {
-            transactions: batch.len() as u64 - stranded,
+            transactions: batch.len() as u64 - stranded - held,
             changes,
             settled,
             stranded,
+            held,
             lag_millis,
         };
         self.status.committed(&self.stored, done);
@@ -217,6 +228,7 @@ impl Applier {
             let changes = transaction.change_count();
             match fate {
                 Fate::Stranded { .. } => next.record.ledger.stranded += changes,
+                Fate::Held => next.record.ledger.held += changes,
                 _ => next.record.ledger.applied += changes,
             }
             next.record.ledger.filtered += transaction.filtered;
@@ -313,6 +325,12 @@ impl Applier {
             && matches!(failure.cause, Cause::Rows { .. } | Cause::Answer)
         {
             return Err(WriterError::CheckpointMoved.into());
+        }
+        if statement.subject == Subject::Wish && matches!(failure.cause, Cause::Rows { .. }) {
+            return Err(WriterError::SkipWithdrawn {
+                gtid: gtid.to_owned(),
+            }
+            .into());
         }
         if let Cause::Driver(error) = failure.cause {
             let error = explain::driver(error, statement, gtid);

@@ -9,6 +9,7 @@ use crate::epoch::Fate;
 use crate::error::WriterError;
 use crate::failpoint::{self, Point};
 use crate::lag;
+use crate::skip;
 use crate::sql::plan::{Expect, Plan};
 use crate::status::Done;
 use crate::stranded;
@@ -19,9 +20,10 @@ pub(crate) struct OpenTransaction {
     next_part: u32,
     changes: u64,
     plan: Plan,
-    /// The epoch that ended its own, if it is filed rather than applied, and how many pieces of it
-    /// were filed.
-    filed: Option<(u64, u32)>,
+    /// What becomes of it: applied, stranded or held.
+    fate: Fate,
+    /// How many pieces of it were filed, if it is filed rather than applied.
+    pieces: u32,
 }
 
 impl Applier {
@@ -39,7 +41,8 @@ impl Applier {
                 next_part: 0,
                 changes: 0,
                 plan: Plan::new(self.careful),
-                filed: None,
+                fate: Fate::Applied,
+                pieces: 0,
             },
             Some(open) if open.gtid == part.gtid && open.next_part == part.part => open,
             _ => {
@@ -60,6 +63,10 @@ impl Applier {
             Err(Attempt::Known(error) | Attempt::Suspect(error)) => {
                 self.forget_epochs();
                 let _gone_otherwise = self.target.roll_back().await;
+                // Otherwise the next session, row by row, says whether it is this transaction.
+                if self.careful {
+                    self.halted_at = skip::halted_at(part, &error);
+                }
                 Err(error)
             }
         }
@@ -75,28 +82,28 @@ impl Applier {
         if judge_now {
             self.begin_parts(open, part).await?;
         }
-        match &mut open.filed {
-            Some((ended_by, pieces)) => {
-                *pieces = stranded::plan(&mut open.plan, part, *ended_by, *pieces)?;
+        match open.fate {
+            Fate::Stranded { ended_by } => {
+                open.pieces = stranded::plan(&mut open.plan, part, ended_by, open.pieces)?;
             }
-            None => {
+            Fate::Held => {
+                open.pieces = self.plan_held_pieces(&mut open.plan, part, open.pieces)?;
+            }
+            Fate::Applied | Fate::Lacking { .. } => {
                 self.plan_changes(&mut open.plan, rows_of(part), &part.gtid, None)
                     .await?;
             }
         }
         open.changes += part.change_count();
         let next = part.position.as_ref().map(|position| {
-            let fate = match open.filed {
-                Some((ended_by, _)) => Fate::Stranded { ended_by },
-                None => Fate::Applied,
-            };
-            let mut next = self.after(std::slice::from_ref(part), &[fate], position);
+            let mut next = self.after(std::slice::from_ref(part), &[open.fate], position);
             // The parts before this one count too.
             let earlier = open.changes - part.change_count();
             let ledger = &mut next.record.ledger;
-            match open.filed {
-                Some(_) => ledger.stranded += earlier,
-                None => ledger.applied += earlier,
+            match open.fate {
+                Fate::Stranded { .. } => ledger.stranded += earlier,
+                Fate::Held => ledger.held += earlier,
+                Fate::Applied | Fate::Lacking { .. } => ledger.applied += earlier,
             }
             ledger.read += earlier;
             next
@@ -118,15 +125,13 @@ impl Applier {
             self.commit().await?;
             self.stored = next;
             self.settled = self.stored.clone();
-            let stranded = u64::from(open.filed.is_some());
-            if stranded > 0 {
-                self.tell_filed(part);
-            }
+            let (stranded, held) = self.tell_all_filed(std::slice::from_ref(part), &[open.fate]);
             let done = Done {
-                transactions: 1 - stranded,
+                transactions: 1 - stranded - held,
                 changes: open.changes,
                 settled: open.changes + part.filtered,
                 stranded,
+                held,
                 lag_millis: part
                     .position
                     .as_ref()
@@ -150,13 +155,11 @@ impl Applier {
         open.plan.checkpoint(Expect::Answer(1), &lock);
         open.plan.epoch(LOCK_EPOCH);
         open.plan.epoch(READ_EPOCH);
-        match self.fate(part).await? {
-            Fate::Applied => {}
-            Fate::Stranded { ended_by } => open.filed = Some((ended_by, 0)),
-            Fate::Lacking { ended_by, known } => {
-                return Err(self.lacking(part, ended_by, known).into());
-            }
+        open.fate = self.fate(part).await?;
+        match open.fate {
+            Fate::Applied | Fate::Stranded { .. } => Ok(()),
+            Fate::Held => Ok(self.plan_held(&mut open.plan, part)?),
+            Fate::Lacking { ended_by, known } => Err(self.lacking(part, ended_by, known).into()),
         }
-        Ok(())
     }
 }

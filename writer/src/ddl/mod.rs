@@ -69,7 +69,8 @@ impl Applier {
             _ => self.fate(transaction).await?,
         };
         match fate {
-            Fate::Applied => {}
+            // No statement is ever held.
+            Fate::Applied | Fate::Held => {}
             Fate::Stranded { .. } => {
                 return self.transactions(std::slice::from_ref(transaction)).await;
             }
@@ -331,6 +332,7 @@ impl Applier {
                 changes,
                 settled,
                 stranded: 0,
+                held: 0,
                 lag_millis,
             },
         );

@@ -50,6 +50,8 @@ pub(crate) enum Subject {
     Checkpoint,
     /// Locking or reading the newest epoch.
     Epoch,
+    /// The link's row in `multiactive.skips`.
+    Wish,
     /// Rows of a table.
     Rows {
         verb: Verb,
@@ -143,6 +145,11 @@ impl Plan {
     /// Adds a statement on the link's row in `multiactive.applied`.
     pub(crate) fn checkpoint(&mut self, expect: Expect, sql: &[u8]) {
         self.add(Subject::Checkpoint, expect, 0, sql);
+    }
+
+    /// Adds a statement on the link's row in `multiactive.skips`.
+    pub(crate) fn wish(&mut self, expect: Expect, sql: &[u8]) {
+        self.add(Subject::Wish, expect, 0, sql);
     }
 
     /// Adds a read of the newest epoch.

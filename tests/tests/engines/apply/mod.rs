@@ -10,6 +10,7 @@ mod merged;
 mod replays;
 pub mod rig;
 mod script;
+mod skips;
 mod statements;
 mod undo;
 mod values;

@@ -210,7 +210,15 @@ fn the_schema_is_taken_away_only_where_nothing_needs_it() -> Result<()> {
         )
         .await?;
         ensure!(control.uninstall().await? == in_use(InUse::Stranded(1)));
-        root.query_drop("DELETE FROM multiactive.stranded").await?;
+        root.query_drop(
+            "DELETE FROM multiactive.stranded; INSERT INTO multiactive.held \
+             (link, source, gtid, epoch, changes, `tables`, body, asked_by, reason, asked, filed) \
+             VALUES ('shop/sh-bj', 'sh', '0-1-7', 1, 1, '', '', '', '', UTC_TIMESTAMP(), \
+             UTC_TIMESTAMP())",
+        )
+        .await?;
+        ensure!(control.uninstall().await? == in_use(InUse::Held(1)));
+        root.query_drop("DELETE FROM multiactive.held").await?;
 
         let before = position(server).await?;
         ensure!(control.uninstall().await? == Uninstalled::Gone);
