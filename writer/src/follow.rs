@@ -77,6 +77,7 @@ impl<'a> Follower<'a> {
     /// Follows until an error, or until the process shall end.
     pub(crate) async fn follow(&mut self) -> Result<(), WriterError> {
         self.applier.count_stranded().await?;
+        self.applier.count_held().await?;
         match self.follow_frames().await {
             Ok(()) => self.finish().await,
             Err(error) => Err(error),
@@ -107,6 +108,7 @@ impl<'a> Follower<'a> {
                 self.applier.look_for_filed(&self.stream).await?;
                 // A person may have settled some meanwhile.
                 self.applier.count_stranded().await?;
+                self.applier.count_held().await?;
                 self.look_at = Instant::now() + LOOK_FOR_FILED;
             }
             if let Some(frame) = self.queue.pop_front() {

@@ -8,7 +8,7 @@
 //! - `target`: the session with the target, and what its catalogue says;
 //! - `undo`, `replay`: what a failover stranded, taken back where it was written, and written again
 //!   where a person wants it;
-//! - `checkpoint`, `epoch`, `batch`, `explain`: the decisions, pure.
+//! - `checkpoint`, `epoch`, `batch`, `conflict`, `explain`: the decisions, pure.
 //!
 //! **Invariants.** Nothing is applied but in a transaction that changes the link's row in
 //! `multiactive.applied` from what this writer wrote last. Nothing of an ended epoch is applied.
@@ -22,6 +22,7 @@ mod batch;
 mod bookkeeping;
 mod checkpoint;
 mod claim;
+mod conflict;
 mod ddl;
 mod epoch;
 mod error;

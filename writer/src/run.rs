@@ -107,7 +107,7 @@ impl Writer {
             self.status.clone(),
             checkpoint,
             careful,
-        );
+        )?;
         let mut follower = Follower::new(applier, stream, self.shutdown.clone(), progressed);
         let outcome = follower.follow().await;
         follower.close().await;

@@ -1,10 +1,11 @@
 //! A source transaction that comes in parts, since it does not fit into memory.
 
-use change::Transaction;
+use change::{Position, Transaction};
 
+use super::judged::Tally;
 use super::{Applier, Attempt, LOCK_EPOCH, READ_EPOCH, rows_of};
 use crate::bookkeeping;
-use crate::checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::epoch::Fate;
 use crate::error::WriterError;
 use crate::failpoint::{self, Point};
@@ -15,6 +16,9 @@ use crate::stranded;
 
 /// The target transaction of a source transaction of which parts are still to come.
 pub(crate) struct OpenTransaction {
+    /// Whether it is gone through row by row.
+    careful: bool,
+    tally: Tally,
     gtid: String,
     next_part: u32,
     changes: u64,
@@ -22,6 +26,20 @@ pub(crate) struct OpenTransaction {
     /// The epoch that ended its own, if it is filed rather than applied, and how many pieces of it
     /// were filed.
     filed: Option<(u64, u32)>,
+}
+
+impl OpenTransaction {
+    pub(super) fn of(transaction: &Transaction, careful: bool) -> Self {
+        Self {
+            careful,
+            tally: Tally::default(),
+            gtid: transaction.gtid.clone(),
+            next_part: 0,
+            changes: 0,
+            plan: Plan::new(careful),
+            filed: None,
+        }
+    }
 }
 
 impl Applier {
@@ -34,13 +52,7 @@ impl Applier {
     /// target transaction, committed with the last.
     pub(crate) async fn part(&mut self, part: &Transaction) -> Result<(), WriterError> {
         let mut open = match self.open.take() {
-            None if part.part == 0 => OpenTransaction {
-                gtid: part.gtid.clone(),
-                next_part: 0,
-                changes: 0,
-                plan: Plan::new(self.careful),
-                filed: None,
-            },
+            None if part.part == 0 => OpenTransaction::of(part, self.careful),
             Some(open) if open.gtid == part.gtid && open.next_part == part.part => open,
             _ => {
                 return Err(WriterError::Unexpected {
@@ -65,54 +77,39 @@ impl Applier {
         }
     }
 
-    async fn attempt_part(
+    pub(super) async fn attempt_part(
         &mut self,
         open: &mut OpenTransaction,
         part: &Transaction,
     ) -> Result<(), Attempt> {
-        let careful = self.careful;
-        let judge_now = part.part == 0;
-        if judge_now {
+        if part.part == 0 {
             self.begin_parts(open, part).await?;
         }
-        match &mut open.filed {
-            Some((ended_by, pieces)) => {
-                *pieces = stranded::plan(&mut open.plan, part, *ended_by, *pieces)?;
-            }
-            None => {
-                self.plan_changes(&mut open.plan, rows_of(part), &part.gtid, None)
-                    .await?;
-            }
+        if let Some((ended_by, pieces)) = &mut open.filed {
+            *pieces = stranded::plan(&mut open.plan, part, *ended_by, *pieces)?;
+        } else if self.policy.is_none()
+            || (!open.careful && self.is_as_expected(rows_of(part).iter()).await?)
+        {
+            self.plan_changes(&mut open.plan, rows_of(part), &part.gtid, None)
+                .await?;
+        } else {
+            // What is judged row by row begins with a session in its usual state.
+            open.plan.usual_state();
+            self.run_open(open, &part.gtid).await?;
+            self.judge_rows(part, rows_of(part), &mut open.tally)
+                .await?;
         }
         open.changes += part.change_count();
-        let next = part.position.as_ref().map(|position| {
-            let fate = match open.filed {
-                Some((ended_by, _)) => Fate::Stranded { ended_by },
-                None => Fate::Applied,
-            };
-            let mut next = self.after(std::slice::from_ref(part), &[fate], position);
-            // The parts before this one count too.
-            let earlier = open.changes - part.change_count();
-            let ledger = &mut next.record.ledger;
-            match open.filed {
-                Some(_) => ledger.stranded += earlier,
-                None => ledger.applied += earlier,
-            }
-            ledger.read += earlier;
-            next
-        });
+        let next = part
+            .position
+            .as_ref()
+            .map(|position| self.after_parts(open, part, position));
         if let Some(next) = &next {
             let update = self.update_statement(next, false)?;
             open.plan.checkpoint(Expect::Rows(1), &update);
             open.plan.usual_state();
         }
-        let mut epochs = Vec::new();
-        for request in open.plan.drain() {
-            epochs.extend(self.run(&request, &part.gtid, careful).await?);
-            if judge_now && epochs.len() == 2 {
-                self.check_epochs(&epochs)?;
-            }
-        }
+        self.run_open(open, &part.gtid).await?;
         failpoint::pass(Point::AfterPart);
         if let Some(next) = next {
             self.commit().await?;
@@ -133,8 +130,41 @@ impl Applier {
                     .map(|position| lag::of_batch(std::slice::from_ref(part), position.flavor())),
             };
             self.status.committed(&self.stored, done);
+            self.status.conflicts(&open.tally.ended);
         }
         Ok(())
+    }
+
+    async fn run_open(&mut self, open: &mut OpenTransaction, gtid: &str) -> Result<(), Attempt> {
+        for request in open.plan.drain() {
+            self.run(&request, gtid, open.careful).await?;
+        }
+        Ok(())
+    }
+
+    /// The checkpoint after the last part.
+    fn after_parts(
+        &self,
+        open: &OpenTransaction,
+        part: &Transaction,
+        position: &Position,
+    ) -> Checkpoint {
+        let fate = match open.filed {
+            Some((ended_by, _)) => Fate::Stranded { ended_by },
+            None => Fate::Applied,
+        };
+        let mut next = self.after(std::slice::from_ref(part), &[fate], position);
+        // The parts before this one count too.
+        let earlier = open.changes - part.change_count();
+        let ledger = &mut next.record.ledger;
+        match open.filed {
+            Some(_) => ledger.stranded += earlier,
+            None => ledger.applied += earlier,
+        }
+        ledger.read += earlier;
+        ledger.applied -= open.tally.left;
+        ledger.conflicts += open.tally.left;
+        next
     }
 
     /// Opens the target transaction, and decides whether the whole is applied or filed.
@@ -148,9 +178,17 @@ impl Applier {
             .housekeeping(Expect::Success, b"START TRANSACTION");
         let lock = checkpoint::lock(&self.config.link, &self.stored.record);
         open.plan.checkpoint(Expect::Answer(1), &lock);
-        open.plan.epoch(LOCK_EPOCH);
-        open.plan.epoch(READ_EPOCH);
-        match self.fate(part).await? {
+        let fate = self.fate(part).await?;
+        let checks_epoch = bookkeeping::is_data(part);
+        if checks_epoch {
+            open.plan.epoch(LOCK_EPOCH);
+            open.plan.epoch(READ_EPOCH);
+        }
+        let (mut judged, mut epochs) = (!checks_epoch, Vec::new());
+        let head = open.plan.drain();
+        self.run_all(head, &part.gtid, open.careful, &mut judged, &mut epochs)
+            .await?;
+        match fate {
             Fate::Applied => {}
             Fate::Stranded { ended_by } => open.filed = Some((ended_by, 0)),
             Fate::Lacking { ended_by, known } => {

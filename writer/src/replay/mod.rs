@@ -17,7 +17,7 @@
 //! an ended epoch, which is stranded again and not lost.
 
 mod row;
-mod verdict;
+pub(crate) mod verdict;
 
 use change::{Body, TableChange};
 use model::IdcName;
@@ -296,13 +296,11 @@ impl Replayer {
             }
             Err(error) => return Err(error.into()),
         };
-        let cascading = row::cascading_columns(&mut self.target, &mapping).await?;
         for row in &change.rows {
             let one = row::One {
                 gtid,
                 change,
                 mapping: &mapping,
-                cascading: &cascading,
                 row,
             };
             match one.replay(&mut self.target).await? {
