@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use model::IdcName;
 
 mod common;
+mod conflicts;
 mod orders;
 mod repair;
 mod stranded;
@@ -14,6 +15,10 @@ mod transition;
 use crate::names::UnitArg;
 
 pub use common::{EtcdArgs, KubeArgs, Output, OutputArgs};
+pub use conflicts::{
+    ConflictArg, ConflictsArgs, ConflictsCommand, ConflictsListArgs, ConflictsResolveArgs,
+    ConflictsShowArgs, Take,
+};
 pub use orders::{FenceArgs, PauseArgs, UnfenceArgs};
 pub use repair::{
     RepairArgs, RepairBeginArgs, RepairCommand, RepairFollowArgs, RepairListArgs, RepairModeArgs,
@@ -85,6 +90,8 @@ pub enum Command {
     Repair(Box<RepairArgs>),
     /// Look at what a failover left behind, and settle it
     Stranded(StrandedArgs),
+    /// Look at rows that a link found changed at its target, and settle them
+    Conflicts(ConflictsArgs),
     /// Take the schema multiactive out of the databases of Units that were deleted
     Uninstall(UninstallArgs),
     /// Print a completion script for a shell

@@ -467,6 +467,7 @@ mod tests {
                 ..Ledger::default()
             },
             stranded: 0,
+            held: 0,
             error: String::new(),
         })
     }

@@ -8,6 +8,7 @@
 //! - `target`: the session with the target, and what its catalogue says;
 //! - `undo`, `replay`: what a failover stranded, taken back where it was written, and written again
 //!   where a person wants it;
+//! - `settle`: what was held as a conflict, put at either end by a person;
 //! - `checkpoint`, `epoch`, `batch`, `conflict`, `explain`: the decisions, pure.
 //!
 //! **Invariants.** Nothing is applied but in a transaction that changes the link's row in
@@ -35,6 +36,7 @@ mod replay;
 pub mod rows;
 mod run;
 mod selection;
+mod settle;
 mod snapshot;
 mod sql;
 mod status;
@@ -47,6 +49,7 @@ pub use aftermath::Aftermath;
 pub use error::{Class, Conflict, ConflictKind, WriterError};
 pub use replay::{HeldRow, Kind, Outcome, ReplayError, Replayed, Replayer};
 pub use run::Writer;
+pub use settle::{SettleError, Settler};
 pub use status::Status;
 pub use target::unfit::Unfit;
 

@@ -34,10 +34,10 @@ pub struct Listed {
 }
 
 /// A member that was reached.
-struct Member {
-    idc: IdcName,
-    options: SessionOptions,
-    session: Session,
+pub(super) struct Member {
+    pub(super) idc: IdcName,
+    pub(super) options: SessionOptions,
+    pub(super) session: Session,
 }
 
 pub(super) async fn run(context: &Context, args: &StrandedArgs) -> Result<Exit, Failure> {
@@ -156,17 +156,17 @@ async fn discard(context: &Context, args: &StrandedDiscardArgs) -> Result<Exit, 
 }
 
 /// Who settles it.
-fn by() -> String {
+pub(super) fn by() -> String {
     let user = std::env::var("USER").unwrap_or_else(|_| "unknown user".to_owned());
     format!("mactl, {user}")
 }
 
-fn failed(tried: &str, idc: &IdcName, returned: &str) -> Failure {
+pub(super) fn failed(tried: &str, idc: &IdcName, returned: &str) -> Failure {
     Failure::failed(tried, format!("the database of {idc}: {returned}"))
 }
 
 /// Sessions with every member, and why there is none with others.
-async fn members(
+pub(super) async fn members(
     context: &Context,
     unit: &crate::names::UnitArg,
 ) -> Result<(UnitKey, Vec<Member>, Vec<Failure>), Failure> {

@@ -163,8 +163,25 @@ fn degraded(facts: &Facts<'_>, ready: &Verdict) -> Verdict {
             )
         }
         (Some(message), None) => Verdict::yes("Degraded", ready.reason.clone(), message),
-        (None, None) => Verdict::no("Degraded", "AllWell", ""),
+        (None, None) => match held(facts) {
+            Some(message) => Verdict::yes("Degraded", "ConflictsHeld", message),
+            None => Verdict::no("Degraded", "AllWell", ""),
+        },
     }
+}
+
+/// Rows that stay different until a person has settled them.
+fn held(facts: &Facts<'_>) -> Option<String> {
+    let held = facts.said()?.held;
+    let spec = &facts.link.spec;
+    let target = spec.target.idc.as_ref().map_or("", model::IdcName::as_str);
+    let unit = spec.unit.as_deref().unwrap_or_default();
+    (held > 0).then(|| {
+        format!(
+            "Changes that are held as conflicts in {target}, and wait for a person: {held}. See mactl \
+             conflicts list {unit}."
+        )
+    })
 }
 
 fn trouble(facts: &Facts<'_>, ready: &Verdict) -> String {

@@ -309,7 +309,7 @@ impl Applier {
 }
 
 /// Whether a change of a row would change rows of other tables.
-fn reaches(row: &RowChange, mapping: &Mapping) -> bool {
+pub(crate) fn reaches(row: &RowChange, mapping: &Mapping) -> bool {
     match row {
         RowChange::Insert { .. } => false,
         RowChange::Delete { .. } => mapping.foreign.cascades_below,

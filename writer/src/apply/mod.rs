@@ -25,6 +25,7 @@ use crate::status::{Done, Status};
 use crate::target::lookup::Mappings;
 use crate::target::session::{Cause, Failure, Target};
 use crate::undo::Filed;
+pub(crate) use judged::reaches;
 use parts::OpenTransaction;
 
 /// A collision with another transaction is tried again so often before everything starts anew.

@@ -44,16 +44,18 @@ impl<'a> Expected<'a> {
     /// is there, and expect nothing.
     pub(crate) fn add(&mut self, change: &'a TableChange) {
         for row in &change.rows {
-            if let RowChange::Update { before, .. } | RowChange::Delete { before } = row {
-                if self.touch(before) && !change.lenient {
-                    self.places.push(before);
-                    *self.rows.entry(written(before, &self.mapping)).or_default() += 1;
-                }
+            if let RowChange::Update { before, .. } | RowChange::Delete { before } = row
+                && self.touch(before)
+                && !change.lenient
+            {
+                self.places.push(before);
+                *self.rows.entry(written(before, &self.mapping)).or_default() += 1;
             }
-            if let Some(after) = row.after() {
-                if self.touch(after) && !change.lenient {
-                    self.places.push(after);
-                }
+            if let Some(after) = row.after()
+                && self.touch(after)
+                && !change.lenient
+            {
+                self.places.push(after);
             }
         }
     }
@@ -194,10 +196,10 @@ mod tests {
             Value::Int(number) => number,
             _ => unreachable!("integers only"),
         };
-        if let RowChange::Update { before, .. } | RowChange::Delete { before } = change {
-            if table.remove(&number(before, 0)) != Some(number(before, 1)) {
-                return false;
-            }
+        if let RowChange::Update { before, .. } | RowChange::Delete { before } = change
+            && table.remove(&number(before, 0)) != Some(number(before, 1))
+        {
+            return false;
         }
         change
             .after()

@@ -288,8 +288,14 @@ fn place(table: &TableSchema, column: &str) -> Result<usize, NoOrder> {
         });
     };
     match table.columns[at].kind {
-        K::TinyInt | K::SmallInt | K::MediumInt | K::Int | K::BigInt => Ok(at),
-        K::DateTime | K::Timestamp | K::Date => Ok(at),
+        K::TinyInt
+        | K::SmallInt
+        | K::MediumInt
+        | K::Int
+        | K::BigInt
+        | K::DateTime
+        | K::Timestamp
+        | K::Date => Ok(at),
         _ => Err(NoOrder::Kind {
             table: table_name,
             column,

@@ -121,24 +121,7 @@ pub(crate) struct MappedColumn {
 /// Fits a source table to a target table, or says why that cannot be done safely.
 pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping, Unfit> {
     let table = format!("{}.{}", target.database, target.name);
-    if target.kind != "BASE TABLE" {
-        return Err(Unfit::Kind {
-            table,
-            kind: target.kind.clone(),
-        });
-    }
-    if !target.engine.eq_ignore_ascii_case("InnoDB") {
-        return Err(Unfit::Engine {
-            table,
-            engine: target.engine.clone(),
-        });
-    }
-    if let Some(trigger) = target.triggers.first() {
-        return Err(Unfit::Trigger {
-            table,
-            trigger: trigger.clone(),
-        });
-    }
+    check_kind(&table, target)?;
     let mut columns = Vec::with_capacity(source.columns.len());
     let mut all = Vec::with_capacity(source.columns.len());
     for (index, column) in source.columns.iter().enumerate() {
@@ -196,6 +179,30 @@ pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping,
         foreign: target.foreign,
         merges,
     })
+}
+
+/// Whether rows can be applied to the table at all.
+fn check_kind(table: &str, target: &TargetTable) -> Result<(), Unfit> {
+    let table = table.to_owned();
+    if target.kind != "BASE TABLE" {
+        return Err(Unfit::Kind {
+            table,
+            kind: target.kind.clone(),
+        });
+    }
+    if !target.engine.eq_ignore_ascii_case("InnoDB") {
+        return Err(Unfit::Engine {
+            table,
+            engine: target.engine.clone(),
+        });
+    }
+    if let Some(trigger) = target.triggers.first() {
+        return Err(Unfit::Trigger {
+            table,
+            trigger: trigger.clone(),
+        });
+    }
+    Ok(())
 }
 
 /// See [`Mapping::merges`].
