@@ -477,6 +477,21 @@ mod tests {
     }
 
     #[test]
+    fn what_becomes_of_conflicts_is_told_to_the_writer() {
+        let mut link = samples::link();
+        link.spec.options.conflicts = Some(crds::Conflicts {
+            detect: crds::ConflictDetection::BeforeImage,
+            resolve: crds::ConflictResolution::SourceWins,
+            column: None,
+        });
+        with_link(&link, |plan| {
+            let text = serde_json::to_string(&plan.config).unwrap();
+            let told = r#"\"detect\": \"BeforeImage\",\n    \"resolve\": \"SourceWins\""#;
+            assert!(text.contains(told), "{text}");
+        });
+    }
+
+    #[test]
     fn a_suspended_link_has_no_pods_and_the_same_settings() {
         let mut suspended = samples::link();
         suspended.spec.suspended = true;

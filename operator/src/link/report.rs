@@ -342,3 +342,55 @@ pub fn notices(old: &SyncLinkStatus, new: &SyncLinkStatus) -> Vec<Notice> {
         note: ready.message.clone(),
     }]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    #[test]
+    fn what_is_held_makes_a_link_degraded() {
+        let link = samples::link();
+        let degraded = |held: u64| {
+            let said = WriterStatus {
+                link: "shop/orders-sh-bj".parse().unwrap(),
+                phase: model::LinkPhase::Streaming,
+                snapshot: model::SnapshotProgress::default(),
+                received: None,
+                applied: None,
+                lag_millis: Some(5),
+                ledger: model::Ledger::default(),
+                stranded: 0,
+                held,
+                error: String::new(),
+            };
+            let facts = Facts {
+                link: &link,
+                certificate: None,
+                problems: &[],
+                waits: Vec::new(),
+                failure: None,
+                started: true,
+                sides: Sides {
+                    syncer: true,
+                    writer: true,
+                    target: Some(samples::idc_name("bj")),
+                },
+                syncer: None,
+                writer: Some(Ok(said)),
+                rate: None,
+            };
+            let conditions = status(&facts, Timestamp::UNIX_EPOCH).conditions;
+            let degraded = conditions.into_iter().find(|it| it.type_ == "Degraded");
+            degraded.map(|it| (it.reason, it.message)).unwrap()
+        };
+        assert_eq!(degraded(0).0, "AllWell");
+        let (reason, message) = degraded(2);
+        assert_eq!(reason, "ConflictsHeld");
+        assert!(
+            message.contains("in bj")
+                && message.ends_with("person: 2. See mactl conflicts list orders."),
+            "{message}"
+        );
+    }
+}

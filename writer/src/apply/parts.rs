@@ -179,8 +179,10 @@ impl Applier {
         let lock = checkpoint::lock(&self.config.link, &self.stored.record);
         open.plan.checkpoint(Expect::Answer(1), &lock);
         let fate = self.fate(part).await?;
-        let checks_epoch = bookkeeping::is_data(part);
+        // What the parts after this one hold is not known yet.
+        let checks_epoch = bookkeeping::is_data(part) || !part.is_last();
         if checks_epoch {
+            self.epochs().await?;
             open.plan.epoch(LOCK_EPOCH);
             open.plan.epoch(READ_EPOCH);
         }
