@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use model::IdcName;
 
 mod common;
+mod conflicts;
 mod link;
 mod orders;
 mod repair;
@@ -15,6 +16,10 @@ mod transition;
 use crate::names::UnitArg;
 
 pub use common::{EtcdArgs, KubeArgs, Output, OutputArgs};
+pub use conflicts::{
+    ConflictArg, ConflictsArgs, ConflictsCommand, ConflictsListArgs, ConflictsResolveArgs,
+    ConflictsShowArgs, Take,
+};
 pub use link::{
     LinkArgs, LinkCommand, LinkHeldArgs, LinkHoldArgs, LinkListArgs, LinkNameArgs, LinkSkipArgs,
 };
@@ -91,6 +96,8 @@ pub enum Command {
     Link(LinkArgs),
     /// Look at what a failover left behind, and settle it
     Stranded(StrandedArgs),
+    /// Look at rows that a link found changed at its target, and settle them
+    Conflicts(ConflictsArgs),
     /// Take the schema multiactive out of the databases of Units that were deleted
     Uninstall(UninstallArgs),
     /// Print a completion script for a shell

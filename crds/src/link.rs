@@ -143,8 +143,7 @@ pub struct LinkOptions {
     /// How changes are applied.
     #[serde(default)]
     pub apply: Apply,
-    /// What happens where both sides changed a row. Absent under a Unit: by key, with the epoch
-    /// deciding, since a Unit has one writer.
+    /// What happens where both sides changed a row. Absent: noticed by the key, and the link halts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<Conflicts>,
     /// What happens to DDL of the source.
@@ -306,13 +305,14 @@ impl Default for Batch {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("self.resolve != 'LastWriteWins' || has(self.column)").message("conflicts.resolve LastWriteWins compares a column: set conflicts.column to the column that holds the time of the last write, for example updated_at"),
+    validation = Rule::new("self.resolve == 'Halt' || self.detect == 'BeforeImage'").message("conflicts.resolve other than Halt compares rows before they are changed: set conflicts.detect to BeforeImage, or conflicts.resolve to Halt"),
     validation = Rule::new("self.resolve == 'LastWriteWins' || !has(self.column)").message("conflicts.column is only used by resolve LastWriteWins: remove it or choose LastWriteWins"),
 )]
 pub struct Conflicts {
     /// How a conflict is noticed.
     #[serde(default)]
     pub detect: ConflictDetection,
-    /// Who wins.
+    /// What becomes of it.
     #[serde(default)]
     pub resolve: ConflictResolution,
     /// The column that LastWriteWins compares.
@@ -331,20 +331,22 @@ pub enum ConflictDetection {
     BeforeImage,
 }
 
-/// Who wins a conflict.
+/// What becomes of a conflict.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ConflictResolution {
-    /// The source.
+    /// The link halts with the row shown.
+    #[default]
+    Halt,
+    /// The change is set aside for a person, and the link goes on.
+    Hold,
+    /// The source's row is put.
     SourceWins,
-    /// The target.
+    /// The target's row stays.
     TargetWins,
     /// The later one by a column, ties by the IDC's priority.
     LastWriteWins,
     /// The IDC of higher priority.
     IdcPriority,
-    /// A person decides.
-    #[default]
-    Hold,
 }
 
 /// What happens to DDL of the source.
@@ -463,7 +465,7 @@ pub struct LedgerStatus {
     pub applied: u64,
     /// Left out on purpose.
     pub filtered: u64,
-    /// Held as conflicts.
+    /// Not applied because of a conflict: held, or lost to the target's row.
     pub conflicts: u64,
     /// Set aside in `multiactive.stranded`, since their epoch had ended.
     #[serde(default)]

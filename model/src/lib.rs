@@ -26,8 +26,9 @@ pub use identity::{
     UnitKey,
 };
 pub use link::{
-    ApplySettings, Compression, Consistency, DdlPolicy, LinkConfig, LinkEnd, Route, SnapshotMode,
-    SnapshotSettings, TableSelection,
+    ApplySettings, Compression, ConflictDetection, ConflictResolution, ConflictSettings,
+    Consistency, DdlPolicy, LinkConfig, LinkEnd, Route, SnapshotMode, SnapshotSettings,
+    TableSelection,
 };
 pub use order::{Order, OrderChange, OrderRequest};
 pub use receipt::{Phase, Receipt, TransitionKind};

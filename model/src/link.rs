@@ -32,6 +32,9 @@ pub struct LinkConfig {
     pub ddl: DdlPolicy,
     /// Also send what came from other IDCs.
     pub relay: bool,
+    /// How a conflict is noticed, and what becomes of it.
+    #[serde(default, skip_serializing_if = "ConflictSettings::is_default")]
+    pub conflicts: ConflictSettings,
 }
 
 /// One end of a link.
@@ -124,4 +127,63 @@ pub enum DdlPolicy {
     Ignore,
     /// Stops the link with the statement shown.
     Halt,
+}
+
+/// How a conflict is noticed, and what becomes of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConflictSettings {
+    /// How it is noticed.
+    pub detect: ConflictDetection,
+    /// What becomes of it.
+    pub resolve: ConflictResolution,
+}
+
+impl ConflictSettings {
+    /// Whether it says what is done without it.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How a conflict is noticed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ConflictDetection {
+    /// A row is missing, or one is there where none must be.
+    #[default]
+    Key,
+    /// The row is not what it was at the source before the change.
+    BeforeImage,
+}
+
+/// What becomes of a conflict. Every one but `Halt` needs [`ConflictDetection::BeforeImage`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all_fields = "camelCase")]
+pub enum ConflictResolution {
+    /// The link halts with the row shown.
+    #[default]
+    Halt,
+    /// The change is set aside for a person, and the link goes on.
+    Hold,
+    /// The source's row is put.
+    SourceWins,
+    /// The target's row stays.
+    TargetWins,
+    /// The row of the later write stays, by a column; ties by the IDCs' priorities, then by the
+    /// order of the rows' canonical bytes.
+    LastWriteWins {
+        /// The column.
+        column: String,
+        /// The source's priority in the Unit.
+        source_priority: u32,
+        /// The target's.
+        target_priority: u32,
+    },
+    /// The row of the IDC of higher priority stays.
+    IdcPriority {
+        /// The source's priority in the Unit.
+        source_priority: u32,
+        /// The target's.
+        target_priority: u32,
+    },
 }

@@ -220,6 +220,9 @@ pub struct WriterStatus {
     /// How many transactions of the source are set aside at the target and not settled.
     #[serde(default)]
     pub stranded: u64,
+    /// How many changes are held as conflicts at the target and not settled.
+    #[serde(default)]
+    pub conflicts_held: u64,
     /// Why it does not go on, as a sentence that says what to do. Empty when all is well.
     pub error: String,
     /// The transaction that it is halted at; `None` where it is not halted, or not at one
@@ -276,7 +279,7 @@ pub struct Ledger {
     pub applied: u64,
     /// Left out on purpose: other origin, table not selected, DDL ignored.
     pub filtered: u64,
-    /// Held as conflicts.
+    /// Not applied because of a conflict: held, or lost to the target's row.
     pub conflicts: u64,
     /// Set aside in `multiactive.stranded`, since their epoch had ended.
     #[serde(default)]

@@ -1,6 +1,7 @@
 //! Both database engines: sessions, schema of our own, fencing, preflight.
 
 pub mod clock;
+pub mod conflicts;
 pub mod control;
 pub mod keyset;
 pub mod lifeline;

@@ -197,7 +197,7 @@ pub async fn discard(
     Ok(before.saturating_sub(held(session).await?))
 }
 
-fn shown(table: &TableSchema, row: &RowChange) -> FiledChange {
+pub(crate) fn shown(table: &TableSchema, row: &RowChange) -> FiledChange {
     let image = |values: &Vec<Value>| {
         let columns = table.columns.iter().zip(values);
         columns

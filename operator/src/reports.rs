@@ -474,6 +474,7 @@ mod tests {
                 ..Ledger::default()
             },
             stranded: 0,
+            conflicts_held: 0,
             error: String::new(),
             halted_at: None,
         })

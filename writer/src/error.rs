@@ -253,8 +253,12 @@ pub enum ConflictKind {
     InsertExists,
     /// A changed row is not there.
     UpdateMissing,
+    /// A changed row is not what it was at the source before.
+    UpdateDiffers,
     /// A removed row is not there.
     DeleteMissing,
+    /// A removed row is not what it was at the source before.
+    DeleteDiffers,
     /// Another row has the value of a unique key.
     UniqueClash,
     /// A foreign key forbids the change.
@@ -269,7 +273,9 @@ impl ConflictKind {
         match self {
             Self::InsertExists => "insert_exists",
             Self::UpdateMissing => "update_missing",
+            Self::UpdateDiffers => "update_differs",
             Self::DeleteMissing => "delete_missing",
+            Self::DeleteDiffers => "delete_differs",
             Self::UniqueClash => "unique_clash",
             Self::ForeignKey => "foreign_key",
             Self::ValueRefused => "value_refused",
@@ -285,6 +291,11 @@ impl ConflictKind {
             Self::UpdateMissing | Self::DeleteMissing => {
                 "Nothing of the transaction was applied. Put the row back at the target as it was at \
                  the source before this change; the link then goes on by itself"
+            }
+            Self::UpdateDiffers | Self::DeleteDiffers => {
+                "Nothing of the transaction was applied. Make the row at the target what it was at \
+                 the source before this change, or choose another conflicts.resolve; the link then \
+                 goes on by itself"
             }
             Self::ForeignKey => {
                 "Nothing of the transaction was applied. Make the target's rows and foreign keys what \

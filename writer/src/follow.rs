@@ -82,6 +82,7 @@ impl<'a> Follower<'a> {
     /// Follows until an error, or until the process shall end.
     pub(crate) async fn follow(&mut self) -> Result<(), WriterError> {
         self.applier.count_stranded().await?;
+        self.applier.count_conflicts_held().await?;
         if self.applier.settled.snapshot.lacks_end() {
             self.end_snapshot().await?;
         }
@@ -149,6 +150,7 @@ impl<'a> Follower<'a> {
         }
         // A person may have settled some meanwhile.
         self.applier.count_stranded().await?;
+        self.applier.count_conflicts_held().await?;
         self.applier.forget_passed_wish().await?;
         self.look_at = Instant::now() + LOOK_FOR_FILED;
         Ok(())

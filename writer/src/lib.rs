@@ -9,7 +9,8 @@
 //! - `undo`, `replay`: what a failover stranded, taken back where it was written, and written again
 //!   where a person wants it;
 //! - `skip`: the transaction that a person has a halted link leave out;
-//! - `checkpoint`, `epoch`, `batch`, `explain`: the decisions, pure.
+//! - `settle`: what was held as a conflict, put at either end by a person;
+//! - `checkpoint`, `epoch`, `batch`, `conflict`, `explain`: the decisions, pure.
 //!
 //! **Invariants.** Nothing is applied but in a transaction that changes the link's row in
 //! `multiactive.applied` from what this writer wrote last. Nothing of an ended epoch is applied.
@@ -23,6 +24,7 @@ mod batch;
 mod bookkeeping;
 mod checkpoint;
 mod claim;
+mod conflict;
 mod ddl;
 mod entry;
 mod epoch;
@@ -36,6 +38,7 @@ mod replay;
 pub mod rows;
 mod run;
 mod selection;
+mod settle;
 mod skip;
 mod snapshot;
 mod sql;
@@ -50,5 +53,6 @@ pub use entry::main;
 pub use error::{Class, Conflict, ConflictKind, WriterError};
 pub use replay::{HeldRow, Kind, Outcome, ReplayError, Replayed, Replayer};
 pub use run::Writer;
+pub use settle::{SettleError, Settler};
 pub use status::Status;
 pub use target::unfit::Unfit;

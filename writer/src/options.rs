@@ -75,7 +75,10 @@ fn check_link(config: &LinkConfig) -> Result<(), WriterError> {
     if config.apply.max_rows == 0 {
         return refuse("apply.batch.maxRows is 0; give at least 1");
     }
-    Ok(())
+    match crate::conflict::Policy::of(&config.conflicts) {
+        Ok(_) => Ok(()),
+        Err(reason) => refuse(&reason),
+    }
 }
 
 /// Reads an account from the files of a mounted Secret.
@@ -111,6 +114,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, WriterError> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use model::ConflictResolution;
+
     use super::*;
 
     pub(crate) fn sample() -> LinkConfig {
@@ -147,6 +152,8 @@ pub(crate) mod tests {
             refused(|config| config.target.idc = config.source.idc.clone()).contains("both sh")
         );
         assert!(refused(|config| config.apply.max_rows = 0).contains("maxRows is 0"));
+        let by_key = refused(|config| config.conflicts.resolve = ConflictResolution::Hold);
+        assert!(by_key.contains("detect BeforeImage"), "{by_key}");
         let route = |config: &mut LinkConfig| {
             let (from, to) = ("shop.log_*".to_owned(), "shop.log".to_owned());
             config.tables.routes.push(model::Route { from, to });

@@ -128,7 +128,7 @@ impl Writer {
             self.status.clone(),
             checkpoint,
             careful,
-        );
+        )?;
         applier.wish = wish;
         let progressed = &mut left.progressed;
         let mut follower = Follower::new(applier, stream, self.shutdown.clone(), progressed);

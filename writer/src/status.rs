@@ -1,5 +1,6 @@
 //! What the process tells of itself: `/status` and metrics.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use model::{HaltedAt, Ledger, LinkConfig, LinkPhase, PositionText, WriterStatus};
@@ -18,6 +19,12 @@ const CATCHING_UP_MILLIS: u64 = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Category {
     category: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Ended {
+    kind: &'static str,
+    state: &'static str,
 }
 
 /// What the loop tells and the endpoints answer; cheap to clone.
@@ -40,6 +47,8 @@ struct Metrics {
     filed: Counter,
     held: Counter,
     stranded: Gauge,
+    conflicts: Family<Ended, Counter>,
+    conflicts_held: Gauge,
 }
 
 impl Status {
@@ -54,6 +63,7 @@ impl Status {
             lag_millis: None,
             ledger: Ledger::default(),
             stranded: 0,
+            conflicts_held: 0,
             error: String::new(),
             halted_at: None,
         };
@@ -120,6 +130,16 @@ impl Status {
             "Source transactions set aside at the target and not settled",
             metrics.stranded,
         );
+        registry.register(
+            "conflicts",
+            "Changes in conflict with the target's rows, by kind and by how they ended",
+            metrics.conflicts,
+        );
+        registry.register(
+            "held_conflicts",
+            "Changes of this link that are held as conflicts at the target and not settled",
+            metrics.conflicts_held,
+        );
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, WriterStatus> {
@@ -177,6 +197,26 @@ impl Status {
     pub(crate) fn set_stranded(&self, stranded: u64) {
         self.lock().stranded = stranded;
         self.metrics.stranded.set(signed(stranded));
+    }
+
+    /// Conflicts of a target transaction that was committed, by kind and by how they ended.
+    pub(crate) fn conflicts(&self, ended: &BTreeMap<(&'static str, &'static str), u64>) {
+        for ((kind, state), count) in ended {
+            let ended = Ended { kind, state };
+            self.metrics.conflicts.get_or_create(&ended).inc_by(*count);
+        }
+        let held = ended.iter().filter(|((_, state), _)| *state == "Held");
+        let held: u64 = held.map(|(_, count)| *count).sum();
+        if held > 0 {
+            let all = self.lock().conflicts_held + held;
+            self.set_conflicts_held(all);
+        }
+    }
+
+    /// So many changes are held as conflicts at the target and not settled.
+    pub(crate) fn set_conflicts_held(&self, held: u64) {
+        self.lock().conflicts_held = held;
+        self.metrics.conflicts_held.set(signed(held));
     }
 
     /// Whether an error is told that may be past.

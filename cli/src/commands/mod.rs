@@ -1,6 +1,7 @@
 //! The commands: reading, asking and printing around the pure functions.
 
 mod ack;
+mod conflicts;
 mod evacuate;
 mod fence;
 mod history;
@@ -26,6 +27,7 @@ use crate::invocation::Invocation;
 use crate::names::UnitArg;
 use crate::terminal::Paint;
 use crate::{reference, render};
+pub(crate) use conflicts::ListedConflict;
 pub(crate) use link::{LedgerReport, LinkReport};
 pub(crate) use stranded::{Listed, ReplayReport};
 
@@ -115,6 +117,7 @@ fn run(program: &str, cli: Cli) -> Result<Exit, Failure> {
         Command::Repair(args) => block_on(repair::run(&context(None), &args)),
         Command::Link(args) => block_on(link::run(&context(None), &args)),
         Command::Stranded(args) => block_on(stranded::run(&context(None), &args)),
+        Command::Conflicts(args) => block_on(conflicts::run(&context(None), &args)),
         Command::Uninstall(args) => block_on(uninstall::run(&context(None), &args)),
         Command::Version(args) => block_on(version::run(&context(None), &args)),
         Command::Completion(args) => {

@@ -34,10 +34,10 @@ pub struct Listed {
 }
 
 /// A member that was reached.
-struct Member {
-    idc: IdcName,
-    options: SessionOptions,
-    session: Session,
+pub(super) struct Member {
+    pub(super) idc: IdcName,
+    pub(super) options: SessionOptions,
+    pub(super) session: Session,
 }
 
 pub(super) async fn run(context: &Context, args: &StrandedArgs) -> Result<Exit, Failure> {
@@ -166,7 +166,7 @@ pub(super) fn failed(tried: &str, idc: &IdcName, returned: &str) -> Failure {
 }
 
 /// Sessions with every member, and why there is none with others.
-async fn members(
+pub(super) async fn members(
     context: &Context,
     unit: &crate::names::UnitArg,
 ) -> Result<(UnitKey, Vec<Member>, Vec<Failure>), Failure> {

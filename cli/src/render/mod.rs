@@ -1,5 +1,6 @@
 //! Views as text: pure functions, each covered by a snapshot.
 
+pub mod conflicts;
 mod history;
 pub mod link;
 pub mod repair;

@@ -41,7 +41,7 @@ pub fn list(unit: &UnitKey, listed: &[Listed], wide: bool) -> String {
     table.text()
 }
 
-fn shorten(text: &str, wide: bool) -> String {
+pub(super) fn shorten(text: &str, wide: bool) -> String {
     match text.char_indices().nth(SHORT) {
         Some((at, _)) if !wide => format!("{}...", &text[..at]),
         _ => text.to_owned(),
@@ -135,7 +135,7 @@ pub fn replayed(report: &ReplayReport) -> String {
 
 type Image = [(String, String)];
 
-fn columns(before: Option<&Image>, after: Option<&Image>) -> Vec<String> {
+pub(super) fn columns(before: Option<&Image>, after: Option<&Image>) -> Vec<String> {
     let some = after.or(before).unwrap_or_default();
     let both = before.zip(after);
     let line = |(index, (name, value)): (usize, &(String, String))| {

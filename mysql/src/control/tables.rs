@@ -5,7 +5,7 @@
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Every table, in the order in which they are made.
-pub(super) const TABLES: [(&str, &str); 18] = [
+pub(super) const TABLES: [(&str, &str); 19] = [
     (
         "identity",
         // One row: which server this is. It belongs to one data directory, so it must never
@@ -177,6 +177,28 @@ pub(super) const TABLES: [(&str, &str); 18] = [
          reason MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
          statement LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
          body LONGBLOB NULL, at DATETIME(6) NOT NULL, KEY by_run (run, state, seq)",
+    ),
+    (
+        "conflicts",
+        // On the target: changes that met another row than they expect, each written in the
+        // transaction that settled it or left it for a person. `body` holds the change, `found` the
+        // row that was at its key (`change::encode_stored`), `place` which row of which table it is,
+        // as a digest. Never sent.
+        "seq BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+         link VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         source VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         gtid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         `database` VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         `table` VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         kind VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         policy VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         state VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         `row` MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         place BINARY(32) NOT NULL, body LONGBLOB NOT NULL, found LONGBLOB NULL, \
+         detail MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         at DATETIME(6) NOT NULL, settled DATETIME(6) NULL, \
+         settled_by VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL, \
+         KEY by_state (state, seq), KEY by_place (place, seq)",
     ),
 ];
 

@@ -16,7 +16,7 @@ use model::{IdcName, LinkKey, SyncerAddress, UnitKey, UnitState};
 
 pub use plan::{Names, config, config_volume, credentials_volume};
 pub use report::WAITING;
-pub use validate::{Ends, unsupported_options};
+pub use validate::{Ends, not_converging, unsupported_options};
 
 use crate::cluster::ClusterError;
 use crate::context::{Context, ReconcileError};

@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::{
     Service, ServiceAccount, Volume, VolumeProjection,
 };
 use model::{
-    ApplySettings, LinkConfig, LinkEnd, LinkKey, Route, SnapshotSettings, TableSelection, UnitKey,
+    ApplySettings, ConflictResolution, ConflictSettings, LinkConfig, LinkEnd, LinkKey, Route,
+    SnapshotSettings, TableSelection, UnitKey,
 };
 use serde_json::json;
 
@@ -101,7 +102,7 @@ pub fn config(link: &SyncLink, key: &LinkKey, unit: &UnitKey, ends: Ends<'_>) ->
         kafka: _,
         compression,
         apply,
-        conflicts: _,
+        conflicts,
         ddl,
         relay,
         classes: _,
@@ -158,6 +159,37 @@ pub fn config(link: &SyncLink, key: &LinkKey, unit: &UnitKey, ends: Ends<'_>) ->
             DdlPolicy::Halt => model::DdlPolicy::Halt,
         },
         relay: *relay,
+        conflicts: conflicts
+            .as_ref()
+            .map(|conflicts| settings(conflicts, ends))
+            .unwrap_or_default(),
+    }
+}
+
+fn settings(conflicts: &crds::Conflicts, ends: Ends<'_>) -> ConflictSettings {
+    use crds::ConflictResolution as Asked;
+    let (source_priority, target_priority) = (ends.source.priority, ends.target.priority);
+    ConflictSettings {
+        detect: match conflicts.detect {
+            crds::ConflictDetection::Key => model::ConflictDetection::Key,
+            crds::ConflictDetection::BeforeImage => model::ConflictDetection::BeforeImage,
+        },
+        resolve: match conflicts.resolve {
+            Asked::Halt => ConflictResolution::Halt,
+            Asked::Hold => ConflictResolution::Hold,
+            Asked::SourceWins => ConflictResolution::SourceWins,
+            Asked::TargetWins => ConflictResolution::TargetWins,
+            Asked::LastWriteWins => ConflictResolution::LastWriteWins {
+                // The CRD demands it; without one, no table has it, and the writer halts.
+                column: conflicts.column.clone().unwrap_or_default(),
+                source_priority,
+                target_priority,
+            },
+            Asked::IdcPriority => ConflictResolution::IdcPriority {
+                source_priority,
+                target_priority,
+            },
+        },
     }
 }
 
@@ -441,6 +473,21 @@ mod tests {
             } = plan;
             assert_snapshot("link-deployments", &deployments);
             assert_snapshot("link-others", &(config, transport, accounts, services));
+        });
+    }
+
+    #[test]
+    fn what_becomes_of_conflicts_is_told_to_the_writer() {
+        let mut link = samples::link();
+        link.spec.options.conflicts = Some(crds::Conflicts {
+            detect: crds::ConflictDetection::BeforeImage,
+            resolve: crds::ConflictResolution::SourceWins,
+            column: None,
+        });
+        with_link(&link, |plan| {
+            let text = serde_json::to_string(&plan.config).unwrap();
+            let told = r#"\"detect\": \"BeforeImage\",\n    \"resolve\": \"SourceWins\""#;
+            assert!(text.contains(told), "{text}");
         });
     }
 

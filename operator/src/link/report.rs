@@ -171,8 +171,25 @@ fn degraded(facts: &Facts<'_>, ready: &Verdict) -> Verdict {
             )
         }
         (Some(message), None) => Verdict::yes("Degraded", ready.reason.clone(), message),
-        (None, None) => Verdict::no("Degraded", "AllWell", ""),
+        (None, None) => match held(facts) {
+            Some(message) => Verdict::yes("Degraded", "ConflictsHeld", message),
+            None => Verdict::no("Degraded", "AllWell", ""),
+        },
     }
+}
+
+/// Rows that stay different until a person has settled them.
+fn held(facts: &Facts<'_>) -> Option<String> {
+    let held = facts.said()?.conflicts_held;
+    let spec = &facts.link.spec;
+    let target = spec.target.idc.as_ref().map_or("", model::IdcName::as_str);
+    let unit = spec.unit.as_deref().unwrap_or_default();
+    (held > 0).then(|| {
+        format!(
+            "Changes that are held as conflicts in {target}, and wait for a person: {held}. See mactl \
+             conflicts list {unit}."
+        )
+    })
 }
 
 fn trouble(facts: &Facts<'_>, ready: &Verdict) -> String {
@@ -361,6 +378,7 @@ mod tests {
                 in_flight: 6,
             },
             stranded: 1,
+            conflicts_held: 0,
             error: "conflict".to_owned(),
             halted_at,
         }
@@ -424,5 +442,45 @@ mod tests {
         link.spec.suspended = true;
         let suspended = told(&link, Some(Ok(writer(Some(at("0-1-7"))))));
         assert!(suspended.halted_at.is_none());
+    }
+
+    #[test]
+    fn what_is_held_makes_a_link_degraded() {
+        let link = samples::link();
+        let degraded = |held: u64| {
+            let said = WriterStatus {
+                phase: model::LinkPhase::Streaming,
+                conflicts_held: held,
+                error: String::new(),
+                ..writer(None)
+            };
+            let facts = Facts {
+                link: &link,
+                certificate: None,
+                problems: &[],
+                waits: Vec::new(),
+                failure: None,
+                started: true,
+                sides: Sides {
+                    syncer: true,
+                    writer: true,
+                    target: Some(samples::idc_name("bj")),
+                },
+                syncer: None,
+                writer: Some(Ok(said)),
+                rate: None,
+            };
+            let conditions = status(&facts, Timestamp::UNIX_EPOCH).conditions;
+            let degraded = conditions.into_iter().find(|it| it.type_ == "Degraded");
+            degraded.map(|it| (it.reason, it.message)).unwrap()
+        };
+        assert_eq!(degraded(0).0, "AllWell");
+        let (reason, message) = degraded(2);
+        assert_eq!(reason, "ConflictsHeld");
+        assert!(
+            message.contains("in bj")
+                && message.ends_with("person: 2. See mactl conflicts list orders."),
+            "{message}"
+        );
     }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crds::{Compression, Consistency, DdlPolicy, LinkOptions, SyncLink, Transport, Unit};
+use crds::{
+    Compression, ConflictDetection, ConflictResolution, Consistency, DdlPolicy, LinkOptions,
+    SyncLink, Transport, Unit,
+};
 use jiff::Timestamp;
 use kube::ResourceExt;
 use model::{IdcName, LinkKey};
@@ -43,6 +46,9 @@ pub fn validate<'a>(
         .into_iter()
         .map(|field| Problem::new("NotSupportedYet", format!("spec.{field}")))
         .collect();
+    if let Some(field) = not_converging(&link.spec.options) {
+        problems.push(Problem::new("CannotConverge", format!("spec.{field}")));
+    }
     transport(around, &mut problems);
     twins(link, key, around, &mut problems);
     let ends = ends(link, key, around, &mut problems);
@@ -101,12 +107,6 @@ pub fn unsupported_options(options: &LinkOptions) -> Vec<String> {
     match options.ddl {
         DdlPolicy::Apply | DdlPolicy::Ignore | DdlPolicy::Halt => {}
     }
-    if options.conflicts.is_some() {
-        not_yet(
-            "conflicts",
-            "remove it; what is in conflict halts the link with the row shown",
-        );
-    }
     if options.relay {
         not_yet(
             "relay true",
@@ -117,6 +117,39 @@ pub fn unsupported_options(options: &LinkOptions) -> Vec<String> {
         not_yet("classes", "remove it");
     }
     fields
+}
+
+/// What the conflicts of a Unit's links cannot be settled by, with the way out.
+///
+/// Only the primary's writes are carried: what was written at another member is stranded and never
+/// reaches the primary. A policy by which the target's row may win would therefore leave that row
+/// other than the primary's for good. `SourceWins` on the links of both directions is no
+/// contradiction, since only one of them carries changes at a time: the primary's.
+pub fn not_converging(options: &LinkOptions) -> Option<String> {
+    let conflicts = options.conflicts.as_ref()?;
+    match conflicts.resolve {
+        ConflictResolution::Halt | ConflictResolution::Hold | ConflictResolution::SourceWins => {
+            if conflicts.resolve == ConflictResolution::Halt
+                || conflicts.detect == ConflictDetection::BeforeImage
+            {
+                return None;
+            }
+            Some(format!(
+                "conflicts.resolve {:?} with conflicts.detect Key would overwrite, unseen, a row that \
+                 was changed at the target: set conflicts.detect: BeforeImage, or conflicts.resolve: \
+                 Halt.",
+                conflicts.resolve
+            ))
+        }
+        ConflictResolution::TargetWins
+        | ConflictResolution::LastWriteWins
+        | ConflictResolution::IdcPriority => Some(format!(
+            "conflicts.resolve {:?} may let the target's row win, and under a Unit that row never \
+             reaches the primary, so the two would stay different: choose SourceWins (the primary's \
+             row is put), Hold (a person decides) or Halt.",
+            conflicts.resolve
+        )),
+    }
 }
 
 fn transport(around: &Surroundings<'_>, problems: &mut Vec<Problem>) {
@@ -262,7 +295,7 @@ mod tests {
               spec: {unit: orders, source: {idc: sh}, target: {idc: bj}, relay: true,\
                      compression: Lz4, apply: {consistency: Eventual, workers: 4}, transport: Kafka,\
                      tables: {routes: [{from: 'orders.log_*', to: orders.log}]},\
-                     kafka: {bootstrapServers: k, topic: changes}, conflicts: {resolve: Hold},\
+                     kafka: {bootstrapServers: k, topic: changes},\
                      classes: [{tables: [a.b]}]}}",
         );
         let told = problems(&link, &around(Some(&unit))).join("\n");
@@ -272,12 +305,44 @@ mod tests {
             "spec.apply.consistency Eventual is not",
             "spec.apply.workers 4 is not",
             "spec.tables.routes (from orders.log_* to orders.log) is not",
-            "spec.conflicts is not",
             "spec.relay true is not",
             "spec.classes is not",
         ] {
             assert!(told.contains(field), "{field} is missing in:\n{told}");
         }
+    }
+
+    #[test]
+    fn a_policy_that_leaves_copies_different_is_refused() {
+        let unit = samples::unit();
+        let told = |detect, resolve| {
+            let mut link = samples::link();
+            link.spec.options.conflicts = Some(crds::Conflicts {
+                detect,
+                resolve,
+                column: None,
+            });
+            problems(&link, &around(Some(&unit))).join("\n")
+        };
+        let (key, image) = (ConflictDetection::Key, ConflictDetection::BeforeImage);
+        for (detect, resolve) in [
+            (key, ConflictResolution::Halt),
+            (image, ConflictResolution::Halt),
+            (image, ConflictResolution::Hold),
+            (image, ConflictResolution::SourceWins),
+        ] {
+            assert_eq!(told(detect, resolve), "");
+        }
+        for resolve in [
+            ConflictResolution::TargetWins,
+            ConflictResolution::LastWriteWins,
+            ConflictResolution::IdcPriority,
+        ] {
+            let told = told(image, resolve);
+            assert!(told.contains("never reaches the primary"), "{told}");
+        }
+        let told = told(key, ConflictResolution::SourceWins);
+        assert!(told.contains("set conflicts.detect: BeforeImage"), "{told}");
     }
 
     #[test]

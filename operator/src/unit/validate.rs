@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use model::{IdcName, UnitKey};
 
-use crate::link::unsupported_options;
+use crate::link::{not_converging, unsupported_options};
 
 /// Something that keeps a Unit from being started, or its changed spec from taking effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,12 @@ pub fn validate(unit: &Unit, key: &UnitKey, around: &Surroundings) -> Vec<Proble
         for field in unsupported_options(template) {
             problems.push(Problem::new(
                 "NotSupportedYet",
+                format!("spec.linkTemplate.{field}"),
+            ));
+        }
+        if let Some(field) = not_converging(template) {
+            problems.push(Problem::new(
+                "CannotConverge",
                 format!("spec.linkTemplate.{field}"),
             ));
         }

@@ -193,6 +193,7 @@ fn link(unit: &UnitKey, source: &Database, target: &Database) -> Result<LinkConf
         },
         ddl: DdlPolicy::Apply,
         relay: false,
+        conflicts: model::ConflictSettings::default(),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Applying: rows, checkpoint and epoch check in one transaction of the target.
 
 mod fates;
+mod judged;
 mod parts;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use mysql::session::SessionOptions;
 
 use crate::bookkeeping;
 use crate::checkpoint::{self, Checkpoint};
+use crate::conflict::Policy;
 use crate::epoch::{Epochs, Fate};
 use crate::error::{Class, WriterError};
 use crate::explain;
@@ -24,6 +26,7 @@ use crate::status::{Done, Status};
 use crate::target::lookup::Mappings;
 use crate::target::session::{Cause, Failure, Target};
 use crate::undo::Filed;
+pub(crate) use judged::reaches;
 use parts::OpenTransaction;
 
 /// A collision with another transaction is tried again so often before everything starts anew.
@@ -49,6 +52,8 @@ pub(crate) struct Applier {
     /// One row a statement, one source transaction a target transaction: slow, and every error
     /// names its row.
     pub careful: bool,
+    /// How rows are judged that are compared before they are changed; `None`: they are not.
+    policy: Option<Policy>,
     /// The rows of `multiactive.epoch`; `None` if they are to be read again.
     epochs: Option<Epochs>,
     /// The open transaction of a source transaction that comes in parts.
@@ -78,6 +83,8 @@ impl From<WriterError> for Attempt {
 }
 
 impl Applier {
+    /// # Errors
+    /// [`WriterError::Unsupported`] for settings that cannot work.
     pub(crate) fn new(
         target: Target,
         options: SessionOptions,
@@ -85,8 +92,10 @@ impl Applier {
         status: Status,
         stored: Checkpoint,
         careful: bool,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, WriterError> {
+        let policy = Policy::of(&config.conflicts).map_err(WriterError::Unsupported)?;
+        Ok(Self {
+            policy,
             target,
             mappings: Mappings::default(),
             options,
@@ -101,7 +110,7 @@ impl Applier {
             filed_late_by: None,
             wish: None,
             halted_at: None,
-        }
+        })
     }
 
     /// Applies whole source transactions, in order, in one target transaction; row by row if that
@@ -165,6 +174,9 @@ impl Applier {
         let Some(position) = &last.position else {
             return Ok(());
         };
+        if careful && self.policy.is_some() {
+            return self.attempt_judged(last).await;
+        }
         let mut fates = Vec::with_capacity(batch.len());
         for transaction in batch {
             fates.push(self.fate(transaction).await?);
@@ -179,16 +191,16 @@ impl Applier {
             plan.epoch(LOCK_EPOCH);
             plan.epoch(READ_EPOCH);
         }
-        self.plan_batch(&mut plan, batch, &fates, careful).await?;
         let mut judged = !checks_epoch;
         let mut epochs = Vec::new();
-        for request in plan.finish() {
-            epochs.extend(self.run(&request, &last.gtid, careful).await?);
-            if !judged && epochs.len() >= 2 {
-                judged = true;
-                self.check_epochs(&epochs)?;
-            }
+        if self.policy.is_some() {
+            self.run_all(plan.drain(), &last.gtid, careful, &mut judged, &mut epochs)
+                .await?;
+            self.compare_batch(batch, &fates).await?;
         }
+        self.plan_batch(&mut plan, batch, &fates, careful).await?;
+        self.run_all(plan.finish(), &last.gtid, careful, &mut judged, &mut epochs)
+            .await?;
         self.commit().await?;
         let changes = batch.iter().map(Transaction::change_count).sum();
         let settled = changes
@@ -215,6 +227,26 @@ impl Applier {
             lag_millis,
         };
         self.status.committed(&self.stored, done);
+        Ok(())
+    }
+
+    /// Runs requests; as soon as the epochs are read, they are compared with those by which was
+    /// judged.
+    async fn run_all(
+        &mut self,
+        requests: Vec<Request>,
+        gtid: &str,
+        careful: bool,
+        judged: &mut bool,
+        epochs: &mut Vec<u64>,
+    ) -> Result<(), Attempt> {
+        for request in requests {
+            epochs.extend(self.run(&request, gtid, careful).await?);
+            if !*judged && epochs.len() >= 2 {
+                *judged = true;
+                self.check_epochs(epochs)?;
+            }
+        }
         Ok(())
     }
 

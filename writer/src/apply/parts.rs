@@ -1,10 +1,11 @@
 //! A source transaction that comes in parts, since it does not fit into memory.
 
-use change::Transaction;
+use change::{Position, Transaction};
 
+use super::judged::Tally;
 use super::{Applier, Attempt, LOCK_EPOCH, READ_EPOCH, rows_of};
 use crate::bookkeeping;
-use crate::checkpoint;
+use crate::checkpoint::{self, Checkpoint};
 use crate::epoch::Fate;
 use crate::error::WriterError;
 use crate::failpoint::{self, Point};
@@ -16,6 +17,9 @@ use crate::stranded;
 
 /// The target transaction of a source transaction of which parts are still to come.
 pub(crate) struct OpenTransaction {
+    /// Whether it is gone through row by row.
+    careful: bool,
+    tally: Tally,
     gtid: String,
     next_part: u32,
     changes: u64,
@@ -24,6 +28,21 @@ pub(crate) struct OpenTransaction {
     fate: Fate,
     /// How many pieces of it were filed, if it is filed rather than applied.
     pieces: u32,
+}
+
+impl OpenTransaction {
+    pub(super) fn of(transaction: &Transaction, careful: bool) -> Self {
+        Self {
+            careful,
+            tally: Tally::default(),
+            gtid: transaction.gtid.clone(),
+            next_part: 0,
+            changes: 0,
+            plan: Plan::new(careful),
+            fate: Fate::Applied,
+            pieces: 0,
+        }
+    }
 }
 
 impl Applier {
@@ -36,14 +55,7 @@ impl Applier {
     /// target transaction, committed with the last.
     pub(crate) async fn part(&mut self, part: &Transaction) -> Result<(), WriterError> {
         let mut open = match self.open.take() {
-            None if part.part == 0 => OpenTransaction {
-                gtid: part.gtid.clone(),
-                next_part: 0,
-                changes: 0,
-                plan: Plan::new(self.careful),
-                fate: Fate::Applied,
-                pieces: 0,
-            },
+            None if part.part == 0 => OpenTransaction::of(part, self.careful),
             Some(open) if open.gtid == part.gtid && open.next_part == part.part => open,
             _ => {
                 return Err(WriterError::Unexpected {
@@ -72,14 +84,12 @@ impl Applier {
         }
     }
 
-    async fn attempt_part(
+    pub(super) async fn attempt_part(
         &mut self,
         open: &mut OpenTransaction,
         part: &Transaction,
     ) -> Result<(), Attempt> {
-        let careful = self.careful;
-        let judge_now = part.part == 0;
-        if judge_now {
+        if part.part == 0 {
             self.begin_parts(open, part).await?;
         }
         match open.fate {
@@ -89,37 +99,19 @@ impl Applier {
             Fate::Held => {
                 open.pieces = self.plan_held_pieces(&mut open.plan, part, open.pieces)?;
             }
-            Fate::Applied | Fate::Lacking { .. } => {
-                self.plan_changes(&mut open.plan, rows_of(part), &part.gtid, None)
-                    .await?;
-            }
+            Fate::Applied | Fate::Lacking { .. } => self.apply_part(open, part).await?,
         }
         open.changes += part.change_count();
-        let next = part.position.as_ref().map(|position| {
-            let mut next = self.after(std::slice::from_ref(part), &[open.fate], position);
-            // The parts before this one count too.
-            let earlier = open.changes - part.change_count();
-            let ledger = &mut next.record.ledger;
-            match open.fate {
-                Fate::Stranded { .. } => ledger.stranded += earlier,
-                Fate::Held => ledger.held += earlier,
-                Fate::Applied | Fate::Lacking { .. } => ledger.applied += earlier,
-            }
-            ledger.read += earlier;
-            next
-        });
+        let next = part
+            .position
+            .as_ref()
+            .map(|position| self.after_parts(open, part, position));
         if let Some(next) = &next {
             let update = self.update_statement(next, false)?;
             open.plan.checkpoint(Expect::Rows(1), &update);
             open.plan.usual_state();
         }
-        let mut epochs = Vec::new();
-        for request in open.plan.drain() {
-            epochs.extend(self.run(&request, &part.gtid, careful).await?);
-            if judge_now && epochs.len() == 2 {
-                self.check_epochs(&epochs)?;
-            }
-        }
+        self.run_open(open, &part.gtid).await?;
         failpoint::pass(Point::AfterPart);
         if let Some(next) = next {
             self.commit().await?;
@@ -138,8 +130,58 @@ impl Applier {
                     .map(|position| lag::of_batch(std::slice::from_ref(part), position.flavor())),
             };
             self.status.committed(&self.stored, done);
+            self.status.conflicts(&open.tally.ended);
         }
         Ok(())
+    }
+
+    /// Applies the rows of a part; compared first, where the link has a policy for conflicts.
+    async fn apply_part(
+        &mut self,
+        open: &mut OpenTransaction,
+        part: &Transaction,
+    ) -> Result<(), Attempt> {
+        let rows = rows_of(part);
+        let as_is =
+            self.policy.is_none() || (!open.careful && self.is_as_expected(rows.iter()).await?);
+        if as_is {
+            return Ok(self
+                .plan_changes(&mut open.plan, rows, &part.gtid, None)
+                .await?);
+        }
+        // What is judged row by row begins with a session in its usual state.
+        open.plan.usual_state();
+        self.run_open(open, &part.gtid).await?;
+        Ok(self.judge_rows(part, rows, &mut open.tally).await?)
+    }
+
+    async fn run_open(&mut self, open: &mut OpenTransaction, gtid: &str) -> Result<(), Attempt> {
+        for request in open.plan.drain() {
+            self.run(&request, gtid, open.careful).await?;
+        }
+        Ok(())
+    }
+
+    /// The checkpoint after the last part.
+    fn after_parts(
+        &self,
+        open: &OpenTransaction,
+        part: &Transaction,
+        position: &Position,
+    ) -> Checkpoint {
+        let mut next = self.after(std::slice::from_ref(part), &[open.fate], position);
+        // The parts before this one count too.
+        let earlier = open.changes - part.change_count();
+        let ledger = &mut next.record.ledger;
+        match open.fate {
+            Fate::Stranded { .. } => ledger.stranded += earlier,
+            Fate::Held => ledger.held += earlier,
+            Fate::Applied | Fate::Lacking { .. } => ledger.applied += earlier,
+        }
+        ledger.read += earlier;
+        ledger.applied -= open.tally.left;
+        ledger.conflicts += open.tally.left;
+        next
     }
 
     /// Opens the target transaction, and decides whether the whole is applied or filed.
@@ -153,10 +195,20 @@ impl Applier {
             .housekeeping(Expect::Success, b"START TRANSACTION");
         let lock = checkpoint::lock(&self.config.link, &self.stored.record);
         open.plan.checkpoint(Expect::Answer(1), &lock);
-        open.plan.epoch(LOCK_EPOCH);
-        open.plan.epoch(READ_EPOCH);
-        open.fate = self.fate(part).await?;
-        match open.fate {
+        let fate = self.fate(part).await?;
+        // What the parts after this one hold is not known yet.
+        let checks_epoch = bookkeeping::is_data(part) || !part.is_last();
+        if checks_epoch {
+            self.epochs().await?;
+            open.plan.epoch(LOCK_EPOCH);
+            open.plan.epoch(READ_EPOCH);
+        }
+        let (mut judged, mut epochs) = (!checks_epoch, Vec::new());
+        let head = open.plan.drain();
+        self.run_all(head, &part.gtid, open.careful, &mut judged, &mut epochs)
+            .await?;
+        open.fate = fate;
+        match fate {
             Fate::Applied | Fate::Stranded { .. } => Ok(()),
             Fate::Held => Ok(self.plan_held(&mut open.plan, part)?),
             Fate::Lacking { ended_by, known } => Err(self.lacking(part, ended_by, known).into()),

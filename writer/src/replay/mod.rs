@@ -17,7 +17,7 @@
 //! an ended epoch, which is stranded again and not lost.
 
 mod row;
-mod verdict;
+pub(crate) mod verdict;
 
 use change::{Body, TableChange};
 use model::IdcName;
@@ -226,6 +226,50 @@ impl Replayer {
         Ok(replayed)
     }
 
+    /// Makes one row what a change leaves it as, if it is what the change expects or that already, as
+    /// an application's write. `Some` tells why it is neither; nothing was changed then.
+    ///
+    /// # Errors
+    /// Any; nothing was changed, unless the connection broke while it was committed.
+    pub async fn set(
+        &mut self,
+        gtid: &str,
+        change: &TableChange,
+    ) -> Result<Option<HeldRow>, ReplayError> {
+        self.execute("beginning a transaction", "START TRANSACTION")
+            .await?;
+        match self.set_in_transaction(gtid, change).await {
+            Ok(None) => Ok(None),
+            other => {
+                self.target.roll_back().await?;
+                other
+            }
+        }
+    }
+
+    async fn set_in_transaction(
+        &mut self,
+        gtid: &str,
+        change: &TableChange,
+    ) -> Result<Option<HeldRow>, ReplayError> {
+        self.check_primary().await?;
+        let mapping = self.mappings.get(&mut self.target, &change.table).await?;
+        for row in &change.rows {
+            let one = row::One {
+                gtid,
+                change,
+                mapping: &mapping,
+                row,
+            };
+            if let row::Done::Held(held) = one.replay(&mut self.target).await? {
+                return Ok(Some(held));
+            }
+        }
+        self.check_primary().await?;
+        self.execute("committing", "COMMIT").await?;
+        Ok(None)
+    }
+
     /// Everything of a transaction but its end.
     async fn attempt(
         &mut self,
@@ -296,13 +340,11 @@ impl Replayer {
             }
             Err(error) => return Err(error.into()),
         };
-        let cascading = row::cascading_columns(&mut self.target, &mapping).await?;
         for row in &change.rows {
             let one = row::One {
                 gtid,
                 change,
                 mapping: &mapping,
-                cascading: &cascading,
                 row,
             };
             match one.replay(&mut self.target).await? {

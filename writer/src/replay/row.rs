@@ -2,29 +2,22 @@
 
 use std::sync::Arc;
 
-use change::{Row, RowChange, RowFlags, TableChange, Value};
+use change::{Row, RowChange, RowFlags, TableChange};
 
 use super::HeldRow;
 use super::verdict::{Found, Kind, Verdict, judge};
 use crate::error::{Conflict, ConflictKind, WriterError};
 use crate::explain;
-use crate::sql::literal::{self, Form};
 use crate::sql::plan::{Plan, Request, describe_row};
-use crate::target::lookup::quote;
-use crate::target::row::locked;
+use crate::target::row::{differences, locked};
 use crate::target::session::{Cause, Target};
 use crate::target::table::Mapping;
-
-/// Longer values are cut.
-const LONGEST: usize = 80;
 
 /// A change, and where it goes.
 pub(super) struct One<'a> {
     pub gtid: &'a str,
     pub change: &'a TableChange,
     pub mapping: &'a Arc<Mapping>,
-    /// Indexes of the columns that cascading foreign keys of other tables refer to.
-    pub cascading: &'a [usize],
     pub row: &'a RowChange,
 }
 
@@ -33,35 +26,6 @@ pub(super) enum Done {
     Applied,
     AlreadyThere,
     Held(HeldRow),
-}
-
-/// The columns of a table by which a change of its rows reaches those of other tables.
-pub(super) async fn cascading_columns(
-    target: &mut Target,
-    mapping: &Mapping,
-) -> Result<Vec<usize>, WriterError> {
-    if !mapping.foreign.cascades_below {
-        return Ok(Vec::new());
-    }
-    let sql = format!(
-        "SELECT DISTINCT CAST(referenced_column_name AS CHAR) \
-         FROM information_schema.key_column_usage \
-         WHERE referenced_table_schema={} AND referenced_table_name={}",
-        quote(&mapping.database),
-        quote(&mapping.table)
-    );
-    let names: Vec<String> = target
-        .all("looking for foreign keys to a table", &sql)
-        .await?;
-    let columns = mapping.columns.iter().chain(&mapping.key);
-    Ok(columns
-        .filter(|column| {
-            names
-                .iter()
-                .any(|name| name.eq_ignore_ascii_case(&column.name))
-        })
-        .map(|column| column.index)
-        .collect())
 }
 
 impl One<'_> {
@@ -106,6 +70,7 @@ impl One<'_> {
             RowChange::Insert { .. } => false,
             RowChange::Delete { .. } => self.mapping.foreign.cascades_below,
             RowChange::Update { before, after } => self
+                .mapping
                 .cascading
                 .iter()
                 .any(|index| before[*index] != after[*index]),
@@ -155,33 +120,10 @@ impl One<'_> {
 
     fn held(&self, kind: Kind, images: (Option<&Row>, Option<&Row>), found: Found<'_>) -> HeldRow {
         let detail = match found.old.or(found.new) {
-            Some(there) => self.differences(images, there),
+            Some(there) => differences(images, there, self.mapping),
             None => "there is no such row".to_owned(),
         };
         self.row_held(kind, detail)
-    }
-
-    /// The columns in which the row is not what it was or became, each with its values.
-    fn differences(&self, (before, after): (Option<&Row>, Option<&Row>), there: &Row) -> String {
-        let columns = self.mapping.columns.iter().filter(|column| {
-            let differs = |image: Option<&Row>| {
-                image.is_some_and(|image| image[column.index] != there[column.index])
-            };
-            differs(before) || differs(after)
-        });
-        let told = columns.map(|column| {
-            let text = |row: &Row| text(&row[column.index], column.form);
-            let was = before.map(|row| format!("was {}, ", text(row)));
-            let became = after.map(|row| format!("became {}, ", text(row)));
-            format!(
-                "{}: {}{}is {}",
-                column.name,
-                was.unwrap_or_default(),
-                became.unwrap_or_default(),
-                text(there)
-            )
-        });
-        told.collect::<Vec<_>>().join("; ")
     }
 
     fn row_held(&self, kind: Kind, detail: String) -> HeldRow {
@@ -197,21 +139,12 @@ impl One<'_> {
     }
 }
 
-/// A value for people, cut where it is long.
-fn text(value: &Value, form: Form) -> String {
-    let mut text = Vec::new();
-    literal::value(&mut text, value, form);
-    let text = String::from_utf8_lossy(&text);
-    match text.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.into_owned(),
-    }
-}
-
 fn kind_of(conflict: &Conflict) -> Kind {
     match conflict.kind {
         ConflictKind::InsertExists => Kind::InsertExists,
         ConflictKind::UpdateMissing | ConflictKind::DeleteMissing => Kind::UpdateMissing,
+        ConflictKind::UpdateDiffers => Kind::UpdateDiffers,
+        ConflictKind::DeleteDiffers => Kind::DeleteDiffers,
         ConflictKind::UniqueClash => Kind::UniqueClash,
         ConflictKind::ForeignKey => Kind::ForeignKey,
         ConflictKind::ValueRefused => Kind::ValueRefused,

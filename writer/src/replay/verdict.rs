@@ -37,7 +37,7 @@ pub enum Kind {
 
 /// What becomes of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// It is applied.
     Apply,
     /// The row is as the change leaves it.
@@ -48,7 +48,7 @@ pub(super) enum Verdict {
 
 /// Where the rows of a change are looked for, and what is found.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Found<'a> {
+pub(crate) struct Found<'a> {
     /// At the key of the row before; `None`: no row.
     pub old: Option<&'a Row>,
     /// At the key of the row after.
@@ -56,7 +56,7 @@ pub(super) struct Found<'a> {
 }
 
 /// Judges a change by what is at its two keys, of which an insert and a delete have one.
-pub(super) fn judge(change: &RowChange, found: Found<'_>) -> Verdict {
+pub(crate) fn judge(change: &RowChange, found: Found<'_>) -> Verdict {
     match change {
         RowChange::Insert { after } => match found.new {
             None => Verdict::Apply,

@@ -38,8 +38,8 @@ use crate::target::table::{MappedColumn, Mapping};
 const REQUEST_BYTES: usize = 512 << 10;
 /// Rows in one INSERT.
 const INSERT_ROWS: usize = 500;
-/// Keys in one DELETE. With more, the servers would no longer look up each one.
-const DELETE_KEYS: usize = 100;
+/// Keys in one DELETE or SELECT. With more, the servers would no longer look up each one.
+pub(crate) const DELETE_KEYS: usize = 100;
 
 /// What a statement is about, for messages.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -401,20 +401,7 @@ impl Plan {
         let mut sql = b"DELETE FROM ".to_vec();
         literal::table(&mut sql, &mapping.database, &mapping.table);
         sql.extend_from_slice(b" WHERE ");
-        if let ([column], [_, _, ..]) = (mapping.key.as_slice(), rows) {
-            literal::identifier(&mut sql, &column.name);
-            sql.extend_from_slice(b" IN (");
-            separated(&mut sql, b",", rows, |sql, row| {
-                literal::value(sql, &row[column.index], column.form);
-            });
-            sql.push(b')');
-        } else {
-            separated(&mut sql, b" OR ", rows, |sql, row| {
-                sql.push(b'(');
-                by_key(sql, row, mapping);
-                sql.push(b')');
-            });
-        }
+        at_keys(&mut sql, rows, mapping);
         let key = self.one_by_one.then(|| describe_key(first, mapping));
         let subject = Subject::Rows {
             verb,
@@ -545,6 +532,24 @@ pub(crate) fn by_key(sql: &mut Vec<u8>, row: &Row, mapping: &Mapping) {
     separated(sql, b" AND ", &mapping.key, |sql, column| {
         assignment(sql, row, column);
     });
+}
+
+/// The condition that finds the rows with the keys of these.
+pub(crate) fn at_keys(sql: &mut Vec<u8>, rows: &[&Row], mapping: &Mapping) {
+    if let ([column], [_, _, ..]) = (mapping.key.as_slice(), rows) {
+        literal::identifier(sql, &column.name);
+        sql.extend_from_slice(b" IN (");
+        separated(sql, b",", rows, |sql, row| {
+            literal::value(sql, &row[column.index], column.form);
+        });
+        sql.push(b')');
+    } else {
+        separated(sql, b" OR ", rows, |sql, row| {
+            sql.push(b'(');
+            by_key(sql, row, mapping);
+            sql.push(b')');
+        });
+    }
 }
 
 /// The key of a row for people, cut where it is long.

@@ -91,6 +91,7 @@ type ColumnRow = (
     String,
     u8,
     String,
+    String,
 );
 
 /// Reads a table's definition; `None` if there is no such table.
@@ -119,7 +120,8 @@ pub(crate) async fn look_up(
             &format!(
                 "SELECT CAST(column_name AS CHAR), LOWER(CAST(data_type AS CHAR)), \
                  CAST(column_type AS CHAR), character_maximum_length, datetime_precision, \
-                 CAST(is_nullable AS CHAR), column_default IS NOT NULL, CAST(extra AS CHAR) \
+                 CAST(is_nullable AS CHAR), column_default IS NOT NULL, CAST(extra AS CHAR), \
+                 COALESCE(CAST(character_set_name AS CHAR), '') \
                  FROM information_schema.columns WHERE table_schema={db} AND table_name={name} \
                  ORDER BY ordinal_position"
             ),
@@ -144,7 +146,20 @@ pub(crate) async fn look_up(
             ),
         )
         .await?;
+    let foreign = foreign_keys(target, &doing, &db, &name).await?;
+    let cascading = if foreign.cascades_below {
+        let sql = format!(
+            "SELECT DISTINCT CAST(referenced_column_name AS CHAR) \
+             FROM information_schema.key_column_usage \
+             WHERE referenced_table_schema={db} AND referenced_table_name={name}"
+        );
+        target.all(&doing, &sql).await?
+    } else {
+        Vec::new()
+    };
     Ok(Some(TargetTable {
+        cascading,
+        foreign,
         database: database.to_owned(),
         name: table.to_owned(),
         kind,
@@ -152,7 +167,6 @@ pub(crate) async fn look_up(
         columns: columns.into_iter().map(column).collect(),
         unique: unique_indexes(indexes),
         triggers,
-        foreign: foreign_keys(target, &doing, &db, &name).await?,
     }))
 }
 
@@ -185,7 +199,17 @@ async fn foreign_keys(
 }
 
 fn column(row: ColumnRow) -> TargetColumn {
-    let (name, data_type, column_type, length, precision, nullable, has_default, extra) = row;
+    let (
+        name,
+        data_type,
+        column_type,
+        length,
+        precision,
+        nullable,
+        has_default,
+        extra,
+        character_set,
+    ) = row;
     TargetColumn {
         name,
         data_type,
@@ -195,6 +219,7 @@ fn column(row: ColumnRow) -> TargetColumn {
         nullable: nullable == "YES",
         has_default: has_default == 1,
         extra,
+        character_set,
     }
 }
 

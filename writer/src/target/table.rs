@@ -2,6 +2,7 @@
 
 use change::{ColumnKind, TableSchema};
 
+use super::compare;
 use super::unfit::Unfit;
 use crate::sql::charset;
 use crate::sql::literal::Form;
@@ -19,6 +20,8 @@ pub(crate) struct TargetTable {
     pub unique: Vec<UniqueIndex>,
     pub triggers: Vec<String>,
     pub foreign: ForeignKeys,
+    /// The columns that cascading foreign keys of other tables refer to.
+    pub cascading: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +39,8 @@ pub(crate) struct TargetColumn {
     pub has_default: bool,
     /// `information_schema.columns.extra`.
     pub extra: String,
+    /// Its character set; empty for columns without characters.
+    pub character_set: String,
 }
 
 impl TargetColumn {
@@ -94,6 +99,11 @@ pub(crate) struct Mapping {
     /// Indexes into `columns` of the target's key.
     pub key: Vec<MappedColumn>,
     pub foreign: ForeignKeys,
+    /// Indexes, in the source's row, of the columns that cascading foreign keys of other tables
+    /// refer to.
+    pub cascading: Vec<usize>,
+    /// Why a row of the target cannot be compared with one of the source, if it cannot.
+    pub incomparable: Option<Unfit>,
     /// Its rows depend on nothing but their own key, which is made of integers: no foreign key in
     /// either direction, no unique key but the primary one, and no column at the target that the
     /// source does not have, so that a row that is deleted and inserted is a row that is updated.
@@ -111,24 +121,7 @@ pub(crate) struct MappedColumn {
 /// Fits a source table to a target table, or says why that cannot be done safely.
 pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping, Unfit> {
     let table = format!("{}.{}", target.database, target.name);
-    if target.kind != "BASE TABLE" {
-        return Err(Unfit::Kind {
-            table,
-            kind: target.kind.clone(),
-        });
-    }
-    if !target.engine.eq_ignore_ascii_case("InnoDB") {
-        return Err(Unfit::Engine {
-            table,
-            engine: target.engine.clone(),
-        });
-    }
-    if let Some(trigger) = target.triggers.first() {
-        return Err(Unfit::Trigger {
-            table,
-            trigger: trigger.clone(),
-        });
-    }
+    check_kind(&table, target)?;
     let mut columns = Vec::with_capacity(source.columns.len());
     let mut all = Vec::with_capacity(source.columns.len());
     for (index, column) in source.columns.iter().enumerate() {
@@ -165,7 +158,20 @@ pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping,
         return Err(Unfit::NoKey { table });
     };
     let merges = merges(source, target, &columns, &key);
+    let incomparable = columns.iter().find_map(|column| {
+        let of_source = &source.columns[column.index];
+        compare::incomparable(&table, of_source, find(target, &column.name)?)
+    });
+    let cascades = |column: &&MappedColumn| {
+        target
+            .cascading
+            .iter()
+            .any(|of| same_name(of, &column.name))
+    };
+    let cascading = all.iter().filter(cascades).map(|column| column.index);
     Ok(Mapping {
+        cascading: cascading.collect(),
+        incomparable,
         database: target.database.clone(),
         table: target.name.clone(),
         columns,
@@ -173,6 +179,30 @@ pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping,
         foreign: target.foreign,
         merges,
     })
+}
+
+/// Whether rows can be applied to the table at all.
+fn check_kind(table: &str, target: &TargetTable) -> Result<(), Unfit> {
+    let table = table.to_owned();
+    if target.kind != "BASE TABLE" {
+        return Err(Unfit::Kind {
+            table,
+            kind: target.kind.clone(),
+        });
+    }
+    if !target.engine.eq_ignore_ascii_case("InnoDB") {
+        return Err(Unfit::Engine {
+            table,
+            engine: target.engine.clone(),
+        });
+    }
+    if let Some(trigger) = target.triggers.first() {
+        return Err(Unfit::Trigger {
+            table,
+            trigger: trigger.clone(),
+        });
+    }
+    Ok(())
 }
 
 /// See [`Mapping::merges`].
@@ -378,7 +408,7 @@ fn members(column_type: &str) -> Vec<String> {
     members
 }
 
-fn describe(column: &change::Column) -> String {
+pub(super) fn describe(column: &change::Column) -> String {
     let kind = format!("{:?}", column.kind).to_lowercase();
     match column.kind {
         ColumnKind::Enum | ColumnKind::Set => {

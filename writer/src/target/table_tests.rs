@@ -33,6 +33,7 @@ pub(crate) fn target(columns: &[(&str, &str)]) -> TargetTable {
             nullable: true,
             has_default: false,
             extra: String::new(),
+            character_set: "utf8mb4".to_owned(),
         })
         .collect();
     let key = vec![Some(columns[0].name.clone())];
@@ -49,6 +50,7 @@ pub(crate) fn target(columns: &[(&str, &str)]) -> TargetTable {
         }],
         triggers: Vec::new(),
         foreign: ForeignKeys::default(),
+        cascading: Vec::new(),
     }
 }
 

@@ -106,4 +106,33 @@ pub enum Unfit {
         /// Its collation's number.
         collation: u16,
     },
+    /// Whether two values are the same cannot be told exactly.
+    #[error(
+        "column {column} of table {table} has the type {data_type} at the target and {kind} at the \
+         source, whose values cannot be compared exactly, which conflicts.detect BeforeImage needs; \
+         give it one type and character set on both sides, exclude the table from the link, or set \
+         conflicts.detect: Key"
+    )]
+    Incomparable {
+        /// `database.table`.
+        table: String,
+        /// The column.
+        column: String,
+        /// The target's type, with its character set.
+        data_type: String,
+        /// The source's type, with its character set.
+        kind: String,
+    },
+    /// Rows would be changed without having been compared.
+    #[error(
+        "a row of table {table} was removed, or its key changed, and foreign keys of other tables \
+         cascade from it at the target to rows that are not in the source's binlog, so that they \
+         would be changed without having been compared, which conflicts.detect BeforeImage is for; \
+         exclude the tables from the link, make their foreign keys RESTRICT on both sides, or set \
+         conflicts.detect: Key"
+    )]
+    Cascades {
+        /// `database.table`.
+        table: String,
+    },
 }

@@ -7,6 +7,7 @@ mod crashes;
 mod epochs;
 pub mod links;
 mod merged;
+mod policies;
 mod replays;
 pub mod rig;
 mod script;

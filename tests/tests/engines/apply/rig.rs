@@ -174,6 +174,7 @@ pub async fn reset(database: &Database) -> Result<()> {
          DELETE FROM multiactive.heartbeat; DELETE FROM multiactive.stranded; \
          DELETE FROM multiactive.undone; DELETE FROM multiactive.replayed; \
          DELETE FROM multiactive.skips; DELETE FROM multiactive.held; \
+         DELETE FROM multiactive.conflicts; \
          DROP DATABASE IF EXISTS orders; \
          CREATE DATABASE orders CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; \
          CREATE TABLE orders.t (id INT PRIMARY KEY, v INT, u INT UNIQUE)",

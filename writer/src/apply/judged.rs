@@ -1,0 +1,384 @@
+//! Rows compared before they are changed, for links that detect conflicts by before image.
+//!
+//! First all rows of a batch are read and locked; where they are what the source had, nothing can
+//! be in conflict but unique values, and the batch is written as any other. Otherwise its
+//! transactions are gone through one by one, each row read, locked, judged
+//! ([`crate::conflict`]) and written or left, with a record of each conflict, all in the
+//! transaction of the checkpoint.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use change::{Row, RowChange, TableChange, Transaction};
+
+use super::parts::OpenTransaction;
+use super::{Applier, Attempt, rows_of};
+use crate::bookkeeping;
+use crate::conflict::record::Record;
+use crate::conflict::{Decision, Expected, Outcome, Policy, is_move, only_written};
+use crate::epoch::Fate;
+use crate::error::{Conflict, ConflictKind, WriterError};
+use crate::explain;
+use crate::replay::verdict::Found;
+use crate::sql::plan::{Plan, describe_row};
+use crate::target::row::{differences, locked, locked_all};
+use crate::target::table::Mapping;
+use crate::target::unfit::Unfit;
+
+/// So often a row is looked at again that somebody put between the look and the write.
+const LOOKS: usize = 4;
+
+/// The conflicts of one target transaction.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    /// Changes that were not applied: held, or lost to the target's row.
+    pub left: u64,
+    /// Of those, held.
+    pub held: u64,
+    /// All, by kind and by how they ended.
+    pub ended: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+impl Tally {
+    fn count(&mut self, kind: ConflictKind, outcome: &Outcome) {
+        self.left += u64::from(!outcome.is_applied());
+        self.held += u64::from(*outcome == Outcome::Held);
+        *self
+            .ended
+            .entry((kind.name(), outcome.state()))
+            .or_default() += 1;
+    }
+}
+
+/// A change of a table that is gone through row by row.
+struct On<'a> {
+    transaction: &'a Transaction,
+    change: &'a TableChange,
+    mapping: &'a Arc<Mapping>,
+    policy: &'a Policy,
+}
+
+/// What came of writing a row.
+enum Written {
+    Done,
+    /// Somebody has put a row at its key meanwhile.
+    Taken(Conflict),
+    /// Another row has a unique value of it.
+    Clash(Conflict),
+}
+
+impl Applier {
+    /// Whether rows are compared before they are changed.
+    pub(crate) fn has_policy(&self) -> bool {
+        self.policy.is_some()
+    }
+
+    /// Looks whether a batch finds at the target what it expects; if not, its transactions are gone
+    /// through one by one.
+    pub(super) async fn compare_batch(
+        &mut self,
+        batch: &[Transaction],
+        fates: &[Fate],
+    ) -> Result<(), Attempt> {
+        let applied = batch.iter().zip(fates);
+        let applied = applied.filter(|(_, fate)| **fate == Fate::Applied);
+        let changes = applied.flat_map(|(transaction, _)| rows_of(transaction));
+        if self.is_as_expected(changes).await? {
+            return Ok(());
+        }
+        let differs = Conflict {
+            kind: ConflictKind::UpdateDiffers,
+            table: self.config.databases.join(", "),
+            key: "one of several rows".to_owned(),
+            gtid: batch.last().map(|it| it.gtid.clone()).unwrap_or_default(),
+            detail: "a row is not what it was at the source".to_owned(),
+        };
+        Err(Attempt::Suspect(differs.into()))
+    }
+
+    /// Applies a whole transaction row by row.
+    pub(super) async fn attempt_judged(
+        &mut self,
+        transaction: &Transaction,
+    ) -> Result<(), Attempt> {
+        let mut open = OpenTransaction::of(transaction, true);
+        self.attempt_part(&mut open, transaction).await?;
+        if bookkeeping::newest_epoch(transaction).is_some() {
+            self.forget_epochs();
+        }
+        Ok(())
+    }
+
+    /// Whether every row that these changes touch is at the target as it was at the source, which
+    /// stays so until the end of the open transaction.
+    pub(super) async fn is_as_expected<'a>(
+        &mut self,
+        changes: impl Iterator<Item = &'a TableChange>,
+    ) -> Result<bool, WriterError> {
+        let mut tables: BTreeMap<(&str, &str), Expected<'_>> = BTreeMap::new();
+        for change in changes {
+            if bookkeeping::is_ours(&change.table.database) {
+                continue;
+            }
+            let mapping = self.mappings.get(&mut self.target, &change.table).await?;
+            self.check_comparable(change, &mapping)?;
+            let name = (change.table.database.as_str(), change.table.table.as_str());
+            let expected = tables
+                .entry(name)
+                .or_insert_with(|| Expected::new(&change.table, &mapping));
+            if *expected.table != *change.table {
+                // Two definitions in one batch: their images are not compared with each other.
+                return Ok(false);
+            }
+            expected.add(change);
+        }
+        for expected in tables.values() {
+            let (table, mapping) = (&expected.table, &expected.mapping);
+            let found = locked_all(&mut self.target, table, mapping, &expected.places).await?;
+            if !expected.are(&found) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Applies the rows of a transaction, or of a part of one, one by one in the open transaction.
+    pub(super) async fn judge_rows(
+        &mut self,
+        transaction: &Transaction,
+        changes: &[TableChange],
+        tally: &mut Tally,
+    ) -> Result<(), WriterError> {
+        let Some(policy) = self.policy.clone() else {
+            return Ok(());
+        };
+        for change in changes {
+            if change.lenient || bookkeeping::is_ours(&change.table.database) {
+                let mut plan = Plan::new(true);
+                let one = std::slice::from_ref(change);
+                self.plan_changes(&mut plan, one, &transaction.gtid, None)
+                    .await?;
+                for request in plan.finish() {
+                    self.run_known(&request, &transaction.gtid).await?;
+                }
+                continue;
+            }
+            let mapping = self.mappings.get(&mut self.target, &change.table).await?;
+            self.check_comparable(change, &mapping)?;
+            let after = change.rows.iter().filter_map(RowChange::after);
+            explain::losses(after, &mapping, &transaction.gtid)?;
+            let on = On {
+                transaction,
+                change,
+                mapping: &mapping,
+                policy: &policy,
+            };
+            for row in &change.rows {
+                self.judge_row(&on, row, tally).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn judge_row(
+        &mut self,
+        on: &On<'_>,
+        row: &RowChange,
+        tally: &mut Tally,
+    ) -> Result<(), WriterError> {
+        let moves = is_move(row, on.mapping);
+        let mut looks = 0;
+        loop {
+            let (old, new) = self.look(on, row, moves).await?;
+            let decision = on.decide(row, old.as_ref(), new.as_ref(), moves)?;
+            let written = match &decision {
+                Decision::Apply => self.write_row(on, row).await?,
+                Decision::Settled(_, Outcome::SourceWon(put)) => self.write_row(on, put).await?,
+                Decision::Settled(..) | Decision::Halt(_) => Written::Done,
+            };
+            let there = old.as_ref().or(new.as_ref());
+            let (decision, detail) = match written {
+                Written::Done => (decision, on.differences(row, there)),
+                Written::Clash(clash) => (on.policy.clash(), clash.detail),
+                Written::Taken(_) if looks < LOOKS => {
+                    looks += 1;
+                    continue;
+                }
+                Written::Taken(taken) => return Err(taken.into()),
+            };
+            return match decision {
+                Decision::Apply => Ok(()),
+                Decision::Halt(kind) => Err(on.conflict(kind, row, detail).into()),
+                Decision::Settled(kind, outcome) => {
+                    let record = Record {
+                        link: &self.config.link,
+                        transaction: on.transaction,
+                        change: on.change,
+                        row,
+                        mapping: on.mapping,
+                        kind,
+                        policy: on.policy.name,
+                        outcome: &outcome,
+                        found: there,
+                        detail: &detail,
+                    };
+                    let sql = record.insert()?;
+                    let doing = "writing to multiactive.conflicts";
+                    self.target.execute(doing, &sql).await?;
+                    tally.count(kind, &outcome);
+                    Ok(())
+                }
+            };
+        }
+    }
+
+    /// What is at the keys of a change: of the row before, and of the row after.
+    async fn look(
+        &mut self,
+        on: &On<'_>,
+        row: &RowChange,
+        moves: bool,
+    ) -> Result<(Option<Row>, Option<Row>), WriterError> {
+        let (before, after) = match row {
+            RowChange::Insert { after } => (None, Some(after)),
+            RowChange::Delete { before } => (Some(before), None),
+            RowChange::Update { before, after } => (Some(before), moves.then_some(after)),
+        };
+        let table = &on.change.table;
+        let mut found = (None, None);
+        if let Some(before) = before {
+            found.0 = locked(&mut self.target, table, on.mapping, before).await?;
+        }
+        if let Some(after) = after {
+            found.1 = locked(&mut self.target, table, on.mapping, after).await?;
+        }
+        if let RowChange::Update { .. } = row
+            && !moves
+        {
+            found.1.clone_from(&found.0);
+        }
+        Ok(found)
+    }
+
+    async fn write_row(&mut self, on: &On<'_>, row: &RowChange) -> Result<Written, WriterError> {
+        let change = TableChange {
+            table: Arc::clone(&on.change.table),
+            rows: vec![row.clone()],
+            ..*on.change
+        };
+        let mut plan = Plan::new(true);
+        plan.change(&change, on.mapping);
+        let mut written = Written::Done;
+        for request in plan.finish() {
+            // What follows a statement that failed only brings the session back into its usual
+            // state.
+            match self.run_known(&request, &on.transaction.gtid).await {
+                Ok(()) => {}
+                Err(WriterError::Conflict(conflict)) => {
+                    written = match conflict.kind {
+                        ConflictKind::UniqueClash => Written::Clash(conflict),
+                        ConflictKind::InsertExists => Written::Taken(conflict),
+                        _ => return Err(conflict.into()),
+                    };
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(written)
+    }
+
+    /// Refuses what cannot be compared, or would change rows that were not.
+    fn check_comparable(&self, change: &TableChange, mapping: &Mapping) -> Result<(), WriterError> {
+        if let Some(unfit) = &mapping.incomparable {
+            return Err(unfit.clone().into());
+        }
+        if let Some(policy) = &self.policy {
+            policy
+                .fits(&change.table)
+                .map_err(|error| WriterError::Unsupported(format!("conflicts.column: {error}")))?;
+        }
+        let seen = change.flags.logs_cascades || change.flags.no_foreign_key_checks;
+        if !seen && !change.lenient && change.rows.iter().any(|row| reaches(row, mapping)) {
+            return Err(Unfit::Cascades {
+                table: change.table.to_string(),
+            }
+            .into());
+        }
+        Ok(())
+    }
+}
+
+/// Whether a change of a row would change rows of other tables.
+pub(crate) fn reaches(row: &RowChange, mapping: &Mapping) -> bool {
+    match row {
+        RowChange::Insert { .. } => false,
+        RowChange::Delete { .. } => mapping.foreign.cascades_below,
+        RowChange::Update { before, after } => mapping
+            .cascading
+            .iter()
+            .any(|index| before[*index] != after[*index]),
+    }
+}
+
+impl On<'_> {
+    fn decide(
+        &self,
+        row: &RowChange,
+        old: Option<&Row>,
+        new: Option<&Row>,
+        moves: bool,
+    ) -> Result<Decision, WriterError> {
+        let compared = |row: &Row| only_written(row, self.mapping);
+        let row = match row {
+            RowChange::Insert { after } => RowChange::Insert {
+                after: compared(after),
+            },
+            RowChange::Update { before, after } => RowChange::Update {
+                before: compared(before),
+                after: compared(after),
+            },
+            RowChange::Delete { before } => RowChange::Delete {
+                before: compared(before),
+            },
+        };
+        let (old, new) = (old.map(compared), new.map(compared));
+        let found = Found {
+            old: old.as_ref(),
+            new: new.as_ref(),
+        };
+        let decision = self.policy.decide(&self.change.table, &row, found, moves);
+        let decision = decision.map_err(|error| WriterError::Unsupported(error.to_string()))?;
+        Ok(match decision {
+            // What it would change besides has not been compared.
+            Decision::Settled(kind, Outcome::SourceWon(put)) if reaches(&put, self.mapping) => {
+                Decision::Settled(kind, Outcome::Held)
+            }
+            other => other,
+        })
+    }
+
+    fn differences(&self, row: &RowChange, there: Option<&Row>) -> String {
+        let Some(there) = there else {
+            return "there is no such row".to_owned();
+        };
+        let images = match row {
+            RowChange::Insert { after } => (None, Some(after)),
+            RowChange::Update { before, after } => (Some(before), Some(after)),
+            RowChange::Delete { before } => (Some(before), None),
+        };
+        differences(images, there, self.mapping)
+    }
+
+    fn conflict(&self, kind: ConflictKind, row: &RowChange, detail: String) -> Conflict {
+        let (RowChange::Insert { after: at }
+        | RowChange::Update { before: at, .. }
+        | RowChange::Delete { before: at }) = row;
+        Conflict {
+            kind,
+            table: self.change.table.to_string(),
+            key: describe_row(at, self.mapping, true),
+            gtid: self.transaction.gtid.clone(),
+            detail,
+        }
+    }
+}
