@@ -414,13 +414,25 @@ impl<'a> Rig<'a> {
         let refusals = told.refusals.iter();
         let refused = refusals
             .filter(|(idc, at, _)| *idc == name && *at >= since)
-            .map(|(_, _, error)| error)
+            .map(|(_, at, error)| (at.elapsed(), error))
             .next();
         ensure!(
             refused.is_none(),
-            "{what}: a write was refused: {refused:?}"
+            "{what}: a write was refused, so long ago: {refused:?}; it is {} now\n{}",
+            jiff::Timestamp::now(),
+            self.logs(name)
         );
         Ok(())
+    }
+
+    /// The ends of the logs of an IDC's arbiters.
+    fn logs(&self, idc: &str) -> String {
+        let parts = [self.part(idc), self.standby_part(idc)];
+        let tails = parts.map(|part| {
+            let log = self.world.sandbox().log(&part);
+            format!("{}:\n{}", log.display(), harness::shell::tail(&log))
+        });
+        tails.join("\n")
     }
 
     /// The number of times that acknowledged writes moved from one server to another, in the order
