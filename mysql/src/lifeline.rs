@@ -20,10 +20,11 @@ const MISSES: u32 = 2;
 #[derive(Debug, Clone)]
 pub struct Lifeline {
     pub(crate) options: SessionOptions,
-    /// The server's number of the connection.
-    pub(crate) id: u32,
-    /// `@@server_id`: behind one address there may be several servers.
-    pub(crate) server: u64,
+    /// The server's number of the connection. What the handshake told may be a proxy's.
+    pub(crate) id: u64,
+    /// Where the server's data is: behind one address there may be several servers, and those of a
+    /// cluster may share `@@server_id`.
+    pub(crate) server: String,
 }
 
 /// What a look found.
@@ -80,9 +81,9 @@ impl Lifeline {
             // Too many connections, a password that was changed: it is there.
             Err(_) => return Look::Perhaps,
         };
-        // Each account sees its own sessions. The handshake tells the lower half of a number.
+        // Each account sees its own sessions.
         let sql = format!(
-            "SELECT COUNT(*) FROM information_schema.processlist WHERE id & 4294967295 = {}",
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE id = {}",
             self.id
         );
         let counted = session.conn.query_first::<u64, _>(sql);

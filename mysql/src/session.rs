@@ -122,7 +122,8 @@ impl SessionOptions {
             .prefer_socket(false)
             .tcp_nodelay(true)
             .tcp_keepalive(Some(Duration::from_secs(10)))
-            .stmt_cache_size(0)
+            // The driver closes a statement only when another one takes its place there.
+            .stmt_cache_size(1)
             .client_found_rows(true)
             .connect_attribute("program_name", program.name())
             .ssl_opts(tls_options(endpoint, credentials)?);
@@ -155,11 +156,13 @@ impl SessionOptions {
     pub async fn connect(&self) -> Result<Session, SessionError> {
         let connecting = async {
             let mut conn = Conn::new(self.opts.clone()).await?;
-            let told = conn.query_first("SELECT VERSION(), @@server_id");
-            let (version, server) = told.await?.unwrap_or_default();
-            Ok::<(Conn, String, u64), mysql_async::Error>((conn, version, server))
+            let told = conn.query_first(
+                "SELECT VERSION(), CONCAT_WS(' ', @@hostname, @@port, @@datadir), CONNECTION_ID()",
+            );
+            let (version, server, id) = told.await?.unwrap_or_default();
+            Ok::<(Conn, String, String, u64), mysql_async::Error>((conn, version, server, id))
         };
-        let (conn, text, server) =
+        let (conn, text, server, id) =
             match tokio::time::timeout(self.connect_timeout, connecting).await {
                 Ok(Ok(connected)) => connected,
                 Ok(Err(source)) => return Err(self.refused(source)),
@@ -176,7 +179,7 @@ impl SessionOptions {
         })?;
         let lifeline = Lifeline {
             options: self.clone(),
-            id: conn.id(),
+            id,
             server,
         };
         Ok(Session {

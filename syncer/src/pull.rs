@@ -175,7 +175,7 @@ impl Connection<'_> {
     /// Takes the next thing, or sends what there is if there is none at the moment.
     async fn step(&mut self) -> Result<(), PullError> {
         // A source that always has more must stop neither the copy nor the word of how far it is.
-        self.snapshot.begin();
+        self.snapshot.begin()?;
         let due = self.stretch.due(Instant::now()).filter(|_| !self.in_parts);
         if due.is_some_and(|due| due <= Instant::now()) {
             self.tell()?;

@@ -143,6 +143,8 @@ impl<'a> Follower<'a> {
             match self.applier.look_for_filed(&self.stream).await {
                 // The stream itself tells whether the syncer is there.
                 Err(error @ WriterError::Syncer { .. }) => {
+                    // It may have come in the middle of taking a transaction back.
+                    self.applier.target.roll_back().await?;
                     tracing::warn!(%error, "what was set aside of the target's is looked for later");
                 }
                 looked => looked?,

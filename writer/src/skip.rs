@@ -50,13 +50,21 @@ pub(crate) async fn find(
         quote(gtid)
     );
     let found: Option<(String, String, String, String)> =
-        target.first("reading multiactive.skips", &sql).await?;
+        or_none(target.first("reading multiactive.skips", &sql).await)?;
     Ok(found.map(|(gtid, by, reason, at)| Wish {
         gtid,
         by,
         reason,
         at,
     }))
+}
+
+/// The arbiter of an earlier release has not made the table; nobody can wish anything there.
+fn or_none<T>(read: Result<Option<T>, WriterError>) -> Result<Option<T>, WriterError> {
+    match read {
+        Err(WriterError::Schema { .. }) => Ok(None),
+        other => other,
+    }
 }
 
 impl Applier {
@@ -77,7 +85,7 @@ pub(crate) async fn forget_passed(
 ) -> Result<(), WriterError> {
     let link = quote(&link.to_string());
     let sql = format!("SELECT CAST(gtid AS CHAR) FROM multiactive.skips WHERE link={link}");
-    let waiting: Option<String> = target.first("reading multiactive.skips", &sql).await?;
+    let waiting: Option<String> = or_none(target.first("reading multiactive.skips", &sql).await)?;
     let Some(gtid) = waiting else {
         return Ok(());
     };

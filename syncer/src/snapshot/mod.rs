@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use binlog::Notice;
 use change::{Body, DdlObject, Position, SnapshotChunk, TableSchema, Transaction, Value};
 use mysql::session::SessionOptions;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::error::PullError;
 use crate::start::CopyStart;
@@ -127,12 +127,16 @@ impl Snapshot {
         finished
     }
 
-    /// Begins to read the next chunk, if it is time.
-    pub fn begin(&mut self) {
+    /// Begins to read the next chunk, if it is time, and takes one that was read.
+    pub fn begin(&mut self) -> Result<(), PullError> {
+        if let Some(read) = self.reading.try_join_next() {
+            self.take_read(read)?;
+        }
         let nothing = self.tables.front().is_none_or(|copying| copying.start.gone);
         if self.outcome.is_none() && !nothing && self.reading.is_empty() {
             self.begin_chunk();
         }
+        Ok(())
     }
 
     /// Returns when a chunk was read and waits for its place in the stream. Dropping the future
@@ -145,12 +149,17 @@ impl Snapshot {
     }
 
     async fn finish_reading(&mut self) -> Result<(), PullError> {
-        if let Some(read) = self.reading.join_next().await {
-            let (reader, outcome) =
-                read.map_err(|error| PullError::NotYet(format!("a chunk was not read: {error}")))??;
-            self.reader = Some(reader);
-            self.outcome = Some(outcome);
+        match self.reading.join_next().await {
+            Some(read) => self.take_read(read),
+            None => Ok(()),
         }
+    }
+
+    fn take_read(&mut self, read: Result<Reading, JoinError>) -> Result<(), PullError> {
+        let (reader, outcome) =
+            read.map_err(|error| PullError::NotYet(format!("a chunk was not read: {error}")))??;
+        self.reader = Some(reader);
+        self.outcome = Some(outcome);
         Ok(())
     }
 

@@ -186,6 +186,13 @@ impl Applier {
         row: &RowChange,
         tally: &mut Tally,
     ) -> Result<(), WriterError> {
+        if tally.held > 0 && reaches(row, on.mapping) {
+            // What the source's binlog says of the rows below may be what is held.
+            return Err(Unfit::Cascades {
+                table: on.change.table.to_string(),
+            }
+            .into());
+        }
         let moves = is_move(row, on.mapping);
         let mut looks = 0;
         loop {

@@ -256,9 +256,10 @@ fn a_cascade_that_nobody_has_compared_halts_the_link() -> Result<()> {
         resolve(rig, &json!("Hold"))?;
         let both = vec![insert(1, 1, None), insert(2, 1, None)];
         rig.source.commit(vec![changes(&table(), both)]);
+        let writer = rig.start()?;
+        rig.wait_through(&writer).await?;
         rig.source
             .commit(vec![changes(&table(), vec![delete(row(1, 1, None))])]);
-        let writer = rig.start()?;
         let error = rig.wait_halted(&writer).await?;
         ensure!(error.contains("without having been compared"), "{error}");
         ensure!(rig.rows()?.len() == 2, "{:?}", rig.rows()?);
