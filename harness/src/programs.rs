@@ -8,6 +8,10 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{paths, shell, tools};
 
+/// The writer with failpoints, and what builds it: a shipped writer has none.
+const WRITER: &str = "writer-failpoints";
+const FAILPOINTS: [&str; 2] = ["--features", "writer/failpoints"];
+
 /// Cargo with these arguments, in the workspace.
 ///
 /// Whoever runs under cargo has been told of his own package in the environment. That must not be
@@ -40,14 +44,20 @@ pub fn beside_test(binary: &str) -> Result<PathBuf> {
     built(binary, &[], std::env::var_os("MULTIACTIVE_XTASK").is_none())
 }
 
-/// The writer that can be told to crash, in the same way; no other suite needs it, so it is built by
-/// the first test that asks.
+/// The writer that can be told to crash, in the same way.
 pub fn writer_with_failpoints() -> Result<PathBuf> {
     built(
-        "writer-failpoints",
-        &["--features", "writer/failpoints"],
-        true,
+        WRITER,
+        &FAILPOINTS,
+        std::env::var_os("MULTIACTIVE_XTASK").is_none(),
     )
+}
+
+/// Builds that writer for the suites that `cargo xtask` runs.
+pub fn writer_with_failpoints_static() -> Result<()> {
+    let mut build = cargo_static("build");
+    build.args(["--workspace", "--bin", WRITER]);
+    shell::run_visible(build.args(FAILPOINTS))
 }
 
 fn built(binary: &str, options: &[&str], build: bool) -> Result<PathBuf> {

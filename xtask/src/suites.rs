@@ -231,9 +231,20 @@ fn real_test(suite: &str) -> Result<Command> {
     Ok(test)
 }
 
+/// All that the engines' suite runs. What is compiled while tests run takes the cores from arbiters
+/// that have deadlines to keep.
+fn prepare_engines() -> Result<()> {
+    prepare_real()?;
+    let mut build = real_test("engines")?;
+    report::step("building the suite", || {
+        shell::run_visible(build.arg("--no-run"))?;
+        programs::writer_with_failpoints_static()
+    })
+}
+
 /// The part of the engines' suite that compares and mends copies.
 fn repair() -> Result<()> {
-    prepare_real()?;
+    prepare_engines()?;
     let mut test = real_test("engines")?;
     test.args(["--", "--test-threads=1", "repair::"]);
     report::step("suite repair", || shell::run_visible(&mut test))
@@ -244,11 +255,7 @@ fn repair() -> Result<()> {
 /// their deadlines for want of a core. The halves take about the same time.
 fn engines() -> Result<()> {
     const FIRST: [&str; 3] = ["apply::", "read::", "control::"];
-    prepare_real()?;
-    let mut build = real_test("engines")?;
-    report::step("building the suite", || {
-        shell::run_visible(build.arg("--no-run"))
-    })?;
+    prepare_engines()?;
     let (mut first, mut rest) = (real_test("engines")?, real_test("engines")?);
     first.args(["--", "--test-threads=1"]).args(FIRST);
     rest.args(["--", "--test-threads=1"]);
