@@ -198,7 +198,11 @@ impl Supervisor {
                 sent_at,
                 granted_millis,
                 mark,
+                recorded,
             } => {
+                if !recorded {
+                    self.tell_all(&Event::Unrecorded);
+                }
                 let kept = KeptAlive {
                     sent_at: Moment(*sent_at),
                     granted_millis: *granted_millis,
@@ -241,7 +245,11 @@ impl Supervisor {
             let sent_at = Moment(listed.sent_at);
             self.tell_all(&Event::EtcdSeen { sent_at, mark });
         }
-        let everything = changes.listed.is_some() || changes.sessions || changes.idcs;
+        if changes.listed.is_some() {
+            self.tell_all(&Event::Listed);
+        }
+        let everything =
+            changes.listed.is_some() || changes.sessions || changes.renewals || changes.idcs;
         let touched: Vec<UnitKey> = if everything {
             let known = self.units.keys().chain(self.watch.state().unit_keys());
             known.chain(&changes.units).cloned().collect()

@@ -75,7 +75,7 @@ impl Transition {
         if automatic {
             let since = core
                 .voted_since
-                .or(core.vacant_since.map(|(_, since)| since));
+                .or(core.vacancy.as_ref().map(|vacancy| vacancy.since));
             phases.push(phase("Elect", now.at.since(since.unwrap_or(now.at))));
         }
         let (reason, message) = if automatic {

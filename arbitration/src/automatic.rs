@@ -291,8 +291,10 @@ impl Core {
             })
         });
         let vacant = self
-            .vacant_since
-            .map(|(_, since)| since.plus(settings.retake_grace));
+            .vacancy
+            .as_ref()
+            .into_iter()
+            .flat_map(|vacancy| [vacancy.since.plus(settings.retake_grace), vacancy.over_at]);
         let given_up = self
             .unopened_since
             .map(|since| since.plus(settings.open_timeout));

@@ -15,6 +15,7 @@ use crate::event::{
 use crate::memory::Memory;
 use crate::observation::{Hindrance, Observation};
 use crate::promise::Promises;
+use crate::right::{Right, Vacancy};
 use crate::signals::Watched;
 use crate::{Moment, Now, Rules, Settings};
 
@@ -123,8 +124,10 @@ pub struct Core {
     /// The Unit was deleted, and the member was let be.
     pub(crate) left: bool,
     pub(crate) signals: BTreeMap<IdcName, Watched>,
-    /// Since when nobody holds this epoch.
-    pub(crate) vacant_since: Option<(Epoch, Moment)>,
+    /// Nobody holds the epoch.
+    pub(crate) vacancy: Option<Vacancy>,
+    /// Of each IDC's session.
+    pub(crate) rights: BTreeMap<IdcName, Right>,
     /// Since when somebody's signals say that the primary's database is down.
     pub(crate) voted_since: Option<Moment>,
     /// Since when the holder's own IDC says so.
@@ -190,7 +193,8 @@ impl Core {
             holder_lived: false,
             left: false,
             signals: BTreeMap::new(),
-            vacant_since: None,
+            vacancy: None,
+            rights: BTreeMap::new(),
             voted_since: None,
             renounced_since: None,
             takeable_since: None,
@@ -221,6 +225,7 @@ impl Core {
         self.note_no_epoch(now);
         self.note_life(now);
         self.note_vacancy(now);
+        self.note_votes(now);
         self.note_election(now);
         if let Some(command) = self.database_wish(now) {
             self.start_database(now, command, &mut commands);

@@ -254,7 +254,7 @@ impl Core {
     ) -> Option<Plan> {
         let session = self.session?;
         let identity = self.identity()?.clone();
-        if self.went_back_for_others(state) {
+        if self.went_back_for_others(state) || !self.former_right_is_over(now, state) {
             return None;
         }
         let epoch = self.next_epoch(state);

@@ -42,8 +42,13 @@ pub enum Event {
     },
     /// The session ended: its lease expired, or another process claimed it.
     SessionLost,
-    /// What etcd holds about the Unit, as of one revision.
+    /// What etcd holds about the Unit, as of one revision. Those of one watch come in order and
+    /// leave out no renewal of a session.
     State(Box<UnitState>),
+    /// The next state is of another watch: renewals may have gone by unseen.
+    Listed,
+    /// etcd has no room: sessions are kept alive without a record.
+    Unrecorded,
     /// What became of a transaction.
     Committed {
         /// Its number.

@@ -44,6 +44,8 @@ impl Core {
                 self.transaction = None;
             }
             Event::State(state) => self.take_state(now, *state),
+            Event::Listed => self.doubt_rights(now),
+            Event::Unrecorded => self.doubt_vacancy(now),
             Event::Committed { id, outcome } => self.take_outcome(now, id, outcome),
             Event::Observed(observation) => self.take_observation(now, observation),
             Event::Signalled { of, sign } => self.take_sign(now, of, sign),
@@ -119,6 +121,7 @@ impl Core {
                 .is_some_and(|pending| pending.purpose.takes_over());
             self.takeover_in_doubt = self.takeover_in_doubt.filter(|_| pending);
         }
+        self.note_renewals(now, &state);
         self.state = Some(state);
     }
 

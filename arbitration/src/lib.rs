@@ -14,8 +14,9 @@
 //! Let `t` be when the last acknowledged keep-alive was *sent*, TTL the lease time granted with
 //! it, `d` the margin for drift.
 //!
-//! 1. etcd removes `primary` no earlier than TTL after it processed a keep-alive, which is at or
-//!    after `t`. The acknowledgement also says that the session's key was this process's at `t` or
+//! 1. Whoever takes `primary` when it is absent waits until TTL after it heard of the last renewal
+//!    of its former holder's session, which is at or after `t`, whenever etcd ended the lease
+//!    (`right`). The acknowledgement also says that the session's key was this process's at `t` or
 //!    later, so a process that was superseded stops within the same time.
 //! 2. This member stops accepting writes before `t + TTL - d`: the arbiter begins the fence the
 //!    fence budget earlier (`hold_until`), and should it be dead or frozen, the guard in the server
@@ -36,8 +37,7 @@
 //! So the writable periods of two members are disjoint. They are ordered by epoch, since each
 //! takeover compares the epoch's revision and puts a higher one. The assumptions are those of
 //! `docs/architecture.md`: clock rates differ by less than the margin, a fence takes less than its
-//! budget, and etcd is linearizable and grants no lease time that it does not keep (a deposed etcd
-//! leader that still answers keep-alives breaks that; etcd 3.5.9 and later ask for a quorum first).
+//! budget, and etcd is linearizable.
 //!
 //! # What is let be
 //!
@@ -64,6 +64,7 @@ mod order;
 mod promise;
 mod readiness;
 mod request;
+mod right;
 mod rules;
 mod signals;
 mod standby;

@@ -33,6 +33,9 @@ pub struct Rules {
     pub compare_votes: bool,
     /// Rule 7: the re-take waits while somebody's signals say that the database is down.
     pub retake_without_votes: bool,
+    /// Rule 7: nobody takes over before all that the former holder can have been acknowledged is
+    /// over, whatever became of its lease.
+    pub await_former_right: bool,
     /// Votes: a member whose heartbeats still arrive through the link is not down.
     pub replication_is_life: bool,
     /// Rule 7: nobody is elected who was too far behind at the last sign of life.
@@ -90,6 +93,7 @@ impl Rules {
         majority: true,
         compare_votes: true,
         retake_without_votes: true,
+        await_former_right: true,
         replication_is_life: true,
         lag_guard: true,
         cooldown: true,

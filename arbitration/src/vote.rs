@@ -24,17 +24,8 @@ impl Core {
                 .is_some_and(|doc| doc.value.failover.mode == FailoverMode::Automatic)
     }
 
-    /// Notes since when `primary` is gone, on this arbiter's clock.
-    pub(crate) fn note_vacancy(&mut self, now: Now) {
-        let vacant = self.state.as_ref().and_then(|state| {
-            let epoch = state.epoch.as_ref()?.value.epoch;
-            state.primary.is_none().then_some(epoch)
-        });
-        match (vacant, self.vacant_since) {
-            (Some(epoch), Some((known, _))) if epoch == known => {}
-            (Some(epoch), _) => self.vacant_since = Some((epoch, now.at)),
-            (None, _) => self.vacant_since = None,
-        }
+    /// Notes since when votes could matter, on this arbiter's clock.
+    pub(crate) fn note_votes(&mut self, now: Now) {
         let renounces = self.renounces();
         self.renounced_since = self
             .renounced_since
@@ -63,8 +54,9 @@ impl Core {
 
     /// Longer than the former holder was given to take it again.
     fn is_vacant(&self, now: Now) -> bool {
-        self.vacant_since
-            .is_some_and(|(_, since)| now.at.since(since) >= self.settings.retake_grace)
+        self.vacancy
+            .as_ref()
+            .is_some_and(|vacancy| now.at.since(vacancy.since) >= self.settings.retake_grace)
     }
 
     /// What this arbiter should be voting now.

@@ -29,6 +29,16 @@ pub struct SessionRecord {
     pub promises_at: String,
 }
 
+/// `renewals/<idc>`: written each time that the session of an IDC is kept alive, in a transaction
+/// that compares the session's key. So the others see for how long at most what it holds may be
+/// held, whatever becomes of the lease: etcd can end one early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RenewalRecord {
+    /// The lease time that was granted, in milliseconds.
+    pub granted_millis: u64,
+}
+
 /// `units/<u>/epoch`: the epoch and whose it is. Only ever incremented.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

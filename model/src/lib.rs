@@ -19,7 +19,7 @@ mod voting;
 pub use agreement::{IdcSet, SeenSpec, SpecHash, SyncerAddress, UnitSighting};
 pub use coordination::{
     EpochRecord, FenceProof, Intent, IntentKind, IntentPhase, MemberRecord, PrimaryRecord,
-    SessionRecord, VacatedRecord,
+    RenewalRecord, SessionRecord, VacatedRecord,
 };
 pub use identity::{
     Epoch, Generation, IdcName, InvalidIdentity, LinkKey, PositionText, ServerBoot, ServerIdentity,

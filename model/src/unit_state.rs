@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     AckRecord, BidRecord, EpochRecord, IdcDoc, IdcName, Intent, MemberRecord, Order, PrimaryRecord,
-    Receipt, SessionRecord, UnitDoc, VacatedRecord, VoteRecord,
+    Receipt, RenewalRecord, SessionRecord, UnitDoc, VacatedRecord, VoteRecord,
 };
 
 /// A revision of etcd: one more at each transaction that changed anything.
@@ -83,6 +83,9 @@ pub struct UnitState {
     pub intent: Option<Versioned<Intent>>,
     /// The arbiters that have a session: of every IDC, whether it has a member or not.
     pub sessions: BTreeMap<IdcName, Versioned<SessionRecord>>,
+    /// When each session was last kept alive, by the revision of its record. They outlive sessions.
+    #[serde(default)]
+    pub renewals: BTreeMap<IdcName, Versioned<RenewalRecord>>,
     /// The IDCs as published: each has one vote, whether it has a member or not.
     #[serde(default)]
     pub idcs: BTreeMap<IdcName, Versioned<IdcDoc>>,

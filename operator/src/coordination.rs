@@ -146,6 +146,8 @@ impl Coordination {
                 next = watch.next() => next,
             };
             match next {
+                // Several a second, and nothing here depends on them.
+                Ok(changes) if changes.are_renewals_only() => {}
                 Ok(changes) => {
                     let recovered = self.update(|view| {
                         view.state = watch.state().clone();

@@ -5,8 +5,8 @@ use std::marker::PhantomData;
 
 use model::{
     AckRecord, BidRecord, Epoch, EpochRecord, Generation, IdcDoc, IdcName, IdcSet, Intent, LinkKey,
-    MemberRecord, Order, PrimaryRecord, Receipt, SeenSpec, SessionRecord, SyncerAddress, UnitDoc,
-    UnitKey, UnitSighting, VacatedRecord, VoteRecord,
+    MemberRecord, Order, PrimaryRecord, Receipt, RenewalRecord, SeenSpec, SessionRecord,
+    SyncerAddress, UnitDoc, UnitKey, UnitSighting, VacatedRecord, VoteRecord,
 };
 
 /// A key together with the type of document it holds.
@@ -66,6 +66,8 @@ pub enum Located {
     Syncer(LinkKey),
     /// `sessions/<idc>`
     Session(IdcName),
+    /// `renewals/<idc>`
+    Renewal(IdcName),
     /// `units/<u>/epoch`
     Epoch(UnitKey),
     /// `units/<u>/primary`
@@ -169,6 +171,17 @@ impl Keys {
     /// What the keys of all sessions begin with.
     pub fn sessions(&self) -> String {
         format!("{}sessions/", self.prefix)
+    }
+
+    /// That an IDC's session was kept alive. It outlives the session, so that whoever looks later
+    /// sees no renewal where there was none.
+    pub fn renewal(&self, idc: &IdcName) -> Key<RenewalRecord> {
+        self.key(format_args!("renewals/{idc}"))
+    }
+
+    /// What the keys of all renewals begin with.
+    pub fn renewals(&self) -> String {
+        format!("{}renewals/", self.prefix)
     }
 
     /// The generation that an IDC's last session had. It outlives the session, so that the count
@@ -281,6 +294,7 @@ impl Keys {
                 Some(Located::Syncer(LinkKey::new(*space, *name).ok()?))
             }
             ["sessions", idc] => Some(Located::Session(idc.parse().ok()?)),
+            ["renewals", idc] => Some(Located::Renewal(idc.parse().ok()?)),
             ["units", space, name, "epoch"] => Some(Located::Epoch(unit(space, name)?)),
             ["units", space, name, "primary"] => Some(Located::Primary(unit(space, name)?)),
             ["units", space, name, "vacated"] => Some(Located::Vacated(unit(space, name)?)),
@@ -337,6 +351,7 @@ mod tests {
             ),
             (keys.syncer(&link).text, Some(Located::Syncer(link.clone()))),
             (keys.session(&idc).text, Some(Located::Session(idc.clone()))),
+            (keys.renewal(&idc).text, Some(Located::Renewal(idc.clone()))),
             (keys.epoch(&unit).text, Some(Located::Epoch(unit.clone()))),
             (
                 keys.primary(&unit).text,

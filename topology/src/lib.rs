@@ -26,6 +26,7 @@ mod keys;
 mod orders;
 mod publish;
 mod read;
+mod renewal;
 mod room;
 mod session;
 mod state;

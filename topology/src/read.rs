@@ -64,6 +64,7 @@ impl Topology {
             (keys.bids(unit), prefix()),
             (keys.histories(unit), newest()),
             (keys.sessions(), prefix()),
+            (keys.renewals(), prefix()),
             (keys.idcs(), prefix()),
         ];
         let doing = format!("read unit {unit}");

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use etcd_client::Client;
+use etcd_client::Error;
 use model::{EtcdMark, Generation, IdcName, LeaseId, Revision, SessionRecord, Versioned};
 
 use crate::clock::boot_time_millis;
-use crate::read::mark_of;
+use crate::renewal::keep_alive_once;
 use crate::{CommitError, Topology, TopologyError, Transaction};
 
 /// An endpoint that has not answered a keep-alive within this time is joined by the next one.
@@ -44,12 +44,14 @@ pub struct Session {
     pub revision: Revision,
     /// How many processes have held the IDC's session, this one included.
     pub generation: Generation,
+    /// The lease time that was granted, in milliseconds.
+    pub granted_millis: u64,
 }
 
 /// What a keep-alive showed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepAlive {
-    /// The lease lives, and the session's key was ours, both at `sent_at` or later.
+    /// The lease lived, and the session's key was ours, both at `sent_at` or later.
     Acknowledged {
         /// [`boot_time_millis`] before the request was sent.
         sent_at: u64,
@@ -57,6 +59,8 @@ pub enum KeepAlive {
         granted_millis: u64,
         /// How far etcd was at `sent_at` or later.
         mark: EtcdMark,
+        /// It is recorded where other IDCs see it; not where etcd has no room.
+        recorded: bool,
     },
     /// The lease is gone, and with it everything that was bound to it.
     Expired,
@@ -105,10 +109,11 @@ impl Topology {
                 if let Some(advice) = other_lease_time(claim, granted) {
                     tracing::warn!("{advice}");
                 }
-                lease
+                (lease, granted)
             }
             None => self.grant(claim.lease_time).await?,
         };
+        let (lease, granted_millis) = lease;
         let before = count.as_ref().map_or(Generation(0), |count| count.value);
         let generation = Generation(before.0.max(claim.above.0) + 1);
         let record = SessionRecord {
@@ -136,6 +141,7 @@ impl Topology {
             lease,
             revision,
             generation,
+            granted_millis,
         })
     }
 
@@ -196,14 +202,15 @@ impl Topology {
             .await
     }
 
-    async fn grant(&self, time: Duration) -> Result<LeaseId, TopologyError> {
+    async fn grant(&self, time: Duration) -> Result<(LeaseId, u64), TopologyError> {
         let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX).max(1);
         let answer = self
             .once("grant a lease", |mut client| async move {
                 client.lease_grant(seconds, None).await
             })
             .await?;
-        Ok(LeaseId(answer.id()))
+        let granted = u64::try_from(answer.ttl()).unwrap_or_default();
+        Ok((LeaseId(answer.id()), granted * 1_000))
     }
 
     /// Keeps a session alive once. All endpoints are asked, each a little after the one before,
@@ -211,7 +218,9 @@ impl Topology {
     ///
     /// The answer says two things as of `sent_at`: the lease lives, and the session's key is still
     /// the one that this process wrote. The second is what makes an older process stop within one
-    /// lease time of being superseded, though it shares the lease.
+    /// lease time of being superseded, though it shares the lease. It comes from a transaction that
+    /// records the renewal: whoever would take over counts from that, since etcd may end a lease
+    /// early, or acknowledge a keep-alive and forget it (`docs/decisions/0012-renewals.md`).
     ///
     /// # Errors
     /// [`TopologyError::Unknown`] if nobody answered in time: nothing is known.
@@ -256,32 +265,21 @@ impl Topology {
 
     async fn attempt(self, session: Session, number: usize) -> (usize, Attempt) {
         let (_, client) = self.client(number);
-        let key = self.keys().session(&session.idc).to_string();
         let asking = Box::pin(async {
             let sent_at = boot_time_millis();
-            let mut reader = client.clone();
-            // The read is linearizable and sent after `sent_at`, so what it shows held then or later.
-            let (granted, owner) = tokio::try_join!(
-                keep_alive_once(client, session.lease),
-                reader.get(key, None)
+            // Both are sent after `sent_at`, so what they show held then or later.
+            let (granted, found) = tokio::try_join!(
+                keep_alive_once(client.clone(), session.lease),
+                self.record(client, &session)
             )?;
-            let ours = owner
-                .kvs()
-                .first()
-                .map(|pair| Revision(pair.mod_revision()));
-            let Some(header) = owner.header() else {
-                return Err(etcd_client::Error::LeaseKeepAliveError(
-                    "an answer without a header".to_owned(),
-                ));
-            };
-            let mark = mark_of(header);
-            Ok::<_, etcd_client::Error>(match (granted, ours) {
+            Ok::<_, Error>(match (granted, found.owner) {
                 (None, _) | (_, None) => KeepAlive::Expired,
                 (_, Some(revision)) if revision != session.revision => KeepAlive::Superseded,
                 (Some(granted_millis), _) => KeepAlive::Acknowledged {
                     sent_at,
                     granted_millis,
-                    mark,
+                    mark: found.mark,
+                    recorded: found.recorded,
                 },
             })
         });
@@ -308,34 +306,6 @@ fn other_lease_time(claim: &SessionClaim, granted_millis: u64) -> Option<String>
             claim.idc, claim.lease_time, claim.idc
         )
     })
-}
-
-/// Sends one keep-alive; answers with the granted lease time in milliseconds, `None` if the lease
-/// is gone (etcd says so with a lease time of 0).
-async fn keep_alive_once(
-    mut client: Client,
-    lease: LeaseId,
-) -> Result<Option<u64>, etcd_client::Error> {
-    // The client library sends a first keep-alive with the opening of the stream and hides the
-    // lease time in its answer, so a second one asks for that.
-    let (mut keeper, mut answers) = match client.lease_keep_alive(lease.0).await {
-        Ok(stream) => stream,
-        Err(etcd_client::Error::LeaseKeepAliveError(text)) if text.contains("not found") => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    keeper.keep_alive().await?;
-    match answers.message().await? {
-        Some(answer) => Ok(u64::try_from(answer.ttl())
-            .ok()
-            .filter(|ttl| *ttl > 0)
-            .map(|ttl| ttl * 1_000)),
-        // A stream that ends without an answer is no statement about the lease.
-        None => Err(etcd_client::Error::LeaseKeepAliveError(
-            "the stream ended".to_owned(),
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use etcd_client::KeyValue;
 use model::{
-    ClusterId, Epoch, IdcDoc, IdcName, IdcSet, LeaseId, LinkKey, Order, Revision, SeenSpec,
-    SessionRecord, SyncerAddress, UnitKey, UnitSighting, UnitState, Versioned,
+    ClusterId, Epoch, IdcDoc, IdcName, IdcSet, LeaseId, LinkKey, Order, RenewalRecord, Revision,
+    SeenSpec, SessionRecord, SyncerAddress, UnitKey, UnitSighting, UnitState, Versioned,
 };
 use serde::de::DeserializeOwned;
 
@@ -23,8 +23,10 @@ pub struct TopologyState {
     pub idcs: BTreeMap<IdcName, Versioned<IdcDoc>>,
     /// The arbiters that have a session.
     pub sessions: BTreeMap<IdcName, Versioned<SessionRecord>>,
+    /// When each session was last kept alive.
+    pub renewals: BTreeMap<IdcName, Versioned<RenewalRecord>>,
     /// The Units of which etcd holds anything, also those whose document is deleted. Their
-    /// `sessions`, `idcs` and `revision` are empty here: see [`TopologyState::unit`].
+    /// `sessions`, `renewals`, `idcs` and `revision` are empty here: see [`TopologyState::unit`].
     pub(crate) units: BTreeMap<UnitKey, UnitState>,
     /// What the clusters of IDCs see and have agreed on; empty where one cluster spans all.
     pub agreement: Agreement,
@@ -72,6 +74,7 @@ impl TopologyState {
     pub fn unit(&self, unit: &UnitKey) -> UnitState {
         let mut state = self.units.get(unit).cloned().unwrap_or_default();
         state.sessions.clone_from(&self.sessions);
+        state.renewals.clone_from(&self.renewals);
         state.idcs.clone_from(&self.idcs);
         state.revision = self.revision;
         state.cluster = self.cluster;
@@ -95,6 +98,7 @@ impl TopologyState {
         match &located {
             Located::Idc(idc) => set(&mut self.idcs, idc, pair, deleted, "IDC document")?,
             Located::Session(idc) => set(&mut self.sessions, idc, pair, deleted, "session")?,
+            Located::Renewal(idc) => set(&mut self.renewals, idc, pair, deleted, "renewal")?,
             Located::IdcsView(_)
             | Located::UnitView(..)
             | Located::AgreedIdcs
@@ -151,6 +155,7 @@ fn take_unit(
         // Those are of no Unit, or kept apart from its state.
         Located::Idc(_)
         | Located::Session(_)
+        | Located::Renewal(_)
         | Located::IdcsView(_)
         | Located::UnitView(..)
         | Located::AgreedIdcs

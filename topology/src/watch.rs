@@ -17,6 +17,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// What changed with one step of [`TopologyWatch::next`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one kind of key that changed"
+)]
 pub struct Changes {
     /// Everything was listed anew: what was deleted meanwhile is in `units` too.
     pub listed: Option<Listed>,
@@ -26,6 +30,8 @@ pub struct Changes {
     pub idcs: bool,
     /// Whether any session began, ended or was taken over. It changes the state of every Unit.
     pub sessions: bool,
+    /// Whether any session was kept alive. It changes the state of every Unit, too.
+    pub renewals: bool,
     /// Whether anything changed that clusters say of IDCs, or have agreed on about them.
     pub agreed_idcs: bool,
     /// Units of which clusters say something else now, or have agreed on something else.
@@ -145,6 +151,7 @@ impl TopologyWatch {
             units,
             idcs: true,
             sessions: true,
+            renewals: true,
             agreed_idcs: true,
             agreed_units: BTreeSet::new(),
             syncers: BTreeSet::new(),
@@ -226,10 +233,20 @@ impl TopologyWatch {
 }
 
 impl Changes {
+    /// Whether sessions were kept alive, and nothing else happened.
+    pub fn are_renewals_only(&self) -> bool {
+        let renewals = Self {
+            renewals: true,
+            ..Self::default()
+        };
+        *self == renewals
+    }
+
     fn add(&mut self, located: Located) {
         match located {
             Located::Idc(_) => self.idcs = true,
             Located::Session(_) => self.sessions = true,
+            Located::Renewal(_) => self.renewals = true,
             Located::IdcsView(_) | Located::AgreedIdcs => self.agreed_idcs = true,
             Located::UnitView(unit, _) | Located::AgreedUnit(unit) => {
                 self.agreed_units.insert(unit);

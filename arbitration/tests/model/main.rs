@@ -168,6 +168,7 @@ macro_rules! each_rule_is_needed {
 each_rule_is_needed! {
     fence_before_lease_ends in [Setting::TWO],
     majority in [Setting::TWO],
+    await_former_right in [Setting::TWO],
     compare_primary in [Setting::FAILOVER],
     await_catch_up in [Setting::SWITCHOVER],
     release_with_proof in [Setting::FAILOVER],

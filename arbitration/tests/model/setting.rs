@@ -67,6 +67,8 @@ pub enum Trouble {
     CutEtcd(usize),
     /// etcd's answers and news do not come back.
     Deaf(usize),
+    /// etcd ends the lease of the IDC early, and its arbiter loses etcd.
+    EndLease(usize),
     /// The arbiter loses its database.
     CutDatabase(usize),
     /// The database dies and comes back fenced.
@@ -87,6 +89,7 @@ impl World {
                 Trouble::Crash(place),
                 Trouble::CutEtcd(place),
                 Trouble::Deaf(place),
+                Trouble::EndLease(place),
                 Trouble::Isolate(place),
             ];
             if place < self.setting.copies {
@@ -126,6 +129,10 @@ impl World {
                 database.waiting.clear();
             }
             Trouble::Freeze(place) => self.databases.get_mut(&idc(place)).unwrap().frozen = true,
+            Trouble::EndLease(place) => {
+                self.etcd.end_early(&idc(place));
+                self.tell_all();
+            }
             _ => {}
         }
     }

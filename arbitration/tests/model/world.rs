@@ -181,7 +181,9 @@ impl World {
     }
 
     pub fn reaches_etcd(&self, place: usize) -> bool {
-        !self.is(Trouble::CutEtcd(place)) && !self.is(Trouble::Isolate(place))
+        !self.is(Trouble::CutEtcd(place))
+            && !self.is(Trouble::Isolate(place))
+            && !self.is(Trouble::EndLease(place))
     }
 
     fn reaches(&self, from: usize, to: usize) -> bool {

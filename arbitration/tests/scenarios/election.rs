@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `core sh votes failsafe memory` | the core takes part in these |
 //! | `idcs sh bj hz`, `vote hz Unreachable`, `withdrawn hz`, `bid hz 710 [lagging]`, `ack 3`, `alive hz` | etcd holds this from now on |
+//! | `renewed sh [lease=0]` | its session was kept alive, for so many milliseconds |
+//! | `listed`, `unrecorded` | renewals may have gone by unseen, or are not recorded |
 //! | `fence-order sh`, `unfenced sh`, `pause-order` | what a person orders, and lifts |
 //! | `failed sh`, `failed sh writes`, `answered sh`, `replicated sh 3` | a signal of a member |
 //! | `etcd-seen 41 [cluster=2] [sent=400]` | how far etcd is |
@@ -13,8 +15,8 @@
 use arbitration::{Event, Hindrance, Moment, PromiseAsk, Sign};
 use jiff::Timestamp;
 use model::{
-    AckRecord, BidRecord, ClusterId, Epoch, EtcdMark, IdcDoc, IdcRole, Ineligible, Order, Revision,
-    Signal, VoteGround, VoteRecord,
+    AckRecord, BidRecord, ClusterId, Epoch, EtcdMark, IdcDoc, IdcRole, Ineligible, Order,
+    RenewalRecord, Revision, Signal, VoteGround, VoteRecord,
 };
 
 use crate::script::{Stage, idc, number, session_record};
@@ -64,6 +66,11 @@ impl Stage {
                 self.state.fence_orders.remove(&idc(name));
             }
             ["pause-order"] => self.state.pause_order = Some(self.put(order(), None)),
+            ["renewed", name, rest @ ..] => {
+                let granted_millis = number(rest, "lease").unwrap_or(6_000);
+                let record = self.put(RenewalRecord { granted_millis }, None);
+                self.state.renewals.insert(idc(name), record);
+            }
             ["alive", name] => {
                 let record = session_record();
                 let session = self.put(record, Some(77));
@@ -119,6 +126,8 @@ impl Stage {
             ["hindered", rest @ ..] => {
                 Event::Hindrances(rest.iter().map(|it| hindrance(it)).collect())
             }
+            ["listed"] => Event::Listed,
+            ["unrecorded"] => Event::Unrecorded,
             ["stranded", epoch, transactions] => Event::Stranded {
                 epoch: Epoch(epoch.parse().unwrap()),
                 transactions: transactions.parse().unwrap(),

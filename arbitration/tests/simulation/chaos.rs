@@ -47,6 +47,9 @@ pub enum Fault {
     Flap(IdcName, u8),
     /// etcd has no leader for a while.
     Leaderless,
+    /// etcd ends the lease of an IDC early, as a leader does that was stopped and goes on; and that
+    /// may be when the IDC loses etcd.
+    EndLease(IdcName),
     /// etcd is made anew from a snapshot.
     Restore,
     /// Somebody acknowledges, perhaps too early.
@@ -90,6 +93,9 @@ impl World {
     pub fn draw_fault(&mut self) -> Fault {
         if let Some(order) = self.draw_order() {
             return order;
+        }
+        if self.plan.early_ends && self.rng.percent(20) {
+            return Fault::EndLease(self.sore_idc());
         }
         if self.plan.focus != Focus::Anything && self.rng.percent(70) {
             return self.draw_focused_fault();

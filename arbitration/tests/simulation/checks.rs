@@ -18,6 +18,8 @@ pub struct Ledger {
     /// When etcd was last restored, if that can have been noticed: not where nobody had ever been
     /// elected, and a member's database had not been told of etcd yet. Nothing was forgotten then.
     pub restored_at: Option<u64>,
+    /// When etcd ended the lease of an IDC that was kept alive.
+    pub ended_early: BTreeMap<IdcName, u64>,
     /// etcd was restored under another name, and nobody has acknowledged it since.
     pub doubtful: bool,
     /// Who was open in the last epoch that etcd forgot, and was not opened again since.
@@ -282,7 +284,12 @@ impl World {
         let holder = state.primary.as_ref().map(|primary| &primary.value);
         let holds =
             holder.is_some_and(|holder| holder.idc == *idc && Some(holder.epoch) == current);
-        if !holds && !restored {
+        // It may not have heard of that yet, and its right is not over.
+        let ended = self.ledger.ended_early.get(idc);
+        let ended = holder.is_none()
+            && current == Some(epoch)
+            && ended.is_some_and(|at| self.now - at < LEASE);
+        if !holds && !restored && !ended {
             self.violate(format!(
                 "{idc} was opened, but etcd says {holder:?} in epoch {current:?}"
             ));

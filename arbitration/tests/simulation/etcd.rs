@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use arbitration::{Compare, HeldSession, Slot, Transaction, Write};
 use model::{
-    ClusterId, Epoch, EtcdMark, Generation, IdcName, LeaseId, Receipt, Revision, SessionRecord,
-    UnitState, Versioned,
+    ClusterId, Epoch, EtcdMark, Generation, IdcName, LeaseId, Receipt, RenewalRecord, Revision,
+    SessionRecord, UnitState, Versioned,
 };
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -48,18 +48,30 @@ impl Etcd {
             .map(|(id, _)| *id)
             .collect();
         for lease in &ended {
-            self.leases.remove(lease);
-            self.next_revision();
-            let bound = Some(*lease);
-            self.state.primary.take_if(|primary| primary.lease == bound);
-            self.state.members.retain(|_, member| member.lease != bound);
-            self.state.votes.retain(|_, vote| vote.lease != bound);
-            self.state.bids.retain(|_, bid| bid.lease != bound);
-            self.state
-                .sessions
-                .retain(|_, session| session.lease != bound);
+            self.end(*lease);
         }
         !ended.is_empty()
+    }
+
+    fn end(&mut self, lease: LeaseId) {
+        self.leases.remove(&lease);
+        self.next_revision();
+        let bound = Some(lease);
+        self.state.primary.take_if(|primary| primary.lease == bound);
+        self.state.members.retain(|_, member| member.lease != bound);
+        self.state.votes.retain(|_, vote| vote.lease != bound);
+        self.state.bids.retain(|_, bid| bid.lease != bound);
+        self.state
+            .sessions
+            .retain(|_, session| session.lease != bound);
+    }
+
+    /// A leader that was stopped and goes on ends a lease that was kept alive with its successor.
+    pub fn end_early(&mut self, idc: &IdcName) {
+        let session = self.state.sessions.get(idc);
+        if let Some(lease) = session.and_then(|session| session.lease) {
+            self.end(lease);
+        }
     }
 
     pub fn mark(&self) -> EtcdMark {
@@ -137,7 +149,16 @@ impl Etcd {
         match self.state.sessions.get(idc) {
             None => Renewal::Expired,
             Some(found) if found.revision != session.revision => Renewal::Superseded,
-            Some(_) => Renewal::Granted(granted),
+            Some(_) => {
+                let renewal = RenewalRecord {
+                    granted_millis: granted,
+                };
+                let revision = self.next_revision();
+                self.state
+                    .renewals
+                    .insert(idc.clone(), free(renewal, revision));
+                Renewal::Granted(granted)
+            }
         }
     }
 

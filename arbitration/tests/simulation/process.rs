@@ -150,6 +150,9 @@ impl World {
             Renewal::Expired => Err(false),
             Renewal::Superseded => Err(true),
         };
+        if answer.is_ok() {
+            self.push_all();
+        }
         let mark = self.etcd.mark();
         if let Some(delay) = self.delay(self.processes[process].deaf_to_etcd) {
             let slow = self.processes[process].slow_replies;
@@ -282,6 +285,8 @@ impl World {
                 let mark = self.etcd.mark();
                 let seen = Box::new(Event::EtcdSeen { sent_at, mark });
                 self.later(at - self.now, Happening::Answer(process, seen));
+                let listed = Box::new(Event::Listed);
+                self.later(at - self.now, Happening::Answer(process, listed));
             }
             let state = Box::new(self.etcd.told());
             self.later(at - self.now, Happening::Push(process, state));

@@ -44,6 +44,8 @@ pub struct Plan {
     pub with_third: bool,
     /// A person takes members out and lets them in again.
     pub orders: bool,
+    /// etcd ends leases that were kept alive.
+    pub early_ends: bool,
     pub focus: Focus,
 }
 
@@ -64,6 +66,7 @@ impl Plan {
             without: None,
             with_third: third,
             orders: false,
+            early_ends: false,
             focus: match rng.range(0, 100) {
                 0..8 => Focus::Failsafe,
                 8..14 => Focus::Restores,

@@ -31,6 +31,10 @@ impl World {
                 self.later(lasts.min(9_000), Happening::Heal(Fault::Leaderless));
                 return false;
             }
+            Fault::EndLease(place) => {
+                self.end_lease(place, lasts);
+                return false;
+            }
             Fault::Restore => {
                 self.restore();
                 return false;
@@ -88,6 +92,20 @@ impl World {
         }
     }
 
+    fn end_lease(&mut self, place: &IdcName, lasts: u64) {
+        if self.etcd.leaderless {
+            return;
+        }
+        if self.rng.percent(60) {
+            self.set_cuts(place, |process| process.cut_from_etcd = true);
+            self.later(lasts, Happening::Heal(Fault::CutEtcd(place.clone())));
+        }
+        self.etcd.end_early(place);
+        self.ledger.ended_early.insert(place.clone(), self.now);
+        self.counts.early_ends += 1;
+        self.push_all();
+    }
+
     fn isolate(&mut self, place: &IdcName, cut: bool) {
         self.set_cuts(place, |process| process.cut_from_etcd = cut);
         self.set_ways(place, cut);
@@ -133,6 +151,20 @@ impl World {
         };
     }
 
+    /// Whether the one that it calls the holder was succeeded since, and was cut off from before the
+    /// snapshot on: only another name could tell it. `docs/verification.md` says so.
+    fn forgets_unnoticed(&self, etcd: &Etcd) -> bool {
+        let Some(holder) = etcd.state.primary.as_ref().map(|it| &it.value) else {
+            return false;
+        };
+        let epoch = self.etcd.state.epoch.as_ref().map(|it| it.value.epoch);
+        epoch > Some(holder.epoch)
+            && self.processes.iter().any(|process| {
+                let known = process.core.etcd_mark().map(|mark| mark.revision);
+                process.alive && process.idc == holder.idc && known <= Some(etcd.state.revision)
+            })
+    }
+
     /// etcd is made anew, with nothing in it or from the last snapshot: as another cluster, as its own tool does it, or
     /// under its name, as when somebody puts its disks back. What was on its way to the old one is
     /// gone with its connections.
@@ -142,6 +174,7 @@ impl World {
             return;
         };
         let renamed = self.plan.focus != Focus::PutBack && self.rng.percent(50);
+        let renamed = renamed || self.forgets_unnoticed(&etcd);
         etcd.cluster = self.etcd.cluster + u64::from(renamed);
         etcd.elect(self.now);
         let mut databases = self.databases.values();

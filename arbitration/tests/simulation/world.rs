@@ -141,11 +141,12 @@ pub struct Counts {
     pub standbys: u64,
     pub failbacks: u64,
     pub fences: u64,
+    pub early_ends: u64,
 }
 
 impl Counts {
     /// Each count, and in how many seeds it is expected once.
-    pub fn each(&self) -> [(&'static str, u64, u64); 13] {
+    pub fn each(&self) -> [(&'static str, u64, u64); 14] {
         [
             ("first elections", self.first, 2),
             ("re-takes", self.retakes, 5),
@@ -160,6 +161,7 @@ impl Counts {
             ("claims of standbys", self.standbys, 5),
             ("failbacks", self.failbacks, 50),
             ("orders to fence", self.fences, 5),
+            ("leases ended early", self.early_ends, 2),
         ]
     }
 
@@ -178,6 +180,7 @@ impl Counts {
             (&mut self.standbys, other.standbys),
             (&mut self.failbacks, other.failbacks),
             (&mut self.fences, other.fences),
+            (&mut self.early_ends, other.early_ends),
         ] {
             *mine += theirs;
         }
@@ -234,7 +237,9 @@ impl World {
         let mut rng = Rng::new(seed);
         let mut plan = Plan::draw(&mut rng);
         // Drawn apart, so that the other seeds run as they did.
-        plan.orders = Rng::new(!seed).percent(30);
+        let mut apart = Rng::new(!seed);
+        plan.orders = apart.percent(30);
+        plan.early_ends = apart.percent(25);
         change(&mut plan);
         plan.settle();
         let mut world = Self {

@@ -23,7 +23,13 @@ pub struct Sighting {
     pub epoch: (u64, String),
     /// Who holds `primary`, under which epoch.
     pub primary: Option<(String, u64)>,
+    /// The revision of the last renewal of the session of the epoch's IDC.
+    pub renewed: i64,
 }
+
+/// How long a holder may go on after it has sent the last keep-alive that was acknowledged: the lease
+/// time, in nanoseconds. It was recorded when that was acknowledged, at the latest.
+const RIGHT: Nanos = 6_000_000_000;
 
 /// One epoch, with what is known of when it was in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,15 +138,17 @@ impl Epochs {
         }
     }
 
-    /// `primary` is taken only with a new epoch. So if two reads show none, and the same epoch,
-    /// there was none in between either.
     /// The last holder may be open while nobody holds `primary`.
     pub fn allow_vacancies(&mut self) {
         self.vacant.clear();
     }
 
+    /// `primary` is taken only with a new epoch. So if two reads show none, and the same epoch,
+    /// there was none in between either. While its last renewal counts, the last holder may be open
+    /// all the same: etcd may have ended its lease early.
     fn find_vacant(&mut self, sightings: &[Sighting]) {
         let mut revision = 0;
+        let (mut renewed, mut right) = ((0, String::new()), 0);
         let mut open: Option<(u64, Nanos, Nanos)> = None;
         for sighting in sightings {
             if sighting.revision < revision {
@@ -149,6 +157,10 @@ impl Epochs {
             }
             revision = sighting.revision;
             let absent = sighting.primary.is_none() && sighting.epoch.0 > 0;
+            let renewal = (sighting.renewed, sighting.epoch.1.clone());
+            if (!absent || open.is_none()) && renewal != renewed {
+                (renewed, right) = (renewal, sighting.first_received + RIGHT);
+            }
             open = match open.take() {
                 Some((epoch, from, _)) if absent && epoch == sighting.epoch.0 => {
                     Some((epoch, from, sighting.last_sent))
@@ -158,7 +170,7 @@ impl Epochs {
                         .extend(other.map(|(_, from, until)| (from, until)));
                     absent.then_some((
                         sighting.epoch.0,
-                        sighting.first_received,
+                        sighting.first_received.max(right),
                         sighting.last_sent,
                     ))
                 }

@@ -34,6 +34,7 @@ fn sighting(from: u64, until: u64, epoch: u64, holder: &str, primary: bool) -> S
         revision: i64::try_from(from).unwrap(),
         epoch: (epoch, holder.to_owned()),
         primary: primary.then(|| (holder.to_owned(), epoch)),
+        renewed: 1,
     }
 }
 
@@ -164,6 +165,23 @@ fn a_write_while_nobody_held_primary_is_an_overlap() {
     add(&mut history, write(1, 9, "sh", 6100, 6105));
     let found = only(&history);
     assert!(found.to_string().contains("nobody held primary"), "{found}");
+}
+
+#[test]
+fn a_lease_that_etcd_ended_early_leaves_the_holder_its_time() {
+    let renewed = |renewed, sighting| Sighting {
+        renewed,
+        ..sighting
+    };
+    let sightings = [
+        renewed(1, sighting(0, 900, 1, "sh", true)),
+        renewed(2, sighting(925, 1000, 1, "sh", true)),
+        renewed(2, sighting(1025, 9000, 1, "sh", false)),
+    ];
+    let (epochs, violations) = Epochs::of(&sightings, &[]);
+    assert_eq!(violations, []);
+    let overlaps = |sent| epochs.place(&[write(1, 1, "sh", sent, sent + 5)]).1.len();
+    assert_eq!((overlaps(6_920), overlaps(6_930)), (0, 1));
 }
 
 #[test]

@@ -73,6 +73,9 @@ fn sighting(state: &UnitState, sent: u64, received: u64) -> Sighting {
         revision: state.revision.0,
         epoch: epoch.map_or((0, String::new()), |it| (it.epoch.0, it.idc.to_string())),
         primary: primary.map(|it| (it.idc.to_string(), it.epoch.0)),
+        renewed: epoch
+            .and_then(|it| state.renewals.get(&it.idc))
+            .map_or(0, |it| it.revision.0),
     }
 }
 
@@ -81,6 +84,7 @@ fn note(seen: &mut Vec<Sighting>, next: Sighting) {
         Some(last)
             if last.epoch == next.epoch
                 && last.primary == next.primary
+                && last.renewed == next.renewed
                 && last.revision <= next.revision =>
         {
             last.last_sent = next.last_sent;

@@ -65,6 +65,54 @@ fn a_session_is_taken_over_with_its_lease() -> Result<()> {
     })
 }
 
+/// Other IDCs see each keep-alive, unless etcd has no room for that: then the session lives on.
+#[test]
+fn keep_alives_are_recorded_while_there_is_room() -> Result<()> {
+    with_world(&async |world| {
+        let etcd = topology(world, "/renewals/").await?;
+        let session = etcd.claim_session(&claim("first")?).await?;
+        ensure!(session.granted_millis == 3_000, "{session:?}");
+        let renewed = async || {
+            let state = etcd.state().await?;
+            let found = state.renewals.get(&idc("sh")?).cloned();
+            anyhow::Ok(found.context("no renewal is recorded")?)
+        };
+        let recorded = async || match etcd.keep_alive(&session).await? {
+            KeepAlive::Acknowledged { recorded, .. } => Ok(recorded),
+            other => anyhow::bail!("{other:?}"),
+        };
+        ensure!(recorded().await?, "there is room");
+        let first = renewed().await?;
+        ensure!(first.value.granted_millis == 3_000 && first.lease.is_none());
+        ensure!(recorded().await?, "there is room");
+        let second = renewed().await?;
+        ensure!(second.revision > first.revision, "{second:?}");
+
+        let mut client = etcd_client::Client::connect(&world.info().etcd, None).await?;
+        let mut alarm = async |action| {
+            let member = client
+                .status()
+                .await?
+                .header()
+                .context("no header")?
+                .member_id();
+            let mut options = etcd_client::AlarmOptions::new();
+            options.with_member(member);
+            let kind = etcd_client::AlarmType::Nospace;
+            client.alarm(action, kind, Some(options)).await?;
+            anyhow::Ok(())
+        };
+        alarm(etcd_client::AlarmAction::Activate).await?;
+        let full = recorded().await;
+        let stands = renewed().await;
+        alarm(etcd_client::AlarmAction::Deactivate).await?;
+        ensure!(!full?, "etcd refuses what takes room");
+        ensure!(stands? == second, "it was recorded all the same");
+        ensure!(recorded().await?, "there is room again");
+        Ok(())
+    })
+}
+
 #[test]
 fn documents_are_written_only_when_they_change() -> Result<()> {
     with_world(&async |world| {
