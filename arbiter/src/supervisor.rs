@@ -45,6 +45,8 @@ pub struct Supervisor {
     session: Option<HeldSession>,
     last_keep_alive: Option<KeptAlive>,
     above: watch::Receiver<Generation>,
+    /// etcd recorded the last keep-alive.
+    has_room: bool,
 }
 
 /// The last acknowledged keep-alive, told to units that begin.
@@ -106,6 +108,7 @@ impl Supervisor {
             session: None,
             last_keep_alive: None,
             above,
+            has_room: true,
         }
     }
 
@@ -200,7 +203,8 @@ impl Supervisor {
                 mark,
                 recorded,
             } => {
-                if !recorded {
+                // Others may have gone on unrecorded until just before this one was recorded.
+                if !(std::mem::replace(&mut self.has_room, *recorded) && *recorded) {
                     self.tell_all(&Event::Unrecorded);
                 }
                 let kept = KeptAlive {
@@ -244,9 +248,6 @@ impl Supervisor {
         {
             let sent_at = Moment(listed.sent_at);
             self.tell_all(&Event::EtcdSeen { sent_at, mark });
-        }
-        if changes.listed.is_some() {
-            self.tell_all(&Event::Listed);
         }
         let everything =
             changes.listed.is_some() || changes.sessions || changes.renewals || changes.idcs;

@@ -21,6 +21,7 @@ impl Core {
             state.primary.is_none()
                 && state.epoch.is_some()
                 && (is_vacated(state) || self.is_voted_down(state))
+                && self.former_right_is_over(now, state)
         });
         self.takeable_since = self
             .takeable_since

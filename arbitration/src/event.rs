@@ -42,12 +42,9 @@ pub enum Event {
     },
     /// The session ended: its lease expired, or another process claimed it.
     SessionLost,
-    /// What etcd holds about the Unit, as of one revision. Those of one watch come in order and
-    /// leave out no renewal of a session.
+    /// What etcd holds about the Unit, as of one revision. They come in order.
     State(Box<UnitState>),
-    /// The next state is of another watch: renewals may have gone by unseen.
-    Listed,
-    /// etcd has no room: sessions are kept alive without a record.
+    /// etcd has no room, or had none until just now: sessions are kept alive without a record.
     Unrecorded,
     /// What became of a transaction.
     Committed {

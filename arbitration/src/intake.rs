@@ -44,8 +44,7 @@ impl Core {
                 self.transaction = None;
             }
             Event::State(state) => self.take_state(now, *state),
-            Event::Listed => self.doubt_rights(now),
-            Event::Unrecorded => self.doubt_vacancy(now),
+            Event::Unrecorded => self.doubt_rights(now),
             Event::Committed { id, outcome } => self.take_outcome(now, id, outcome),
             Event::Observed(observation) => self.take_observation(now, observation),
             Event::Signalled { of, sign } => self.take_sign(now, of, sign),

@@ -105,14 +105,11 @@ impl Core {
             .and_then(|holder| state.members.get(holder))
             .is_some_and(|record| record.value.reachable);
         let check = self.doc().map(|doc| &doc.value.heartbeat);
-        let unnoticed = if holder.is_none() && state.vacated.is_none() {
-            // The key went with its lease: the last keep-alive came a lease time before.
-            self.lease.as_ref().map_or(0, |lease| lease.granted)
-        } else {
-            check.map_or(0, noticed_after)
-        };
-        let last_sign = match self.evidence {
-            Some(evidence) if !reachable => evidence.minus(unnoticed),
+        let vacancy = self.vacancy.as_ref().filter(|_| state.vacated.is_none());
+        let last_sign = match (vacancy, self.evidence) {
+            // The key went with its lease: the last sign was the last keep-alive.
+            (Some(vacancy), _) => vacancy.renewed_by,
+            (None, Some(evidence)) if !reachable => evidence.minus(check.map_or(0, noticed_after)),
             _ => now.at,
         };
         // The holder's own arbiter says that ordinary writes fail: there have been none since. What

@@ -28,10 +28,20 @@ use crate::{Moment, Now};
 pub(crate) struct Right {
     /// Its last renewal that is known.
     renewed: Revision,
+    /// When this process heard of that.
+    heard: Moment,
     /// The lease time, in milliseconds.
     granted: u64,
     /// It is over then, if that was the last one.
     over_at: Moment,
+}
+
+impl Right {
+    fn hear(&mut self, now: Now) {
+        self.heard = now.at;
+        // A lease that was longer may still be counted on by whom it was granted to.
+        self.over_at = self.over_at.max(now.at.plus(self.granted));
+    }
 }
 
 /// Nobody holds an epoch.
@@ -40,40 +50,40 @@ pub(crate) struct Vacancy {
     epoch: Epoch,
     /// When this process first saw that.
     pub since: Moment,
+    /// The last sign of life of the former holder's session is not later.
+    pub renewed_by: Moment,
     /// When the former holder's right is over.
     pub over_at: Moment,
 }
 
 impl Core {
-    /// Notes which sessions were renewed.
+    /// Notes which sessions were renewed. A renewal that was missed shows in the revision of the
+    /// last one.
     pub(crate) fn note_renewals(&mut self, now: Now, state: &UnitState) {
         for (idc, renewal) in &state.renewals {
-            let known = self.rights.get(idc);
-            if known.is_some_and(|known| known.renewed == renewal.revision) {
-                continue;
-            }
             let granted = renewal.value.granted_millis;
-            let right = Right {
-                renewed: renewal.revision,
+            let right = self.rights.entry(idc.clone()).or_insert(Right {
+                renewed: Revision::ABSENT,
+                heard: now.at,
                 granted,
-                over_at: now.at.plus(granted),
-            };
-            self.rights.insert(idc.clone(), right);
+                over_at: now.at,
+            });
+            if right.renewed != renewal.revision {
+                right.renewed = renewal.revision;
+                right.granted = granted;
+                right.hear(now);
+            }
         }
     }
 
-    /// Renewals may have gone by unseen.
+    /// etcd has, or had until just now, no room to record renewals.
     pub(crate) fn doubt_rights(&mut self, now: Now) {
         for right in self.rights.values_mut() {
-            right.over_at = right.over_at.max(now.at.plus(right.granted));
+            right.hear(now);
         }
-    }
-
-    /// Even those of a holder that is gone meanwhile.
-    pub(crate) fn doubt_vacancy(&mut self, now: Now) {
-        self.doubt_rights(now);
         let longest = self.longest_right();
         if let Some(vacancy) = &mut self.vacancy {
+            vacancy.renewed_by = now.at;
             vacancy.over_at = vacancy.over_at.max(now.at.plus(longest));
         }
     }
@@ -98,11 +108,14 @@ impl Core {
             return;
         }
         // One that was never seen to be renewed may have been until now.
-        let right = self.rights.get(&epoch.idc).map(|right| right.over_at);
+        let unknown = (now.at, now.at.plus(self.longest_right()));
+        let right = self.rights.get(&epoch.idc);
+        let (renewed_by, over_at) = right.map_or(unknown, |right| (right.heard, right.over_at));
         self.vacancy = Some(Vacancy {
             epoch: epoch.epoch,
             since: now.at,
-            over_at: right.unwrap_or(now.at.plus(self.longest_right())),
+            renewed_by,
+            over_at,
         });
     }
 

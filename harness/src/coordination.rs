@@ -45,6 +45,8 @@ pub fn start(sandbox: &Sandbox, network: Network, run: &Path) -> Result<Vec<Stri
             // The defaults, stated: what failover times are measured against.
             "--heartbeat-interval=100".to_owned(),
             "--election-timeout=1000".to_owned(),
+            // As the README asks for.
+            "--auto-compaction-retention=1h".to_owned(),
             "--logger=zap".to_owned(),
             "--log-level=warn".to_owned(),
         ]);

@@ -275,9 +275,10 @@ impl Topology {
             Ok::<_, Error>(match (granted, found.owner) {
                 (None, _) | (_, None) => KeepAlive::Expired,
                 (_, Some(revision)) if revision != session.revision => KeepAlive::Superseded,
-                (Some(granted_millis), _) => KeepAlive::Acknowledged {
+                (Some(granted), _) => KeepAlive::Acknowledged {
                     sent_at,
-                    granted_millis,
+                    // What others were told.
+                    granted_millis: granted.min(session.granted_millis),
                     mark: found.mark,
                     recorded: found.recorded,
                 },

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use model::{Epoch, Intent, IntentPhase};
 
 use crate::setting::Trouble;
-use crate::world::{World, idc};
+use crate::world::{LEASE, World, idc};
 
 impl World {
     /// The oldest transaction of a process arrives, if it can.
@@ -18,11 +18,18 @@ impl World {
         // A late one has found another way.
         let reached = self.reaches_etcd(place) || flight.late;
         let before = self.etcd.state.clone();
+        let awaits = self.etcd.awaits(&idc(place));
         let made = reached
             .then(|| self.etcd.commit(&idc(place), &flight.transaction))
             .flatten();
         if made.is_some() {
-            self.check_commit(place, &before, flight.transaction.purpose);
+            let purpose = flight.transaction.purpose;
+            self.check_commit(place, &before, purpose);
+            let early =
+                self.rules.await_former_right && awaits.is_some_and(|at| self.now - at < LEASE);
+            if early && matches!(purpose, Purpose::TakeElected | Purpose::TakeForced) {
+                self.violation = Some(Purpose::TakeElected);
+            }
         }
         let heard = answered && reached && !self.is(Trouble::Deaf(place));
         let outcome = match made {

@@ -130,7 +130,7 @@ impl World {
             }
             Trouble::Freeze(place) => self.databases.get_mut(&idc(place)).unwrap().frozen = true,
             Trouble::EndLease(place) => {
-                self.etcd.end_early(&idc(place));
+                let _ = self.etcd.end_early(&idc(place));
                 self.tell_all();
             }
             _ => {}

@@ -17,7 +17,7 @@ use crate::database::{Clock, Database, Sent, Statement};
 use crate::etcd::{Etcd, Renewal};
 use crate::setting::{Setting, Trouble};
 
-const LEASE: u64 = 6_000;
+pub const LEASE: u64 = 6_000;
 const NAMES: [&str; 3] = ["sh", "bj", "hz"];
 
 /// A transaction on its way.
@@ -40,7 +40,7 @@ pub struct Process {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct World {
     pub setting: Setting,
-    rules: Rules,
+    pub rules: Rules,
     pub now: u64,
     pub second: u8,
     /// Nothing but time has passed since the last second began.

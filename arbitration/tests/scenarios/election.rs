@@ -5,7 +5,7 @@
 //! | `core sh votes failsafe memory` | the core takes part in these |
 //! | `idcs sh bj hz`, `vote hz Unreachable`, `withdrawn hz`, `bid hz 710 [lagging]`, `ack 3`, `alive hz` | etcd holds this from now on |
 //! | `renewed sh [lease=0]` | its session was kept alive, for so many milliseconds |
-//! | `listed`, `unrecorded` | renewals may have gone by unseen, or are not recorded |
+//! | `unrecorded` | etcd has no room to record renewals |
 //! | `fence-order sh`, `unfenced sh`, `pause-order` | what a person orders, and lifts |
 //! | `failed sh`, `failed sh writes`, `answered sh`, `replicated sh 3` | a signal of a member |
 //! | `etcd-seen 41 [cluster=2] [sent=400]` | how far etcd is |
@@ -126,7 +126,6 @@ impl Stage {
             ["hindered", rest @ ..] => {
                 Event::Hindrances(rest.iter().map(|it| hindrance(it)).collect())
             }
-            ["listed"] => Event::Listed,
             ["unrecorded"] => Event::Unrecorded,
             ["stranded", epoch, transactions] => Event::Stranded {
                 epoch: Epoch(epoch.parse().unwrap()),

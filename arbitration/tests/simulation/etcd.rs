@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use arbitration::{Compare, HeldSession, Slot, Transaction, Write};
 use model::{
-    ClusterId, Epoch, EtcdMark, Generation, IdcName, LeaseId, Receipt, RenewalRecord, Revision,
-    SessionRecord, UnitState, Versioned,
+    ClusterId, Epoch, EtcdMark, Generation, IdcName, IntentPhase, LeaseId, Receipt, RenewalRecord,
+    Revision, SessionRecord, UnitState, Versioned,
 };
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -19,6 +19,10 @@ pub struct Etcd {
     /// Lease, with its lease time and its end, in true time.
     leases: BTreeMap<LeaseId, (u64, u64)>,
     generations: BTreeMap<IdcName, Generation>,
+    /// When each session was last kept alive.
+    renewed_at: BTreeMap<IdcName, u64>,
+    /// The holder whose lease ended last, its epoch, and when its session was last kept alive.
+    pub ended: Option<(IdcName, Epoch, u64)>,
     /// A record was replaced by an older one.
     pub overwritten: Option<String>,
 }
@@ -57,7 +61,11 @@ impl Etcd {
         self.leases.remove(&lease);
         self.next_revision();
         let bound = Some(lease);
-        self.state.primary.take_if(|primary| primary.lease == bound);
+        let gone = self.state.primary.take_if(|primary| primary.lease == bound);
+        if let Some(gone) = gone.map(|primary| primary.value) {
+            let renewed_at = self.renewed_at.get(&gone.idc).copied().unwrap_or(0);
+            self.ended = Some((gone.idc, gone.epoch, renewed_at));
+        }
         self.state.members.retain(|_, member| member.lease != bound);
         self.state.votes.retain(|_, vote| vote.lease != bound);
         self.state.bids.retain(|_, bid| bid.lease != bound);
@@ -67,11 +75,29 @@ impl Etcd {
     }
 
     /// A leader that was stopped and goes on ends a lease that was kept alive with its successor.
-    pub fn end_early(&mut self, idc: &IdcName) {
+    /// True if there was one.
+    pub fn end_early(&mut self, idc: &IdcName) -> bool {
         let session = self.state.sessions.get(idc);
-        if let Some(lease) = session.and_then(|session| session.lease) {
+        let lease = session.and_then(|session| session.lease);
+        if let Some(lease) = lease {
             self.end(lease);
         }
+        lease.is_some()
+    }
+
+    /// Since when nobody can have been told that the former holder's session lives on, where a
+    /// takeover by this IDC now has to wait for that: etcd holds no proof that it is fenced.
+    pub fn awaits(&self, me: &IdcName) -> Option<u64> {
+        let epoch = self.state.epoch.as_ref().map(|epoch| &epoch.value)?;
+        let (idc, ended, renewed_at) = self.ended.as_ref()?;
+        let vacated = self.state.vacated.as_ref();
+        let vacated = vacated.is_some_and(|vacated| vacated.value.epoch == epoch.epoch);
+        let fenced = self.state.intent.as_ref().is_some_and(|intent| {
+            intent.value.expected_epoch == epoch.epoch
+                && matches!(intent.value.phase, IntentPhase::Fenced { .. })
+        });
+        let last = *ended == epoch.epoch && idc == &epoch.idc && idc != me;
+        (last && !vacated && !fenced && self.state.primary.is_none()).then_some(*renewed_at)
     }
 
     pub fn mark(&self) -> EtcdMark {
@@ -154,6 +180,7 @@ impl Etcd {
                     granted_millis: granted,
                 };
                 let revision = self.next_revision();
+                self.renewed_at.insert(idc.clone(), now);
                 self.state
                     .renewals
                     .insert(idc.clone(), free(renewal, revision));

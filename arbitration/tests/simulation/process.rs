@@ -225,6 +225,7 @@ impl World {
         }
         let before = self.etcd.state.clone();
         let idc = self.processes[process].idc.clone();
+        let awaits = self.etcd.awaits(&idc);
         let made = self.etcd.commit(&idc, transaction);
         if let Some(text) = self.etcd.overwritten.take() {
             self.violate(text);
@@ -233,6 +234,7 @@ impl World {
         if made.is_some() {
             self.count(transaction.purpose);
             self.check_commit(&idc, &before, transaction);
+            self.check_wait(&idc, awaits, transaction.purpose);
             self.push_all();
         }
         let outcome = made.map_or(Outcome::Lost, Outcome::Done);
@@ -285,8 +287,6 @@ impl World {
                 let mark = self.etcd.mark();
                 let seen = Box::new(Event::EtcdSeen { sent_at, mark });
                 self.later(at - self.now, Happening::Answer(process, seen));
-                let listed = Box::new(Event::Listed);
-                self.later(at - self.now, Happening::Answer(process, listed));
             }
             let state = Box::new(self.etcd.told());
             self.later(at - self.now, Happening::Push(process, state));

@@ -100,10 +100,11 @@ impl World {
             self.set_cuts(place, |process| process.cut_from_etcd = true);
             self.later(lasts, Happening::Heal(Fault::CutEtcd(place.clone())));
         }
-        self.etcd.end_early(place);
-        self.ledger.ended_early.insert(place.clone(), self.now);
-        self.counts.early_ends += 1;
-        self.push_all();
+        if self.etcd.end_early(place) {
+            self.ledger.ended_early.insert(place.clone(), self.now);
+            self.counts.early_ends += 1;
+            self.push_all();
+        }
     }
 
     fn isolate(&mut self, place: &IdcName, cut: bool) {

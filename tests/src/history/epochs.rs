@@ -25,6 +25,8 @@ pub struct Sighting {
     pub primary: Option<(String, u64)>,
     /// The revision of the last renewal of the session of the epoch's IDC.
     pub renewed: i64,
+    /// Whether the epoch's holder left the proof that it is fenced.
+    pub vacated: bool,
 }
 
 /// How long a holder may go on after it has sent the last keep-alive that was acknowledged: the lease
@@ -168,6 +170,7 @@ impl Epochs {
                 other => {
                     self.vacant
                         .extend(other.map(|(_, from, until)| (from, until)));
+                    let right = if sighting.vacated { 0 } else { right };
                     absent.then_some((
                         sighting.epoch.0,
                         sighting.first_received.max(right),

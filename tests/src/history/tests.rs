@@ -35,6 +35,7 @@ fn sighting(from: u64, until: u64, epoch: u64, holder: &str, primary: bool) -> S
         epoch: (epoch, holder.to_owned()),
         primary: primary.then(|| (holder.to_owned(), epoch)),
         renewed: 1,
+        vacated: false,
     }
 }
 
@@ -182,6 +183,13 @@ fn a_lease_that_etcd_ended_early_leaves_the_holder_its_time() {
     assert_eq!(violations, []);
     let overlaps = |sent| epochs.place(&[write(1, 1, "sh", sent, sent + 5)]).1.len();
     assert_eq!((overlaps(6_920), overlaps(6_930)), (0, 1));
+    let released = Sighting {
+        vacated: true,
+        ..sightings[2].clone()
+    };
+    let sightings = [sightings[0].clone(), sightings[1].clone(), released];
+    let (epochs, _) = Epochs::of(&sightings, &[]);
+    assert_eq!(epochs.place(&[write(1, 1, "sh", 1_100, 1_105)]).1.len(), 1);
 }
 
 #[test]

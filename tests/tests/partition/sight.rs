@@ -76,6 +76,10 @@ fn sighting(state: &UnitState, sent: u64, received: u64) -> Sighting {
         renewed: epoch
             .and_then(|it| state.renewals.get(&it.idc))
             .map_or(0, |it| it.revision.0),
+        vacated: state
+            .vacated
+            .as_ref()
+            .is_some_and(|it| epoch.is_some_and(|epoch| epoch.epoch == it.value.epoch)),
     }
 }
 
@@ -85,6 +89,7 @@ fn note(seen: &mut Vec<Sighting>, next: Sighting) {
             if last.epoch == next.epoch
                 && last.primary == next.primary
                 && last.renewed == next.renewed
+                && last.vacated == next.vacated
                 && last.revision <= next.revision =>
         {
             last.last_sent = next.last_sent;

@@ -421,6 +421,7 @@ async fn deleted(rig: &Rig<'_>, epoch: u64) -> Result<()> {
             == model::UnitState {
                 revision: rig.state().await?.revision,
                 sessions: rig.state().await?.sessions,
+                renewals: rig.state().await?.renewals,
                 cluster: rig.state().await?.cluster,
                 idcs: rig.state().await?.idcs,
                 ..model::UnitState::default()

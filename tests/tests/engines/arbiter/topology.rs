@@ -89,13 +89,9 @@ fn keep_alives_are_recorded_while_there_is_room() -> Result<()> {
         ensure!(second.revision > first.revision, "{second:?}");
 
         let mut client = etcd_client::Client::connect(&world.info().etcd, None).await?;
+        let status = client.status().await?;
+        let member = status.header().context("no header")?.member_id();
         let mut alarm = async |action| {
-            let member = client
-                .status()
-                .await?
-                .header()
-                .context("no header")?
-                .member_id();
             let mut options = etcd_client::AlarmOptions::new();
             options.with_member(member);
             let kind = etcd_client::AlarmType::Nospace;
