@@ -21,7 +21,8 @@ pub use conflicts::{
     ConflictsShowArgs, Take,
 };
 pub use link::{
-    LinkArgs, LinkCommand, LinkHeldArgs, LinkHoldArgs, LinkListArgs, LinkNameArgs, LinkSkipArgs,
+    LinkArgs, LinkCommand, LinkHeldArgs, LinkHoldArgs, LinkListArgs, LinkNameArgs, LinkSettleArgs,
+    LinkSkipArgs,
 };
 pub use orders::{FenceArgs, PauseArgs, UnfenceArgs};
 pub use repair::{

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use model::{Epoch, IdcRole, Severity};
 
 use crate::invocation::Invocation;
+use crate::plan;
 use crate::render::{ago, instant, millis};
 use crate::view::{
     Complaint, Gravity, IdcView, MemberView, Problem, StatusView, UnitPhase, UnitView,
@@ -106,6 +107,7 @@ fn unit_problems(unit: &UnitView, idcs: &[IdcView], call: &Invocation) -> Vec<Pr
         found.extend(member_problems(unit, member, idcs, call));
     }
     found.extend(link_problems(unit, call));
+    found.extend(left_problems(unit, call));
     if unit.paused {
         let by = unit.pause_order.as_ref();
         let by = by.map_or_else(String::new, |order| format!(" (held {order})"));
@@ -320,6 +322,21 @@ fn link_problems(unit: &UnitView, call: &Invocation) -> Vec<Problem> {
         }));
     }
     found
+}
+
+/// What links leave to a person while they go on.
+fn left_problems(unit: &UnitView, call: &Invocation) -> Vec<Problem> {
+    let lacks = plan::lacks(unit, unit.idcs(), call).into_iter();
+    let lacks = lacks.filter(plan::Lack::is_seen);
+    lacks
+        .map(|lack| Problem {
+            gravity: Gravity::Warning,
+            object: format!("{}, member {}", name(unit), lack.idc),
+            message: format!("{}.", lack.message),
+            since: None,
+            next: lack.next,
+        })
+        .collect()
 }
 
 /// The conditions that say something the rest has not said.

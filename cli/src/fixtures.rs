@@ -53,6 +53,8 @@ pub fn link(source: &str, target: &str) -> LinkView {
         suspended: false,
         lag_millis: Some(35),
         conflicts: 0,
+        conflicts_held: Some(0),
+        skipped_open: Some(0),
         message: String::new(),
         since: None,
     }

@@ -229,8 +229,15 @@ pub struct LinkView {
     pub suspended: bool,
     /// Age of the newest change it applied, in milliseconds.
     pub lag_millis: Option<u64>,
-    /// Changes it held as conflicts.
+    /// Changes that conflicts have kept from being applied since it began, also those that were
+    /// settled since.
     pub conflicts: u64,
+    /// Changes that are held as conflicts at its target and wait for a person; `None` where that is
+    /// not known here.
+    pub conflicts_held: Option<u64>,
+    /// Transactions that it was made to skip, filed at its target and not settled; `None` where that
+    /// is not known here.
+    pub skipped_open: Option<u64>,
     /// Why it does not go on, as a sentence.
     pub message: String,
     /// Since when that is so.

@@ -68,5 +68,13 @@ pub const ORDERED: &str = "multiactive.dev/ordered";
 /// changed: `Run`, `Pause` or `Stop`.
 pub const CONTROL: &str = "multiactive.dev/control";
 
+/// The reason of a SyncLink's Degraded while changes are held as conflicts at its target, and nothing
+/// else is wrong with it.
+pub const CONFLICTS_HELD: &str = "ConflictsHeld";
+
+/// The reason of a SyncLink's Degraded while its target lacks transactions that it was made to skip,
+/// and nothing else is wrong with it.
+pub const TRANSACTIONS_SKIPPED: &str = "TransactionsSkipped";
+
 /// The version of all kinds.
 pub const VERSION: &str = "v1alpha1";

@@ -406,6 +406,14 @@ pub struct SyncLinkStatus {
     /// The transaction of the source that it is halted at, where it is halted at one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halted_at: Option<HaltedAtStatus>,
+    /// How many changes are held as conflicts at the target and wait for a person; absent before its
+    /// writer has counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicts_held: Option<u64>,
+    /// How many transactions that it was made to skip are filed at the target and not settled; absent
+    /// before its writer has counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_open: Option<u64>,
     /// Ready, Progressing, Degraded, PreflightPassed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]

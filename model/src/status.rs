@@ -220,9 +220,14 @@ pub struct WriterStatus {
     /// How many transactions of the source are set aside at the target and not settled.
     #[serde(default)]
     pub stranded: u64,
-    /// How many changes are held as conflicts at the target and not settled.
-    #[serde(default)]
-    pub conflicts_held: u64,
+    /// How many changes are held as conflicts at the target and not settled; `None` before anybody
+    /// has counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conflicts_held: Option<u64>,
+    /// How many transactions that the link was made to skip are filed at the target and not settled,
+    /// as the table there says, unlike the ledger's `held`; `None` before anybody has counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_open: Option<u64>,
     /// Why it does not go on, as a sentence that says what to do. Empty when all is well.
     pub error: String,
     /// The transaction that it is halted at; `None` where it is not halted, or not at one

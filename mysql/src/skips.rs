@@ -2,8 +2,8 @@
 //! filed for it in `multiactive.held`.
 
 use change::{Gtid, InvalidPosition, Position};
-use mysql_async::Row;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Params, Row, Value};
 use serde::Serialize;
 
 use crate::session::Session;
@@ -60,6 +60,19 @@ pub struct Held {
     pub asked: String,
     /// When it was filed, UTC.
     pub filed: String,
+    /// When a person settled it, UTC; empty if nobody has.
+    pub settled: String,
+    /// Who.
+    pub settled_by: String,
+    /// Why, or what was done about it.
+    pub settled_reason: String,
+}
+
+impl Held {
+    /// Whether the target lacks its changes as far as anybody has said.
+    pub fn is_open(&self) -> bool {
+        self.settled.is_empty()
+    }
 }
 
 /// What became of a wish.
@@ -171,42 +184,132 @@ pub enum PassedError {
     Position(#[from] InvalidPosition),
 }
 
-/// What a link has left out, the newest first, at most [`LISTED`].
+/// What a link has left out, the newest first, at most [`LISTED`]; `open`: only what nobody has
+/// settled.
 ///
 /// # Errors
 /// The driver's.
-pub async fn held(session: &mut Session, link: &str) -> Result<Vec<Held>, DriverError> {
+pub async fn held(session: &mut Session, link: &str, open: bool) -> Result<Vec<Held>, DriverError> {
+    let settles = can_settle(session).await?;
+    let which = if open && settles {
+        " AND settled IS NULL"
+    } else {
+        ""
+    };
+    let sql = format!("{} LIMIT {LISTED}", select(settles, which));
+    let rows: Vec<Row> = session.conn.exec(sql, (link,)).await?;
+    Ok(rows.into_iter().map(read).collect())
+}
+
+/// One transaction that a link has left out; empty if it has not. More than one only where a source
+/// that was built anew has given out the same GTID again. It may be typed in either case.
+///
+/// # Errors
+/// The driver's.
+pub async fn find(session: &mut Session, link: &str, gtid: &str) -> Result<Vec<Held>, DriverError> {
+    let settles = can_settle(session).await?;
+    let sql = select(settles, " AND LOWER(gtid) = LOWER(?)");
+    let rows: Vec<Row> = session.conn.exec(sql, (link, gtid.trim())).await?;
+    Ok(rows.into_iter().map(read).collect())
+}
+
+/// Records that nothing waits any more for transactions that a link has left out: who says so, and
+/// why. They stay readable. All of them are settled or none; what was settled before stays as it
+/// was. Returns how many rows of `multiactive.held` that were.
+///
+/// # Errors
+/// [`SettleError::TooOld`] where the table has no columns for it yet, and the driver's.
+pub async fn settle(
+    session: &mut Session,
+    link: &str,
+    gtids: &[String],
+    by: &str,
+    reason: &str,
+) -> Result<u64, SettleError> {
+    if gtids.is_empty() {
+        return Ok(0);
+    }
+    if !can_settle(session).await? {
+        return Err(SettleError::TooOld);
+    }
+    let marks = vec!["?"; gtids.len()].join(", ");
     let sql = format!(
+        "UPDATE multiactive.held SET settled = UTC_TIMESTAMP(6), settled_by = ?, \
+         settled_reason = ? WHERE link = ? AND gtid IN ({marks}) AND settled IS NULL"
+    );
+    let mut values: Vec<Value> = vec![by.into(), reason.into(), link.into()];
+    values.extend(gtids.iter().map(Value::from));
+    let params = Params::Positional(values);
+    session.conn.exec_drop(sql, params).await?;
+    Ok(session.conn.affected_rows())
+}
+
+/// Why nothing was settled.
+#[derive(Debug, thiserror::Error)]
+pub enum SettleError {
+    /// The server answered with an error.
+    #[error("{0}")]
+    Driver(#[from] DriverError),
+    /// The schema is of an earlier release.
+    #[error(
+        "multiactive.held has no columns for that yet; an arbiter of this release adds them when it \
+         starts"
+    )]
+    TooOld,
+}
+
+/// Whether the arbiter here is of a release that keeps who settled what. Where it is not, nothing
+/// was settled.
+async fn can_settle(session: &mut Session) -> Result<bool, DriverError> {
+    let sql = "SELECT COUNT(*) FROM information_schema.columns WHERE table_schema = 'multiactive' \
+               AND table_name = 'held' AND column_name = 'settled_reason'";
+    let found: Option<u64> = session.conn.query_first(sql).await?;
+    Ok(found == Some(1))
+}
+
+/// The statement that reads what a link has left out, the newest first.
+fn select(settles: bool, which: &str) -> String {
+    let settled = if settles {
+        "COALESCE(CAST(settled AS CHAR), ''), COALESCE(CAST(MIN(settled_by) AS CHAR), ''), \
+         COALESCE(CAST(MIN(settled_reason) AS CHAR), '')"
+    } else {
+        "'', '', ''"
+    };
+    let group = if settles { ", settled" } else { "" };
+    format!(
         "SELECT CAST(link AS CHAR), CAST(source AS CHAR), CAST(gtid AS CHAR), \
          COALESCE(CAST(MIN(committed) AS CHAR), ''), \
          LEFT(GROUP_CONCAT(`tables` ORDER BY part SEPARATOR ', '), 1000), \
          CAST(MIN(asked_by) AS CHAR), CAST(MIN(reason) AS CHAR), CAST(asked AS CHAR), \
-         CAST(MIN(filed) AS CHAR), MIN(epoch), CAST(SUM(changes) AS UNSIGNED) \
-         FROM multiactive.held WHERE link = ? GROUP BY link, source, gtid, asked \
-         ORDER BY MIN(seq) DESC LIMIT {LISTED}"
-    );
-    let rows: Vec<Row> = session.conn.exec(sql, (link,)).await?;
-    let held = |mut row: Row| {
-        let mut text = |index: usize| row.take::<String, _>(index).unwrap_or_default();
-        let (link, source, gtid) = (text(0), text(1), text(2));
-        let (committed, what, asked_by) = (text(3), text(4), text(5));
-        let (reason, asked, filed) = (text(6), text(7), text(8));
-        let mut number = |index: usize| row.take::<u64, _>(index).unwrap_or_default();
-        Held {
-            link,
-            source,
-            gtid,
-            epoch: number(9),
-            committed,
-            changes: number(10),
-            what,
-            asked_by,
-            reason,
-            asked,
-            filed,
-        }
-    };
-    Ok(rows.into_iter().map(held).collect())
+         CAST(MIN(filed) AS CHAR), {settled}, MIN(epoch), CAST(SUM(changes) AS UNSIGNED) \
+         FROM multiactive.held WHERE link = ?{which} GROUP BY link, source, gtid, asked{group} \
+         ORDER BY MIN(seq) DESC"
+    )
+}
+
+fn read(mut row: Row) -> Held {
+    let mut text = |index: usize| row.take::<String, _>(index).unwrap_or_default();
+    let (link, source, gtid) = (text(0), text(1), text(2));
+    let (committed, what, asked_by) = (text(3), text(4), text(5));
+    let (reason, asked, filed) = (text(6), text(7), text(8));
+    let (settled, settled_by, settled_reason) = (text(9), text(10), text(11));
+    let mut number = |index: usize| row.take::<u64, _>(index).unwrap_or_default();
+    Held {
+        link,
+        source,
+        gtid,
+        epoch: number(12),
+        committed,
+        changes: number(13),
+        what,
+        asked_by,
+        reason,
+        asked,
+        filed,
+        settled,
+        settled_by,
+        settled_reason,
+    }
 }
 
 /// Every change of one transaction that a link has left out, in order; empty if it has not.

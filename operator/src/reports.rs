@@ -474,7 +474,8 @@ mod tests {
                 ..Ledger::default()
             },
             stranded: 0,
-            conflicts_held: 0,
+            conflicts_held: None,
+            skipped_open: None,
             error: String::new(),
             halted_at: None,
         })

@@ -83,6 +83,7 @@ impl<'a> Follower<'a> {
     pub(crate) async fn follow(&mut self) -> Result<(), WriterError> {
         self.applier.count_stranded().await?;
         self.applier.count_conflicts_held().await?;
+        self.applier.count_skipped_open().await?;
         if self.applier.settled.snapshot.lacks_end() {
             self.end_snapshot().await?;
         }
@@ -153,6 +154,7 @@ impl<'a> Follower<'a> {
         // A person may have settled some meanwhile.
         self.applier.count_stranded().await?;
         self.applier.count_conflicts_held().await?;
+        self.applier.count_skipped_open().await?;
         self.applier.forget_passed_wish().await?;
         self.look_at = Instant::now() + LOOK_FOR_FILED;
         Ok(())

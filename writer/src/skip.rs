@@ -68,6 +68,23 @@ fn or_none<T>(read: Result<Option<T>, WriterError>) -> Result<Option<T>, WriterE
 }
 
 impl Applier {
+    /// Counts what the link was made to skip and nobody has settled, for `/status`.
+    pub(crate) async fn count_skipped_open(&mut self) -> Result<(), WriterError> {
+        const DOING: &str = "counting in multiactive.held";
+        let all = format!(
+            "SELECT COUNT(DISTINCT source, gtid) FROM multiactive.held WHERE link={}",
+            quote(&self.config.link.to_string())
+        );
+        let open = format!("{all} AND settled IS NULL");
+        let mut count: Result<Option<u64>, _> = self.target.first(DOING, &open).await;
+        if matches!(count, Err(WriterError::Schema { .. })) {
+            // The arbiter is of a release in which nobody could settle anything.
+            count = self.target.first(DOING, &all).await;
+        }
+        self.status.set_skipped_open(or_none(count)?.unwrap_or(0));
+        Ok(())
+    }
+
     /// Removes a wish to skip what the link has passed.
     pub(crate) async fn forget_passed_wish(&mut self) -> Result<(), WriterError> {
         let position = self.stored.position.as_ref();

@@ -49,6 +49,7 @@ struct Metrics {
     stranded: Gauge,
     conflicts: Family<Ended, Counter>,
     conflicts_held: Gauge,
+    skipped_open: Gauge,
 }
 
 impl Status {
@@ -63,7 +64,8 @@ impl Status {
             lag_millis: None,
             ledger: Ledger::default(),
             stranded: 0,
-            conflicts_held: 0,
+            conflicts_held: None,
+            skipped_open: None,
             error: String::new(),
             halted_at: None,
         };
@@ -140,6 +142,11 @@ impl Status {
             "Changes of this link that are held as conflicts at the target and not settled",
             metrics.conflicts_held,
         );
+        registry.register(
+            "skipped_transactions",
+            "Source transactions that the link was made to skip, filed at the target and not settled",
+            metrics.skipped_open,
+        );
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, WriterStatus> {
@@ -173,6 +180,10 @@ impl Status {
         if done.stranded > 0 {
             let stranded = self.lock().stranded + done.stranded;
             self.set_stranded(stranded);
+        }
+        if done.held > 0 {
+            let open = self.lock().skipped_open.unwrap_or(0) + done.held;
+            self.set_skipped_open(open);
         }
         self.metrics.transactions.inc_by(done.transactions);
         self.metrics.rows.inc_by(done.changes);
@@ -208,15 +219,21 @@ impl Status {
         let held = ended.iter().filter(|((_, state), _)| *state == "Held");
         let held: u64 = held.map(|(_, count)| *count).sum();
         if held > 0 {
-            let all = self.lock().conflicts_held + held;
+            let all = self.lock().conflicts_held.unwrap_or(0) + held;
             self.set_conflicts_held(all);
         }
     }
 
     /// So many changes are held as conflicts at the target and not settled.
     pub(crate) fn set_conflicts_held(&self, held: u64) {
-        self.lock().conflicts_held = held;
+        self.lock().conflicts_held = Some(held);
         self.metrics.conflicts_held.set(signed(held));
+    }
+
+    /// So many transactions that the link was made to skip are filed at the target and not settled.
+    pub(crate) fn set_skipped_open(&self, open: u64) {
+        self.lock().skipped_open = Some(open);
+        self.metrics.skipped_open.set(signed(open));
     }
 
     /// Whether an error is told that may be past.
@@ -369,6 +386,24 @@ mod tests {
         let now = status.get().ledger;
         assert_eq!((now.read, now.in_flight), (9, 0));
         assert_eq!(now.applied + now.held, 8);
+    }
+
+    #[test]
+    fn what_was_skipped_is_counted_anew_and_not_known_before() {
+        let status = Status::new(&sample());
+        assert_eq!(status.get().skipped_open, None);
+        status.set_skipped_open(2);
+        let done = Done {
+            held: 1,
+            ..Done::default()
+        };
+        status.committed(&checkpoint(Ledger::default()), done);
+        assert_eq!(status.get().skipped_open, Some(3));
+        // A person has settled them; the ledger does not know, and need not.
+        status.set_skipped_open(0);
+        assert_eq!(status.get().skipped_open, Some(0));
+        status.committed(&checkpoint(Ledger::default()), Done::default());
+        assert_eq!(status.get().skipped_open, Some(0));
     }
 
     #[test]

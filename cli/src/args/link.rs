@@ -15,6 +15,7 @@ Examples:
   mactl link ledger orders-sh-bj
   mactl link skip orders-sh-bj --gtid 0-1-4711 --reason 'the row is not wanted in bj'
   mactl link held orders-sh-bj --gtid 0-1-4711
+  mactl link settle orders-sh-bj --gtid 0-1-4711 --reason 'put right by mactl repair'
   mactl link suspend orders-sh-bj")]
 pub struct LinkArgs {
     /// What to do with it.
@@ -35,6 +36,8 @@ pub enum LinkCommand {
     Skip(LinkSkipArgs),
     /// List what a link has left out, or show one of it with every row
     Held(LinkHeldArgs),
+    /// Say that nothing waits any more for transactions that a link has left out
+    Settle(LinkSettleArgs),
     /// Stop a link; it goes on later from where it was
     Suspend(LinkHoldArgs),
     /// Let a suspended link go on
@@ -118,6 +121,41 @@ pub struct LinkHeldArgs {
     /// Show every change of this transaction.
     #[arg(long, value_name = "GTID")]
     pub gtid: Option<String>,
+    /// Those that are settled too, with who settled them and why.
+    #[arg(long, conflicts_with = "gtid")]
+    pub settled: bool,
+    /// Output format; `name` prints GTIDs.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// `link settle`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For transactions that mactl link held lists: their rows were put right at the target, by mactl repair
+or by hand, or it was decided that the target is to stay without them. Until then the SyncLink and its
+Unit are Degraded with TransactionsSkipped, and mactl switchover and failover say what the target
+lacks.
+
+No row of the Unit is written, compared or read: that the target is right is taken from whoever says
+so. Who settled each, when and why is kept beside it in the target; mactl link held --settled lists
+it, and it can still be shown whole. All that are named are settled, or none; those that were settled
+before stay as they were.
+
+The database is reached from this machine, by the endpoint in the Unit, with the password of its
+Secret.")]
+pub struct LinkSettleArgs {
+    /// The SyncLink, as NAME or NAMESPACE/NAME.
+    pub link: LinkArg,
+    /// A transaction, as `link held` names it; may be given several times.
+    #[arg(long, value_name = "GTID", required = true)]
+    pub gtid: Vec<String>,
+    /// Why nothing waits for them any more, for whoever looks later.
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    pub reason: String,
+    /// Do not ask.
+    #[arg(short, long)]
+    pub yes: bool,
     /// Output format; `name` prints GTIDs.
     #[command(flatten)]
     pub output: OutputArgs,

@@ -160,7 +160,18 @@ fn link(link: &SyncLink, unit: &UnitKey) -> Option<LinkView> {
         .filter(|condition| is_bad(condition));
     // While rows are still being copied, not being ready is no fault.
     let starting = matches!(phase, Some(LinkPhase::Pending | LinkPhase::Snapshotting));
-    let worst = bad.find(|condition| !(starting && condition.type_ == "Ready"));
+    // What is left for a person stops no link, and is told by its figures.
+    let counted = status.conflicts_held.is_some() || status.skipped_open.is_some();
+    let only_left = |condition: &Condition| {
+        let reason = condition.reason.as_str();
+        condition.type_ == "Degraded"
+            && [crds::CONFLICTS_HELD, crds::TRANSACTIONS_SKIPPED].contains(&reason)
+    };
+    let worst = bad.find(|condition| {
+        let no_fault =
+            (starting && condition.type_ == "Ready") || (counted && only_left(condition));
+        !no_fault
+    });
     let message = worst.map(|condition| condition.message.clone());
     Some(LinkView {
         name: link.name_any(),
@@ -173,6 +184,8 @@ fn link(link: &SyncLink, unit: &UnitKey) -> Option<LinkView> {
             .ledger
             .map(|ledger| ledger.conflicts)
             .unwrap_or_default(),
+        conflicts_held: status.conflicts_held,
+        skipped_open: status.skipped_open,
         message: message.filter(|_| !spec.suspended).unwrap_or_default(),
         since: worst.map(|condition| condition.last_transition_time.0),
     })

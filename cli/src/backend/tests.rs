@@ -114,6 +114,39 @@ fn a_custom_resource_becomes_a_view() {
 }
 
 #[test]
+fn what_is_left_for_a_person_does_not_stand_in_the_way_of_a_link() {
+    let link = |figures: &Value, reason: &str| {
+        let mut status = json!({"phase": "Streaming", "conditions": [
+            {"type": "Ready", "status": "True", "reason": "Streaming", "message": "",
+             "lastTransitionTime": "2026-03-04T05:00:00Z"},
+            {"type": "Degraded", "status": "True", "reason": reason, "message": "bj lacks some.",
+             "lastTransitionTime": "2026-03-04T05:00:00Z"}]});
+        for (key, value) in figures.as_object().unwrap() {
+            status[key] = value.clone();
+        }
+        let link: SyncLink = object(json!({
+            "apiVersion": "multiactive.dev/v1alpha1", "kind": "SyncLink",
+            "metadata": {"name": "orders-sh-bj", "namespace": "shop"},
+            "spec": {"unit": "orders", "source": {"idc": "sh"}, "target": {"idc": "bj"}},
+            "status": status,
+        }));
+        let view = kube_view::unit(&unit(&ready()), &[link], &[], &[]).unwrap();
+        view.links[0].clone()
+    };
+    let counted = json!({"conflictsHeld": 0, "skippedOpen": 2});
+    let skipped = link(&counted, "TransactionsSkipped");
+    assert_eq!(
+        (skipped.skipped_open, skipped.message.as_str()),
+        (Some(2), "")
+    );
+    assert_eq!(link(&counted, "CatchingUp").message, "bj lacks some.");
+    // The operator of an earlier release has no figures, so its words are all there is.
+    let uncounted = link(&json!({}), "ConflictsHeld");
+    assert_eq!(uncounted.skipped_open, None);
+    assert_eq!(uncounted.message, "bj lacks some.");
+}
+
+#[test]
 fn nothing_reported_yet_is_nothing_known() {
     let view = kube_view::unit(&unit(&Value::Null), &[], &[], &[]).unwrap();
     assert_eq!(

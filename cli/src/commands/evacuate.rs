@@ -16,6 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::invocation::Invocation;
 use crate::plan::{self, Decision, Plan, SwitchoverRequest};
 use crate::render;
+use crate::terminal::Paint;
 use crate::view::{Progress, UnitView};
 
 /// What became of one Unit.
@@ -154,6 +155,7 @@ fn announcement(sorted: &Sorted, from: &IdcName, to: &IdcName) -> String {
             .map(|pause| format!(", predicted write pause {}", render::millis(pause.millis)))
             .unwrap_or_default();
         text.push_str(&format!("→ {}: {from} to {to}{pause}\n", plan.unit));
+        text.push_str(&render::lacks(&plan.lacks, "    ", Paint::PLAIN));
     }
     for (plan, id) in &sorted.under_way {
         text.push_str(&format!("→ {}: under way already ({id})\n", plan.unit));
@@ -316,5 +318,24 @@ mod tests {
                 && text.contains("✗ shop/users: bj is 60 s behind"),
             "{text}"
         );
+        assert!(!text.contains("lacks"), "{text}");
+    }
+
+    #[test]
+    fn what_a_new_primary_would_lack_is_said_with_its_unit() {
+        let mut lacking = unit();
+        lacking.links[0].skipped_open = Some(1);
+        let snapshot = Snapshot {
+            idcs: idcs(),
+            units: vec![lacking],
+            hidden: 0,
+            operator_seen: None,
+            notes: Vec::new(),
+        };
+        let sorted = sort(&snapshot, &idc("sh"), &idc("bj"), &call());
+        let text = announcement(&sorted, &idc("sh"), &idc("bj"));
+        let lacks =
+            "    ! bj lacks 1 transaction of sh that link shop/orders-sh-bj was made to skip.\n";
+        assert!(sorted.cannot.is_empty() && text.contains(lacks), "{text}");
     }
 }

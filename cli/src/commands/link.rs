@@ -1,6 +1,7 @@
 //! `link`: where links stand, stopping them, and having one leave a transaction out.
 
 mod hold;
+mod settle;
 mod skip;
 mod view;
 
@@ -23,6 +24,7 @@ pub(super) async fn run(context: &Context, args: &LinkArgs) -> Result<Exit, Fail
         LinkCommand::Ledger(args) => ledger(context, args).await,
         LinkCommand::Skip(args) => skip::run(context, args).await,
         LinkCommand::Held(args) => skip::held(context, args).await,
+        LinkCommand::Settle(args) => settle::run(context, args).await,
         LinkCommand::Suspend(args) => hold::run(context, args, true).await,
         LinkCommand::Resume(args) => hold::run(context, args, false).await,
     }

@@ -170,8 +170,8 @@ fn told(uninstalled: Uninstalled) -> (bool, String) {
         Uninstalled::InUse(InUse::Held(number)) => (
             false,
             format!(
-                "{} that links were made to skip are filed there, in multiactive.held. Save what is \
-                 wanted of it, and run there: DELETE FROM multiactive.held",
+                "{} that links were made to skip are filed there, in multiactive.held, and not \
+                 settled. Save what is wanted of it, and run there: DELETE FROM multiactive.held",
                 crate::render::count(number, "transaction")
             ),
         ),

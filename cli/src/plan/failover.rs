@@ -2,7 +2,9 @@
 
 use model::{IdcName, Severity};
 
-use super::{Check, Decision, Plan, Verdict, candidate_checks, member, not_begun, under_way};
+use super::{
+    Check, Decision, Plan, Verdict, candidate_checks, lacks, member, not_begun, under_way,
+};
 use crate::failure::Failure;
 use crate::invocation::Invocation;
 use crate::render::millis;
@@ -106,6 +108,7 @@ fn plan(
         checks,
         sentences: sentences(unit, target),
         loss: Some(loss(unit, &candidates, request.allow_data_loss)),
+        lacks: lacks(unit, candidates.iter().map(|member| &member.idc), call),
         predicted_pause: None,
     }
 }

@@ -6,6 +6,7 @@
 mod after;
 mod failover;
 mod fence;
+mod lacks;
 mod switchover;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 pub use after::not_known_yet;
 pub use failover::{FailoverRequest, failover};
 pub use fence::{FencePlan, fence};
+pub use lacks::{Lack, lacks};
 pub use switchover::{SwitchoverRequest, switchover};
 
 use model::{Epoch, IdcName, Severity, UnitKey};
@@ -58,6 +60,9 @@ pub struct Plan {
     pub sentences: Vec<String>,
     /// What may be lost, as a sentence; `None`: nothing.
     pub loss: Option<String>,
+    /// What the new primary lacks, or may lack, since links have left it out. Where the rules choose
+    /// it: what each that may become it lacks. None of it stands against the request.
+    pub lacks: Vec<Lack>,
     /// How long nothing will be writable; `None` where that cannot be told.
     pub predicted_pause: Option<Prediction>,
 }

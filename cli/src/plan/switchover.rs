@@ -4,7 +4,7 @@ use crds::LinkPhase;
 use model::IdcName;
 
 use super::{
-    Check, Decision, Plan, candidate_checks, member, not_begun, predicted_pause, under_way,
+    Check, Decision, Plan, candidate_checks, lacks, member, not_begun, predicted_pause, under_way,
 };
 use crate::failure::Failure;
 use crate::invocation::Invocation;
@@ -124,6 +124,7 @@ fn plan(
             format!("If {to} cannot catch up in time, {old} takes writes again. Nothing is lost."),
         ],
         loss: None,
+        lacks: lacks(unit, [to], call),
         predicted_pause: predicted_pause(target.lag_millis, receipts),
         from,
     }

@@ -390,3 +390,31 @@ fn the_prediction_rests_on_this_units_own_switchovers_first() {
     };
     assert_eq!(predicted(&[failover]).millis, 540);
 }
+
+#[test]
+fn what_the_new_primary_lacks_is_told_and_refuses_nothing() {
+    let mut unit = fixtures::unit();
+    unit.links[0].skipped_open = Some(2);
+    unit.links[0].conflicts_held = Some(1);
+    let plans = [
+        plan(switch(&unit, "bj", None)),
+        plan(fail(&unit, Some("bj"), false)),
+        // The rules choose, and bj is all there is to choose from.
+        plan(fail(&unit, None, false)),
+    ];
+    for plan in plans {
+        assert_eq!(plan.refusal(), None);
+        assert_eq!(plan.lacks.len(), 1, "{:?}", plan.lacks);
+        assert_eq!(plan.lacks[0].idc, idc("bj"));
+        let document = serde_json::to_value(&plan).unwrap();
+        let lacks = &document["lacks"][0];
+        assert_eq!(
+            (lacks["skipped"].as_u64(), lacks["conflicts"].as_u64()),
+            (Some(2), Some(1))
+        );
+    }
+    // By etcd no links are known.
+    unit.links.clear();
+    let plan = plan(switch(&unit, "bj", None));
+    assert!(plan.lacks.len() == 1 && !plan.lacks[0].is_seen());
+}

@@ -5,7 +5,7 @@ use model::LinkKey;
 use mysql::skips::Held;
 
 use super::table::Table;
-use super::{ago, millis};
+use super::{ago, count, millis};
 use crate::commands::{LedgerReport, LinkReport};
 
 /// The list for people.
@@ -98,6 +98,14 @@ pub fn ledger(report: &LinkReport, now: Timestamp) -> String {
     } else {
         text.push_str(&format!("IT DOES NOT ADD UP: {}.\n", imbalance(ledger)));
     }
+    if let (Some(conflicts), Some(skipped)) = (report.conflicts_held, report.skipped_open) {
+        text.push_str(&format!(
+            "Not settled at {}: {} held as conflicts, {} skipped.\n",
+            report.target(),
+            count(conflicts, "change"),
+            count(skipped, "transaction")
+        ));
+    }
     text + &age(report, now)
 }
 
@@ -117,10 +125,13 @@ pub fn imbalance(ledger: &LedgerReport) -> String {
     }
 }
 
-/// What a link has left out.
-pub fn held(link: &LinkKey, held: &[Held], wide: bool) -> String {
-    if held.is_empty() {
+/// What a link has left out; `settled`: also what was settled, with when, by whom and why.
+pub fn held(link: &LinkKey, held: &[Held], settled: bool, wide: bool) -> String {
+    if held.is_empty() && settled {
         return format!("SyncLink {link} has left nothing out.\n");
+    }
+    if held.is_empty() {
+        return format!("Nothing that SyncLink {link} has left out waits to be settled.\n");
     }
     let mut heading = vec![
         "GTID",
@@ -130,6 +141,9 @@ pub fn held(link: &LinkKey, held: &[Held], wide: bool) -> String {
         "ASKED BY",
         "REASON",
     ];
+    if settled {
+        heading.extend(["SETTLED", "SETTLED BY", "WHY"]);
+    }
     if wide {
         heading.extend(["EPOCH", "WHAT"]);
     }
@@ -143,6 +157,13 @@ pub fn held(link: &LinkKey, held: &[Held], wide: bool) -> String {
             held.asked_by.clone(),
             held.reason.clone(),
         ];
+        if settled {
+            let texts = [&held.settled, &held.settled_by, &held.settled_reason];
+            row.extend(texts.map(|text| match text.as_str() {
+                "" => "-".to_owned(),
+                text => text.to_owned(),
+            }));
+        }
         if wide {
             row.extend([held.epoch.to_string(), held.what.clone()]);
         }
@@ -206,6 +227,7 @@ mod tests {
             "spec": {"unit": "orders", "source": {"idc": "sh"}, "target": {"idc": "bj"}},
             "status": {"observedGeneration": 1, "phase": "Streaming", "lag": "35ms", "rate": "120/s",
                 "position": {"source": "0-1-9", "applied": "0-1-8"},
+                "conflictsHeld": 0, "skippedOpen": 1,
                 "ledger": {"read": read, "applied": 990, "filtered": 4, "conflicts": 0,
                     "stranded": 1, "held": 3, "inFlight": 2}},
         });
@@ -224,6 +246,7 @@ mod tests {
              \x20 + held         4  (1 stranded, 3 skipped)\n\
              \x20 + in flight    2\n\
              It adds up.\n\
+             Not settled at bj: 0 changes held as conflicts, 1 transaction skipped.\n\
              As the operator wrote it 12 s ago; it writes again when the figures have moved by a \
              fifth.\n"
         );
@@ -250,5 +273,43 @@ mod tests {
             "NAMESPACE  NAME          FROM  TO  PHASE      LAG    RATE   HELD\n\
              shop       orders-sh-bj  sh    bj  Streaming  35 ms  120/s  4\n"
         );
+    }
+
+    fn left_out(settled: &str) -> Held {
+        Held {
+            link: "shop/orders-sh-bj".to_owned(),
+            source: "sh".to_owned(),
+            gtid: "0-1-7".to_owned(),
+            epoch: 1,
+            committed: "then".to_owned(),
+            changes: 3,
+            what: "orders.t (3)".to_owned(),
+            asked_by: "ann".to_owned(),
+            reason: "wide".to_owned(),
+            asked: "early".to_owned(),
+            filed: "later".to_owned(),
+            settled: settled.to_owned(),
+            settled_by: if settled.is_empty() { "" } else { "bob" }.to_owned(),
+            settled_reason: if settled.is_empty() { "" } else { "mended" }.to_owned(),
+        }
+    }
+
+    #[test]
+    fn who_settled_what_is_listed_when_asked_for() {
+        let link: LinkKey = "shop/orders-sh-bj".parse().unwrap();
+        let open = held(&link, &[left_out("")], false, false);
+        assert!(
+            open.contains("0-1-7") && !open.contains("SETTLED"),
+            "{open}"
+        );
+        let all = [left_out(""), left_out("now")];
+        assert_eq!(
+            held(&link, &all, true, false),
+            "GTID   COMMITTED  CHANGES  FILED  ASKED BY  REASON  SETTLED  SETTLED BY  WHY\n\
+             0-1-7  then       3        later  ann       wide    -        -           -\n\
+             0-1-7  then       3        later  ann       wide    now      bob         mended\n"
+        );
+        assert!(held(&link, &[], false, false).contains("waits to be settled"));
+        assert!(held(&link, &[], true, false).contains("left nothing out"));
     }
 }

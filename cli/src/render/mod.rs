@@ -16,7 +16,7 @@ mod snapshots;
 pub use history::{history, receipt};
 pub use status::{next_step, problems, status, unit};
 pub use table::Table;
-pub use transition::{announcement, checks, dry_run, progress, receipt_summary, topology};
+pub use transition::{announcement, checks, dry_run, lacks, progress, receipt_summary, topology};
 
 use jiff::Timestamp;
 use serde::Serialize;

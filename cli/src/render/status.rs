@@ -208,7 +208,8 @@ fn member_cells(member: &MemberView, branch: &str, wide: bool, paint: Paint) -> 
 /// A link that needs attention, or any link when asked for everything.
 fn link_line(link: &LinkView, wide: bool, paint: Paint) -> Option<String> {
     let streaming = link.phase == Some(LinkPhase::Streaming) && link.message.is_empty();
-    if streaming && !wide {
+    let left = left(link);
+    if streaming && left.is_empty() && !wide {
         return None;
     }
     let phase = match (link.suspended, link.phase) {
@@ -230,12 +231,24 @@ fn link_line(link: &LinkView, wide: bool, paint: Paint) -> Option<String> {
         })
         .map(|lag| format!("  lag {}", millis(lag)))
         .unwrap_or_default();
-    let conflicts = match link.conflicts {
-        0 => String::new(),
-        number => format!("  {} held as conflicts", count(number, "change")),
-    };
+    let left: String = left.iter().map(|text| format!("  {text}")).collect();
     Some(format!(
-        "link {} → {}  {phase}{lag}{conflicts}",
+        "link {} → {}  {phase}{lag}{left}",
         link.source, link.target
     ))
+}
+
+/// What a link leaves to a person while it goes on.
+pub fn left(link: &LinkView) -> Vec<String> {
+    let mut left = Vec::new();
+    match link.skipped_open {
+        None | Some(0) => {}
+        Some(number) => left.push(format!("{} skipped", count(number, "transaction"))),
+    }
+    // The operator of an earlier release tells only of all that there ever were.
+    match link.conflicts_held.unwrap_or(link.conflicts) {
+        0 => {}
+        number => left.push(format!("{} held as conflicts", count(number, "change"))),
+    }
+    left
 }

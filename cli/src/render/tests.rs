@@ -54,6 +54,7 @@ fn broken() -> StatusView {
     unit.links[0].phase = Some(LinkPhase::Halted);
     unit.links[0].message = "table orders.log has no key. Add one.".to_owned();
     unit.links[1].suspended = true;
+    unit.links[1].skipped_open = None;
     unit.complaints.push(Complaint {
         condition: "TopologyAgreed".to_owned(),
         reason: "SpecDiffers".to_owned(),
@@ -182,8 +183,12 @@ fn before_during_and_after_a_switchover() {
 fn before_a_failover() {
     let to = idc("bj");
     let mut text = String::new();
+    let mut lacking = fixtures::status();
+    lacking.units[0].links[0].skipped_open = Some(2);
+    lacking.units[0].links[0].conflicts_held = Some(1);
     for (to, view, allow_data_loss) in [
         (Some(&to), fixtures::status(), false),
+        (Some(&to), lacking, false),
         (None, broken(), false),
         (Some(&to), broken(), true),
     ] {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use model::{Epoch, UnitKey};
 
 use super::{ago, history, millis};
-use crate::plan::{Check, Plan, Verdict};
+use crate::plan::{Check, Lack, Plan, Verdict};
 use crate::terminal::Paint;
 use crate::view::{Progress, ReceiptView, RequestView, UnitView};
 
@@ -45,12 +45,30 @@ pub fn announcement(plan: &Plan, paint: Paint) -> String {
     if let Some(loss) = &plan.loss {
         text.push_str(&format!("{} {loss}\n", paint.bad("!")));
     }
+    text.push_str(&lacks(&plan.lacks, "", paint));
     if let Some(pause) = &plan.predicted_pause {
         text.push_str(&format!(
             "  Predicted write pause: {} ({}).\n",
             paint.strong(&millis(pause.millis)),
             pause.basis
         ));
+    }
+    text
+}
+
+/// What the new primary lacks, or may lack, each with how to look at it.
+pub fn lacks(lacks: &[Lack], indent: &str, paint: Paint) -> String {
+    let mut text = String::new();
+    for lack in lacks {
+        let mark = if lack.is_seen() {
+            paint.bad("!")
+        } else {
+            paint.warn("?")
+        };
+        text.push_str(&format!("{indent}{mark} {}.\n", lack.message));
+        for step in &lack.next {
+            text.push_str(&super::next_step(step, &format!("{indent}    "), paint));
+        }
     }
     text
 }

@@ -204,7 +204,7 @@ pub(super) const TABLES: [(&str, &str); 19] = [
 
 /// Columns that tables got since they were first made. A version without them goes on working
 /// beside them, so they do not change the version.
-pub(super) const ADDED: [(&str, &str, &str); 3] = [
+pub(super) const ADDED: [(&str, &str, &str); 6] = [
     (
         "stranded",
         // The order of filing, which is that of committing at the source.
@@ -217,6 +217,19 @@ pub(super) const ADDED: [(&str, &str, &str); 3] = [
         "stranded",
         "settled_by",
         "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL",
+    ),
+    // When, by whom and why a person said that nothing waits for it any more. The reason is the
+    // last of the three, so whoever finds it finds the others.
+    ("held", "settled", "DATETIME(6) NULL"),
+    (
+        "held",
+        "settled_by",
+        "VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL",
+    ),
+    (
+        "held",
+        "settled_reason",
+        "VARCHAR(1000) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL",
     ),
 ];
 

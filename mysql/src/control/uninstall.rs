@@ -30,7 +30,7 @@ pub enum InUse {
     Heartbeat(u64),
     /// So many transactions that a failover left behind are set aside here and not settled.
     Stranded(u64),
-    /// So many transactions that a person had links skip are filed here.
+    /// So many transactions that a person had links skip are filed here and not settled.
     Held(u64),
 }
 
@@ -83,19 +83,24 @@ impl ControlSession {
         })
     }
 
-    /// How many transactions links were made to skip.
+    /// How many transactions links were made to skip, and nobody has settled.
     async fn held(&mut self) -> Result<u64, ControlError> {
-        let statement = "SELECT COUNT(DISTINCT link, gtid) FROM multiactive.held";
-        let mut sets = match self.query(DOING, statement).await {
-            Ok(sets) => sets,
-            // The schema is of before that table.
-            Err(ControlError::NotInstalled { .. }) => return Ok(0),
-            Err(error) => return Err(error),
-        };
-        let answer = Answer {
-            doing: DOING,
-            endpoint: &self.endpoint,
-        };
-        answer.value(&mut answer.row(&mut sets, 0)?, 0, "count")
+        const ALL: &str = "SELECT COUNT(DISTINCT link, source, gtid) FROM multiactive.held";
+        let open = format!("{ALL} WHERE settled IS NULL");
+        // A schema of before those columns has nothing settled; one of before that table, nothing
+        // filed.
+        for statement in [open.as_str(), ALL] {
+            let mut sets = match self.query(DOING, statement).await {
+                Ok(sets) => sets,
+                Err(ControlError::NotInstalled { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            let answer = Answer {
+                doing: DOING,
+                endpoint: &self.endpoint,
+            };
+            return answer.value(&mut answer.row(&mut sets, 0)?, 0, "count");
+        }
+        Ok(0)
     }
 }

@@ -1,5 +1,6 @@
 //! SyncLinks: a syncer and a writer each.
 
+mod left;
 mod plan;
 mod reach;
 mod report;
@@ -14,6 +15,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use model::{IdcName, LinkKey, SyncerAddress, UnitKey, UnitState};
 
+pub use left::left_for_a_person;
 pub use plan::{Names, config, config_volume, credentials_volume};
 pub use report::WAITING;
 pub use validate::{Ends, not_converging, unsupported_options};

@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use model::{SyncerStatus, WriterStatus};
 
 use super::Sides;
+use super::left::left;
 use crate::cluster::Notice;
 use crate::reports::Word;
 use crate::transport::Expiry;
-use crate::unit::{Problem, describe, lag_class};
+use crate::unit::{Problem, describe, lag_class, sentence};
 
 /// The reason of a link that is not started before its members have passed preflight.
 pub const WAITING: &str = "WaitingForPreflight";
@@ -41,7 +42,7 @@ pub struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    fn said(&self) -> Option<&WriterStatus> {
+    pub(super) fn said(&self) -> Option<&WriterStatus> {
         match &self.writer {
             Some(Ok(status)) if self.started && !self.link.spec.suspended => Some(status),
             _ => None,
@@ -101,6 +102,9 @@ pub fn status(facts: &Facts<'_>, now: Timestamp) -> SyncLinkStatus {
             gtid: at.gtid.clone(),
             skippable: at.skippable,
         }),
+        // A writer that has just been started has not counted yet.
+        conflicts_held: said.conflicts_held.or(old.conflicts_held),
+        skipped_open: said.skipped_open.or(old.skipped_open),
         conditions,
     }
 }
@@ -161,35 +165,26 @@ fn degraded(facts: &Facts<'_>, ready: &Verdict) -> Verdict {
         }
         _ => None,
     };
-    match (own, &facts.certificate) {
-        (own, Some(ends)) => {
-            let message = own.map_or_else(String::new, |own| format!(" {own}"));
-            Verdict::yes(
-                "Degraded",
-                ends.reason,
-                format!("{}{message}", ends.message),
-            )
+    let left = left(facts);
+    let texts = |first: Option<String>| {
+        let left = left.iter().map(|(_, text)| text.clone());
+        let texts: Vec<String> = first.into_iter().chain(left).collect();
+        texts.join(" ")
+    };
+    match (own, &facts.certificate, left.first()) {
+        (own, Some(ends), _) => {
+            let own = own.map_or_else(String::new, |own| format!(" {own}"));
+            let message = texts(Some(format!("{}{own}", ends.message)));
+            Verdict::yes("Degraded", ends.reason, message)
         }
-        (Some(message), None) => Verdict::yes("Degraded", ready.reason.clone(), message),
-        (None, None) => match held(facts) {
-            Some(message) => Verdict::yes("Degraded", "ConflictsHeld", message),
-            None => Verdict::no("Degraded", "AllWell", ""),
-        },
+        (Some(own), None, None) => Verdict::yes("Degraded", ready.reason.clone(), own),
+        (Some(own), None, Some(_)) => {
+            let message = texts(Some(sentence(&own)));
+            Verdict::yes("Degraded", ready.reason.clone(), message)
+        }
+        (None, None, Some((reason, _))) => Verdict::yes("Degraded", *reason, texts(None)),
+        (None, None, None) => Verdict::no("Degraded", "AllWell", ""),
     }
-}
-
-/// Rows that stay different until a person has settled them.
-fn held(facts: &Facts<'_>) -> Option<String> {
-    let held = facts.said()?.conflicts_held;
-    let spec = &facts.link.spec;
-    let target = spec.target.idc.as_ref().map_or("", model::IdcName::as_str);
-    let unit = spec.unit.as_deref().unwrap_or_default();
-    (held > 0).then(|| {
-        format!(
-            "Changes that are held as conflicts in {target}, and wait for a person: {held}. See mactl \
-             conflicts list {unit}."
-        )
-    })
 }
 
 fn trouble(facts: &Facts<'_>, ready: &Verdict) -> String {
@@ -293,7 +288,10 @@ pub fn worth_writing(old: &SyncLinkStatus, new: &SyncLinkStatus, figures_due: bo
     let words = |status: &SyncLinkStatus| {
         let ledger = status.ledger.clone().unwrap_or_default();
         let snapshot = status.snapshot.clone().unwrap_or_default();
-        let aside = (ledger.conflicts, ledger.stranded, ledger.held);
+        let aside = (
+            (ledger.conflicts, ledger.stranded, ledger.held),
+            (status.conflicts_held, status.skipped_open),
+        );
         (
             status.observed_generation,
             status.phase,
@@ -354,13 +352,13 @@ pub fn notices(old: &SyncLinkStatus, new: &SyncLinkStatus) -> Vec<Notice> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use model::{HaltedAt, Ledger, SnapshotProgress};
 
     use super::*;
     use crate::samples;
 
-    fn writer(halted_at: Option<HaltedAt>) -> WriterStatus {
+    pub(crate) fn writer(halted_at: Option<HaltedAt>) -> WriterStatus {
         WriterStatus {
             link: "shop/orders-sh-bj".parse().unwrap(),
             phase: model::LinkPhase::Halted,
@@ -378,13 +376,14 @@ mod tests {
                 in_flight: 6,
             },
             stranded: 1,
-            conflicts_held: 0,
+            conflicts_held: Some(0),
+            skipped_open: Some(0),
             error: "conflict".to_owned(),
             halted_at,
         }
     }
 
-    fn told(link: &SyncLink, writer: Word<WriterStatus>) -> SyncLinkStatus {
+    pub(crate) fn told(link: &SyncLink, writer: Word<WriterStatus>) -> SyncLinkStatus {
         let facts = Facts {
             link,
             certificate: None,
@@ -395,7 +394,7 @@ mod tests {
             sides: Sides {
                 syncer: true,
                 writer: true,
-                target: None,
+                target: Some(samples::idc_name("bj")),
             },
             syncer: None,
             writer,
@@ -442,45 +441,5 @@ mod tests {
         link.spec.suspended = true;
         let suspended = told(&link, Some(Ok(writer(Some(at("0-1-7"))))));
         assert!(suspended.halted_at.is_none());
-    }
-
-    #[test]
-    fn what_is_held_makes_a_link_degraded() {
-        let link = samples::link();
-        let degraded = |held: u64| {
-            let said = WriterStatus {
-                phase: model::LinkPhase::Streaming,
-                conflicts_held: held,
-                error: String::new(),
-                ..writer(None)
-            };
-            let facts = Facts {
-                link: &link,
-                certificate: None,
-                problems: &[],
-                waits: Vec::new(),
-                failure: None,
-                started: true,
-                sides: Sides {
-                    syncer: true,
-                    writer: true,
-                    target: Some(samples::idc_name("bj")),
-                },
-                syncer: None,
-                writer: Some(Ok(said)),
-                rate: None,
-            };
-            let conditions = status(&facts, Timestamp::UNIX_EPOCH).conditions;
-            let degraded = conditions.into_iter().find(|it| it.type_ == "Degraded");
-            degraded.map(|it| (it.reason, it.message)).unwrap()
-        };
-        assert_eq!(degraded(0).0, "AllWell");
-        let (reason, message) = degraded(2);
-        assert_eq!(reason, "ConflictsHeld");
-        assert!(
-            message.contains("in bj")
-                && message.ends_with("person: 2. See mactl conflicts list orders."),
-            "{message}"
-        );
     }
 }

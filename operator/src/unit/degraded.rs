@@ -49,6 +49,7 @@ pub(super) fn degraded(facts: &Facts<'_>, preflight: &Verdict) -> Verdict {
         let troubles = facts.links.iter().filter_map(link_trouble);
         let begun = preflight.status == Some(true);
         causes.extend(troubles.filter(|(reason, _)| begun || *reason != STARTING));
+        causes.extend(facts.links.iter().flat_map(link_left));
     }
     if let Some(check) = &facts.unit.spec.health_checks.replication {
         for member in &facts.unit.spec.members {
@@ -222,6 +223,12 @@ fn link_trouble(link: &LinkFacts) -> Option<(&'static str, String)> {
         _ => "LinkNotReady",
     };
     Some((reason, format!("SyncLink {name}: {}", sentence(message))))
+}
+
+/// What a link leaves to a person while it goes on.
+fn link_left(link: &LinkFacts) -> impl Iterator<Item = (&'static str, String)> {
+    let left = link.left.iter();
+    left.map(|(reason, text)| (*reason, format!("SyncLink {}: {text}", link.name)))
 }
 
 /// Reasons of links that need nobody's help to follow.

@@ -8,6 +8,7 @@ use model::{LinkKey, UnitKey};
 
 use super::report::LinkFacts;
 use crate::context::Context;
+use crate::link::left_for_a_person;
 use crate::resources::{MANAGED_BY, labels, owner};
 
 /// A SyncLink from each member to each other one.
@@ -74,6 +75,7 @@ pub fn facts(unit: &Unit, key: &UnitKey, context: &Context) -> Vec<LinkFacts> {
                 begun: false,
                 phase: None,
                 ready: None,
+                left: Vec::new(),
             });
         }
     }
@@ -107,6 +109,7 @@ impl LinkFacts {
                     ready.message.clone(),
                 )
             }),
+            left: left_for_a_person(link, status.conflicts_held, status.skipped_open),
         }
     }
 }

@@ -26,7 +26,7 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use model::{IdcName, Receipt, UnitKey, UnitState};
 
-pub use report::{kind_name, lag_class};
+pub use report::{kind_name, lag_class, sentence};
 pub use validate::{Problem, describe};
 
 use crate::agreement::{self, UnitAgreement};

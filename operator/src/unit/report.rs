@@ -65,6 +65,8 @@ pub struct LinkFacts {
     pub phase: Option<LinkPhase>,
     /// Whether it is Ready, the reason, and the message.
     pub ready: Option<(bool, String, String)>,
+    /// Why its target is not what its source is until a person has settled it: reasons and sentences.
+    pub left: Vec<(&'static str, String)>,
 }
 
 impl Facts<'_> {

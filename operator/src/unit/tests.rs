@@ -58,6 +58,7 @@ impl World {
             begun: true,
             phase: Some(LinkPhase::Streaming),
             ready: Some((true, "Streaming".to_owned(), String::new())),
+            left: Vec::new(),
         };
         Self {
             unit: samples::unit(),
@@ -451,6 +452,7 @@ fn a_unit_whose_links_do_not_follow_yet_says_so_until_they_do() {
         begun: false,
         phase: None,
         ready: None,
+        left: Vec::new(),
     };
     world.links = vec![pending("orders-bj-sh"), pending("orders-sh-bj")];
     world.links[1].phase = Some(LinkPhase::Snapshotting);
@@ -499,4 +501,27 @@ fn an_etcd_that_runs_full_is_told_before_and_after() {
     let (status, reason, message) = world.says("FailoverReady");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "EtcdFull"));
     assert!(message.contains("etcdctl alarm disarm"), "{message}");
+}
+
+#[test]
+fn what_a_link_left_out_is_told_while_it_goes_on() {
+    let mut world = World::well();
+    let lacks = "Transactions that bj lacks: 1.".to_owned();
+    world.links[1].left = vec![(crds::TRANSACTIONS_SKIPPED, lacks)];
+    let (status, reason, message) = world.says("Degraded");
+    assert_eq!(
+        (status.as_str(), reason.as_str(), message.as_str()),
+        (
+            "True",
+            "TransactionsSkipped",
+            "SyncLink orders-sh-bj: Transactions that bj lacks: 1."
+        )
+    );
+    // It is no reason not to move there.
+    assert_eq!(world.says("FailoverReady").0, "True");
+    world.links[1].phase = Some(LinkPhase::Halted);
+    world.links[1].ready = Some((false, "Halted".to_owned(), "A row is missing".to_owned()));
+    let (_, reason, message) = world.says("Degraded");
+    assert_eq!(reason, "LinkHalted");
+    assert!(message.ends_with("bj lacks: 1."), "{message}");
 }

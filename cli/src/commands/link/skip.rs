@@ -130,7 +130,9 @@ async fn wait(
         tokio::time::sleep(LOOK).await;
     }
     // The wish went in the transaction that filed it, so what is filed is to be seen now.
-    let held = skips::held(session, &wish.link).await.map_err(database)?;
+    let held = skips::held(session, &wish.link, true)
+        .await
+        .map_err(database)?;
     let ours = |held: &Held| held.gtid == wish.gtid && held.asked == wish.at;
     if let Some(held) = held.into_iter().find(ours) {
         return Ok(held);
@@ -151,14 +153,21 @@ async fn wait(
 
 fn skipped(context: &Context, report: &LinkReport, held: &Held) -> String {
     let see = format!("link held {} --gtid {}", report.link, held.gtid);
+    let settle = format!(
+        "link settle {} --gtid {} --reason TEXT",
+        report.link, held.gtid
+    );
     format!(
-        "SyncLink {} has left transaction {} out: {} ({}), filed in {}.\nSee it: {}\n",
+        "SyncLink {} has left transaction {} out: {} ({}), filed in {}.\nSee it: {}\nOnce {} is right \
+         without it: {}\n",
         report.link,
         held.gtid,
         count(held.changes, "change"),
         held.what,
         report.target(),
-        context.call.own(&see)
+        context.call.own(&see),
+        report.target(),
+        context.call.own(&settle)
     )
 }
 
@@ -211,7 +220,7 @@ pub(super) async fn held(context: &Context, args: &LinkHeldArgs) -> Result<Exit,
         )?;
         return Ok(Exit::Done);
     }
-    let held = skips::held(&mut session, &link).await;
+    let held = skips::held(&mut session, &link, !args.settled).await;
     let held = held.map_err(|error| failed(&tried, &idc, &error.to_string()))?;
     if held.len() == LISTED {
         note(&format!(
@@ -228,14 +237,14 @@ pub(super) async fn held(context: &Context, args: &LinkHeldArgs) -> Result<Exit,
     show(
         args.output.output,
         &held,
-        |wide| render::held(key, &held, wide),
+        |wide| render::held(key, &held, args.settled, wide),
         || held.iter().map(|held| held.gtid.clone()).collect(),
     )?;
     Ok(Exit::Done)
 }
 
 /// A session with the link's target, with the account that its Unit gives.
-async fn target(
+pub(super) async fn target(
     context: &Context,
     kube: KubeBackend,
     report: &LinkReport,

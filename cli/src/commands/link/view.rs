@@ -39,6 +39,12 @@ pub struct LinkReport {
     pub ledger: Option<LedgerReport>,
     /// The transaction that it is halted at.
     pub halted_at: Option<HaltedAt>,
+    /// Changes that are held as conflicts at its target and not settled; `None` where that is not
+    /// known.
+    pub conflicts_held: Option<u64>,
+    /// Transactions that it was made to skip, filed at its target and not settled; `None` where that
+    /// is not known.
+    pub skipped_open: Option<u64>,
     /// When the operator wrote the status last.
     pub written: Option<Timestamp>,
     /// Whether the status speaks of the spec as it is now.
@@ -142,6 +148,8 @@ impl LinkReport {
                 gtid: at.gtid.clone(),
                 skippable: at.skippable,
             }),
+            conflicts_held: status.conflicts_held,
+            skipped_open: status.skipped_open,
             written: written.max(),
             current: status.observed_generation.is_some()
                 && status.observed_generation >= link.metadata.generation,

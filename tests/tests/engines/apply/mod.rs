@@ -11,6 +11,7 @@ mod policies;
 mod replays;
 pub mod rig;
 mod script;
+mod settles;
 mod skips;
 mod statements;
 mod undo;
