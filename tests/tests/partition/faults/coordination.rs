@@ -28,7 +28,8 @@ pub async fn freeze_leader(scene: &mut Scene<'_>) -> Result<()> {
     scene.rig.world.wait_for_etcd()
 }
 
-fn leader(scene: &mut Scene<'_>) -> Result<String> {
+/// The member of etcd that leads. A takeover takes longer where that is lost with the primary.
+pub(super) fn leader(scene: &mut Scene<'_>) -> Result<String> {
     let idc = scene.rig.world.etcd_leader()?;
     scene.note(format!("leader in {idc}, primary in {}", scene.primary));
     Ok(part(&idc))

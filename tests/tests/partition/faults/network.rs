@@ -11,6 +11,7 @@ const WITNESS: &str = "witness";
 
 pub async fn isolate_primary(scene: &mut Scene<'_>) -> Result<()> {
     let primary = scene.primary.clone();
+    super::coordination::leader(scene)?;
     scene.begin();
     scene.rig.world.isolate(&primary)?;
     scene.must_be_taken_over().await?;

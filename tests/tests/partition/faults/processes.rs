@@ -93,6 +93,7 @@ pub async fn idc_gone(scene: &mut Scene<'_>) -> Result<()> {
     let primary = scene.primary.clone();
     let rig = scene.rig;
     let parts = rig.parts_of(&primary);
+    super::coordination::leader(scene)?;
     rig.keeper.hold(&parts);
     scene.begin();
     for part in &parts {
