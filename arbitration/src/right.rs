@@ -15,6 +15,11 @@
 //! acknowledged (etcd 3.6.16: 7 times in 48); one that does not know yet that it was deposed
 //! acknowledges keep-alives that its successor has not heard of.
 //!
+//! An etcd without room records nothing, and keep-alives count all the same. Nobody can take over in
+//! it either; once there is room again whoever would take over counts anew ([`Event::Unrecorded`]).
+//!
+//! [`Event::Unrecorded`]: crate::Event::Unrecorded
+//!
 //! A holder that goes by itself leaves a proof instead (rule 6), and nobody waits.
 
 use model::{Epoch, Revision, UnitState};
