@@ -1,6 +1,6 @@
 //! How each event changes the state. Nothing is decided here.
 
-use model::{Epoch, Revision, UnitState};
+use model::{Epoch, FenceProof, Revision, UnitState};
 
 use crate::core::{Core, Exposure, LeaseClock};
 use crate::event::{DatabaseCommand, DatabaseResult, Event, Outcome, Purpose};
@@ -250,8 +250,7 @@ impl Core {
         self.database_failure.clear();
         match (command, result) {
             (DatabaseCommand::Fence { .. }, DatabaseResult::Fenced(proof)) => {
-                self.member.exposure = Exposure::Closed(Some(proof));
-                self.member.guard_until = None;
+                self.take_fence(proof);
             }
             (DatabaseCommand::Promote { epoch, .. }, DatabaseResult::Promoted { applied }) => {
                 self.promoted = Some(epoch);
@@ -301,6 +300,21 @@ impl Core {
                 );
             }
         }
+    }
+
+    /// An address moves at any time: what was fenced may be another server than the one that was
+    /// open, which then may be open still.
+    fn take_fence(&mut self, proof: FenceProof) {
+        let other = match &proof {
+            FenceProof::Fenced { identity, .. } => Some(identity) != self.identity(),
+            FenceProof::GuardExpired { .. } | FenceProof::NeverOpened { .. } => false,
+        };
+        if other {
+            self.member.exposure = Exposure::Uncertain;
+            return;
+        }
+        self.member.exposure = Exposure::Closed(Some(proof));
+        self.member.guard_until = None;
     }
 
     fn take_failure(&mut self, now: Now, command: &DatabaseCommand, reason: String) {

@@ -284,6 +284,9 @@ impl Core {
         if !ready || intent.value.kind != IntentKind::Planned || !self.intent_wants_fence(now) {
             return None;
         }
+        if self.is_another_server() {
+            return None;
+        }
         let Exposure::Closed(Some(proof @ FenceProof::Fenced { at, .. })) = &self.member.exposure
         else {
             return None;

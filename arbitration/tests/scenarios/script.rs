@@ -10,7 +10,7 @@
 //! | `deliver` | the core is told the state |
 //! | `session lease=1`, `keepalive 1000`, `lost`, `tick`, `preflight passed` | events |
 //! | `observed closed lag=40 data guard boot=1 server=x`, `unreachable` | a look |
-//! | `done fenced 500`, `done failed why` | what became of the last database command |
+//! | `done fenced 500 [server=x]`, `done failed why` | what became of the last database command |
 //! | `committed`, `committed lost`, `committed unknown` | what became of the last transaction; done, it is in etcd |
 //! | `report` | what the core says of itself |
 
@@ -74,9 +74,9 @@ fn server(idc: &IdcName) -> ServerIdentity {
     ServerIdentity(format!("server-{idc}"))
 }
 
-fn fenced(idc: &IdcName, position: &str) -> FenceProof {
+fn fenced(identity: ServerIdentity, position: &str) -> FenceProof {
     FenceProof::Fenced {
-        identity: server(idc),
+        identity,
         boot: ServerBoot(1),
         position: PositionText(position.to_owned()),
         at: Timestamp::UNIX_EPOCH,
@@ -306,7 +306,7 @@ impl Stage {
             }
             ["vacated", epoch, name, position] => {
                 let epoch = Epoch(epoch.parse().unwrap());
-                let proof = fenced(&idc(name), position);
+                let proof = fenced(server(&idc(name)), position);
                 let record = VacatedRecord {
                     epoch,
                     idc: idc(name),
@@ -348,7 +348,7 @@ impl Stage {
             "Fenced" => IntentPhase::Fenced {
                 stopped_at: Timestamp::UNIX_EPOCH,
                 proof: fenced(
-                    holder.as_ref().unwrap_or(&idc("sh")),
+                    server(holder.as_ref().unwrap_or(&idc("sh"))),
                     named(rest, "at").unwrap(),
                 ),
             },
@@ -464,7 +464,11 @@ impl Stage {
 
     fn result(&self, rest: &[&str]) -> DatabaseResult {
         match rest {
-            ["fenced", position] => DatabaseResult::Fenced(fenced(&self.me, position)),
+            ["fenced", position, rest @ ..] => {
+                let identity = named(rest, "server").map(|name| ServerIdentity(name.to_owned()));
+                let identity = identity.unwrap_or(server(&self.me));
+                DatabaseResult::Fenced(fenced(identity, position))
+            }
             ["promoted"] => DatabaseResult::Promoted { applied: None },
             ["guard-runs"] => DatabaseResult::GuardRuns,
             ["opened"] => DatabaseResult::Opened,
