@@ -104,7 +104,6 @@ async fn keep_alive(
     // Six tries within one lease time: some may be lost before anything has to be fenced.
     let mut ticks = tokio::time::interval_at(Instant::now(), claim.lease_time / 6);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut had_room = true;
     loop {
         ticks.tick().await;
         match topology.keep_alive(session).await {
@@ -115,13 +114,6 @@ async fn keep_alive(
                 recorded,
             }) => {
                 metrics.kept_alive();
-                if had_room && !recorded {
-                    tracing::warn!(
-                        "etcd has no room to record keep-alives: members stay open, and nobody can \
-                         be elected before it has"
-                    );
-                }
-                had_room = recorded;
                 if news
                     .send(SessionNews::Acknowledged {
                         sent_at,

@@ -203,8 +203,15 @@ impl Supervisor {
                 mark,
                 recorded,
             } => {
+                let had_room = std::mem::replace(&mut self.has_room, *recorded);
+                if had_room && !recorded {
+                    tracing::warn!(
+                        "etcd has no room to record keep-alives: members stay open, and nobody can \
+                         be elected before it has"
+                    );
+                }
                 // Others may have gone on unrecorded until just before this one was recorded.
-                if !(std::mem::replace(&mut self.has_room, *recorded) && *recorded) {
+                if !had_room || !recorded {
                     self.tell_all(&Event::Unrecorded);
                 }
                 let kept = KeptAlive {

@@ -104,7 +104,7 @@ impl Topology {
             Some(lease) => self.is_alive(lease).await?.map(|granted| (lease, granted)),
             None => None,
         };
-        let lease = match alive {
+        let (lease, granted_millis) = match alive {
             Some((lease, granted)) => {
                 if let Some(advice) = other_lease_time(claim, granted) {
                     tracing::warn!("{advice}");
@@ -113,7 +113,6 @@ impl Topology {
             }
             None => self.grant(claim.lease_time).await?,
         };
-        let (lease, granted_millis) = lease;
         let before = count.as_ref().map_or(Generation(0), |count| count.value);
         let generation = Generation(before.0.max(claim.above.0) + 1);
         let record = SessionRecord {

@@ -43,12 +43,11 @@ pub fn lacks<'a>(
 ) -> Vec<Lack> {
     let mut found = Vec::new();
     for idc in members {
-        let mut links = unit.links.iter().filter(|link| link.target == *idc);
-        let Some(first) = links.next() else {
+        let links = unit.links.iter().filter(|link| link.target == *idc);
+        let mut links = links.peekable();
+        if links.peek().is_none() {
             found.push(no_link(idc));
-            continue;
-        };
-        let links = std::iter::once(first).chain(links);
+        }
         found.extend(links.filter_map(|link| of_link(unit, link, call)));
     }
     found
@@ -82,35 +81,32 @@ fn of_link(unit: &UnitView, link: &LinkView, call: &Invocation) -> Option<Lack> 
     let (idc, source) = (&link.target, &link.source);
     let name = format!("{}/{}", unit.unit.namespace(), link.name);
     let (mut seen, mut unknown, mut next) = (Vec::new(), Vec::new(), Vec::new());
-    let held = call.own(&format!("link held {name}"));
-    match link.skipped_open {
-        Some(0) => {}
-        Some(number) => {
-            seen.push(format!(
-                "{idc} lacks {} of {source} that link {name} was made to skip",
-                count(number, "transaction")
-            ));
-            next.push(held);
+    let kinds = [
+        (
+            link.skipped_open,
+            "transaction",
+            "was made to skip",
+            "transactions that it was made to skip",
+            format!("link held {name}"),
+        ),
+        (
+            link.conflicts_held,
+            "change",
+            "holds as conflicts",
+            "changes that are held as conflicts",
+            format!("conflicts list {}", unit.unit),
+        ),
+    ];
+    for (left, what, fate, all, command) in kinds {
+        match left {
+            Some(0) => continue,
+            Some(number) => seen.push(format!(
+                "{idc} lacks {} of {source} that link {name} {fate}",
+                count(number, what)
+            )),
+            None => unknown.push(all),
         }
-        None => {
-            unknown.push("transactions that it was made to skip");
-            next.push(held);
-        }
-    }
-    let conflicts = call.own(&format!("conflicts list {}", unit.unit));
-    match link.conflicts_held {
-        Some(0) => {}
-        Some(number) => {
-            seen.push(format!(
-                "{idc} lacks {} of {source} that link {name} holds as conflicts",
-                count(number, "change")
-            ));
-            next.push(conflicts);
-        }
-        None => {
-            unknown.push("changes that are held as conflicts");
-            next.push(conflicts);
-        }
+        next.push(call.own(&command));
     }
     if !unknown.is_empty() {
         seen.push(format!(
