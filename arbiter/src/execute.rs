@@ -67,6 +67,7 @@ impl Hands<'_> {
 
     async fn fence(&mut self, grace: Duration) -> DatabaseResult {
         let options = FenceOptions {
+            generation: self.generation,
             grace,
             budget: FENCE_BUDGET,
             keep: Vec::new(),
@@ -141,7 +142,7 @@ impl Hands<'_> {
         let id = guard.id();
         // The one before is ended only now that its successor was seen.
         *self.guard = Some(guard);
-        self.session.end_guards(Some(id)).await?;
+        self.session.end_guards(self.generation, Some(id)).await?;
         Ok(DatabaseResult::GuardRuns)
     }
 
@@ -183,7 +184,7 @@ impl Hands<'_> {
     }
 
     async fn leave(&mut self) -> Result<DatabaseResult, ControlError> {
-        self.session.end_guards(None).await?;
+        self.session.end_guards(self.generation, None).await?;
         *self.guard = None;
         Ok(DatabaseResult::Left)
     }

@@ -128,6 +128,11 @@ impl Core {
         if self.session.is_none() || self.lease.is_none() {
             return "waiting for a session in etcd".to_owned();
         }
+        if self.is_outranked() {
+            return "the database obeys a later arbiter of this IDC: this one leaves it alone until \
+                    etcd says which of them counts"
+                .to_owned();
+        }
         // A state that is a moment behind our own last transaction is no news.
         if !self.trusts_etcd() {
             return "etcd shows less than it did before, as after a restore from a backup: nothing is \

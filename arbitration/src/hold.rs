@@ -210,6 +210,9 @@ impl Core {
 
     /// What to do to the database, if anything.
     pub(crate) fn database_wish(&self, now: Now) -> Option<DatabaseCommand> {
+        if self.is_outranked() {
+            return None;
+        }
         if self.deleted() {
             let idle = self.database.is_none() && now.at >= self.database_retry;
             return (idle && !self.left && self.touches()).then_some(DatabaseCommand::Leave);

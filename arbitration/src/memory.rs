@@ -338,6 +338,12 @@ impl Core {
         };
     }
 
+    /// The server obeys a later process of this IDC, which keeps the member's promises from then on:
+    /// what is open has a guard of that one. Nothing that this process knows may undo its work.
+    pub(crate) fn is_outranked(&self) -> bool {
+        self.memory.outranked.is_some()
+    }
+
     /// The server obeys a later generation, and yet etcd acknowledged a keep-alive of this one
     /// since: nobody has superseded it, so etcd forgot how many there were.
     pub(crate) fn claim_again(&mut self, sent_at: Moment, out: &mut Vec<Command>) {

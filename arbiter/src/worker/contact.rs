@@ -27,7 +27,11 @@ impl Worker {
         let context = &self.context;
         let (idc, writable) = (&self.idc, context.writable);
         let looking = async {
-            session.heartbeat(idc, context.epoch, writable).await?;
+            // Without a session it is nobody's word.
+            let generation = context.generation.unwrap_or_default();
+            session
+                .heartbeat(generation, idc, context.epoch, writable)
+                .await?;
             if let (Some(generation), Some(mark)) = (context.generation, context.etcd) {
                 session.remember(generation, mark).await?;
             }

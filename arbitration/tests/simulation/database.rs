@@ -195,12 +195,14 @@ impl Database {
             return None;
         }
         self.tick(now);
-        self.generation = self.generation.max(sent.generation);
         let Statement::Run(command) = &sent.statement else {
             return None;
         };
         Some(match command {
             DatabaseCommand::Fence { .. } => {
+                if self.is_outranked(sent) {
+                    return Some(failed("a later arbiter has acted here"));
+                }
                 self.read_only = true;
                 self.guards.clear();
                 self.fenced_order = sent.order;
@@ -229,6 +231,7 @@ impl Database {
                         "the server's clock was read too long ago, or was set",
                     ));
                 }
+                self.generation = self.generation.max(sent.generation);
                 self.guards = vec![sent.deadline];
                 self.last_tick = Some(clock);
                 DatabaseResult::GuardRuns
@@ -252,7 +255,9 @@ impl Database {
                 DatabaseResult::Promised
             }
             DatabaseCommand::Leave => {
-                self.guards.clear();
+                if !self.is_outranked(sent) {
+                    self.guards.clear();
+                }
                 DatabaseResult::Left
             }
         })
@@ -318,8 +323,8 @@ impl Database {
             if generation >= self.generation {
                 self.generation = generation;
                 self.remembers = mark.or(self.remembers);
+                self.beat = Some((now, epoch));
             }
-            self.beat = Some((now, epoch));
         }
         let heartbeat = followed.and_then(|idc| self.heartbeats.get(idc));
         let applied = followed.and_then(|idc| self.applied.get(idc)).copied();

@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use model::{Epoch, IdcName, PositionText, ServerBoot, ServerIdentity};
+use model::{Epoch, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
 
 use super::observe::position_expression;
 use super::procedures::{CUT, LOCAL_WRITER, boot};
@@ -19,6 +19,8 @@ use crate::session::Engine;
 /// How to fence.
 #[derive(Debug, Clone)]
 pub struct FenceOptions {
+    /// The generation of the arbiter; must not be older than one that has acted here (rule 12).
+    pub generation: Generation,
     /// How long transactions that are open when the fence begins have to end by themselves; zero
     /// in an emergency. Others go on writing meanwhile.
     pub grace: Duration,
@@ -46,7 +48,18 @@ pub struct FenceOutcome {
 impl ControlSession {
     /// Fences the server and ends its guards. **Only `Ok` is a fence.** On a time-out the error
     /// says what stands in the way, and MySQL stays in `offline_mode`; call it again.
+    ///
+    /// A process that was superseded fences nothing: its successor may have opened the server, and
+    /// keeps a guard in it. Between this look and the fence a successor may begin all the same; it
+    /// then finds the server fenced, and opens it again.
     pub async fn fence(&mut self, options: &FenceOptions) -> Result<FenceOutcome, FenceError> {
+        match self.obeyed(options.generation).await {
+            Err(error) if !self.is_usable() || matches!(error, ControlError::Superseded { .. }) => {
+                return Err(error.into());
+            }
+            // What cannot be read must not keep anybody from fencing.
+            Ok(_) | Err(_) => {}
+        }
         if !options.grace.is_zero() {
             self.let_transactions_end(options.grace).await?;
         }
@@ -73,9 +86,9 @@ impl ControlSession {
         }
         // From here on nothing needs a guard, and one that passed its deadline would only cut the
         // readers of a server that is fenced.
-        self.end_guards(None).await?;
+        self.end_guards(options.generation, None).await?;
         if let Some((idc, epoch)) = &options.heartbeat {
-            let heartbeat = heartbeat_statement(idc, *epoch, false);
+            let heartbeat = heartbeat_statement(options.generation, idc, *epoch, false);
             self.execute("write the last heartbeat", &heartbeat).await?;
         }
         self.fenced_outcome(options).await

@@ -1,6 +1,7 @@
 //! Making the schema `multiactive` on one server, never through the binlog.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use model::{Generation, ServerIdentity};
 
@@ -9,6 +10,9 @@ use super::tables::{self, SCHEMA_VERSION};
 use super::{ControlError, ControlSession, literal, procedures};
 
 const DOING: &str = "install the schema multiactive";
+
+/// The generation that the server obeys: of the newest arbiter process that has acted here.
+pub(super) const OBEYED: &str = "SELECT COALESCE(MAX(generation), 0) FROM multiactive.control";
 
 impl ControlSession {
     /// Makes the schema, its tables and procedures, and the server's identity, where they are not
@@ -62,24 +66,7 @@ impl ControlSession {
     /// # Errors
     /// [`ControlError::Superseded`] if a newer process has acted here.
     pub async fn adopt(&mut self, generation: Generation) -> Result<(), ControlError> {
-        const DOING: &str = "read the generation of arbiters";
-        let read = "SELECT COALESCE(MAX(generation), 0) FROM multiactive.control";
-        let mut sets = self.query(DOING, read).await?;
-        let answer = Answer {
-            doing: DOING,
-            endpoint: &self.endpoint,
-        };
-        let mut row = answer.row(&mut sets, 0)?;
-        let found: u64 = answer.value(&mut row, 0, "generation")?;
-        if found > generation.0 {
-            let endpoint = self.endpoint.clone();
-            return Err(ControlError::Superseded {
-                endpoint,
-                own: generation.0,
-                found,
-            });
-        }
-        if found == generation.0 {
+        if self.obeyed(generation).await? == generation {
             return Ok(());
         }
         let statement = format!(
@@ -87,6 +74,32 @@ impl ControlSession {
             generation.0
         );
         self.unlogged(&statement).await
+    }
+
+    /// The generation that the server obeys, which is this one or an earlier one.
+    ///
+    /// # Errors
+    /// [`ControlError::Superseded`] if a newer process has acted here.
+    pub(super) async fn obeyed(&mut self, own: Generation) -> Result<Generation, ControlError> {
+        const DOING: &str = "read the generation of arbiters";
+        // A lock on the table ends the wait after a second, with an answer.
+        let patience = Duration::from_secs(2).max(self.patience);
+        let mut sets = self.query_within(DOING, OBEYED, patience).await?;
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
+        let mut row = answer.row(&mut sets, 0)?;
+        let found: u64 = answer.value(&mut row, 0, "generation")?;
+        if found > own.0 {
+            let endpoint = self.endpoint.clone();
+            return Err(ControlError::Superseded {
+                endpoint,
+                own: own.0,
+                found,
+            });
+        }
+        Ok(Generation(found))
     }
 
     /// The version of the schema that is there; `None` where there is none.

@@ -24,7 +24,7 @@ mod uninstall;
 
 use std::time::Duration;
 
-use model::IdcName;
+use model::{Generation, IdcName};
 use mysql_async::Row;
 use mysql_async::prelude::Queryable;
 
@@ -35,6 +35,7 @@ pub use error::{ControlError, FenceError, Obstacle};
 pub use fence::{FenceOptions, FenceOutcome};
 pub use guard::{GuardHandle, GuardOrder};
 pub use hindrances::{Connections, FiledCounts, Hindrances};
+use install::OBEYED;
 pub use observe::{HeartbeatRow, Observation, Peek};
 pub use open::{OpenOrder, OpenOutcome, OpenRefusal};
 pub use owner::{Owner, OwnerRow, Ownership};
@@ -129,14 +130,16 @@ impl ControlSession {
 
     /// Writes the heartbeat row of this IDC: who it is, the epoch it knows, whether it believes
     /// itself writable. It is an ordinary logged transaction born here, so it crosses links; it
-    /// also works while the server is fenced, since our account passes `read_only` by.
+    /// also works while the server is fenced, since our account passes `read_only` by. Nothing is
+    /// written where the server obeys a later generation than this one.
     pub async fn heartbeat(
         &mut self,
+        generation: Generation,
         idc: &IdcName,
         epoch: model::Epoch,
         writable: bool,
     ) -> Result<(), ControlError> {
-        let statement = heartbeat_statement(idc, epoch, writable);
+        let statement = heartbeat_statement(generation, idc, epoch, writable);
         self.execute("write the heartbeat", &statement).await
     }
 
@@ -203,13 +206,22 @@ async fn all_sets(
     Ok(sets)
 }
 
-fn heartbeat_statement(idc: &IdcName, epoch: model::Epoch, writable: bool) -> String {
+fn heartbeat_statement(
+    generation: Generation,
+    idc: &IdcName,
+    epoch: model::Epoch,
+    writable: bool,
+) -> String {
+    // Read beforehand, since an INSERT that reads a table locks what it reads.
     // ON DUPLICATE KEY UPDATE rather than REPLACE: an update of the row, never delete and insert.
     format!(
-        "INSERT INTO multiactive.heartbeat (idc, epoch, writable, seq, at) \
-         VALUES ({idc}, {epoch}, {writable}, 1, SYSDATE(6)) \
+        "SET @multiactive_obeyed = ({OBEYED}); \
+         INSERT INTO multiactive.heartbeat (idc, epoch, writable, seq, at) \
+         SELECT {idc}, {epoch}, {writable}, 1, SYSDATE(6) FROM DUAL \
+         WHERE @multiactive_obeyed <= {generation} \
          ON DUPLICATE KEY UPDATE epoch = {epoch}, writable = {writable}, seq = seq + 1, \
          at = SYSDATE(6)",
+        generation = generation.0,
         idc = literal(idc.as_str()),
         writable = u8::from(writable),
     )

@@ -75,11 +75,18 @@ impl ControlSession {
         }))
     }
 
-    /// Ends guards, all but one if `except` names its connection. One that has ended by itself is
-    /// no error. To be called only when a later guard was seen running, or the server is fenced.
-    pub async fn end_guards(&mut self, except: Option<u64>) -> Result<(), ControlError> {
+    /// Ends guards of this generation and earlier ones, all but one if `except` names its
+    /// connection. One that has ended by itself is no error. To be called only when a later guard
+    /// was seen running, or the server is fenced.
+    ///
+    /// Guards of a later generation are let be: by then their process may have opened the server.
+    pub async fn end_guards(
+        &mut self,
+        generation: Generation,
+        except: Option<u64>,
+    ) -> Result<(), ControlError> {
         for guard in self.guards_running().await? {
-            if Some(guard.id) != except {
+            if guard.generation <= generation && Some(guard.id) != except {
                 self.kill(guard.id).await?;
             }
         }

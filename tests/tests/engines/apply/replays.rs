@@ -276,6 +276,7 @@ fn only_where_writes_are_taken_and_a_fence_ends_it() -> Result<()> {
         let mut control =
             ControlSession::connect(&options, std::time::Duration::from_secs(5)).await?;
         let fence = FenceOptions {
+            generation: model::Generation(1),
             grace: std::time::Duration::ZERO,
             budget: std::time::Duration::from_secs(5),
             keep: Vec::new(),

@@ -10,7 +10,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
 use super::rig::{DATA, Rig, until, with_world};
-use super::standby::standby_takes_over;
+use super::standby::{active_one_loses_etcd, standby_takes_over};
 
 pub const LEASE: Duration = Duration::from_secs(6);
 
@@ -29,6 +29,7 @@ fn a_unit_has_one_writable_member_whatever_happens() -> Result<()> {
         epoch = Box::pin(switchovers(&rig, epoch)).await?;
         Box::pin(restarts_cost_nothing(&rig)).await?;
         Box::pin(standby_takes_over(&rig)).await?;
+        Box::pin(active_one_loses_etcd(&rig)).await?;
         epoch = Box::pin(frozen_arbiter(&rig, epoch)).await?;
         Box::pin(database_comes_back(&rig, epoch)).await?;
         epoch = Box::pin(failover_from_a_dead_database(&rig, epoch)).await?;

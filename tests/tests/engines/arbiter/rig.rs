@@ -25,6 +25,10 @@ use topology::{EtcdOptions, Topology};
 /// The IDCs with data.
 pub const DATA: [&str; 2] = ["sh", "bj"];
 const PORT: u16 = 8080;
+/// The first arbiter of each IDC runs under this account and the second one under the next, so that
+/// a packet filter can tell them apart.
+const ACCOUNT: u32 = 20_001;
+const ETCD_PORT: u16 = 2379;
 
 pub fn world() -> Result<&'static Mutex<World>> {
     static WORLD: OnceLock<Result<Mutex<World>, String>> = OnceLock::new();
@@ -123,6 +127,7 @@ impl Drop for Rig<'_> {
                 drop(self.world.kill(&part));
             }
         }
+        drop(self.world.heal_accounts());
         drop(self.world.heal_all());
     }
 }
@@ -205,7 +210,12 @@ impl<'a> Rig<'a> {
         let own = harness::coordination::endpoint(self.world.info().network, idc)?;
         let mut endpoints = self.world.info().etcd.clone();
         endpoints.sort_by_key(|endpoint| *endpoint != own);
+        let account = ACCOUNT + number - 1;
         let spec = PartSpec::new([
+            "setpriv".to_owned(),
+            format!("--reuid={account}"),
+            format!("--regid={account}"),
+            "--clear-groups".to_owned(),
             beside_test("arbiter")?.display().to_string(),
             format!("--idc={idc}"),
             format!("--etcd-endpoints={}", endpoints.join(",")),
@@ -219,6 +229,11 @@ impl<'a> Rig<'a> {
             "--log=text".to_owned(),
         ]);
         self.world.sandbox().spawn(name, spec.in_netns(idc))
+    }
+
+    /// Cuts the first arbiter of an IDC from etcd, and from nothing else, until `heal_accounts`.
+    pub fn cut_from_etcd(&self, idc: &str) -> Result<()> {
+        self.world.cut_account(idc, ACCOUNT, ETCD_PORT)
     }
 
     pub fn stop_arbiters(&self) -> Result<()> {

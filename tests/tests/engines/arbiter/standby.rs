@@ -43,6 +43,38 @@ pub async fn standby_takes_over(rig: &Rig<'_>) -> Result<()> {
     Ok(())
 }
 
+/// The active arbiter of the primary's IDC alone loses etcd, and reaches the server as before. Its
+/// standby takes over, and what the former one does afterwards for want of a lease, it does not do to
+/// what its successor keeps open.
+pub async fn active_one_loses_etcd(rig: &Rig<'_>) -> Result<()> {
+    let begin = Instant::now();
+    rig.start_standby("sh")?;
+    tokio::time::sleep(ESTABLISHED).await;
+    rig.cut_from_etcd("sh")?;
+    let took = held_by(rig, "sh-2").await?;
+    println!("arbiter cut from etcd: its standby took over after {took:?}");
+    let cut = Instant::now();
+    until("three lease times go by", LEASE * 4, async || {
+        Ok((cut.elapsed() > LEASE * 3).then_some(()))
+    })
+    .await?;
+    let status = rig.status("sh")?;
+    rig.undisturbed("sh", begin, "standby beside one without etcd")?;
+    ensure!(
+        status
+            .units
+            .values()
+            .any(|member| member.message.contains("a later arbiter of this IDC")),
+        "{status:?}"
+    );
+    rig.world.heal_accounts()?;
+    // It finds itself superseded and stands by.
+    tokio::time::sleep(ESTABLISHED).await;
+    rig.world.stop(&rig.standby_part("sh"))?;
+    held_by(rig, "sh-1").await?;
+    rig.undisturbed("sh", begin, "back to the one that was without etcd")
+}
+
 /// One that holds the session has looked at its member and started a guard of its own within this
 /// time. One that is lost in its first moments leaves its successor without: the member was then seen
 /// fenced and opened again, for less than 0.1 s.

@@ -66,6 +66,7 @@ fn a_prepared_transaction_is_not_committed_after_a_restart() -> Result<()> {
         let mut control = server.control().await?;
         control.boots_fenced().await?;
         let options = FenceOptions {
+            generation: Generation(1),
             grace: Duration::ZERO,
             budget: Duration::from_secs(5),
             keep: Vec::new(),

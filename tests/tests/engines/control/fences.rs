@@ -2,10 +2,11 @@
 
 use super::*;
 use model::{Epoch, Generation};
-use mysql::control::{FenceError, FenceOptions, FenceOutcome, GuardOrder};
+use mysql::control::{ControlError, FenceError, FenceOptions, FenceOutcome, GuardOrder};
 
 fn emergency() -> FenceOptions {
     FenceOptions {
+        generation: Generation(1),
         grace: Duration::ZERO,
         budget: Duration::from_secs(5),
         keep: Vec::new(),
@@ -272,6 +273,69 @@ fn ends_guards_cuts_our_writer_and_leaves_a_last_heartbeat() -> Result<()> {
         );
         drop(guard);
         Ok(())
+    })
+}
+
+/// Rule 12: what a later arbiter keeps open, an earlier one that has not heard of it leaves alone.
+#[test]
+fn whoever_was_superseded_fences_nothing() -> Result<()> {
+    on_each(async |server, identity| {
+        let mut control = server.control().await?;
+        control.adopt(Generation(2)).await?;
+        let order = GuardOrder {
+            until: clock() + Duration::from_secs(30),
+            identity,
+            generation: Generation(2),
+        };
+        let guard = control.start_guard(&server.options, &order, clock).await?;
+        let mut app = server.app().await?;
+        app.query_drop("BEGIN; INSERT INTO t VALUES (37, 37)")
+            .await?;
+
+        let options = FenceOptions {
+            heartbeat: Some((server.idc()?, Epoch(9))),
+            ..emergency()
+        };
+        let mut former = server.control().await?;
+        let refused = former.fence(&options).await;
+        let Err(FenceError::Control(ControlError::Superseded {
+            own: 1, found: 2, ..
+        })) = refused
+        else {
+            bail!("{refused:?}");
+        };
+        former.end_guards(Generation(1), None).await?;
+        former
+            .heartbeat(Generation(1), &server.idc()?, Epoch(9), false)
+            .await?;
+        let beaten = "SELECT COUNT(*) FROM multiactive.heartbeat WHERE epoch = 9";
+        ensure!(server.number(beaten).await? == 0, "it left a heartbeat");
+        app.query_drop("COMMIT").await?;
+        let guards = control.guards_running().await?;
+        ensure!(
+            guards.len() == 1 && guards[0].id == guard.id(),
+            "{guards:?}"
+        );
+        ensure!(!server.read_only().await?);
+
+        let options = FenceOptions {
+            generation: Generation(2),
+            ..options
+        };
+        control.fence(&options).await?;
+        ensure!(server.number(beaten).await? == 1, "no last heartbeat");
+        Ok(())
+    })
+}
+
+/// Somebody locks the table in which the generation is read: that keeps nobody from fencing.
+#[test]
+fn goes_through_a_lock_on_our_own_table() -> Result<()> {
+    on_each(async |server, _| {
+        let mut root = server.root().await?;
+        root.query_drop("LOCK TABLES multiactive.control WRITE")
+            .await?;
+        fence(server, "our table locked").await.map(drop)
     })
 }
 

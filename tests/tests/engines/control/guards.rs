@@ -148,7 +148,7 @@ fn is_ended_only_as_asked() -> Result<()> {
         let mut root = server.root().await?;
         root.query_drop(format!("KILL QUERY {}", second.id()))
             .await?;
-        control.end_guards(Some(second.id())).await?;
+        control.end_guards(NEWEST, Some(second.id())).await?;
         until("the first guard is gone", PATIENCE, || async {
             let seen = server.control().await?.guards_running().await?;
             Ok(seen.len() == 1 && seen[0].id == second.id())
@@ -156,7 +156,7 @@ fn is_ended_only_as_asked() -> Result<()> {
         .await?;
         let looked = control.observe(None).await?;
         ensure!(looked.guards.len() == 1 && !looked.read_only, "{looked:?}");
-        control.end_guards(None).await?;
+        control.end_guards(NEWEST, None).await?;
         until("no guard is left", PATIENCE, || async {
             Ok(server.control().await?.guards_running().await?.is_empty())
         })

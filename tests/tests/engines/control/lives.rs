@@ -54,7 +54,7 @@ fn a_look_tells_what_there_is() -> Result<()> {
     on_each(async |server, identity| {
         let mut control = server.control().await?;
         let idc = server.idc()?;
-        control.heartbeat(&idc, Epoch(3), true).await?;
+        control.heartbeat(NEWEST, &idc, Epoch(3), true).await?;
         let first = control.observe(Some(&idc)).await?;
         ensure!(
             first.identity == identity && !first.read_only && !first.offline,
@@ -104,8 +104,8 @@ fn a_heartbeat_is_logged_also_while_fenced() -> Result<()> {
         root.query_drop("SET GLOBAL read_only = 1").await?;
         let (idc, mut control) = (server.idc()?, server.control().await?);
         let before = position(server).await?;
-        control.heartbeat(&idc, Epoch(1), false).await?;
-        control.heartbeat(&idc, Epoch(1), false).await?;
+        control.heartbeat(NEWEST, &idc, Epoch(1), false).await?;
+        control.heartbeat(NEWEST, &idc, Epoch(1), false).await?;
         ensure!(
             position(server).await? != before,
             "the heartbeat is not in the binlog"
@@ -166,12 +166,12 @@ fn a_call_that_ran_out_of_patience_gives_the_connection_up() -> Result<()> {
         let mut control =
             ControlSession::connect(&server.options, Duration::from_millis(400)).await?;
         root.query_drop("FLUSH TABLES WITH READ LOCK").await?;
-        let late = control.heartbeat(&idc, Epoch(1), true).await;
+        let late = control.heartbeat(NEWEST, &idc, Epoch(1), true).await;
         ensure!(
             matches!(late, Err(ControlError::Timeout { .. })),
             "{late:?}"
         );
-        let lost = control.heartbeat(&idc, Epoch(1), true).await;
+        let lost = control.heartbeat(NEWEST, &idc, Epoch(1), true).await;
         ensure!(matches!(lost, Err(ControlError::Broken { .. })), "{lost:?}");
         ensure!(!control.is_usable());
         root.query_drop("UNLOCK TABLES").await?;
@@ -191,10 +191,12 @@ fn the_schema_is_taken_away_only_where_nothing_needs_it() -> Result<()> {
         let guard = control.start_guard(&server.options, &order, clock).await?;
         let in_use = |why| Uninstalled::InUse(why);
         ensure!(control.uninstall().await? == in_use(InUse::Guard));
-        control.end_guards(None).await?;
+        control.end_guards(NEWEST, None).await?;
         drop(guard);
 
-        control.heartbeat(&server.idc()?, Epoch(1), true).await?;
+        control
+            .heartbeat(NEWEST, &server.idc()?, Epoch(1), true)
+            .await?;
         let left = control.uninstall().await?;
         ensure!(
             matches!(left, Uninstalled::InUse(InUse::Heartbeat(age)) if age < 30),

@@ -17,9 +17,9 @@ fn heartbeats_checkpoints_and_the_memory_of_etcd_are_seen() -> Result<()> {
              ('a', 'elsewhere', '0-1-9', NOW()), ('b', 'elsewhere', '0-1-7', NOW())",
         )
         .await?;
-        control.heartbeat(&own, Epoch(3), true).await?;
-        control.heartbeat(&other, Epoch(2), false).await?;
-        control.heartbeat(&other, Epoch(2), false).await?;
+        control.heartbeat(NEWEST, &own, Epoch(3), true).await?;
+        control.heartbeat(NEWEST, &other, Epoch(2), false).await?;
+        control.heartbeat(NEWEST, &other, Epoch(2), false).await?;
         let look = control.observe(Some(&other)).await?;
         let of = |idc: &IdcName| look.heartbeats.iter().find(|row| row.idc == *idc).cloned();
         let (mine, theirs) = (of(&own).context("own")?, of(&other).context("other")?);

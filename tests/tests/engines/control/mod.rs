@@ -19,11 +19,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use harness::database::Database;
 use harness::{Databases, World, WorldSpec};
-use model::{Credentials, Endpoint, IdcName, ServerIdentity, TlsSettings};
+use model::{Credentials, Endpoint, Generation, IdcName, ServerIdentity, TlsSettings};
 use mysql::control::ControlSession;
 use mysql::session::{Engine, Program, SessionOptions};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
+
+/// Of an arbiter that nobody has superseded.
+const NEWEST: Generation = Generation(u64::MAX);
 
 /// What a call may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -103,7 +106,7 @@ impl Server<'_> {
     async fn reset(&self) -> Result<ServerIdentity> {
         let mut control = self.control().await?;
         let identity = control.install().await?;
-        control.end_guards(None).await?;
+        control.end_guards(NEWEST, None).await?;
         let mut root = self.root().await?;
         root.query_drop("SET GLOBAL read_only = 0").await?;
         if self.engine == Engine::MySql {

@@ -134,7 +134,7 @@ fn does_not_open_without_a_running_guard() -> Result<()> {
     on_each(async |server, identity| {
         let Ready { order, guard } = ready(server, &identity).await?;
         let mut control = server.control().await?;
-        control.end_guards(None).await?;
+        control.end_guards(NEWEST, None).await?;
         until("the guard is gone", PATIENCE, || async {
             Ok(server.control().await?.guards_running().await?.is_empty())
         })

@@ -62,7 +62,7 @@ fn one_unit_claims_a_server_and_another_takes_it_only_when_that_one_has_left() -
             foreign(&told) == Some(("/a/", "shop/first", true)),
             "{told:?}"
         );
-        control.end_guards(None).await?;
+        control.end_guards(NEWEST, None).await?;
         drop(guard);
         // What was killed is shown a moment longer.
         while !control.guards_running().await?.is_empty() {

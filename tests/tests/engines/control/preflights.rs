@@ -581,6 +581,7 @@ async fn a_life(server: &Server<'_>, options: &SessionOptions) -> Result<()> {
     control.boots_fenced().await?;
     control.adopt(Generation(1)).await?;
     let emergency = FenceOptions {
+        generation: Generation(1),
         grace: Duration::ZERO,
         budget: PATIENCE,
         keep: vec![],
@@ -613,7 +614,9 @@ async fn a_life(server: &Server<'_>, options: &SessionOptions) -> Result<()> {
     };
     let opened = control.open(&order, clock).await?;
     ensure!(opened == OpenOutcome::Opened, "{opened:?}");
-    control.heartbeat(&server.idc()?, Epoch(1), true).await?;
+    control
+        .heartbeat(NEWEST, &server.idc()?, Epoch(1), true)
+        .await?;
     let mut app = server.app().await?;
     app.query_drop("LOCK TABLES t WRITE").await?;
     control.fence(&emergency).await?;
