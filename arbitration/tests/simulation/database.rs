@@ -62,8 +62,11 @@ pub enum ServerRule {
     OpensInside,
     /// Rule 4: it comes up `read_only`.
     BootsFenced,
-    /// Rule 12: it obeys no generation below the highest that it has seen.
+    /// Rule 12: it obeys no generation below the highest that it has seen, and tells which that is.
     Generations,
+    /// Rules 5 and 12: who fences it has it obey its generation first, so that no earlier process opens
+    /// it afterwards.
+    FencesAdopt,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -199,20 +202,7 @@ impl Database {
             return None;
         };
         Some(match command {
-            DatabaseCommand::Fence { .. } => {
-                if self.is_outranked(sent) {
-                    return Some(failed("a later arbiter has acted here"));
-                }
-                self.read_only = true;
-                self.guards.clear();
-                self.fenced_order = sent.order;
-                DatabaseResult::Fenced(FenceProof::Fenced {
-                    identity: self.identity(),
-                    boot: ServerBoot(self.boot),
-                    position: PositionText(self.writes.to_string()),
-                    at: wall,
-                })
-            }
+            DatabaseCommand::Fence { .. } => self.fence(wall, sent),
             DatabaseCommand::Promote { epoch, from, over } => {
                 self.epoch = self.epoch.max(*epoch);
                 self.promoted_in = Some(*epoch);
@@ -260,6 +250,24 @@ impl Database {
                 }
                 DatabaseResult::Left
             }
+        })
+    }
+
+    fn fence(&mut self, wall: Timestamp, sent: &Sent) -> DatabaseResult {
+        if self.is_outranked(sent) {
+            return failed("a later arbiter has acted here");
+        }
+        if self.without != Some(ServerRule::FencesAdopt) {
+            self.generation = self.generation.max(sent.generation);
+        }
+        self.read_only = true;
+        self.guards.clear();
+        self.fenced_order = sent.order;
+        DatabaseResult::Fenced(FenceProof::Fenced {
+            identity: self.identity(),
+            boot: ServerBoot(self.boot),
+            position: PositionText(self.writes.to_string()),
+            at: wall,
         })
     }
 
@@ -346,7 +354,10 @@ impl Database {
             own_sequence: Some(self.writes),
             boots_fenced: true,
             etcd: remembered,
-            generation: self.generation,
+            generation: match self.without {
+                Some(ServerRule::Generations) => generation,
+                _ => self.generation,
+            },
             promise: self.promise.map(|(promise, _)| promise),
         }
     }

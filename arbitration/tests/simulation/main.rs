@@ -325,6 +325,12 @@ macro_rules! each_rule_is_needed {
                 server(ServerRule::Generations, 2_600);
             }
 
+            /// One that was superseded opens what its successor has fenced and given up.
+            #[test]
+            fn fences_adopt() {
+                server(ServerRule::FencesAdopt, 6_890);
+            }
+
             /// A guard that is an event of the server does not tick under a backup's lock.
             #[test]
             fn guard_that_runs() {

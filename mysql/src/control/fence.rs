@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use model::{Epoch, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
 
 use super::observe::position_expression;
-use super::procedures::{CUT, LOCAL_WRITER, boot};
+use super::procedures::{CUT, LOCAL_WRITER, OPENING, boot};
 use super::row::Answer;
 use super::{ControlError, ControlSession, FenceError, heartbeat_statement, literal};
 use crate::session::Engine;
@@ -52,14 +52,19 @@ impl ControlSession {
     /// A process that was superseded fences nothing: its successor may have opened the server, and
     /// keeps a guard in it. Between this look and the fence a successor may begin all the same; it
     /// then finds the server fenced, and opens it again.
+    ///
+    /// Afterwards no earlier order opens the server: one of an earlier generation is refused, since
+    /// this one is remembered before the last cut; one of the same generation finds no guard; and
+    /// one that had found a guard has ended, since it holds the lock [`OPENING`] until its end.
     pub async fn fence(&mut self, options: &FenceOptions) -> Result<FenceOutcome, FenceError> {
-        match self.obeyed(options.generation).await {
+        let adopted = match self.obeyed(options.generation).await {
+            Ok(obeyed) => obeyed == options.generation,
             Err(error) if !self.is_usable() || matches!(error, ControlError::Superseded { .. }) => {
                 return Err(error.into());
             }
-            // What cannot be read must not keep anybody from fencing.
-            Ok(_) | Err(_) => {}
-        }
+            // Somebody holds the table locked. The cut ends that.
+            Err(_) => false,
+        };
         if !options.grace.is_zero() {
             self.let_transactions_end(options.grace).await?;
         }
@@ -71,7 +76,12 @@ impl ControlSession {
                 .await?;
         }
         self.close(&keep, options, deadline).await?;
-        self.cut_local_writers(options, deadline).await?;
+        if !adopted {
+            self.adopt(options.generation).await?;
+            self.close(&keep, options, deadline).await?;
+        }
+        // `read_only` does not stop our own account.
+        self.end_holder(LOCAL_WRITER, options, deadline).await?;
         if self.engine == Engine::MySql {
             self.wait_until_cut(&keep, options, deadline).await?;
             let transactions = self.prepared_transactions().await?;
@@ -86,7 +96,8 @@ impl ControlSession {
         }
         // From here on nothing needs a guard, and one that passed its deadline would only cut the
         // readers of a server that is fenced.
-        self.end_guards(options.generation, None).await?;
+        self.await_end_of_guards(options, deadline).await?;
+        self.end_holder(OPENING, options, deadline).await?;
         if let Some((idc, epoch)) = &options.heartbeat {
             let heartbeat = heartbeat_statement(options.generation, idc, *epoch, false);
             self.execute("write the last heartbeat", &heartbeat).await?;
@@ -127,18 +138,39 @@ impl ControlSession {
         }
     }
 
-    /// Ends whoever writes here with our account, which `read_only` does not stop. Such a session
-    /// holds the lock [`LOCAL_WRITER`] from before it looks at `read_only` until its end, so one that
-    /// takes the lock after this sees that the server is fenced.
-    async fn cut_local_writers(
+    async fn await_end_of_guards(
         &mut self,
         options: &FenceOptions,
         deadline: Instant,
     ) -> Result<(), FenceError> {
-        const DOING: &str = "end local writers";
+        loop {
+            let guards = self.guards_running().await?;
+            if guards.is_empty() {
+                return Ok(());
+            }
+            if let Some(later) = guards.iter().find(|it| it.generation > options.generation) {
+                return Err(self.superseded(options.generation, later.generation).into());
+            }
+            self.end_guards(options.generation, None).await?;
+            if Instant::now() >= deadline {
+                return Err(self.timed_out(options).await?);
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Ends the session that holds this lock of ours. It takes the lock before it looks whether the
+    /// server is fenced and keeps it until its end, so one that takes it after this sees that.
+    async fn end_holder(
+        &mut self,
+        lock: &'static str,
+        options: &FenceOptions,
+        deadline: Instant,
+    ) -> Result<(), FenceError> {
+        const DOING: &str = "end the holder of a lock";
         let take = format!(
-            "SELECT COALESCE(IF(GET_LOCK('{LOCAL_WRITER}', 0) = 1, \
-             RELEASE_LOCK('{LOCAL_WRITER}') - 1, IS_USED_LOCK('{LOCAL_WRITER}')), -1)"
+            "SELECT COALESCE(IF(GET_LOCK('{lock}', 0) = 1, \
+             RELEASE_LOCK('{lock}') - 1, IS_USED_LOCK('{lock}')), -1)"
         );
         loop {
             let mut sets = self.query(DOING, &take).await?;

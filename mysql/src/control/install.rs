@@ -91,15 +91,19 @@ impl ControlSession {
         };
         let mut row = answer.row(&mut sets, 0)?;
         let found: u64 = answer.value(&mut row, 0, "generation")?;
-        if found > own.0 {
-            let endpoint = self.endpoint.clone();
-            return Err(ControlError::Superseded {
-                endpoint,
-                own: own.0,
-                found,
-            });
+        let found = Generation(found);
+        if found > own {
+            return Err(self.superseded(own, found));
         }
-        Ok(Generation(found))
+        Ok(found)
+    }
+
+    pub(super) fn superseded(&self, own: Generation, found: Generation) -> ControlError {
+        ControlError::Superseded {
+            endpoint: self.endpoint.clone(),
+            own: own.0,
+            found: found.0,
+        }
     }
 
     /// The version of the schema that is there; `None` where there is none.

@@ -56,6 +56,9 @@ pub enum OpenRefusal {
         /// Its generation.
         seen: String,
     },
+    /// Another order to open runs in the server.
+    #[error("another order to open it is being carried out; try again in a moment")]
+    Busy,
     /// The newest epoch in the database is another one.
     #[error("the newest epoch in the database is {seen}")]
     Epoch {
@@ -92,6 +95,7 @@ impl OpenRefusal {
             "Boot" => Self::Boot { seen },
             "Generation" => Self::Generation { seen },
             "Epoch" => Self::Epoch { seen },
+            "Busy" => Self::Busy,
             "NoGuard" => Self::NoGuard,
             "GuardOver" => Self::GuardOver,
             "Promised" => Self::Promised,

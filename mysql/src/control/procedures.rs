@@ -27,7 +27,7 @@ pub(super) const GUARD_MARK: &str = "DO SLEEP(0.05) /* multiactive.guard deadlin
 /// Names of the procedures of this version.
 pub(super) const CUT: &str = "cut_1";
 pub(super) const GUARD: &str = "guard_2";
-pub(super) const OPEN: &str = "open_3";
+pub(super) const OPEN: &str = "open_4";
 
 /// A deadline counts from a reading of the server's clock that is at most so old when the server
 /// meets it, in microseconds. A clock that was set back since lies before the reading, and one that
@@ -36,6 +36,9 @@ const OLDEST_READING: u32 = 800_000;
 
 /// The server's lock of whoever writes with our account as an application would.
 pub const LOCAL_WRITER: &str = "multiactive.local";
+
+/// The server's lock of whoever opens it, from before its checks until its end.
+pub(super) const OPENING: &str = "multiactive.open";
 
 /// The server's clock in UTC microseconds since 1970, in sessions whose zone is UTC.
 pub(super) const CLOCK: &str =
@@ -203,8 +206,12 @@ BEGIN
   DECLARE v_last BIGINT DEFAULT 0;
   DECLARE v_looks INT DEFAULT 0;
   DECLARE v_opened INT DEFAULT 0;
+  DECLARE v_locked INT DEFAULT 0;
   SET SESSION time_zone = '+00:00', SESSION lock_wait_timeout = 1;
+  SET v_locked = COALESCE(GET_LOCK('{OPENING}', 0), 0);
+  IF v_locked = 0 THEN SET v_refusal = 'Busy'; END IF;
   checks: LOOP
+    IF v_locked = 0 THEN LEAVE checks; END IF;
     SET v_seen = COALESCE((SELECT MAX(uuid) FROM multiactive.identity), '');
     IF v_seen <> p_identity THEN SET v_refusal = 'Identity'; LEAVE checks; END IF;
     SET v_seen = {boot};
@@ -245,6 +252,7 @@ BEGIN
   ELSEIF v_opened = 1 THEN
     SET GLOBAL read_only = ON;
   END IF;
+  IF v_locked = 1 THEN DO RELEASE_LOCK('{OPENING}'); END IF;
   SELECT v_refusal, v_seen;
 END"
     )

@@ -2,7 +2,10 @@
 
 use super::*;
 use model::{Epoch, Generation};
-use mysql::control::{ControlError, FenceError, FenceOptions, FenceOutcome, GuardOrder};
+use mysql::control::{
+    ControlError, FenceError, FenceOptions, FenceOutcome, GuardOrder, OpenOrder, OpenOutcome,
+    OpenRefusal,
+};
 
 fn emergency() -> FenceOptions {
     FenceOptions {
@@ -324,6 +327,47 @@ fn whoever_was_superseded_fences_nothing() -> Result<()> {
         };
         control.fence(&options).await?;
         ensure!(server.number(beaten).await? == 1, "no last heartbeat");
+        Ok(())
+    })
+}
+
+/// An order to open holds a lock until its end. While one is under way no other begins, and a fence
+/// is proved only when it has ended.
+#[test]
+fn ends_whoever_is_about_to_open() -> Result<()> {
+    on_each(async |server, identity| {
+        let mut opener = server.options.connect().await?;
+        let took = opener
+            .conn
+            .query_first::<i64, _>("SELECT GET_LOCK('multiactive.open', 0)")
+            .await?;
+        ensure!(took == Some(1));
+        let mut control = server.control().await?;
+        let order = OpenOrder {
+            epoch: Epoch(1),
+            until: clock() + Duration::from_secs(5),
+            boot: control.observe(None).await?.boot,
+            identity,
+            generation: Generation(1),
+        };
+        let second = control.open(&order, clock).await?;
+        ensure!(
+            second == OpenOutcome::Refused(OpenRefusal::Busy),
+            "{second:?}"
+        );
+        fence(server, "an order to open under way").await?;
+        ensure!(
+            opener.conn.query_drop("DO 1").await.is_err(),
+            "whoever opens was not ended"
+        );
+        let later = control.open(&order, clock).await?;
+        ensure!(
+            !matches!(
+                later,
+                OpenOutcome::Opened | OpenOutcome::Refused(OpenRefusal::Busy)
+            ),
+            "{later:?}"
+        );
         Ok(())
     })
 }

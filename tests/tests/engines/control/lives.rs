@@ -23,7 +23,7 @@ fn installing_is_repeatable_never_logged_and_works_while_fenced() -> Result<()> 
             "the second installation changed the identity"
         );
         ensure!(position(server).await? == before, "installing was logged");
-        root.query_drop("DROP PROCEDURE multiactive.open_3; DROP TABLE multiactive.watermark")
+        root.query_drop("DROP PROCEDURE multiactive.open_4; DROP TABLE multiactive.watermark")
             .await?;
         ensure!(
             control.install().await? == anew,

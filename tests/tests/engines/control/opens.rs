@@ -202,7 +202,7 @@ fn an_order_that_sat_in_the_socket_of_a_frozen_server_opens_nothing() -> Result<
         let mut ours = server.control().await?;
         let session = ours.session().context("no session")?;
         let call = format!(
-            "CALL multiactive.open_3(1, {}, {deadline}, 4, '{}', {})",
+            "CALL multiactive.open_4(1, {}, {deadline}, 4, '{}', {})",
             deadline - 700_000,
             identity.0,
             order.boot.0
@@ -252,7 +252,7 @@ fn a_deadline_of_another_clock_opens_and_guards_nothing() -> Result<()> {
             let opened: Option<(String, String)> = session
                 .conn
                 .query_first(format!(
-                    "CALL multiactive.open_3(1, {read}, {deadline}, 4, '{}', {})",
+                    "CALL multiactive.open_4(1, {read}, {deadline}, 4, '{}', {})",
                     identity.0, order.boot.0
                 ))
                 .await?;
