@@ -110,7 +110,7 @@ impl ControlSession {
             "UPDATE multiactive.control SET boot = {boot}, boot_read_only = {} WHERE id = 1",
             u8::from(fenced == BootsFenced::Yes)
         );
-        self.unlogged(&remember).await?;
+        self.unlogged(DOING, &remember).await?;
         Ok(fenced)
     }
 }

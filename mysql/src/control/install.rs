@@ -35,7 +35,7 @@ impl ControlSession {
         }
         if found != Some(SCHEMA_VERSION) || !self.is_whole().await? {
             let parts = missing_parts();
-            self.unlogged(&parts).await?;
+            self.unlogged(DOING, &parts).await?;
             self.add_columns().await?;
             self.replace_procedures().await?;
             let rows = format!(
@@ -43,7 +43,7 @@ impl ControlSession {
                  INSERT INTO multiactive.control (id, schema_version) VALUES (1, {SCHEMA_VERSION}) \
                  ON DUPLICATE KEY UPDATE schema_version = {SCHEMA_VERSION}"
             );
-            self.unlogged(&rows).await?;
+            self.unlogged(DOING, &rows).await?;
         }
         let mut sets = self
             .query(DOING, "SELECT MAX(uuid) FROM multiactive.identity")
@@ -73,7 +73,8 @@ impl ControlSession {
             "UPDATE multiactive.control SET generation = GREATEST(generation, {}) WHERE id = 1",
             generation.0
         );
-        self.unlogged(&statement).await
+        self.unlogged("remember the generation of this arbiter", &statement)
+            .await
     }
 
     /// The generation that the server obeys, which is this one or an earlier one.
@@ -172,7 +173,7 @@ impl ControlSession {
             if answer.value::<u8>(&mut row, 0, "check of a column")? == 0 {
                 let add =
                     format!("ALTER TABLE multiactive.`{table}` ADD COLUMN {column} {definition}");
-                self.unlogged(&add).await?;
+                self.unlogged(DOING, &add).await?;
             }
         }
         Ok(())
@@ -196,17 +197,21 @@ impl ControlSession {
                 "DROP PROCEDURE IF EXISTS multiactive.{name}; {}",
                 create_procedure(name, &definition)
             );
-            self.unlogged(&statements).await?;
+            self.unlogged(DOING, &statements).await?;
         }
         Ok(())
     }
 
     /// Runs statements outside the binlog. Where one fails the connection is given up, since its
     /// next statements would not be logged either.
-    pub(super) async fn unlogged(&mut self, statements: &str) -> Result<(), ControlError> {
+    pub(super) async fn unlogged(
+        &mut self,
+        doing: &'static str,
+        statements: &str,
+    ) -> Result<(), ControlError> {
         let statements =
             format!("SET SESSION sql_log_bin = 0; {statements}; SET SESSION sql_log_bin = 1");
-        let outcome = self.execute(DOING, &statements).await;
+        let outcome = self.execute(doing, &statements).await;
         if outcome.is_err() {
             self.session = None;
         }

@@ -253,13 +253,16 @@ impl ControlSession {
         mark: EtcdMark,
     ) -> Result<(), ControlError> {
         let (cluster, revision) = (mark.cluster.0, mark.revision.0);
-        self.unlogged(&format!(
-            "INSERT INTO multiactive.memory (id, etcd_cluster, etcd_revision) \
+        self.unlogged(
+            "remember how far etcd is",
+            &format!(
+                "INSERT INTO multiactive.memory (id, etcd_cluster, etcd_revision) \
              SELECT 1, {cluster}, {revision} FROM multiactive.control \
              WHERE id = 1 AND generation <= {generation} LOCK IN SHARE MODE \
              ON DUPLICATE KEY UPDATE etcd_cluster = {cluster}, etcd_revision = {revision}",
-            generation = generation.0,
-        ))
+                generation = generation.0,
+            ),
+        )
         .await
     }
 

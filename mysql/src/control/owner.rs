@@ -139,12 +139,15 @@ impl ControlSession {
             literal(&owner.unit.to_string()),
         );
         let idc = literal(owner.idc.as_str());
-        self.unlogged(&format!(
-            "{before}INSERT IGNORE INTO multiactive.owner (id, installation, unit, idc, at) \
+        self.unlogged(
+            DOING,
+            &format!(
+                "{before}INSERT IGNORE INTO multiactive.owner (id, installation, unit, idc, at) \
              VALUES (1, {installation}, {unit}, {idc}, SYSDATE(6)); \
              UPDATE multiactive.owner SET at = SYSDATE(6), idc = {idc} \
              WHERE id = 1 AND installation = {installation} AND unit = {unit}"
-        ))
+            ),
+        )
         .await?;
         Ok(match self.owner().await?.1 {
             Some(row) if owner.is(&row) => Ownership::Claimed,

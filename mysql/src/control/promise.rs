@@ -68,7 +68,7 @@ impl ControlSession {
             generation = generation.0,
             to = literal(to.as_str()),
         );
-        self.unlogged(&statements).await?;
+        self.unlogged(DOING, &statements).await?;
         let mut sets = self
             .query(DOING, "SELECT @multiactive_recorded > 0")
             .await?;
@@ -93,9 +93,10 @@ impl ControlSession {
         if below == Epoch::NONE {
             return Ok(());
         }
-        self.unlogged(&format!(
-            "DELETE FROM multiactive.promise WHERE epoch < {below}"
-        ))
+        self.unlogged(
+            "end promises that are over",
+            &format!("DELETE FROM multiactive.promise WHERE epoch < {below}"),
+        )
         .await
     }
 }

@@ -127,6 +127,8 @@ fn goes_through_an_alter_that_copies() -> Result<()> {
 #[test]
 fn goes_through_a_read_lock_on_everything() -> Result<()> {
     on_each(async |server, _| {
+        // Whoever fences has looked before; nothing can be written any more.
+        server.control().await?.adopt(Generation(1)).await?;
         let mut root = server.root().await?;
         root.query_drop("FLUSH TABLES WITH READ LOCK").await?;
         fence(server, "FLUSH TABLES WITH READ LOCK").await?;
@@ -377,9 +379,25 @@ fn ends_whoever_is_about_to_open() -> Result<()> {
 fn goes_through_a_lock_on_our_own_table() -> Result<()> {
     on_each(async |server, _| {
         let mut root = server.root().await?;
-        root.query_drop("LOCK TABLES multiactive.control WRITE")
+        root.query_drop(
+            "SET sql_log_bin = 0; CREATE USER locker IDENTIFIED BY 'Locks#1'; \
+             GRANT SELECT, LOCK TABLES ON multiactive.* TO locker; SET sql_log_bin = 1",
+        )
+        .await?;
+        let options = OptsBuilder::default()
+            .ip_or_hostname(server.database.host.clone())
+            .tcp_port(server.database.port)
+            .prefer_socket(false)
+            .user(Some("locker"))
+            .pass(Some("Locks#1"));
+        let mut locker = Conn::new(options).await?;
+        locker
+            .query_drop("LOCK TABLES multiactive.control WRITE")
             .await?;
-        fence(server, "our table locked").await.map(drop)
+        fence(server, "our table locked").await?;
+        root.query_drop("SET sql_log_bin = 0; DROP USER locker")
+            .await?;
+        Ok(())
     })
 }
 
