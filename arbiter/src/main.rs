@@ -20,6 +20,7 @@ mod application;
 mod clock;
 mod credentials;
 mod execute;
+mod fallen;
 mod keeper;
 mod metrics;
 mod options;

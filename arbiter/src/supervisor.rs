@@ -1,6 +1,6 @@
 //! Watches etcd, forwards what concerns each Unit, and runs one task a Unit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,10 +9,11 @@ use arbitration::{Event, HeldSession, Moment};
 use model::{EtcdMark, Generation, UnitKey, UnitState};
 use process::Health;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use topology::{Changes, SessionClaim, Topology, TopologyWatch};
 
+use crate::fallen::Fallen;
 use crate::keeper::{self, SessionNews};
 use crate::metrics::Metrics;
 use crate::options::Options;
@@ -41,7 +42,9 @@ pub struct Supervisor {
     health: Health,
     watch: TopologyWatch,
     units: BTreeMap<UnitKey, mpsc::UnboundedSender<Event>>,
-    tasks: JoinSet<UnitKey>,
+    tasks: JoinSet<Result<UnitKey, JoinError>>,
+    running: HashMap<Id, UnitKey>,
+    fallen: Fallen,
     session: Option<HeldSession>,
     last_keep_alive: Option<KeptAlive>,
     above: watch::Receiver<Generation>,
@@ -105,6 +108,8 @@ impl Supervisor {
             watch,
             units: BTreeMap::new(),
             tasks: JoinSet::new(),
+            running: HashMap::new(),
+            fallen: Fallen::default(),
             session: None,
             last_keep_alive: None,
             above,
@@ -138,7 +143,8 @@ impl Supervisor {
                         tracing::warn!(%error, "the watch of etcd begins anew");
                     }
                 },
-                Some(ended) = self.tasks.join_next() => self.take_end(ended),
+                Some(ended) = self.tasks.join_next_with_id() => self.take_end(ended),
+                () = self.fallen.due() => self.claim_for_fallen(),
                 ended = &mut keeper => break self.after_keeper(&mut news, &ended),
             }
             self.health.beat();
@@ -196,6 +202,10 @@ impl Supervisor {
                 self.session = Some(held);
                 self.set_session(true);
                 self.tell_all(&Event::SessionClaimed(held));
+                for key in self.fallen.rise(held.generation) {
+                    let state = self.watch.state().unit(&key);
+                    self.tell(&key, state);
+                }
             }
             SessionNews::Acknowledged {
                 sent_at,
@@ -279,6 +289,9 @@ impl Supervisor {
     }
 
     fn tell(&mut self, key: &UnitKey, state: UnitState) {
+        if self.fallen.contains(key) {
+            return;
+        }
         if !self.units.contains_key(key) {
             // An IDC without a member votes all the same.
             if state.unit.is_none() {
@@ -296,7 +309,8 @@ impl Supervisor {
         tracing::info!(unit = %key, "the unit is watched");
         let (sender, inputs) = mpsc::unbounded_channel();
         let unit = Unit::new(key.clone(), self.shared.clone(), &self.credentials, inputs);
-        self.tasks.spawn(unit.run());
+        let task = self.tasks.spawn(unit.run());
+        self.running.insert(task.id(), key.clone());
         let kept = self.last_keep_alive.into_iter().flat_map(KeptAlive::events);
         let told = self
             .session
@@ -315,20 +329,35 @@ impl Supervisor {
         }
     }
 
-    fn take_end(&mut self, ended: Result<UnitKey, tokio::task::JoinError>) {
-        match ended {
-            Ok(key) => {
+    fn take_end(&mut self, ended: Result<(Id, Result<UnitKey, JoinError>), JoinError>) {
+        let (id, error) = match ended {
+            Ok((id, Ok(key))) => {
+                self.running.remove(&id);
                 self.units.remove(&key);
                 // It may have come back while its task was ending.
                 let state = self.watch.state().unit(&key);
                 self.tell(&key, state);
+                return;
             }
-            Err(error) => {
-                // Whose task it was is not known; the guards of its member fence it in time, and
-                // a restart of this process takes everything up again.
-                tracing::error!(%error, "the task of a unit ended badly");
-                self.health.set_not_ready("the task of a unit ended badly");
-            }
-        }
+            Ok((id, Err(error))) => (id, error),
+            Err(error) => (error.id(), error),
+        };
+        let Some(key) = self.running.remove(&id) else {
+            return;
+        };
+        tracing::error!(unit = %key, %error, "a task of a unit ended badly; it begins anew");
+        self.health.set_not_ready("a task of a unit ended badly");
+        self.units.remove(&key);
+        let generation = self.session.map(|session| session.generation);
+        self.fallen.add(key, generation.unwrap_or_default());
+    }
+
+    fn claim_for_fallen(&mut self) {
+        let above = self.fallen.claim_above();
+        self.shared.claim_above.send_if_modified(|asked| {
+            let later = above > *asked;
+            *asked = above.max(*asked);
+            later
+        });
     }
 }

@@ -23,7 +23,7 @@ use model::{
 };
 use mysql::control::Owner;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 use topology::Topology;
 
@@ -188,7 +188,10 @@ impl Unit {
 
     /// Runs until nothing is left to do here: the Unit is gone, or has no member in this IDC.
     /// Cancel it at any time: nothing is fenced thereby.
-    pub async fn run(mut self) -> UnitKey {
+    ///
+    /// # Errors
+    /// The worker ended: a mistake of this program, and nothing is done to the database any more.
+    pub async fn run(mut self) -> Result<UnitKey, JoinError> {
         let mut wake = Moment(0);
         loop {
             let event = tokio::select! {
@@ -203,6 +206,8 @@ impl Unit {
                 Some(done) = self.transactions.join_next() => self.take_outcome(done),
                 Some(seen) = self.asking.join_next() => seen.ok().flatten(),
                 () = self.application.changed() => None,
+                // It ends in good order only after this has.
+                Err(error) = &mut self.worker => return Err(error),
                 () = tokio::time::sleep_until(self.credentials_at) => {
                     self.read_credentials().await;
                     None
@@ -222,7 +227,7 @@ impl Unit {
                 self.shared.statuses.forget(&self.key);
                 self.shared.metrics.forget(&self.key);
                 self.shared.servers.forget(&self.key);
-                return self.key.clone();
+                return Ok(self.key.clone());
             }
             wake = self.core.wake_at(clock::now());
         }
