@@ -3,7 +3,7 @@
 //! Cut, close, check. What each engine needs was tried on MySQL 9.7.4 and MariaDB 10.11.19:
 //! `SET GLOBAL read_only = 1` returns only when no statement and no commit of an ordinary session
 //! is under way; while it waits for one, other sessions can still commit. So sessions are killed
-//! first, on MySQL behind `offline_mode` so that none comes back, on MariaDB again and again.
+//! first, behind a door that is shut so that none comes back ([`door`]).
 //! The variable reads 0 until it is really in force, so reading it back is proof.
 
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use model::{Epoch, Generation, IdcName, PositionText, ServerBoot, ServerIdentity
 use super::observe::position_expression;
 use super::procedures::{CUT, LOCAL_WRITER, OPENING, boot};
 use super::row::Answer;
-use super::{ControlError, ControlSession, FenceError, heartbeat_statement, literal};
+use super::{ControlError, ControlSession, FenceError, door, heartbeat_statement, literal};
 use crate::session::Engine;
 
 /// How to fence.
@@ -47,7 +47,7 @@ pub struct FenceOutcome {
 
 impl ControlSession {
     /// Fences the server and ends its guards. **Only `Ok` is a fence.** On a time-out the error
-    /// says what stands in the way, and MySQL stays in `offline_mode`; call it again.
+    /// says what stands in the way, and ordinary sessions are kept out; call it again.
     ///
     /// A process that was superseded fences nothing: its successor may have opened the server, and
     /// keeps a guard in it. Between this look and the fence a successor may begin all the same; it
@@ -71,10 +71,8 @@ impl ControlSession {
         let deadline = Instant::now() + options.budget;
         let keep: Vec<String> = options.keep.iter().map(u64::to_string).collect();
         let keep = keep.join(",");
-        if self.engine == Engine::MySql {
-            self.execute("refuse ordinary sessions", "SET GLOBAL offline_mode = ON")
-                .await?;
-        }
+        self.execute("refuse ordinary sessions", &door::shut(self.engine))
+            .await?;
         self.close(&keep, options, deadline).await?;
         if !adopted {
             self.adopt(options.generation).await?;
@@ -91,9 +89,9 @@ impl ControlSession {
                     transactions,
                 });
             }
-            self.execute("admit ordinary sessions", "SET GLOBAL offline_mode = OFF")
-                .await?;
         }
+        self.execute("admit ordinary sessions", &door::open(self.engine))
+            .await?;
         // From here on nothing needs a guard, and one that passed its deadline would only cut the
         // readers of a server that is fenced.
         self.await_end_of_guards(options, deadline).await?;

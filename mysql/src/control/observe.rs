@@ -11,7 +11,7 @@ use super::processes::{guards_of, guards_statement};
 use super::promise::PromiseRow;
 use super::promote::APPLIED_ROWS;
 use super::row::Answer;
-use super::{ControlError, ControlSession, RunningGuard, identifier, literal};
+use super::{ControlError, ControlSession, RunningGuard, door, identifier, literal};
 use crate::clock::{ClockReading, reader_micros};
 use crate::session::Engine;
 
@@ -28,8 +28,8 @@ pub struct Observation {
     pub read_only: bool,
     /// MySQL's `super_read_only`: then our own account is refused too, and nothing works.
     pub super_read_only: bool,
-    /// MySQL's `offline_mode`: ordinary sessions are refused altogether. A guard or a fence that
-    /// could not end left it on; the next fence lifts it.
+    /// Ordinary sessions are refused altogether. A guard or a fence that could not end left it so;
+    /// the next fence lifts it.
     pub offline: bool,
     /// What the server has in its binlog or could have: everything that was committed here, born
     /// here or applied. See [`position_expression`] for the choice.
@@ -190,9 +190,10 @@ impl ControlSession {
 
     fn observe_statements(&self, primary: Option<&IdcName>) -> String {
         let more = match self.engine {
-            Engine::MySql => "@@GLOBAL.super_read_only, @@GLOBAL.offline_mode",
-            Engine::MariaDb => "0, 0",
+            Engine::MySql => "@@GLOBAL.super_read_only",
+            Engine::MariaDb => "0",
         };
+        let offline = door::is_shut(self.engine);
         let lag = match primary {
             Some(idc) => format!(
                 "(SELECT TIMESTAMPDIFF(MICROSECOND, at, SYSDATE(6)) FROM multiactive.heartbeat \
@@ -203,7 +204,7 @@ impl ControlSession {
         };
         format!(
             "SELECT (SELECT MAX(uuid) FROM multiactive.identity), {boot}, @@GLOBAL.read_only, \
-             {more}, {position}, {lag}, \
+             {more}, {offline}, {position}, {lag}, \
              (SELECT COALESCE(MAX(epoch), 0) FROM multiactive.epoch), \
              (SELECT COALESCE(MAX(generation), 0) FROM multiactive.control), {CLOCK}, \
              (SELECT MAX(etcd_cluster) FROM multiactive.memory), \

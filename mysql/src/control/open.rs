@@ -108,7 +108,7 @@ impl OpenRefusal {
 
 impl ControlSession {
     /// Makes the server accept writes if every condition holds in the server at that moment, and
-    /// lifts MySQL's `offline_mode`. Any error but a refusal means *not known*: it may have opened
+    /// lets ordinary sessions in. Any error but a refusal means *not known*: it may have opened
     /// or may yet open until `order.until`.
     pub async fn open(
         &mut self,

@@ -19,6 +19,7 @@
 //! during a sleep lengthens it by as much, so a guard notices only then. The arbiter, which reads
 //! the server's clock at each guard that it starts, is what notices at once.
 
+use super::door;
 use crate::session::Engine;
 
 /// What the sleeping statement of a guard looks like in the process list.
@@ -26,7 +27,7 @@ pub(super) const GUARD_MARK: &str = "DO SLEEP(0.05) /* multiactive.guard deadlin
 
 /// Names of the procedures of this version.
 pub(super) const CUT: &str = "cut_1";
-pub(super) const GUARD: &str = "guard_2";
+pub(super) const GUARD: &str = "guard_3";
 pub(super) const OPEN: &str = "open_4";
 
 /// A deadline counts from a reading of the server's clock that is at most so old when the server
@@ -124,17 +125,27 @@ END"
 }
 
 /// The dead man of rule 2. It ends two seconds after it has fenced, or when its connection is
-/// killed. It writes no table, so no lock on tables or for a backup holds it up. `p_read` is what
+/// killed. It shuts the door first ([`door`]), which waits for nobody, so ordinary sessions can write
+/// nothing from then on, however long the server needs to come to rest for `read_only`. It writes no
+/// table, so no lock on tables or for a backup holds it up. `p_read` is what
 /// the clock showed when the deadline was reckoned from it.
 fn guard(engine: Engine) -> String {
-    let close = match engine {
-        // `offline_mode` acts at once, whatever locks sessions hold, and they lose them. It stays
-        // on until an arbiter fences in full: an ordinary session could commit a prepared XA
-        // transaction under `read_only` too, and a procedure cannot learn whether there is one
+    let shut = door::shut(engine);
+    let open = match engine {
+        // It stays on until an arbiter fences in full: an ordinary session could commit a prepared
+        // XA transaction under `read_only` too, and a procedure cannot learn whether there is one
         // (it cannot read what `XA RECOVER` answers, and `innodb_trx` is a copy that is not
         // renewed while anybody reads it more often than every 0.1 s).
-        Engine::MySql => "SET GLOBAL offline_mode = ON;",
-        Engine::MariaDb => "",
+        Engine::MySql => String::new(),
+        Engine::MariaDb => {
+            let (is_shut, open) = (door::is_shut(engine), door::open(engine));
+            format!("IF {is_shut} THEN {open}; END IF;")
+        }
+    };
+    // A session that had just got in is met by the next cut, so the first rounds are short ones.
+    let quickest = match engine {
+        Engine::MySql => 1,
+        Engine::MariaDb => 0,
     };
     format!(
         "(IN p_read BIGINT, IN p_deadline BIGINT, IN p_identity VARCHAR(64),
@@ -143,6 +154,7 @@ BEGIN
   DECLARE v_now BIGINT;
   DECLARE v_highest BIGINT;
   DECLARE v_ticks INT DEFAULT 0;
+  DECLARE v_rounds INT DEFAULT 0;
   DECLARE v_left INT DEFAULT 0;
   DECLARE v_denied INT DEFAULT 0;
   SET SESSION time_zone = '+00:00', SESSION lock_wait_timeout = 1;
@@ -169,11 +181,15 @@ BEGIN
     IF @@GLOBAL.read_only = 0 THEN
       BEGIN
         DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
-        {close}
+        SET v_rounds = v_rounds + 1;
+        {shut};
         CALL multiactive.cut_1('', 0, v_left, v_denied);
+        SET SESSION lock_wait_timeout = IF(v_rounds < 20, {quickest}, 1);
         SET GLOBAL read_only = ON;
+        IF @@GLOBAL.read_only = 0 THEN DO SLEEP(0.005); END IF;
       END;
     ELSE
+      {open}
       SET v_ticks = v_ticks + 1;
       IF v_ticks > 40 THEN LEAVE fence; END IF;
       EXECUTE multiactive_guard;
@@ -191,10 +207,7 @@ END"
 fn open(engine: Engine) -> String {
     let processes = process_list(engine);
     let boot = boot(engine);
-    let online = match engine {
-        Engine::MySql => "SET GLOBAL offline_mode = OFF;",
-        Engine::MariaDb => "",
-    };
+    let online = door::open(engine);
     format!(
         "(IN p_epoch BIGINT UNSIGNED, IN p_read BIGINT, IN p_deadline BIGINT,
   IN p_generation BIGINT UNSIGNED,
@@ -247,7 +260,7 @@ BEGIN
     SET v_opened = 1;
   END LOOP;
   IF v_refusal = '' THEN
-    {online}
+    {online};
     SET v_seen = '';
   ELSEIF v_opened = 1 THEN
     SET GLOBAL read_only = ON;

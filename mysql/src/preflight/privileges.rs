@@ -42,7 +42,7 @@ const MARIADB: &[(&str, &str)] = &[
     ("REPLICATION SLAVE", "to read the binlog"),
     (
         "CONNECTION ADMIN",
-        "to get in when connections have run out, and to end sessions",
+        "to get in when connections have run out, to keep others out, and to end sessions",
     ),
     ("READ_ONLY ADMIN", "to set read_only and to pass it by"),
     ("BINLOG ADMIN", "to set sql_log_bin"),
@@ -51,6 +51,8 @@ const MARIADB: &[(&str, &str)] = &[
         "to mark applied transactions with their origin (gtid_domain_id)",
     ),
 ];
+/// Whoever holds it on MariaDB gets in where `init_connect` keeps ordinary sessions out.
+const ENTERS: &str = "CONNECTION ADMIN";
 /// Needed on the schema of our own.
 const OWN: &[&str] = &[
     "SELECT",
@@ -269,11 +271,12 @@ pub(super) async fn bypassing(
     subject: &Subject,
 ) -> Result<Vec<Finding>, mysql_async::Error> {
     let privileges = match session.engine() {
-        Engine::MySql => ["SUPER", "CONNECTION_ADMIN"],
-        // SUPER implied it until 10.10.
-        Engine::MariaDb => ["SUPER", "READ_ONLY ADMIN"],
+        Engine::MySql => &["SUPER", "CONNECTION_ADMIN"][..],
+        // SUPER implied the second one until 10.10. The third one passes `init_connect` by.
+        Engine::MariaDb => &["SUPER", "READ_ONLY ADMIN", ENTERS][..],
     };
-    let list = privileges.map(literal).join(", ");
+    let literals: Vec<String> = privileges.iter().copied().map(literal).collect();
+    let list = literals.join(", ");
     let accounts: Vec<(String, String)> = session
         .conn
         .query(format!(
@@ -306,18 +309,15 @@ pub(super) async fn bypassing(
     let by_role = match session.engine() {
         // Roles are accounts there, and listed with what they hold.
         Engine::MySql => Vec::new(),
-        Engine::MariaDb => roles::holding(session, &privileges).await?,
+        Engine::MariaDb => roles::holding(session, privileges).await?,
     };
     let direct = accounts
         .into_iter()
         .filter(|(account, _)| *account != own && !is_expected(account))
         .map(|(account, held)| {
             let revoke = format!("REVOKE {held} ON *.* FROM {account};");
-            passes(
-                subject,
-                &format!("the account {account} holds {held}"),
-                &revoke,
-            )
+            let who = format!("the account {account} holds {held}");
+            passes(subject, &who, &held, &revoke)
         });
     let through = by_role
         .iter()
@@ -335,20 +335,28 @@ pub(super) async fn bypassing(
                 format!("REVOKE {role} FROM {account}; or REVOKE {held} ON *.* FROM {role};")
             };
             let who = format!("the account {account} holds {held} through the role {role}");
-            passes(subject, &who, &revoke)
+            passes(subject, &who, held, &revoke)
         });
     Ok(direct.chain(through).collect())
 }
 
-fn passes(subject: &Subject, who: &str, revoke: &str) -> Finding {
+fn passes(subject: &Subject, who: &str, held: &str, revoke: &str) -> Finding {
+    let message = if held == ENTERS {
+        format!(
+            "{who}: it gets in while the server is being closed, so while a long statement is \
+             rolled back it may write what is never seen by the others"
+        )
+    } else {
+        format!(
+            "{who}: read_only does not stop it, so what it writes on a fenced member is never seen \
+             by the others"
+        )
+    };
     Finding {
         severity: Severity::Warning,
         check: "PassesReadOnly".to_owned(),
         object: subject.to_string(),
-        message: format!(
-            "{who}: read_only does not stop it, so what it writes on a fenced member is never seen \
-             by the others"
-        ),
+        message,
         fix: format!("{revoke} if an application uses it, else see to it that only people do"),
     }
 }

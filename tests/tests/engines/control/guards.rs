@@ -103,6 +103,90 @@ fn is_not_held_up_by_a_long_update() -> Result<()> {
     })
 }
 
+/// `read_only` waits until a long statement that was cut is rolled back. Nobody gets in meanwhile, and
+/// MariaDB's `init_connect` is afterwards what it was.
+#[test]
+fn lets_nobody_write_while_a_long_statement_is_rolled_back() -> Result<()> {
+    on_each(async |server, identity| {
+        let mut root = server.root().await?;
+        root.query_drop(
+            "SET sql_log_bin = 0; \
+             CREATE TABLE orders.big (id INT PRIMARY KEY AUTO_INCREMENT, v INT, p CHAR(200)); \
+             CREATE TABLE orders.clients (id INT PRIMARY KEY AUTO_INCREMENT, v INT); \
+             INSERT INTO orders.big (v, p) VALUES (1, 'x')",
+        )
+        .await?;
+        for _ in 0..19 {
+            root.query_drop("INSERT INTO orders.big (v, p) SELECT v, p FROM orders.big")
+                .await?;
+        }
+        if server.engine == Engine::MariaDb {
+            root.query_drop("SET GLOBAL init_connect = 'SET @came = 1'")
+                .await?;
+        }
+        let app = server.app().await?;
+        let update = "UPDATE big SET v = v + 1, p = CONCAT(p, 'y')";
+        let updating = running(server, app, update).await?;
+        tokio::time::sleep(Duration::from_millis(1_500)).await;
+
+        let deadline = clock() + Duration::from_millis(1_500);
+        drop(start(server, &identity, 1_500).await?);
+        let last = tokio::sync::Mutex::new(Duration::ZERO);
+        let closing = until("read_only", Duration::from_secs(60), || server.read_only());
+        tokio::select! {
+            closed = closing => closed?,
+            never = write_again_and_again(server, &last) => never,
+        };
+        let closed = clock();
+        let last = *last.lock().await;
+        println!(
+            "{:?}: read_only {:?} after the guard's deadline, the last write {:?} after it",
+            server.engine,
+            closed.saturating_sub(deadline),
+            last.saturating_sub(deadline)
+        );
+        ensure!(
+            last + Duration::from_secs(1) > deadline,
+            "nobody wrote before it"
+        );
+        ensure!(
+            last < deadline + Duration::from_millis(500),
+            "{:?} after the deadline a write was acknowledged",
+            last.saturating_sub(deadline)
+        );
+        if server.engine == Engine::MariaDb {
+            let came = "SELECT @came = 1 AND @@GLOBAL.init_connect = 'SET @came = 1'";
+            until("sessions get in as before", PATIENCE, || async {
+                let Ok(mut app) = server.app().await else {
+                    return Ok(false);
+                };
+                let came = app.query_first::<Option<u8>, _>(came).await;
+                Ok(came.is_ok_and(|came| came == Some(Some(1))))
+            })
+            .await?;
+        }
+        drop(updating);
+        Ok(())
+    })
+}
+
+/// Connects as an application does, writes, and notes when that was acknowledged.
+async fn write_again_and_again(
+    server: &Server<'_>,
+    last: &tokio::sync::Mutex<Duration>,
+) -> Duration {
+    loop {
+        if let Ok(mut app) = server.app().await
+            && app
+                .query_drop("INSERT INTO clients (v) VALUES (1)")
+                .await
+                .is_ok()
+        {
+            *last.lock().await = clock();
+        }
+    }
+}
+
 #[test]
 fn is_not_held_up_by_a_lock_for_a_backup() -> Result<()> {
     on_each(async |server, identity| {

@@ -109,9 +109,11 @@ impl Server<'_> {
         control.end_guards(NEWEST, None).await?;
         let mut root = self.root().await?;
         root.query_drop("SET GLOBAL read_only = 0").await?;
-        if self.engine == Engine::MySql {
-            root.query_drop("SET GLOBAL offline_mode = 0").await?;
-        }
+        root.query_drop(match self.engine {
+            Engine::MySql => "SET GLOBAL offline_mode = 0",
+            Engine::MariaDb => "SET GLOBAL init_connect = ''",
+        })
+        .await?;
         let prepared: Vec<(i64, u32, u32, String)> = root.query("XA RECOVER").await?;
         for (format, length, _, data) in prepared {
             let (one, two) = data.split_at(usize::try_from(length)?);

@@ -117,6 +117,21 @@ pub async fn alter(scene: &mut Scene<'_>) -> Result<()> {
     fence(scene).await
 }
 
+/// A statement that has changed so much by the time of the fence that taking it back takes seconds.
+/// `read_only` waits for that.
+pub async fn rollback(scene: &mut Scene<'_>) -> Result<()> {
+    let source = spare_table(scene, 10_000)?;
+    let target = spare_table(scene, 10)?;
+    let sql = format!(
+        "SET sql_log_bin = 0; INSERT INTO orders.{target} (v) \
+         SELECT a.v FROM orders.{source} AS a, orders.{source} AS b"
+    );
+    let _holder = Holder::start(scene, &sql)?;
+    let inserting = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT%'";
+    shown(scene, "the INSERT runs", inserting)?;
+    fence(scene).await
+}
+
 pub async fn backup_lock(scene: &mut Scene<'_>) -> Result<()> {
     let lock = match scene.rig.database(&scene.primary)?.engine {
         Engine::MySql => "LOCK INSTANCE FOR BACKUP",

@@ -97,6 +97,8 @@ faults! {
     FenceLockTables = "fence-lock-tables", FromFault, fences::lock_tables;
     /// A fence while a copying ALTER TABLE runs.
     FenceAlter = "fence-alter", FromFault, fences::alter;
+    /// A fence while a statement runs that takes seconds to be taken back.
+    FenceRollback = "fence-rollback", FromFault, fences::rollback;
     /// A fence while a backup holds `LOCK INSTANCE FOR BACKUP` or `BACKUP STAGE BLOCK_COMMIT`.
     FenceBackupLock = "fence-backup-lock", FromFault, fences::backup_lock;
     /// A fence while a backup holds FLUSH TABLES WITH READ LOCK.
