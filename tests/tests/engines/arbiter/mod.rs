@@ -3,7 +3,9 @@
 
 mod anew;
 mod application;
+mod cancelled;
 mod life;
+mod links;
 mod orders;
 mod renewed;
 mod rig;

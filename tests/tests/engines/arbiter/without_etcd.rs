@@ -26,7 +26,7 @@ fn a_primary_goes_on_while_the_others_promise_and_not_without() -> Result<()> {
 
 async fn without_etcd(world: &World) -> Result<()> {
     let mut rig = Rig::new(world, "failsafe").await?;
-    rig.failsafe = true;
+    rig.policy.failsafe = true;
     protected(&mut rig).await?;
     rig.written("sh", Duration::from_secs(10)).await?;
     ensure!(
