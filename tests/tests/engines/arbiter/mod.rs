@@ -7,6 +7,7 @@ mod cancelled;
 mod life;
 mod links;
 mod orders;
+mod paused;
 mod renewed;
 mod rig;
 mod standby;
