@@ -4,6 +4,7 @@
 mod anew;
 mod application;
 mod cancelled;
+mod crowded;
 mod life;
 mod links;
 mod orders;
