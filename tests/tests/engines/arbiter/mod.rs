@@ -5,6 +5,7 @@ mod anew;
 mod application;
 mod cancelled;
 mod crowded;
+mod expired;
 mod life;
 mod links;
 mod orders;

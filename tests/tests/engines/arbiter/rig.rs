@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use topology::{EtcdOptions, Topology};
 
 use super::links::{Checkpoints, Link};
+use crate::apply::rig::Authority;
 
 /// The IDCs with data.
 pub const DATA: [&str; 2] = ["sh", "bj"];
@@ -115,6 +116,7 @@ pub struct Rig<'a> {
     /// Which links' checkpoints stand still.
     pub checkpoints: Checkpoints,
     credentials: PathBuf,
+    authority: Authority,
     certificates: PathBuf,
     prefix: String,
     told: Arc<Mutex<Told>>,
@@ -145,7 +147,10 @@ impl<'a> Rig<'a> {
         }
         std::fs::create_dir_all(&credentials)?;
         let certificates = world.info().directory.join(format!("certificates-{name}"));
-        crate::apply::rig::certificates(&certificates)?;
+        let authority = Authority::new()?;
+        for idc in &world.info().idcs {
+            authority.good(&certificates.join(idc))?;
+        }
         Ok(Self {
             world,
             topology: topology(world, &prefix).await?,
@@ -160,6 +165,7 @@ impl<'a> Rig<'a> {
             application: None,
             checkpoints: Checkpoints::default(),
             credentials,
+            authority,
             certificates,
             prefix,
             told: Arc::default(),
@@ -235,7 +241,7 @@ impl<'a> Rig<'a> {
             format!("--address={}:{port}", self.world.info().network.idc(idc)?),
             format!("--listen=0.0.0.0:{port}"),
             format!("--serve=0.0.0.0:{}", port + 100),
-            format!("--tls={}", self.certificates.display()),
+            format!("--tls={}", self.certificates.join(idc).display()),
             "--log=text".to_owned(),
         ]);
         self.world.sandbox().spawn(name, spec.in_netns(idc))
@@ -244,6 +250,11 @@ impl<'a> Rig<'a> {
     /// Cuts the first arbiter of an IDC from etcd, and from nothing else, until `heal_accounts`.
     pub fn cut_from_etcd(&self, idc: &str) -> Result<()> {
         self.world.cut_account(idc, ACCOUNT, ETCD_PORT)
+    }
+
+    /// The certificate of an IDC's arbiters is one that has expired, from the next connection on.
+    pub fn let_certificate_expire(&self, idc: &str) -> Result<()> {
+        self.authority.expired(&self.certificates.join(idc))
     }
 
     pub fn stop_arbiters(&self) -> Result<()> {
@@ -490,6 +501,13 @@ impl<'a> Rig<'a> {
             self.logs(name)
         );
         Ok(())
+    }
+
+    /// Whether a line of the log of an IDC's first arbiter has all of these words in it.
+    pub fn logged(&self, idc: &str, words: &[&str]) -> Result<bool> {
+        let log = std::fs::read_to_string(self.world.sandbox().log(&self.part(idc)))?;
+        let mut lines = log.lines();
+        Ok(lines.any(|line| words.iter().all(|word| line.contains(word))))
     }
 
     /// The ends of the logs of an IDC's arbiters.
