@@ -6,6 +6,7 @@ mod application;
 mod cancelled;
 mod crowded;
 mod expired;
+mod failback;
 mod life;
 mod links;
 mod orders;
