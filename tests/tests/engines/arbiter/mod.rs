@@ -7,6 +7,7 @@ mod cancelled;
 mod crowded;
 mod expired;
 mod failback;
+mod full_disk;
 mod life;
 mod links;
 mod orders;
