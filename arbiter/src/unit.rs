@@ -202,7 +202,9 @@ impl Unit {
                 }
                 Some(sight) = self.sights.recv() => Some(self.take_sight(sight).await),
                 Some(asked) = self.promising.asks.recv() => Some(self.promising.asked(asked)),
-                Some(answered) = self.promising.asking.join_next() => answered.ok().flatten(),
+                Some(answered) = self.promising.asking.join_next() => {
+                    answered.ok().and_then(|answered| self.promising.answered(answered))
+                }
                 Some(done) = self.transactions.join_next() => self.take_outcome(done),
                 Some(seen) = self.asking.join_next() => seen.ok().flatten(),
                 () = self.application.changed() => None,
@@ -240,6 +242,7 @@ impl Unit {
                 self.take_settings(state).await;
             }
             Event::SessionClaimed(session) => self.generation = Some(session.generation),
+            Event::KeepAlive { .. } => self.promising.needs_none(),
             _ => {}
         }
         let commands = self.core.step(clock::now(), event);

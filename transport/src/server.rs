@@ -181,14 +181,23 @@ mod tests {
 
     use super::*;
 
-    /// A CA and a certificate by it, as the files of one end.
-    fn files() -> Files {
+    fn authority() -> CertifiedIssuer<'static, KeyPair> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+    }
+
+    /// A CA and a certificate by it, as the files of one end.
+    fn files() -> Files {
+        issued(&authority(), 4_000)
+    }
+
+    /// The same by a CA that is there, up to the end of a year.
+    fn issued(ca: &CertifiedIssuer<'_, KeyPair>, until: i32) -> Files {
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
-        let leaf = leaf.signed_by(&key, &ca).unwrap();
+        let mut leaf = CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+        leaf.not_after = rcgen::date_time_ymd(until, 12, 31);
+        let leaf = leaf.signed_by(&key, ca).unwrap();
         Files {
             ca: ca.as_ref().pem().into_bytes(),
             certificate: leaf.pem().into_bytes(),
@@ -230,18 +239,14 @@ mod tests {
         stream.read_exact(&mut [0; 1]).await.map(drop)
     }
 
-    #[tokio::test]
-    async fn a_rotated_certificate_is_used_by_the_next_connection() {
+    /// Serves one byte to whoever gets in.
+    async fn serve(directory: &Path) -> SocketAddr {
         use tokio::io::AsyncWriteExt;
-        let directory = std::env::temp_dir().join(format!("transport-{}", std::process::id()));
-        std::fs::create_dir_all(&directory).unwrap();
-        let (old, new) = (files(), files());
-        put(&directory, &old);
         let port = {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             free.local_addr().unwrap()
         };
-        let certificates = Certificates::new(&directory).unwrap();
+        let certificates = Certificates::new(directory).unwrap();
         let mut accepted = listen(port, certificates).await.unwrap();
         tokio::spawn(async move {
             let mut open = Vec::new();
@@ -250,6 +255,38 @@ mod tests {
                 open.push(stream);
             }
         });
+        port
+    }
+
+    fn directory(name: &str) -> PathBuf {
+        let name = format!("transport-{name}-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        directory
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_has_expired_is_refused_on_either_end() {
+        let directory = directory("expired");
+        let ca = authority();
+        let (good, expired) = (issued(&ca, 4_000), issued(&ca, 2_020));
+        put(&directory, &good);
+        let address = serve(&directory).await;
+        connect(address, &good).await.unwrap();
+        let refused = connect(address, &expired).await.unwrap_err().to_string();
+        assert!(refused.to_lowercase().contains("expired"), "{refused}");
+        put(&directory, &expired);
+        let refused = connect(address, &good).await.unwrap_err().to_string();
+        assert!(refused.contains("certificate expired"), "{refused}");
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_rotated_certificate_is_used_by_the_next_connection() {
+        let directory = directory("rotated");
+        let (old, new) = (files(), files());
+        put(&directory, &old);
+        let port = serve(&directory).await;
         connect(port, &old).await.unwrap();
         assert!(connect(port, &new).await.is_err(), "of another CA");
         put(&directory, &new);

@@ -13,12 +13,23 @@ use crate::promises::{Asked, Peers};
 /// So many asks wait for the core's answer; of more the oldest get none.
 const WAITING: usize = 32;
 
+/// What an ask of ours came to.
+#[derive(Debug)]
+pub struct Answered {
+    of: IdcName,
+    number: u64,
+    /// Whether it promises; else why it does not say.
+    outcome: Result<bool, String>,
+}
+
 /// What goes on between this Unit's arbiters.
 pub struct Promising {
     /// Asks that arrive here.
     pub asks: mpsc::UnboundedReceiver<Asked>,
-    /// Asks of ours that are under way; the answer, where one came.
-    pub asking: JoinSet<Option<Event>>,
+    /// Asks of ours that are under way.
+    pub asking: JoinSet<Answered>,
+    /// Why each arbiter that was asked since etcd answered last does not promise.
+    lacking: BTreeMap<IdcName, String>,
     /// Where each IDC's arbiter was when etcd last told: without etcd nothing better is known.
     addresses: BTreeMap<IdcName, String>,
     /// Who waits for the core's answer. The numbers are this process's own: those of two that ask
@@ -33,6 +44,7 @@ impl Promising {
         Self {
             asks,
             asking: JoinSet::new(),
+            lacking: BTreeMap::new(),
             addresses: BTreeMap::new(),
             waiting: BTreeMap::new(),
             numbers: 0,
@@ -90,6 +102,8 @@ impl Promising {
         let (Some(peers), Some(address)) = (peers.cloned(), self.addresses.get(&of).cloned())
         else {
             tracing::warn!(%unit, %of, "etcd has never told where its arbiter is asked for promises");
+            let why = "etcd has never told where its arbiter is asked".to_owned();
+            self.lacking.insert(of, why);
             return;
         };
         let unit = unit.clone();
@@ -101,19 +115,93 @@ impl Promising {
             for_millis: ask.for_millis,
         };
         self.asking.spawn(async move {
-            let promised = match peers.ask(&address, request).await {
-                Ok(promised) => promised,
+            let outcome = match peers.ask(&address, request).await {
+                Ok(promised) => {
+                    tracing::info!(%unit, %of, promised, "was asked not to take the unit while etcd is out of reach");
+                    Ok(promised)
+                }
                 Err(error) => {
                     tracing::warn!(%unit, %of, %error, "no promise");
-                    return None;
+                    Err(error.to_string())
                 }
             };
-            tracing::info!(%unit, %of, promised, "was asked not to take the unit while etcd is out of reach");
-            Some(Event::PromiseAnswered {
-                by: of,
-                number: ask.number,
-                promised,
-            })
+            let number = ask.number;
+            Answered { of, number, outcome }
         });
+    }
+
+    /// An ask of ours has ended.
+    pub fn answered(&mut self, answered: Answered) -> Option<Event> {
+        let Answered {
+            of,
+            number,
+            outcome,
+        } = answered;
+        match &outcome {
+            Ok(true) => self.lacking.remove(&of),
+            Ok(false) => self.lacking.insert(of.clone(), "it refuses".to_owned()),
+            Err(why) => self.lacking.insert(of.clone(), why.clone()),
+        };
+        let promised = outcome.ok()?;
+        Some(Event::PromiseAnswered {
+            by: of,
+            number,
+            promised,
+        })
+    }
+
+    /// etcd answers, so nobody's promise is needed.
+    pub fn needs_none(&mut self) {
+        self.lacking.clear();
+    }
+
+    /// Whose promises are lacking, and why, as part of a sentence; empty where none is.
+    pub fn lacks(&self) -> String {
+        let each: Vec<String> = self
+            .lacking
+            .iter()
+            .map(|(of, why)| format!("{of} does not promise to leave the unit alone: {why}"))
+            .collect();
+        each.join("; ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(of: &str, outcome: Result<bool, &str>) -> Answered {
+        Answered {
+            of: IdcName::new(of).unwrap(),
+            number: 7,
+            outcome: outcome.map_err(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn why_promises_are_lacking_is_told_until_etcd_answers() {
+        let (_sender, asks) = mpsc::unbounded_channel();
+        let mut promising = Promising::new(asks);
+        assert_eq!(promising.lacks(), "");
+        let expired = Err("certificate expired");
+        assert_eq!(promising.answered(answered("bj", expired)), None);
+        let refused = promising.answered(answered("hz", Ok(false)));
+        assert!(matches!(
+            refused,
+            Some(Event::PromiseAnswered {
+                number: 7,
+                promised: false,
+                ..
+            })
+        ));
+        assert_eq!(
+            promising.lacks(),
+            "bj does not promise to leave the unit alone: certificate expired; hz does not promise \
+             to leave the unit alone: it refuses"
+        );
+        promising.answered(answered("bj", Ok(true)));
+        assert!(promising.lacks().starts_with("hz"), "{}", promising.lacks());
+        promising.needs_none();
+        assert_eq!(promising.lacks(), "");
     }
 }

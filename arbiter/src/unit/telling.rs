@@ -22,7 +22,12 @@ impl Unit {
         let message = match blocking {
             Some(finding) if !report.writable => format!("preflight: {finding}"),
             _ if !self.reached && !self.unreached.is_empty() => self.unreached.clone(),
-            _ => report.message,
+            _ => {
+                let lacks = self.promising.lacks();
+                let mut said = vec![report.message, lacks];
+                said.retain(|part| !part.is_empty());
+                said.join("; ")
+            }
         };
         let status = MemberStatus {
             role: report.role,

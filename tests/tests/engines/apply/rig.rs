@@ -41,25 +41,61 @@ fn world() -> Result<&'static Mutex<World>> {
     }
 }
 
+/// What both ends of our own connections are called.
+const TRANSPORT: &str = "transport.multiactive";
+
 /// Certificates of one CA for both ends of our own connections.
 pub fn certificates(directory: &Path) -> Result<()> {
-    certificates_for(directory, "transport.multiactive")
+    certificates_for(directory, TRANSPORT)
 }
 
 /// The same for another name, or an address.
 pub fn certificates_for(directory: &Path, name: &str) -> Result<()> {
-    std::fs::create_dir_all(directory)?;
-    let mut authority = CertificateParams::new(Vec::new())?;
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate()?;
-    let authority_certificate = authority.self_signed(&authority_key)?;
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate()?;
-    let certificate = CertificateParams::new(vec![name.to_owned()])?.signed_by(&key, &issuer)?;
-    std::fs::write(directory.join("ca.crt"), authority_certificate.pem())?;
-    std::fs::write(directory.join("tls.crt"), certificate.pem())?;
-    std::fs::write(directory.join("tls.key"), key.serialize_pem())?;
-    Ok(())
+    let params = CertificateParams::new(vec![name.to_owned()])?;
+    Authority::new()?.issue(directory, &params)
+}
+
+/// A CA whose certificates are in more than one directory.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+}
+
+impl Authority {
+    pub fn new() -> Result<Self> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate()?;
+        let certificate = params.self_signed(&key)?.pem();
+        let issuer = Issuer::new(params, key);
+        Ok(Self {
+            issuer,
+            certificate,
+        })
+    }
+
+    /// Issues a certificate for our own connections, in place of what the directory held.
+    pub fn good(&self, directory: &Path) -> Result<()> {
+        let params = CertificateParams::new(vec![TRANSPORT.to_owned()])?;
+        self.issue(directory, &params)
+    }
+
+    /// The same, and it expired years ago.
+    pub fn expired(&self, directory: &Path) -> Result<()> {
+        let mut params = CertificateParams::new(vec![TRANSPORT.to_owned()])?;
+        params.not_after = rcgen::date_time_ymd(2020, 12, 31);
+        self.issue(directory, &params)
+    }
+
+    fn issue(&self, directory: &Path, params: &CertificateParams) -> Result<()> {
+        std::fs::create_dir_all(directory)?;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        std::fs::write(directory.join("ca.crt"), &self.certificate)?;
+        std::fs::write(directory.join("tls.crt"), certificate.pem())?;
+        std::fs::write(directory.join("tls.key"), key.serialize_pem())?;
+        Ok(())
+    }
 }
 
 /// A free port of loopback, below those that the system gives to outgoing connections, and another

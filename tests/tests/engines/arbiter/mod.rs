@@ -3,8 +3,15 @@
 
 mod anew;
 mod application;
+mod cancelled;
+mod crowded;
+mod expired;
+mod failback;
+mod full_disk;
 mod life;
+mod links;
 mod orders;
+mod paused;
 mod renewed;
 mod rig;
 mod standby;

@@ -1,5 +1,4 @@
-//! The world of these tests: arbiters in each IDC, applications that write to both servers, and what
-//! stands in for the links: heartbeats and checkpoints copied between the servers by the test.
+//! The world of these tests: arbiters in each IDC, and applications that write to both servers.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,13 +13,16 @@ use harness::sandbox::PartSpec;
 use harness::{Databases, World, WorldSpec};
 use model::{
     ApplicationCheck, ArbiterStatus, Credentials, Endpoint, FailoverMode, FailoverPolicy,
-    HeartbeatCheck, IdcName, Intent, IntentKind, IntentPhase, MemberDoc, Receipt, TlsSettings,
-    UnitDoc, UnitKey, UnitState,
+    HeartbeatCheck, IdcDoc, IdcName, IdcRole, Intent, IntentKind, IntentPhase, MemberDoc,
+    MemberRole, Receipt, TlsSettings, UnitDoc, UnitKey, UnitState,
 };
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 use tokio::task::JoinSet;
 use topology::{EtcdOptions, Topology};
+
+use super::links::{Checkpoints, Link};
+use crate::apply::rig::Authority;
 
 /// The IDCs with data.
 pub const DATA: [&str; 2] = ["sh", "bj"];
@@ -107,11 +109,14 @@ pub struct Rig<'a> {
     pub world: &'a World,
     pub topology: Topology,
     pub unit: UnitKey,
-    /// What the Unit says of it.
-    pub failsafe: bool,
+    /// What the Unit says of failover; see [`Rig::publish_idcs`] for the automatic one.
+    pub policy: FailoverPolicy,
     /// What the Unit says of its application's health.
     pub application: Option<ApplicationCheck>,
+    /// Which links' checkpoints stand still.
+    pub checkpoints: Checkpoints,
     credentials: PathBuf,
+    authority: Authority,
     certificates: PathBuf,
     prefix: String,
     told: Arc<Mutex<Told>>,
@@ -142,14 +147,25 @@ impl<'a> Rig<'a> {
         }
         std::fs::create_dir_all(&credentials)?;
         let certificates = world.info().directory.join(format!("certificates-{name}"));
-        crate::apply::rig::certificates(&certificates)?;
+        let authority = Authority::new()?;
+        for idc in &world.info().idcs {
+            authority.good(&certificates.join(idc))?;
+        }
         Ok(Self {
             world,
             topology: topology(world, &prefix).await?,
             unit: UnitKey::new("shop", name)?,
-            failsafe: false,
+            policy: FailoverPolicy {
+                mode: FailoverMode::Manual,
+                max_lag_millis: 5_000,
+                cooldown_millis: 0,
+                failback: FailoverMode::Manual,
+                failsafe: false,
+            },
             application: None,
+            checkpoints: Checkpoints::default(),
             credentials,
+            authority,
             certificates,
             prefix,
             told: Arc::default(),
@@ -225,7 +241,7 @@ impl<'a> Rig<'a> {
             format!("--address={}:{port}", self.world.info().network.idc(idc)?),
             format!("--listen=0.0.0.0:{port}"),
             format!("--serve=0.0.0.0:{}", port + 100),
-            format!("--tls={}", self.certificates.display()),
+            format!("--tls={}", self.certificates.join(idc).display()),
             "--log=text".to_owned(),
         ]);
         self.world.sandbox().spawn(name, spec.in_netns(idc))
@@ -234,6 +250,11 @@ impl<'a> Rig<'a> {
     /// Cuts the first arbiter of an IDC from etcd, and from nothing else, until `heal_accounts`.
     pub fn cut_from_etcd(&self, idc: &str) -> Result<()> {
         self.world.cut_account(idc, ACCOUNT, ETCD_PORT)
+    }
+
+    /// The certificate of an IDC's arbiters is one that has expired, from the next connection on.
+    pub fn let_certificate_expire(&self, idc: &str) -> Result<()> {
+        self.authority.expired(&self.certificates.join(idc))
     }
 
     pub fn stop_arbiters(&self) -> Result<()> {
@@ -265,6 +286,47 @@ impl<'a> Rig<'a> {
         self.publish_as(&self.unit, paused).await
     }
 
+    /// Publishes the IDCs, without which nobody can be a majority: automatic failover needs them.
+    pub async fn publish_idcs(&self) -> Result<()> {
+        for name in &self.world.info().idcs {
+            let role = if DATA.contains(&name.as_str()) {
+                IdcRole::Data
+            } else {
+                IdcRole::Witness
+            };
+            let doc = IdcDoc { role };
+            self.topology.publish_idc(&idc(name)?, &doc).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every arbiter with a member says that the primary would move by itself.
+    pub async fn ready_to_fail_over(&self) -> Result<()> {
+        for idc in DATA {
+            let mut told = String::new();
+            let ready = until("failover is ready", Duration::from_secs(30), async || {
+                let failover = &self.status(idc)?.units[&self.unit].failover;
+                told.clone_from(&failover.message);
+                Ok(failover.ready.then_some(()))
+            })
+            .await;
+            ready.with_context(|| format!("{idc} says: {told}"))?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a member follows, closed.
+    pub async fn follows(&self, idc: &str) -> Result<()> {
+        let what = format!("{idc} follows, fenced");
+        until(&what, Duration::from_secs(20), async || {
+            let status = self.status(idc)?;
+            let member = &status.units[&self.unit];
+            let closed = member.reachable && !member.writable;
+            Ok((closed && member.role == MemberRole::Replica).then_some(()))
+        })
+        .await
+    }
+
     /// Publishes a Unit on these servers.
     pub async fn publish_as(&self, unit: &UnitKey, paused: bool) -> Result<()> {
         self.publish_crossed(unit, paused, false).await
@@ -291,13 +353,7 @@ impl<'a> Rig<'a> {
             generation: 1,
             databases: vec!["orders".to_owned()],
             members,
-            failover: FailoverPolicy {
-                mode: FailoverMode::Manual,
-                max_lag_millis: 5_000,
-                cooldown_millis: 0,
-                failback: FailoverMode::Manual,
-                failsafe: self.failsafe,
-            },
+            failover: self.policy.clone(),
             application: self.application.clone(),
             heartbeat: HeartbeatCheck {
                 interval_millis: 500,
@@ -398,14 +454,21 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    /// What the links' ends would do for arbitration: bring heartbeats and checkpoints across.
+    /// What the links' ends would do for arbitration; see [`Link`].
     pub fn start_links(&mut self) -> Result<()> {
         for (from, to) in [("sh", "bj"), ("bj", "sh")] {
             let (source, target) = (
                 self.world.database(from)?.clone(),
                 self.world.database(to)?.clone(),
             );
-            self.tasks.spawn(link(from, source, target));
+            let link = Link {
+                from,
+                source,
+                target,
+                checkpoints: self.checkpoints.clone(),
+                epochs: self.policy.mode == FailoverMode::Automatic,
+            };
+            self.tasks.spawn(link.run());
         }
         Ok(())
     }
@@ -438,6 +501,13 @@ impl<'a> Rig<'a> {
             self.logs(name)
         );
         Ok(())
+    }
+
+    /// Whether a line of the log of an IDC's first arbiter has all of these words in it.
+    pub fn logged(&self, idc: &str, words: &[&str]) -> Result<bool> {
+        let log = std::fs::read_to_string(self.world.sandbox().log(&self.part(idc)))?;
+        let mut lines = log.lines();
+        Ok(lines.any(|line| words.iter().all(|word| line.contains(word))))
     }
 
     /// The ends of the logs of an IDC's arbiters.
@@ -491,7 +561,7 @@ impl<'a> Rig<'a> {
     }
 }
 
-fn options(database: &Database, user: &str, password: &str) -> OptsBuilder {
+pub fn options(database: &Database, user: &str, password: &str) -> OptsBuilder {
     OptsBuilder::default()
         .ip_or_hostname(database.host.clone())
         .tcp_port(database.port)
@@ -543,52 +613,6 @@ async fn application(idc: &'static str, database: Database, told: Arc<Mutex<Told
     }
 }
 
-async fn connect(options: OptsBuilder) -> Result<Conn> {
+pub async fn connect(options: OptsBuilder) -> Result<Conn> {
     Ok(tokio::time::timeout(Duration::from_secs(1), Conn::new(options)).await??)
-}
-
-async fn link(from: &'static str, source: Database, target: Database) {
-    let mut told = String::new();
-    loop {
-        if let Err(error) = copy(from, &source, &target).await {
-            let error = format!("{error:#}");
-            if error != told {
-                println!("the link from {from} begins anew: {error}");
-                told = error;
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-}
-
-async fn copy(from: &str, source: &Database, target: &Database) -> Result<()> {
-    let mut read = connect(options(source, &source.user, &source.password)).await?;
-    let mut write = connect(options(target, &target.user, &target.password)).await?;
-    write
-        .query_drop("SET SESSION sql_log_bin = 0, time_zone = '+00:00'")
-        .await?;
-    let position = match source.engine {
-        harness::Engine::MySql => "REPLACE(@@GLOBAL.gtid_executed, '\\n', '')",
-        harness::Engine::MariaDb => "@@GLOBAL.gtid_binlog_pos",
-    };
-    let look = format!(
-        "SELECT {position}, (SELECT CONCAT_WS(',', epoch, writable, seq, CONCAT('''', at, '''')) \
-         FROM multiactive.heartbeat WHERE idc = '{from}')"
-    );
-    loop {
-        let seen: Option<(String, Option<String>)> =
-            tokio::time::timeout(Duration::from_secs(1), read.query_first(look.as_str())).await??;
-        let (position, heartbeat) = seen.context("no position")?;
-        if let Some(values) = heartbeat {
-            let copy = format!(
-                "REPLACE INTO multiactive.heartbeat (idc, epoch, writable, seq, at) \
-                 VALUES ('{from}', {values}); \
-                 REPLACE INTO multiactive.applied (link, source, position, at) \
-                 VALUES ('shop/{from}', '{from}', '{position}', NOW(6))"
-            );
-            let copying = write.query_drop(copy);
-            tokio::time::timeout(Duration::from_secs(1), copying).await??;
-        }
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }

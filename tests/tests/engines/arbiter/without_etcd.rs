@@ -14,19 +14,28 @@ use super::rig::{Rig, until, with_world};
 #[test]
 fn a_primary_goes_on_while_the_others_promise_and_not_without() -> Result<()> {
     with_world(&async |world| {
-        // Whatever comes of it, the next test finds etcd as it was.
         let outcome = Box::pin(without_etcd(world)).await;
-        for idc in &world.info().idcs {
-            world.start(&harness::coordination::part(idc)).ok();
-        }
-        world.wait_for_etcd()?;
-        outcome
+        // Whatever came of it, the next test finds etcd as it was.
+        let back = etcd_back(world);
+        outcome.and(back)
     })
+}
+
+pub fn etcd_gone(world: &World) -> Result<()> {
+    let mut idcs = world.info().idcs.iter();
+    idcs.try_for_each(|idc| world.kill(&harness::coordination::part(idc)))
+}
+
+pub fn etcd_back(world: &World) -> Result<()> {
+    for idc in &world.info().idcs {
+        world.start(&harness::coordination::part(idc))?;
+    }
+    world.wait_for_etcd()
 }
 
 async fn without_etcd(world: &World) -> Result<()> {
     let mut rig = Rig::new(world, "failsafe").await?;
-    rig.failsafe = true;
+    rig.policy.failsafe = true;
     protected(&mut rig).await?;
     rig.written("sh", Duration::from_secs(10)).await?;
     ensure!(
@@ -36,9 +45,7 @@ async fn without_etcd(world: &World) -> Result<()> {
 
     let begin = Instant::now();
     let moves = rig.moves();
-    for idc in &world.info().idcs {
-        world.kill(&harness::coordination::part(idc))?;
-    }
+    etcd_gone(world)?;
     until("four lease times go by", LEASE * 5, async || {
         Ok((begin.elapsed() > LEASE * 4).then_some(()))
     })
@@ -69,10 +76,7 @@ async fn without_etcd(world: &World) -> Result<()> {
     );
     ensure!(read_only(world, "bj").await?, "bj accepts writes");
 
-    for idc in &world.info().idcs {
-        world.start(&harness::coordination::part(idc))?;
-    }
-    world.wait_for_etcd()?;
+    etcd_back(world)?;
     world.start(&rig.part("bj"))?;
     rig.primary("sh", 0, Duration::from_secs(60)).await?;
     rig.written("sh", Duration::from_secs(20)).await?;
@@ -98,7 +102,7 @@ async fn promise_at(world: &World, idc: &str) -> Result<Option<u64>> {
     Ok(epoch)
 }
 
-async fn read_only(world: &World, idc: &str) -> Result<bool> {
+pub async fn read_only(world: &World, idc: &str) -> Result<bool> {
     let mut root = root(world, idc).await?;
     let read_only: Option<u8> = root.query_first("SELECT @@GLOBAL.read_only").await?;
     root.disconnect().await?;

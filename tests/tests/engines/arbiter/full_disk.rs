@@ -1,0 +1,129 @@
+//! The primary's disk is full: commits wait for room, and the Unit moves to the member that has some.
+//!
+//! MariaDB 10.11 refuses nothing then: whoever commits waits for somebody to free space, and so does a
+//! `SET GLOBAL read_only`, until those sessions are killed, which rolls them back (tried).
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use harness::World;
+use harness::sandbox::PartSpec;
+use model::{FailoverMode, IntentKind, IntentPhase, TransitionKind};
+
+use super::life::{protected, servers_back};
+use super::rig::{Rig, with_world};
+
+/// The member whose disk is small. It is the one with MariaDB: MySQL's files have another place as well.
+const IDC: &str = "bj";
+
+#[test]
+fn a_primary_with_a_full_disk_is_failed_over() -> Result<()> {
+    with_world(&async |world| {
+        let small = SmallDisk::of(world)?;
+        let outcome = match small.begin() {
+            Ok(()) => Box::pin(full(world, &small)).await,
+            Err(error) => Err(error),
+        };
+        // Whatever came of it, the next test finds both servers, and room.
+        let back = small.end();
+        outcome.and(back)
+    })
+}
+
+async fn full(world: &World, small: &SmallDisk<'_>) -> Result<()> {
+    let mut rig = Rig::new(world, "full").await?;
+    rig.policy.mode = FailoverMode::Automatic;
+    let epoch = protected(&mut rig).await?;
+    rig.written("sh", Duration::from_secs(5)).await?;
+    let before = rig.moves();
+    rig.ready_to_fail_over().await?;
+    let phase = rig.ask(IntentKind::Planned, IDC, false).await?;
+    ensure!(matches!(phase, IntentPhase::Done { .. }), "{phase:?}");
+    let epoch = rig.primary(IDC, epoch, Duration::from_secs(5)).await?;
+    rig.written(IDC, Duration::from_secs(5)).await?;
+    rig.ready_to_fail_over().await?;
+
+    let filled = Instant::now();
+    small.fill()?;
+    let epoch = rig.primary("sh", epoch, Duration::from_secs(60)).await?;
+    let first = rig.written("sh", Duration::from_secs(5)).await?;
+    println!(
+        "failed over {:?} after the disk was full",
+        first.acknowledged - filled
+    );
+    let receipt = rig.receipt(epoch).await?;
+    ensure!(
+        receipt.kind == TransitionKind::Failover && receipt.automatic,
+        "{receipt:?}"
+    );
+
+    // A person makes room, and does not wait for the minute after which the server looks again.
+    world.kill(&harness::database::part(IDC))?;
+    small.make_room()?;
+    servers_back(world)?;
+    rig.follows(IDC).await?;
+    let moves = rig.moves() - before;
+    ensure!(
+        moves == 2,
+        "writes moved {moves} times, not to {IDC} and back"
+    );
+    rig.stop_arbiters()
+}
+
+/// A small file system of its own in place of the one on which a server's data is.
+struct SmallDisk<'a> {
+    world: &'a World,
+    data: PathBuf,
+}
+
+impl<'a> SmallDisk<'a> {
+    fn of(world: &'a World) -> Result<Self> {
+        let engine = world.database(IDC)?.engine;
+        ensure!(engine == harness::Engine::MariaDb, "{engine:?}");
+        let data = world.info().directory.join("database").join(IDC);
+        let data = data.join("data");
+        Ok(Self { world, data })
+    }
+
+    /// In the sandbox's own view of the file systems, where its parts are started.
+    fn run(&self, script: &str) -> Result<()> {
+        let words = ["sh", "-euc", script, "sh"].map(str::to_owned);
+        let data = [self.data.display().to_string()];
+        let spec = PartSpec::new(words.into_iter().chain(data));
+        self.world.sandbox().check(spec).map(drop)
+    }
+
+    fn begin(&self) -> Result<()> {
+        self.world.kill(&harness::database::part(IDC))?;
+        self.run(
+            "used=$(du -sm \"$1\" | cut -f1); mkdir -p /run/small; \
+             mount -t tmpfs -o size=$((used + 96))m tmpfs /run/small; \
+             cp -a \"$1/.\" /run/small/; mount --bind /run/small \"$1\"",
+        )?;
+        servers_back(self.world)
+    }
+
+    fn fill(&self) -> Result<()> {
+        self.run(
+            "! dd if=/dev/zero of=\"$1/filler\" bs=64k 2> /run/filled; \
+             grep -q 'No space left' /run/filled",
+        )
+    }
+
+    fn make_room(&self) -> Result<()> {
+        self.run("rm -f \"$1/filler\"")
+    }
+
+    /// The data goes back to where it was.
+    fn end(&self) -> Result<()> {
+        // It may have ended by itself.
+        drop(self.world.kill(&harness::database::part(IDC)));
+        self.run(
+            "if mountpoint -q \"$1\"; then rm -f \"$1/filler\"; umount \"$1\"; \
+             find \"$1\" -mindepth 1 -delete; cp -a /run/small/. \"$1/\"; fi; \
+             if mountpoint -q /run/small; then umount /run/small; fi",
+        )?;
+        servers_back(self.world)
+    }
+}
