@@ -264,7 +264,7 @@ fn a_deadline_of_another_clock_opens_and_guards_nothing() -> Result<()> {
             let guarded = session
                 .conn
                 .query_drop(format!(
-                    "CALL multiactive.guard_2({read}, {deadline}, '{}', 4)",
+                    "CALL multiactive.guard_3({read}, {deadline}, '{}', 4)",
                     identity.0
                 ))
                 .await;
