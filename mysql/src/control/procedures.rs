@@ -26,7 +26,7 @@ use crate::session::Engine;
 pub(super) const GUARD_MARK: &str = "DO SLEEP(0.05) /* multiactive.guard deadline=";
 
 /// Names of the procedures of this version.
-pub(super) const CUT: &str = "cut_1";
+pub(super) const CUT: &str = "cut_2";
 pub(super) const GUARD: &str = "guard_3";
 pub(super) const OPEN: &str = "open_4";
 
@@ -93,8 +93,16 @@ pub(super) fn all(engine: Engine) -> [(&'static str, String); 3] {
 /// Kills every session of another account, and where `p_ours` is set those of ours that run a
 /// statement or hold a transaction, except the numbers in `p_keep`, guards, and the caller.
 /// `p_left` is how many there were, `p_denied` how many of them could not be killed.
+///
+/// On MariaDB also whoever waits for room on a full disk in the middle of a commit, one of ours too:
+/// `SET GLOBAL read_only` waits for it, up to a minute after there is room (10.11.19: 55 s, with this
+/// 1 s). Killed, it is rolled back.
 fn cut(engine: Engine) -> String {
     let processes = process_list(engine);
+    let stuck = match engine {
+        Engine::MySql => "",
+        Engine::MariaDb => "OR state = 'Waiting for someone to free space'",
+    };
     format!(
         "(IN p_keep TEXT, IN p_ours TINYINT, OUT p_left INT, OUT p_denied INT)
 BEGIN
@@ -103,7 +111,7 @@ BEGIN
   DECLARE v_sessions CURSOR FOR
     SELECT id FROM {processes}
     WHERE id <> CONNECTION_ID() AND NOT {HARMLESS}
-      AND (user <> {OWN_USER}
+      AND (user <> {OWN_USER} {stuck}
         OR (p_ours = 1 AND NOT FIND_IN_SET(id, p_keep)
           AND COALESCE(info, '') NOT LIKE '%multiactive.guard%'
           AND (command <> 'Sleep' OR id IN
@@ -183,7 +191,7 @@ BEGIN
         DECLARE CONTINUE HANDLER FOR SQLEXCEPTION BEGIN END;
         SET v_rounds = v_rounds + 1;
         {shut};
-        CALL multiactive.cut_1('', 0, v_left, v_denied);
+        CALL multiactive.{CUT}('', 0, v_left, v_denied);
         SET SESSION lock_wait_timeout = IF(v_rounds < 20, {quickest}, 1);
         SET GLOBAL read_only = ON;
         IF @@GLOBAL.read_only = 0 THEN DO SLEEP(0.005); END IF;

@@ -8,21 +8,33 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::World;
+use harness::database::Account;
 use harness::sandbox::PartSpec;
 use model::{FailoverMode, IntentKind, IntentPhase, TransitionKind};
 
-use super::life::{protected, servers_back};
-use super::rig::{Rig, with_world};
+use super::life::{LEASE, protected, servers_back};
+use super::rig::{Rig, until, with_world};
+use super::without_etcd::read_only;
 
 /// The member whose disk is small. It is the one with MariaDB: MySQL's files have another place as well.
 const IDC: &str = "bj";
 
 #[test]
 fn a_primary_with_a_full_disk_is_failed_over() -> Result<()> {
+    on_small_disk(&async |world, small| Box::pin(full(world, small)).await)
+}
+
+/// What hangs in a commit is our own heartbeat, among others, and nobody is left to fence but the guard.
+#[test]
+fn a_guard_closes_a_server_whose_disk_is_full() -> Result<()> {
+    on_small_disk(&async |world, small| Box::pin(left_to_the_guard(world, small)).await)
+}
+
+fn on_small_disk(test: &impl AsyncFn(&World, &SmallDisk<'_>) -> Result<()>) -> Result<()> {
     with_world(&async |world| {
         let small = SmallDisk::of(world)?;
         let outcome = match small.begin() {
-            Ok(()) => Box::pin(full(world, &small)).await,
+            Ok(()) => test(world, &small).await,
             Err(error) => Err(error),
         };
         // Whatever came of it, the next test finds both servers, and room.
@@ -69,6 +81,39 @@ async fn full(world: &World, small: &SmallDisk<'_>) -> Result<()> {
         "writes moved {moves} times, not to {IDC} and back"
     );
     rig.stop_arbiters()
+}
+
+async fn left_to_the_guard(world: &World, small: &SmallDisk<'_>) -> Result<()> {
+    let mut rig = Rig::new(world, "stuck").await?;
+    let epoch = protected(&mut rig).await?;
+    let phase = rig.ask(IntentKind::Planned, IDC, false).await?;
+    ensure!(matches!(phase, IntentPhase::Done { .. }), "{phase:?}");
+    rig.primary(IDC, epoch, Duration::from_secs(5)).await?;
+    rig.written(IDC, Duration::from_secs(5)).await?;
+
+    small.fill()?;
+    let database = world.database(IDC)?;
+    let stuck = format!(
+        "SELECT COUNT(*) FROM information_schema.processlist WHERE user = '{}' \
+         AND state IN ('Waiting for someone to free space', 'Commit')",
+        database.user
+    );
+    let what = "a heartbeat waits for room";
+    until(what, Duration::from_secs(10), async || {
+        let waiting = database.value(Account::Root, &stuck)?;
+        Ok((waiting != "0").then_some(()))
+    })
+    .await?;
+    let died = Instant::now();
+    world.kill(&rig.part(IDC))?;
+    // Its last guard's deadline, and what the fence may take with several of ours in the way.
+    until("the guard has closed it", LEASE * 2, async || {
+        let closed = read_only(world, IDC).await.is_ok_and(|closed| closed);
+        Ok(closed.then_some(()))
+    })
+    .await?;
+    println!("closed {:?} after its arbiter died", died.elapsed());
+    Ok(())
 }
 
 /// A small file system of its own in place of the one on which a server's data is.
