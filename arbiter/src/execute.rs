@@ -6,7 +6,7 @@ use arbitration::{DatabaseCommand, DatabaseResult, Moment};
 use model::{Epoch, FenceProof, Generation, IdcName, PositionText, ServerBoot, ServerIdentity};
 use mysql::control::{
     ControlError, ControlSession, FenceOptions, GuardHandle, GuardOrder, OpenOrder, OpenOutcome,
-    PromiseOrder, PromiseOutcome, PromotionOrder,
+    PreparedGuard, PromiseOrder, PromiseOutcome, PromotionOrder,
 };
 use mysql::session::SessionOptions;
 
@@ -25,6 +25,8 @@ pub struct Hands<'a> {
     pub options: &'a SessionOptions,
     /// The guard started last.
     pub guard: &'a mut Option<GuardHandle>,
+    /// Set before anything is sent that the command would come about by.
+    pub sent: &'a mut bool,
     /// This IDC.
     pub idc: &'a IdcName,
     /// The epoch, for the last heartbeat of a fence.
@@ -38,6 +40,8 @@ pub struct Hands<'a> {
 impl Hands<'_> {
     /// Carries a command out. What has no clear end comes back as failed.
     pub async fn run(&mut self, command: &DatabaseCommand) -> DatabaseResult {
+        // What leads up to a guard starts none.
+        *self.sent = !matches!(command, DatabaseCommand::StartGuard { .. });
         let outcome = match command {
             DatabaseCommand::Fence { grace_millis } => {
                 return self.fence(Duration::from_millis(*grace_millis)).await;
@@ -50,7 +54,17 @@ impl Hands<'_> {
                 to,
                 for_millis,
             } => self.promise(*epoch, to, *for_millis).await,
-            DatabaseCommand::StartGuard { deadline } => self.start_guard(*deadline).await,
+            DatabaseCommand::StartGuard { deadline } => {
+                let guard = match self.prepare_guard(*deadline).await {
+                    Ok(guard) => guard,
+                    Err(error) => {
+                        let reason = error.to_string();
+                        return DatabaseResult::NotSent { reason };
+                    }
+                };
+                *self.sent = true;
+                self.run_guard(guard).await
+            }
             DatabaseCommand::Open {
                 epoch,
                 deadline,
@@ -127,7 +141,7 @@ impl Hands<'_> {
         })
     }
 
-    async fn start_guard(&mut self, deadline: Moment) -> Result<DatabaseResult, ControlError> {
+    async fn prepare_guard(&mut self, deadline: Moment) -> Result<PreparedGuard, ControlError> {
         // Every older process is shut out before this one's guard lets anything be opened.
         self.session.adopt(self.generation).await?;
         let order = GuardOrder {
@@ -135,10 +149,13 @@ impl Hands<'_> {
             identity: self.identity.clone(),
             generation: self.generation,
         };
-        let guard = self
-            .session
-            .start_guard(self.options, &order, clock::since_boot)
-            .await?;
+        self.session
+            .prepare_guard(self.options, &order, clock::since_boot)
+            .await
+    }
+
+    async fn run_guard(&mut self, prepared: PreparedGuard) -> Result<DatabaseResult, ControlError> {
+        let guard = self.session.run_guard(prepared).await?;
         let id = guard.id();
         // The one before is ended only now that its successor was seen.
         *self.guard = Some(guard);

@@ -333,7 +333,7 @@ impl Unit {
                 down.then_some(Event::Unreachable)
             }
             Report::Done { id, result } => {
-                if let arbitration::DatabaseResult::Failed { reason } = &result {
+                if let Some(reason) = result.failure() {
                     tracing::warn!(unit = %self.key, reason, "a command to the database failed");
                 }
                 Some(Event::Database { id, result })

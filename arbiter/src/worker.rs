@@ -297,8 +297,9 @@ impl Worker {
         orders: &mut mpsc::UnboundedReceiver<Order>,
     ) -> Option<Order> {
         let mut aside = Vec::new();
+        let mut sent = false;
         let stopped = {
-            let executing = self.execute(command);
+            let executing = self.execute(command, &mut sent);
             tokio::pin!(executing);
             loop {
                 tokio::select! {
@@ -314,7 +315,7 @@ impl Worker {
         };
         let newer = match stopped {
             Ok(result) => {
-                let succeeded = !matches!(result, DatabaseResult::Failed { .. });
+                let succeeded = result.failure().is_none();
                 self.metrics.command(execute::name(command), succeeded);
                 // The unit is gone only when this worker is about to be.
                 let _ = self.reports.send(Report::Done { id, result });
@@ -324,6 +325,11 @@ impl Worker {
                 // What it was in the middle of is not known, a transaction may be open.
                 self.session = None;
                 self.metrics.command(execute::name(command), false);
+                if !sent {
+                    let reason = "it gave way to a newer command".to_owned();
+                    let result = DatabaseResult::NotSent { reason };
+                    let _ = self.reports.send(Report::Done { id, result });
+                }
                 newer
             }
         };
@@ -333,23 +339,25 @@ impl Worker {
         newer
     }
 
-    async fn execute(&mut self, command: &DatabaseCommand) -> DatabaseResult {
-        let failed = |reason: String| DatabaseResult::Failed { reason };
+    /// Sets `sent` before anything is sent that the command would come about by.
+    async fn execute(&mut self, command: &DatabaseCommand, sent: &mut bool) -> DatabaseResult {
+        let not_sent = |reason: String| DatabaseResult::NotSent { reason };
         let (Some(generation), Some(identity)) = (self.context.generation, self.identity.clone())
         else {
-            return failed("the database has not been looked at yet".to_owned());
+            return not_sent("the database has not been looked at yet".to_owned());
         };
         if let Err(error) = self.ensure_session().await {
             self.count_failure(&error);
-            return failed(error);
+            return not_sent(error);
         }
         let (Some(session), Some(options)) = (self.session.as_mut(), self.access.as_ref()) else {
-            return failed("there is no account to connect with".to_owned());
+            return not_sent("there is no account to connect with".to_owned());
         };
         let mut hands = Hands {
             session,
             options,
             guard: &mut self.guard,
+            sent,
             idc: &self.idc,
             epoch: self.context.epoch,
             generation,
@@ -357,7 +365,7 @@ impl Worker {
         };
         let result = hands.run(command).await;
         let lost = !self.session.as_ref().is_some_and(ControlSession::is_usable);
-        if let (true, DatabaseResult::Failed { reason }) = (lost, &result) {
+        if let (true, Some(reason)) = (lost, result.failure()) {
             self.count_failure(reason);
         }
         result

@@ -46,6 +46,33 @@ pub(crate) struct Member {
     pub guard_until: Option<Moment>,
     /// Until then, guards that earlier processes of this IDC started may still run.
     pub guards_before: Option<Moment>,
+    /// Deadlines of guards that were asked for, by the numbers of their commands, and of which
+    /// nothing was heard yet: they may run.
+    pub guards_sent: BTreeMap<u64, Moment>,
+}
+
+impl Member {
+    /// So many guards of which nothing was heard are told apart.
+    const GUARDS_SENT: usize = 4;
+
+    /// A guard was asked for.
+    fn send_guard(&mut self, id: u64, deadline: Moment) {
+        self.guards_sent.insert(id, deadline);
+        while self.guards_sent.len() > Self::GUARDS_SENT
+            && let Some((_, deadline)) = self.guards_sent.pop_first()
+        {
+            self.guards_before = self.guards_before.max(Some(deadline));
+        }
+    }
+
+    /// Something was heard of the command with this number. If it was to start a guard, that one may
+    /// run unless it was never sent.
+    pub(crate) fn hear_of_guard(&mut self, id: u64, sent: bool) {
+        let deadline = self.guards_sent.remove(&id);
+        if sent {
+            self.guards_before = self.guards_before.max(deadline);
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -174,6 +201,7 @@ impl Core {
                 exposure: Exposure::Unseen,
                 guard_until: None,
                 guards_before: None,
+                guards_sent: BTreeMap::new(),
             },
             numbers: 0,
             transaction: None,
@@ -270,7 +298,7 @@ impl Core {
             // Its answer may be lost, and the guard runs all the same: it keeps the member open until
             // then, so the primary must not be released before (`guards_end`).
             DatabaseCommand::StartGuard { deadline } if self.rules.guards_count_when_sent => {
-                self.member.guards_before = self.member.guards_before.max(Some(*deadline));
+                self.member.send_guard(id, *deadline);
             }
             _ => {}
         }

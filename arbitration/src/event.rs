@@ -144,6 +144,21 @@ pub enum DatabaseResult {
         /// Why, for people.
         reason: String,
     },
+    /// It was not sent and will not be: nothing comes of it.
+    NotSent {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+impl DatabaseResult {
+    /// Why it came to nothing that is known of, if it did.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            Self::Failed { reason } | Self::NotSent { reason } => Some(reason),
+            _ => None,
+        }
+    }
 }
 
 /// Something to do.

@@ -382,7 +382,9 @@ impl Core {
     /// When every guard that may run in the member has fenced, with margin, on this clock.
     pub(crate) fn guards_end(&self) -> Option<Moment> {
         let lease = self.lease.as_ref()?;
-        let last = self.member.guards_before.max(self.member.guard_until)?;
+        let member = &self.member;
+        let last = member.guards_before.max(member.guard_until);
+        let last = last.max(member.guards_sent.values().max().copied())?;
         Some(
             last.plus(self.settings.guard_budget)
                 .plus(Settings::drift(lease.granted)),

@@ -244,6 +244,9 @@ impl Core {
     }
 
     fn take_result(&mut self, now: Now, id: u64, result: DatabaseResult) {
+        // Also of a command that has given way to a newer one.
+        let sent = !matches!(result, DatabaseResult::NotSent { .. });
+        self.member.hear_of_guard(id, sent);
         let Some((_, command)) = self.database.take_if(|(number, _)| *number == id) else {
             return;
         };
@@ -289,7 +292,7 @@ impl Core {
                 self.member.exposure = Exposure::Unseen;
                 self.member.guard_until = None;
             }
-            (command, DatabaseResult::Failed { reason }) => {
+            (command, DatabaseResult::NotSent { reason } | DatabaseResult::Failed { reason }) => {
                 self.take_failure(now, &command, reason);
             }
             (command, _) => {

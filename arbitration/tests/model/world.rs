@@ -439,17 +439,16 @@ impl World {
             statement: Statement::Run(command),
         };
         let database = self.databases.get_mut(&idc(place)).unwrap();
+        let reason = String::new;
         let result = if cut || !database.alive {
-            None
+            Some(DatabaseResult::NotSent { reason: reason() })
         } else if database.frozen {
             database.waiting.push(sent);
             None
         } else {
             database.execute(now, wall, &sent)
         };
-        let result = result.unwrap_or(DatabaseResult::Failed {
-            reason: String::new(),
-        });
+        let result = result.unwrap_or(DatabaseResult::Failed { reason: reason() });
         self.step(place, Event::Database { id, result });
     }
 

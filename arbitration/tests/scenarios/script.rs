@@ -10,7 +10,7 @@
 //! | `deliver` | the core is told the state |
 //! | `session lease=1`, `keepalive 1000`, `lost`, `tick`, `preflight passed` | events |
 //! | `observed closed lag=40 data guard boot=1 server=x`, `unreachable` | a look |
-//! | `done fenced 500 [server=x]`, `done failed why` | what became of the last database command |
+//! | `done fenced 500 [server=x]`, `done failed why`, `done not-sent why` | what became of the last database command |
 //! | `committed`, `committed lost`, `committed unknown` | what became of the last transaction; done, it is in etcd |
 //! | `report` | what the core says of itself |
 
@@ -476,6 +476,9 @@ impl Stage {
             ["applied"] => DatabaseResult::Applied(true),
             ["not-applied"] => DatabaseResult::Applied(false),
             ["left"] => DatabaseResult::Left,
+            ["not-sent", why @ ..] => DatabaseResult::NotSent {
+                reason: why.join(" "),
+            },
             ["failed", why @ ..] => DatabaseResult::Failed {
                 reason: why.join(" "),
             },

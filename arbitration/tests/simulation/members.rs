@@ -30,14 +30,19 @@ impl World {
             read_at: self.reading(process),
             statement: Statement::Run(command),
         };
-        if let Some(delay) = self.delay(self.processes[process].cut_from_database) {
-            self.later(delay, Happening::Arrives(Box::new(sent)));
-        }
+        // A process that is gone refuses at once, and what is lost on its way to a server never
+        // arrives, which an arbiter knows of where it could not even connect.
+        let alive = self.databases[&self.processes[process].idc].alive;
+        let delay = self.delay(self.processes[process].cut_from_database);
         let reason = "no answer in time".to_owned();
-        let event = Event::Database {
-            id,
-            result: DatabaseResult::Failed { reason },
+        let result = match delay.filter(|_| alive) {
+            Some(delay) => {
+                self.later(delay, Happening::Arrives(Box::new(sent)));
+                DatabaseResult::Failed { reason }
+            }
+            None => DatabaseResult::NotSent { reason },
         };
+        let event = Event::Database { id, result };
         self.later(
             DATABASE_TIMEOUT,
             Happening::Answer(process, Box::new(event)),

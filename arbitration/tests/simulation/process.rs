@@ -1,8 +1,8 @@
 //! The processes and etcd: sessions, keep-alives, transactions, news, and promises between IDCs.
 
 use arbitration::{
-    Command, Event, HeldSession, Moment, Now, Outcome, PromiseAsk, Purpose, StandbyEvent,
-    Transaction,
+    Command, DatabaseResult, Event, HeldSession, Moment, Now, Outcome, PromiseAsk, Purpose,
+    StandbyEvent, Transaction,
 };
 use model::{EtcdMark, IdcName, Revision};
 
@@ -295,10 +295,22 @@ impl World {
 
     pub fn answered(&mut self, process: usize, event: Event) {
         if let Event::Database { id, .. } = &event {
-            if self.processes[process].running != Some(*id) {
+            let stale = self.processes[process].running != Some(*id);
+            // What never left is told of a command that has given way too.
+            if stale
+                && !matches!(
+                    event,
+                    Event::Database {
+                        result: DatabaseResult::NotSent { .. },
+                        ..
+                    }
+                )
+            {
                 return;
             }
-            self.processes[process].running = None;
+            if !stale {
+                self.processes[process].running = None;
+            }
         }
         self.step(process, event);
     }

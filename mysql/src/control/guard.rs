@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::procedures::GUARD;
 use super::{ControlError, ControlSession, literal};
-use crate::session::SessionOptions;
+use crate::session::{Session, SessionOptions};
 
 /// What guard to start.
 #[derive(Debug, Clone)]
@@ -19,6 +19,15 @@ pub struct GuardOrder {
     pub identity: ServerIdentity,
     /// The generation of the arbiter.
     pub generation: Generation,
+}
+
+/// A guard that is ready to be started, on a connection of its own.
+#[derive(Debug)]
+pub struct PreparedGuard {
+    session: Session,
+    id: u64,
+    deadline_micros: i64,
+    call: String,
 }
 
 /// A guard that was seen running. Dropping this closes its connection on this side only: **the
@@ -65,36 +74,67 @@ impl ControlSession {
     /// while the machine is suspended (`CLOCK_BOOTTIME`).
     ///
     /// # Errors
-    /// [`ControlError::DeadlineOver`], [`ControlError::GuardNotSeen`], and those of any session.
+    /// Those of [`Self::prepare_guard`] and [`Self::run_guard`].
     pub async fn start_guard(
         &mut self,
         options: &SessionOptions,
         order: &GuardOrder,
         clock: impl Fn() -> Duration,
     ) -> Result<GuardHandle, ControlError> {
+        let prepared = self.prepare_guard(options, order, clock).await?;
+        self.run_guard(prepared).await
+    }
+
+    /// The first half of [`Self::start_guard`]: after an error no guard was started, nor will be.
+    ///
+    /// # Errors
+    /// [`ControlError::DeadlineOver`], and those of any session.
+    pub async fn prepare_guard(
+        &self,
+        options: &SessionOptions,
+        order: &GuardOrder,
+        clock: impl Fn() -> Duration,
+    ) -> Result<PreparedGuard, ControlError> {
         let mut own = ControlSession::connect(options, self.patience).await?;
         let server = own.clock_micros().await?;
+        let endpoint = self.endpoint.clone();
         let Some(deadline_micros) = server_deadline(server, clock(), order.until) else {
-            return Err(ControlError::DeadlineOver {
-                endpoint: self.endpoint.clone(),
-            });
+            return Err(ControlError::DeadlineOver { endpoint });
         };
         let id = u64::from(own.id());
         let Some(session) = own.session.take() else {
-            let endpoint = self.endpoint.clone();
-            return Err(ControlError::Broken {
-                doing: "start the guard",
-                endpoint,
-            });
+            let doing = "start the guard";
+            return Err(ControlError::Broken { doing, endpoint });
         };
         let call = format!(
             "CALL multiactive.{GUARD}({server}, {deadline_micros}, {}, {})",
             literal(&order.identity.0),
             order.generation.0
         );
+        Ok(PreparedGuard {
+            session,
+            id,
+            deadline_micros,
+            call,
+        })
+    }
+
+    /// The second half: after an error the guard may run all the same.
+    ///
+    /// # Errors
+    /// [`ControlError::GuardNotSeen`], and those of any session.
+    pub async fn run_guard(
+        &mut self,
+        prepared: PreparedGuard,
+    ) -> Result<GuardHandle, ControlError> {
+        let PreparedGuard {
+            mut session,
+            id,
+            deadline_micros,
+            call,
+        } = prepared;
         let (ended, end) = tokio::sync::oneshot::channel();
         let running = tokio::spawn(async move {
-            let mut session = session;
             let outcome = session.conn.query_drop(call).await;
             // Nobody listens any more once the guard was seen running.
             drop(ended.send(outcome));

@@ -34,7 +34,7 @@ use crate::session::{Engine, Session, SessionOptions};
 pub use boots::BootsFenced;
 pub use error::{ControlError, FenceError, Obstacle};
 pub use fence::{FenceOptions, FenceOutcome};
-pub use guard::{GuardHandle, GuardOrder};
+pub use guard::{GuardHandle, GuardOrder, PreparedGuard};
 pub use hindrances::{Connections, FiledCounts, Hindrances};
 use install::OBEYED;
 pub use observe::{HeartbeatRow, Observation, Peek};
