@@ -202,6 +202,7 @@ impl Hands<'_> {
 
     async fn leave(&mut self) -> Result<DatabaseResult, ControlError> {
         self.session.end_guards(self.generation, None).await?;
+        self.session.open_door().await?;
         *self.guard = None;
         Ok(DatabaseResult::Left)
     }

@@ -2,20 +2,24 @@
 //! and only under a later generation of the session: what its former task had on its way to etcd or
 //! to the server then comes to nothing, as that of a process that was superseded does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use model::{Generation, UnitKey};
 use tokio::time::Instant;
 
-/// A mistake that is made again at once must not claim the session over and over, which costs the
-/// IDC's other Units a look each.
-const PAUSE: Duration = Duration::from_secs(5);
+/// The pause after the first fall of a Unit, within which its guard keeps the member open. Each
+/// further one takes twice as long: a mistake that is made again at once must not claim the session
+/// over and over, which costs the IDC's other Units a look each.
+const PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(64);
 
 /// Units that wait to begin anew.
 #[derive(Debug, Default)]
 pub struct Fallen {
     units: BTreeSet<UnitKey>,
+    /// How often each has fallen.
+    falls: BTreeMap<UnitKey, u32>,
     /// The latest generation that one of them ran under.
     under: Generation,
     due: Option<Instant>,
@@ -24,9 +28,14 @@ pub struct Fallen {
 impl Fallen {
     /// Takes a Unit in whose task ran under this generation.
     pub fn add(&mut self, key: UnitKey, under: Generation) {
+        let falls = self.falls.entry(key.clone()).or_default();
+        let pause = PAUSE
+            .saturating_mul(1 << (*falls).min(10))
+            .min(LONGEST_PAUSE);
+        *falls += 1;
         self.units.insert(key);
         self.under = self.under.max(under);
-        self.due = Some(Instant::now() + PAUSE);
+        self.due = Some(Instant::now() + pause);
     }
 
     /// Whether this one waits.
@@ -79,5 +88,8 @@ mod tests {
         assert!(fallen.contains(&key), "before the session was claimed");
         assert_eq!(fallen.rise(Generation(4)), BTreeSet::from([key]));
         assert!(fallen.rise(Generation(5)).is_empty());
+        let again = Instant::now();
+        fallen.add(UnitKey::new("shop", "orders").unwrap(), Generation(5));
+        assert!(fallen.due >= Some(again + 2 * PAUSE));
     }
 }

@@ -154,12 +154,21 @@ impl Core {
         matches!(self.database, Some((_, DatabaseCommand::Open { .. })))
     }
 
+    /// This process has claimed the session anew, and not heard of its first keep-alive yet. The guard
+    /// that was seen running keeps the promise of the last one of before.
+    fn awaits_first_keep_alive(&self, now: Now) -> bool {
+        self.session.is_some()
+            && self.lease.is_none()
+            && self.rules.guard
+            && self.member.guard_until > Some(now.at)
+    }
+
     fn must_fence(&self, now: Now) -> bool {
         match self.member.exposure {
             Exposure::Unseen | Exposure::Closed(_) => false,
             // An open that is under way is let be while what it was decided on still stands.
             Exposure::Uncertain => !(self.opens() && self.may_stay_open(now) && !self.barred()),
-            Exposure::Open => !self.may_stay_open(now),
+            Exposure::Open => !self.may_stay_open(now) && !self.awaits_first_keep_alive(now),
             // Not opened by this process. Before the first election it is a server of users who
             // have just asked for protection: it is fenced only when the election can be held.
             Exposure::Writable => match self.confirmed() {

@@ -227,7 +227,9 @@ impl Core {
             // A guard that this process has ended, or whose deadline it did not know of, may have
             // begun to fence. Applications do not get in, so it is not open, and only a fence that
             // is seen through, and opening again, end that.
-            Exposure::Writable | Exposure::Open if observation.offline && begun => {
+            Exposure::Unseen | Exposure::Writable | Exposure::Open
+                if observation.offline && begun =>
+            {
                 Exposure::Uncertain
             }
             Exposure::Unseen | Exposure::Writable | Exposure::Open if closed => {

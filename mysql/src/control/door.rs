@@ -10,6 +10,8 @@
 //! there is kept within it and put back when the door is opened; a restart forgets it, as the server
 //! comes up fenced (rule 4).
 
+use super::procedures::DOOR;
+use super::{ControlError, ControlSession};
 use crate::session::Engine;
 
 /// What MariaDB's `init_connect` begins with while the door is shut, as a literal. The former value
@@ -21,32 +23,55 @@ const SHUT: &str = "'SIGNAL SQLSTATE ''45000'' SET MESSAGE_TEXT = \
 pub(super) fn is_shut(engine: Engine) -> String {
     match engine {
         Engine::MySql => "@@GLOBAL.offline_mode".to_owned(),
-        Engine::MariaDb => {
-            format!("(LEFT(@@GLOBAL.init_connect, CHAR_LENGTH({SHUT})) = {SHUT})")
-        }
+        Engine::MariaDb => shows_shut("@@GLOBAL.init_connect"),
     }
 }
 
-/// Shuts it: a statement that changes nothing where it is shut.
-pub(super) fn shut(engine: Engine) -> String {
+fn shows_shut(value: &str) -> String {
+    format!("(LEFT({value}, CHAR_LENGTH({SHUT})) = {SHUT})")
+}
+
+/// Shuts the door: a statement.
+pub(super) fn shut() -> String {
+    format!("CALL multiactive.{DOOR}(1)")
+}
+
+/// Opens it: a statement.
+pub(super) fn open() -> String {
+    format!("CALL multiactive.{DOOR}(0)")
+}
+
+/// The definition of the procedure that does both. It changes nothing where nothing is to be changed,
+/// and reads MariaDB's variable once: two that open at the same time must not take what the first one
+/// has put back for what the door had kept.
+pub(super) fn procedure(engine: Engine) -> String {
     match engine {
-        Engine::MySql => "SET GLOBAL offline_mode = ON".to_owned(),
+        Engine::MySql => "(IN p_shut TINYINT)
+BEGIN
+  IF p_shut = 1 THEN SET GLOBAL offline_mode = ON;
+  ELSEIF @@GLOBAL.offline_mode = 1 THEN SET GLOBAL offline_mode = OFF;
+  END IF;
+END"
+        .to_owned(),
         Engine::MariaDb => format!(
-            "SET GLOBAL init_connect = IF({shut}, @@GLOBAL.init_connect, \
-             CONCAT({SHUT}, HEX(CONVERT(@@GLOBAL.init_connect USING utf8mb4)), ' */'))",
-            shut = is_shut(engine)
+            "(IN p_shut TINYINT)
+BEGIN
+  DECLARE v_now TEXT CHARACTER SET utf8mb4 DEFAULT COALESCE(@@GLOBAL.init_connect, '');
+  IF p_shut = 1 AND NOT {shows_shut} THEN
+    SET GLOBAL init_connect = CONCAT({SHUT}, HEX(v_now), ' */');
+  ELSEIF p_shut = 0 AND {shows_shut} THEN
+    SET GLOBAL init_connect = COALESCE(CONVERT(UNHEX(SUBSTRING_INDEX(
+      SUBSTRING_INDEX(v_now, 'was=', -1), ' ', 1)) USING utf8mb4), '');
+  END IF;
+END",
+            shows_shut = shows_shut("v_now")
         ),
     }
 }
 
-/// Opens it: a statement that changes nothing where it is open.
-pub(super) fn open(engine: Engine) -> String {
-    match engine {
-        Engine::MySql => "SET GLOBAL offline_mode = OFF".to_owned(),
-        Engine::MariaDb => format!(
-            "SET GLOBAL init_connect = IF({shut}, CONVERT(UNHEX(SUBSTRING_INDEX(SUBSTRING_INDEX(\
-             @@GLOBAL.init_connect, 'was=', -1), ' ', 1)) USING utf8mb4), @@GLOBAL.init_connect)",
-            shut = is_shut(engine)
-        ),
+impl ControlSession {
+    /// Lets ordinary sessions in where a fence or a guard that did not end has kept them out.
+    pub async fn open_door(&mut self) -> Result<(), ControlError> {
+        self.execute("admit ordinary sessions", &open()).await
     }
 }

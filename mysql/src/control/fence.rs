@@ -74,7 +74,7 @@ impl ControlSession {
         let deadline = Instant::now() + options.budget;
         let keep: Vec<String> = options.keep.iter().map(u64::to_string).collect();
         let keep = keep.join(",");
-        self.execute("refuse ordinary sessions", &door::shut(self.engine))
+        self.execute("refuse ordinary sessions", &door::shut())
             .await?;
         self.close(&keep, options, deadline).await?;
         if !adopted {
@@ -93,12 +93,11 @@ impl ControlSession {
                 });
             }
         }
-        self.execute("admit ordinary sessions", &door::open(self.engine))
-            .await?;
         // From here on nothing needs a guard, and one that passed its deadline would only cut the
         // readers of a server that is fenced.
         self.await_end_of_guards(options, deadline).await?;
         self.end_holder(OPENING, options, deadline).await?;
+        self.open_door().await?;
         let fenced = self.fenced_outcome(options).await?;
         let Some((idc, epoch)) = &options.heartbeat else {
             return Ok(fenced);

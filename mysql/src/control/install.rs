@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_changed_body_has_another_comment() {
-        let [_, (_, guard), (_, open)] = procedures::all(Engine::MySql);
+        let [_, _, (_, guard), (_, open)] = procedures::all(Engine::MySql);
         assert_ne!(comment(&guard), comment(&open));
         assert_eq!(comment(&guard), comment(&guard));
     }

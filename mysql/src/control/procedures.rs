@@ -1,4 +1,4 @@
-//! The procedures that run inside the server: `cut`, `guard` and `open`.
+//! The procedures that run inside the server: `cut`, `door`, `guard` and `open`.
 //!
 //! Their names end in a version, since a procedure cannot be replaced while a `CALL` of it runs
 //! (the `DROP` waits for it), and a writable member always runs one: a newer version is made
@@ -27,6 +27,7 @@ pub(super) const GUARD_MARK: &str = "DO SLEEP(0.05) /* multiactive.guard deadlin
 
 /// Names of the procedures of this version.
 pub(super) const CUT: &str = "cut_2";
+pub(super) const DOOR: &str = "door_1";
 pub(super) const GUARD: &str = "guard_3";
 pub(super) const OPEN: &str = "open_4";
 
@@ -82,9 +83,10 @@ pub(super) const HARMLESS: &str = "(command IN ('Binlog Dump', 'Binlog Dump GTID
      OR user IN ('system user', 'event_scheduler', 'unauthenticated user'))";
 
 /// Name and definition (all that follows the name) of each procedure.
-pub(super) fn all(engine: Engine) -> [(&'static str, String); 3] {
+pub(super) fn all(engine: Engine) -> [(&'static str, String); 4] {
     [
         (CUT, cut(engine)),
+        (DOOR, door::procedure(engine)),
         (GUARD, guard(engine)),
         (OPEN, open(engine)),
     ]
@@ -138,7 +140,7 @@ END"
 /// table, so no lock on tables or for a backup holds it up. `p_read` is what
 /// the clock showed when the deadline was reckoned from it.
 fn guard(engine: Engine) -> String {
-    let shut = door::shut(engine);
+    let shut = door::shut();
     let open = match engine {
         // It stays on until an arbiter fences in full: an ordinary session could commit a prepared
         // XA transaction under `read_only` too, and a procedure cannot learn whether there is one
@@ -146,8 +148,7 @@ fn guard(engine: Engine) -> String {
         // renewed while anybody reads it more often than every 0.1 s).
         Engine::MySql => String::new(),
         Engine::MariaDb => {
-            let (is_shut, open) = (door::is_shut(engine), door::open(engine));
-            format!("IF {is_shut} THEN {open}; END IF;")
+            format!("{};", door::open())
         }
     };
     // A session that had just got in is met by the next cut, so the first rounds are short ones.
@@ -209,13 +210,13 @@ END"
 
 /// Rule 3. Answers one row: why it did not open (empty if it did), and what it saw.
 ///
-/// It looks again after it has opened, since a server can be frozen between two statements: the
+/// It looks again after it has opened, door and all, since a server can be frozen between two statements: the
 /// guard may have fenced meanwhile, and must not be undone. A guard that has fenced goes on to look
 /// for two seconds, which covers what lies between this second look and the end of the procedure.
 fn open(engine: Engine) -> String {
     let processes = process_list(engine);
     let boot = boot(engine);
-    let online = door::open(engine);
+    let online = door::open();
     format!(
         "(IN p_epoch BIGINT UNSIGNED, IN p_read BIGINT, IN p_deadline BIGINT,
   IN p_generation BIGINT UNSIGNED,
@@ -266,9 +267,9 @@ BEGIN
     IF v_opened = 1 THEN LEAVE checks; END IF;
     SET GLOBAL read_only = OFF;
     SET v_opened = 1;
+    {online};
   END LOOP;
   IF v_refusal = '' THEN
-    {online};
     SET v_seen = '';
   ELSEIF v_opened = 1 THEN
     SET GLOBAL read_only = ON;

@@ -49,6 +49,9 @@ impl ControlSession {
             Err(ControlError::NotInstalled { .. }) => return Ok(Uninstalled::NotThere),
             Err(error) => return Err(error),
         }
+        if self.engine == Engine::MariaDb {
+            self.open_door().await?;
+        }
         self.execute(
             DOING,
             "SET SESSION sql_log_bin = 0; DROP DATABASE IF EXISTS multiactive; \
