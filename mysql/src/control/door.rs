@@ -43,13 +43,14 @@ pub(super) fn open() -> String {
 
 /// The definition of the procedure that does both. It changes nothing where nothing is to be changed,
 /// and reads MariaDB's variable once: two that open at the same time must not take what the first one
-/// has put back for what the door had kept.
+/// has put back for what the door had kept. Setting MySQL's anew would end whoever is logging in, our
+/// own sessions too.
 pub(super) fn procedure(engine: Engine) -> String {
     match engine {
         Engine::MySql => "(IN p_shut TINYINT)
 BEGIN
-  IF p_shut = 1 THEN SET GLOBAL offline_mode = ON;
-  ELSEIF @@GLOBAL.offline_mode = 1 THEN SET GLOBAL offline_mode = OFF;
+  IF p_shut = 1 AND @@GLOBAL.offline_mode = 0 THEN SET GLOBAL offline_mode = ON;
+  ELSEIF p_shut = 0 AND @@GLOBAL.offline_mode = 1 THEN SET GLOBAL offline_mode = OFF;
   END IF;
 END"
         .to_owned(),
