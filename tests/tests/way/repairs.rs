@@ -153,7 +153,7 @@ fn pods_are_gone(product: &Product<'_>) -> Result<()> {
 
 /// A slow one is paused in the middle, waits, goes on where it was, and sees every row.
 fn held(product: &Product<'_>) -> Result<()> {
-    let slow = "unit: orders, maxBatchSize: 16KiB, throttle: {percent: 1}";
+    let slow = "unit: orders, maxBatchSize: 4KiB, throttle: {percent: 1}";
     product.apply(&manifest("slow", "{}", slow))?;
     let number = |path: &str| -> Result<u64> {
         let text = product.field("datarepair/slow", path)?;
