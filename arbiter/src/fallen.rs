@@ -35,7 +35,9 @@ impl Fallen {
         *falls += 1;
         self.units.insert(key);
         self.under = self.under.max(under);
-        self.due = Some(Instant::now() + pause);
+        // One that falls again and again does not keep another one waiting.
+        let due = Instant::now() + pause;
+        self.due = Some(self.due.map_or(due, |earlier| earlier.min(due)));
     }
 
     /// Whether this one waits.
@@ -90,6 +92,9 @@ mod tests {
         assert!(fallen.rise(Generation(5)).is_empty());
         let again = Instant::now();
         fallen.add(UnitKey::new("shop", "orders").unwrap(), Generation(5));
-        assert!(fallen.due >= Some(again + 2 * PAUSE));
+        let due = fallen.due;
+        assert!(due >= Some(again + 2 * PAUSE));
+        fallen.add(UnitKey::new("shop", "orders").unwrap(), Generation(5));
+        assert_eq!(fallen.due, due, "the longer pause put the other one off");
     }
 }

@@ -354,10 +354,6 @@ impl Supervisor {
 
     fn claim_for_fallen(&mut self) {
         let above = self.fallen.claim_above();
-        self.shared.claim_above.send_if_modified(|asked| {
-            let later = above > *asked;
-            *asked = above.max(*asked);
-            later
-        });
+        self.shared.claim_above(above);
     }
 }

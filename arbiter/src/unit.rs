@@ -68,6 +68,17 @@ pub struct Shared {
     pub claim_above: Arc<watch::Sender<Generation>>,
 }
 
+impl Shared {
+    /// Has the session claimed again, above this generation.
+    pub fn claim_above(&self, above: Generation) {
+        self.claim_above.send_if_modified(|asked| {
+            let later = above > *asked;
+            *asked = above.max(*asked);
+            later
+        });
+    }
+}
+
 /// One Unit's task.
 pub struct Unit {
     key: UnitKey,
@@ -254,11 +265,7 @@ impl Unit {
                 Command::ClaimAgain { above } => {
                     tracing::warn!(unit = %self.key, above = above.0,
                         "the server has obeyed a later session than etcd knows of");
-                    self.shared.claim_above.send_if_modified(|asked| {
-                        let later = above > *asked;
-                        *asked = above.max(*asked);
-                        later
-                    });
+                    self.shared.claim_above(above);
                 }
                 Command::AskPromise { of, ask } => {
                     let peers = self.shared.peers.as_ref();

@@ -210,9 +210,10 @@ END"
 
 /// Rule 3. Answers one row: why it did not open (empty if it did), and what it saw.
 ///
-/// It looks again after it has opened, door and all, since a server can be frozen between two statements: the
-/// guard may have fenced meanwhile, and must not be undone. A guard that has fenced goes on to look
-/// for two seconds, which covers what lies between this second look and the end of the procedure.
+/// It looks again after it has opened, door and all, since a server can be frozen between two
+/// statements: the guard may have fenced meanwhile, and must not be undone. A guard that has fenced
+/// goes on to look for two seconds, which covers what lies between this second look and the end of
+/// the procedure.
 fn open(engine: Engine) -> String {
     let processes = process_list(engine);
     let boot = boot(engine);

@@ -233,6 +233,13 @@ async fn cascades(
     Ok(rows.into_iter().map(finding).collect())
 }
 
+/// What is wrong with an event that is enabled.
+const EVENT: &str = "it is enabled here, and links do not see to it that an event runs on the \
+     primary only: enabled on several members it runs on each (read_only stops it, unless its \
+     definer passes that by), enabled on one it stops with that member; and it is no session that \
+     could be kept out, so while a fence waits for a long statement to be taken back it may write \
+     what the other members never see";
+
 async fn events(
     session: &mut Session,
     subject: &Subject,
@@ -245,24 +252,16 @@ async fn events(
             list(subject)
         ))
         .await?;
-    let finding = |(database, event): (String, String)| {
-        Finding {
+    let finding = |(database, event): (String, String)| Finding {
         severity: Severity::Warning,
         check: "ServerEvent".to_owned(),
         object: format!("event {database}.{event}"),
-        message:
-            "it is enabled here, and links do not see to it that an event runs on the primary \
-                  only: enabled on several members it runs on each (read_only stops it, unless its \
-                  definer passes that by), enabled on one it stops with that member; and it is \
-                  no session that could be kept out, so while a fence waits for a long statement to \
-                  be taken back it may write what the other members never see"
-                .to_owned(),
+        message: EVENT.to_owned(),
         fix: format!(
             "run it from outside the server against the Unit's write address; or SET SESSION \
              sql_log_bin = 0; ALTER EVENT {} DISABLE; on all members but one",
             quoted(&database, &event)
         ),
-    }
     };
     Ok(rows.into_iter().map(finding).collect())
 }
