@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use change::Flavor;
 use harness::database::Database;
 use harness::{Databases, World, WorldSpec, programs, shell};
-use model::{LinkPhase, WriterStatus};
+use model::{LinkPhase, PositionText, WriterStatus};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -283,11 +283,14 @@ impl<'a> Rig<'a> {
         Ok(self.checkpoint()? == Some(position.to_string()))
     }
 
-    /// Waits until everything at the source has been applied.
+    /// Waits until everything at the source has been applied and the writer counts it: one that is
+    /// started where nothing is left to do has read no checkpoint yet, and its ledger says nothing.
     pub async fn wait_through(&self, writer: &Writer) -> Result<()> {
-        until("all is applied", async || self.is_through())
-            .await
-            .with_context(|| writer.describe())
+        let position = PositionText(self.source.position(self.source.length()).to_string());
+        let through = until("all is applied", async || {
+            Ok(self.is_through()? && writer.status().await?.applied.as_ref() == Some(&position))
+        });
+        through.await.with_context(|| writer.describe())
     }
 
     /// Waits until the link halts, and returns its error.
