@@ -28,9 +28,14 @@ impl Databases {
 
     /// One in `sh` and one in `bj`.
     pub fn pair(sh: Engine, bj: Engine) -> Self {
-        let server = |idc: &str, engine| (idc.to_owned(), engine, Vec::new());
+        Self::of(&[(IDCS[0], sh), (IDCS[1], bj)])
+    }
+
+    /// Servers with no options of their own.
+    pub fn of(servers: &[(&str, Engine)]) -> Self {
+        let server = |(idc, engine): &(&str, Engine)| ((*idc).to_owned(), *engine, Vec::new());
         Self {
-            servers: vec![server(IDCS[0], sh), server(IDCS[1], bj)],
+            servers: servers.iter().map(server).collect(),
         }
     }
 

@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use harness::database::Database;
 
-use crate::parts::DATA;
 use crate::rig::Rig;
 use crate::trial::Trial;
 
@@ -36,7 +35,7 @@ impl Rig {
     /// Copies the logs of every process and the tables above to a directory of the trial's own, and
     /// says which it is.
     pub async fn keep_evidence(&self, trial: &Trial) -> Result<PathBuf> {
-        let name = format!("{}-{}-{}", self.pair.name, trial.fault.name(), trial.seed);
+        let name = format!("{}-{}-{}", self.copies.name, trial.fault.name(), trial.seed);
         let directory = harness::paths::target()
             .join("partition-failures")
             .join(name);
@@ -48,7 +47,7 @@ impl Rig {
             copy_logs(&from, &directory)?;
         }
         fs::write(directory.join("state.txt"), self.describe().await)?;
-        for idc in DATA {
+        for idc in self.data() {
             fs::write(
                 directory.join(format!("tables-{idc}.txt")),
                 tables(self.database(idc)?),

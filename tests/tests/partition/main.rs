@@ -81,22 +81,22 @@ fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// All trials, those of one pair of engines after the other.
+/// All trials, those of one setting of members after the other.
 async fn all(options: &Options, trials: &mut Vec<Trial>) -> Result<()> {
     // Every kind once before any comes again, in an order that the seed gives.
     let mut kinds = Fault::ALL.to_vec();
     Random::new(options.seed).shuffle(&mut kinds);
-    let pairs = u32::try_from(options.pairs.len())?;
-    for (place, pair) in (0..).zip(&options.pairs) {
+    let settings = u32::try_from(options.copies.len())?;
+    for (place, copies) in (0..).zip(&options.copies) {
         let mut rig: Option<Rig> = None;
-        for number in (0..options.trials).filter(|number| number % pairs == place) {
-            // Each round begins one further on, so that a kind comes to another pair of engines.
+        for number in (0..options.trials).filter(|number| number % settings == place) {
+            // Each round begins one further on, so that a kind comes to other engines.
             let round = number as usize / kinds.len();
             let kind = kinds[(number as usize + round) % kinds.len()];
             let fault = options.fault.unwrap_or(kind);
             let current = match rig.take() {
                 Some(rig) => rig,
-                None => start(options, *pair).await?,
+                None => start(options, *copies).await?,
             };
             let seed = options.seed.wrapping_add(u64::from(number));
             let trial = trial::run(&current, number, seed, fault).await;
@@ -116,11 +116,11 @@ async fn all(options: &Options, trials: &mut Vec<Trial>) -> Result<()> {
     Ok(())
 }
 
-async fn start(options: &Options, pair: options::Pair) -> Result<Rig> {
+async fn start(options: &Options, copies: options::Copies) -> Result<Rig> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match Rig::start(options, pair).await {
+        match Rig::start(options, copies).await {
             Ok(rig) => return Ok(rig),
             Err(error) if tries >= STARTS => return Err(error.context("the rig did not start")),
             Err(error) => println!("the rig did not start, and is started once more: {error:#}"),

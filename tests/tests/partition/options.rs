@@ -6,37 +6,41 @@ use anyhow::{Context as _, Result, bail};
 use harness::Engine;
 
 use crate::faults::Fault;
+use crate::parts::THIRD;
 
 /// The trials of the suite, where nothing else is asked for: each kind of fault, and some twice.
 const TRIALS: u32 = 36;
 
-/// The engines of a Unit's two members.
+/// A Unit's members: in which IDCs there is a copy, and of which engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pair {
+pub struct Copies {
     /// What it is called.
     pub name: &'static str,
-    /// In `sh`.
-    pub sh: Engine,
-    /// In `bj`.
-    pub bj: Engine,
+    /// IDC and engine, the one that is preferred first.
+    pub members: &'static [(&'static str, Engine)],
 }
 
-/// All pairs.
-pub const PAIRS: [Pair; 3] = [
-    Pair {
+/// All of them.
+pub const COPIES: [Copies; 4] = [
+    Copies {
         name: "mariadb",
-        sh: Engine::MariaDb,
-        bj: Engine::MariaDb,
+        members: &[("sh", Engine::MariaDb), ("bj", Engine::MariaDb)],
     },
-    Pair {
+    Copies {
         name: "mysql",
-        sh: Engine::MySql,
-        bj: Engine::MySql,
+        members: &[("sh", Engine::MySql), ("bj", Engine::MySql)],
     },
-    Pair {
+    Copies {
         name: "mixed",
-        sh: Engine::MySql,
-        bj: Engine::MariaDb,
+        members: &[("sh", Engine::MySql), ("bj", Engine::MariaDb)],
+    },
+    Copies {
+        name: "three",
+        members: &[
+            ("sh", Engine::MySql),
+            ("bj", Engine::MariaDb),
+            (THIRD, Engine::MySql),
+        ],
     },
 ];
 
@@ -49,8 +53,8 @@ pub struct Options {
     pub seed: u64,
     /// Where the results are written for machines.
     pub json: Option<PathBuf>,
-    /// The pairs of engines, which share the trials.
-    pub pairs: Vec<Pair>,
+    /// The members, of which each setting takes its share of the trials.
+    pub copies: Vec<Copies>,
     /// This kind of fault only; all in turn if not given.
     pub fault: Option<Fault>,
     /// Where the product's programs are; the static release build if not given.
@@ -68,7 +72,7 @@ impl Options {
             trials: TRIALS,
             seed: 1,
             json: None,
-            pairs: PAIRS.to_vec(),
+            copies: COPIES.to_vec(),
             fault: None,
             binaries: None,
             standby: true,
@@ -84,7 +88,7 @@ impl Options {
                 "--trials" => options.trials = value()?.parse().context("--trials is a number")?,
                 "--seed" => options.seed = value()?.parse().context("--seed is a number")?,
                 "--json" => options.json = Some(value()?.into()),
-                "--engine" => options.pairs = pairs(value()?)?,
+                "--engine" => options.copies = copies(value()?)?,
                 "--fault" => options.fault = Some(Fault::named(value()?)?),
                 "--binaries" => options.binaries = Some(value()?.into()),
                 "--no-standby" => options.standby = false,
@@ -93,7 +97,7 @@ impl Options {
                 "--nocapture" | "--show-output" | "--quiet" => {}
                 other => bail!(
                     "no option {other}; there are --trials N, --seed S, --json FILE, --engine \
-                     mariadb|mysql|mixed|all, --fault KIND, --binaries DIR, --no-standby, --ask. \
+                     mariadb|mysql|mixed|three|all, --fault KIND, --binaries DIR, --no-standby, --ask. \
                      Kinds: {}",
                     Fault::names()
                 ),
@@ -103,10 +107,10 @@ impl Options {
     }
 
     /// The options that repeat one trial.
-    pub fn replay(&self, seed: u64, pair: Pair, fault: Fault) -> String {
+    pub fn replay(&self, seed: u64, copies: Copies, fault: Fault) -> String {
         let mut words = format!(
             "--trials 1 --seed {seed} --engine {} --fault {}",
-            pair.name,
+            copies.name,
             fault.name()
         );
         for (set, word) in [(!self.standby, " --no-standby"), (self.ask, " --ask")] {
@@ -118,12 +122,13 @@ impl Options {
     }
 }
 
-fn pairs(name: &str) -> Result<Vec<Pair>> {
+fn copies(name: &str) -> Result<Vec<Copies>> {
     if name == "all" {
-        return Ok(PAIRS.to_vec());
+        return Ok(COPIES.to_vec());
     }
-    let pair = PAIRS.into_iter().find(|pair| pair.name == name);
-    let pair =
-        pair.with_context(|| format!("--engine is mariadb, mysql, mixed or all, not `{name}`"))?;
-    Ok(vec![pair])
+    let found = COPIES.into_iter().find(|copies| copies.name == name);
+    let found = found.with_context(|| {
+        format!("--engine is mariadb, mysql, mixed, three or all, not `{name}`")
+    })?;
+    Ok(vec![found])
 }

@@ -13,10 +13,8 @@ use model::{
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-/// The IDCs with data.
-pub const DATA: [&str; 2] = ["sh", "bj"];
-/// Both directions.
-pub const LINKS: [(&str, &str); 2] = [("sh", "bj"), ("bj", "sh")];
+/// The IDC that is a witness where there are two copies, and has the third where there are three.
+pub const THIRD: &str = "witness";
 /// Arbiters run under an account of their own, so that a packet filter can tell them apart.
 pub const ARBITER_ACCOUNT: u32 = 20_001;
 /// Where etcd listens.
@@ -53,8 +51,17 @@ pub fn application(side: &str) -> String {
 }
 
 /// Where a writer says how it is.
-pub fn writer_status(world: &World, to: &str) -> Result<(String, u16)> {
-    Ok((world.info().network.idc(to)?, WRITER_PORT))
+pub fn writer_status(world: &World, from: &str, to: &str) -> Result<(String, u16)> {
+    Ok((world.info().network.idc(to)?, of_link(WRITER_PORT, from)))
+}
+
+/// An IDC's processes for several links listen at ports ten apart, by the IDC at the other end.
+fn of_link(first: u16, other: &str) -> u16 {
+    match other {
+        "sh" => first,
+        "bj" => first + 10,
+        _ => first + 20,
+    }
 }
 
 /// Where an arbiter says how it is.
@@ -63,7 +70,7 @@ pub fn arbiter_status(world: &World, idc: &str, standby: bool) -> Result<(String
     Ok((world.info().network.idc(idc)?, port))
 }
 
-/// Where an arbiter is asked for promises. The syncer of its IDC has the port before.
+/// Where an arbiter is asked for promises. A syncer of its IDC has the port before.
 fn promises_port(standby: bool) -> u16 {
     SERVE_PORT + 1 + u16::from(standby)
 }
@@ -115,8 +122,8 @@ impl Programs {
     pub fn syncer(&self, from: &str, to: &str) -> PartSpec {
         let mut words = vec![self.binary("syncer")];
         words.extend(self.link_options(from, to));
-        words.push(format!("--serve=0.0.0.0:{SERVE_PORT}"));
-        words.push(format!("--listen=0.0.0.0:{SYNCER_PORT}"));
+        words.push(format!("--serve=0.0.0.0:{}", of_link(SERVE_PORT, to)));
+        words.push(format!("--listen=0.0.0.0:{}", of_link(SYNCER_PORT, to)));
         PartSpec::new(words).in_netns(from)
     }
 
@@ -124,10 +131,11 @@ impl Programs {
         let mut words = vec![self.binary("writer")];
         words.extend(self.link_options(from, to));
         words.push(format!(
-            "--syncer={}:{SERVE_PORT}",
-            world.info().network.idc(from)?
+            "--syncer={}:{}",
+            world.info().network.idc(from)?,
+            of_link(SERVE_PORT, to)
         ));
-        words.push(format!("--listen=0.0.0.0:{WRITER_PORT}"));
+        words.push(format!("--listen=0.0.0.0:{}", of_link(WRITER_PORT, from)));
         Ok(PartSpec::new(words).in_netns(to))
     }
 
@@ -140,18 +148,24 @@ impl Programs {
         ]
     }
 
-    /// Writes the files of both links.
-    pub fn write_links(&self, unit: &UnitKey, databases: [&Database; 2]) -> Result<()> {
+    /// Writes the files of the links from each of these to each other.
+    pub fn write_links(&self, unit: &UnitKey, databases: &[&Database]) -> Result<()> {
         certificates(&self.directory.join("tls"))?;
         let credentials = self.directory.join("link-credentials");
         std::fs::create_dir_all(&credentials)?;
         // Every server has the account under the same name.
         std::fs::write(credentials.join("username"), &databases[0].user)?;
         std::fs::write(credentials.join("password"), &databases[0].password)?;
-        for (source, target) in [databases, [databases[1], databases[0]]].map(|[a, b]| (a, b)) {
-            let link = link(unit, source, target)?;
-            let file = self.file(&format!("link-{}-{}.json", source.idc, target.idc));
-            std::fs::write(file, serde_json::to_vec_pretty(&link)?)?;
+        let idcs: Vec<IdcName> = databases
+            .iter()
+            .map(|database| idc(&database.idc))
+            .collect::<Result<_>>()?;
+        for source in databases {
+            for target in databases.iter().filter(|it| it.idc != source.idc) {
+                let link = link(unit, source, target, &idcs)?;
+                let file = self.file(&format!("link-{}-{}.json", source.idc, target.idc));
+                std::fs::write(file, serde_json::to_vec_pretty(&link)?)?;
+            }
         }
         Ok(())
     }
@@ -166,7 +180,12 @@ pub fn endpoint(database: &Database) -> Endpoint {
     }
 }
 
-fn link(unit: &UnitKey, source: &Database, target: &Database) -> Result<LinkConfig> {
+fn link(
+    unit: &UnitKey,
+    source: &Database,
+    target: &Database,
+    origins: &[IdcName],
+) -> Result<LinkConfig> {
     let end = |database: &Database| -> Result<LinkEnd> {
         Ok(LinkEnd {
             idc: idc(&database.idc)?,
@@ -178,7 +197,7 @@ fn link(unit: &UnitKey, source: &Database, target: &Database) -> Result<LinkConf
         unit: unit.clone(),
         source: end(source)?,
         target: end(target)?,
-        origins: DATA.into_iter().map(idc).collect::<Result<_>>()?,
+        origins: origins.to_vec(),
         databases: vec![source.schema.clone()],
         tables: TableSelection::default(),
         snapshot: SnapshotSettings {
@@ -197,7 +216,7 @@ fn link(unit: &UnitKey, source: &Database, target: &Database) -> Result<LinkConf
     })
 }
 
-/// Certificates of one CA for both ends of both links.
+/// Certificates of one CA for both ends of all links.
 fn certificates(directory: &Path) -> Result<()> {
     std::fs::create_dir_all(directory)?;
     let mut authority = CertificateParams::new(Vec::new())?;

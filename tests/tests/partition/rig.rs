@@ -1,5 +1,5 @@
-//! The rig: three IDCs as network namespaces, etcd with a member in each, databases in two, and the
-//! product's own processes where Kubernetes would run them.
+//! The rig: three IDCs as network namespaces, etcd with a member in each, databases in two
+//! or three, and the product's own processes where Kubernetes would run them.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,8 +14,8 @@ use model::{
 use topology::{EtcdOptions, Topology};
 
 use crate::keeper::Keeper;
-use crate::options::{Options, Pair};
-use crate::parts::{self, DATA, LINKS, PREFIX, Programs};
+use crate::options::{Copies, Options};
+use crate::parts::{self, PREFIX, Programs};
 use crate::sight::Lookout;
 
 /// The tables that applications write.
@@ -25,7 +25,7 @@ pub const TABLES: [&str; 2] = ["writes", "counters"];
 pub struct Rig {
     pub topology: Topology,
     pub unit: UnitKey,
-    pub pair: Pair,
+    pub copies: Copies,
     pub options: Options,
     pub keeper: Keeper,
     pub lookout: Lookout,
@@ -58,9 +58,9 @@ pub async fn until<T>(
 
 impl Rig {
     /// Starts everything, and waits for the first primary.
-    pub async fn start(options: &Options, pair: Pair) -> Result<Self> {
+    pub async fn start(options: &Options, copies: Copies) -> Result<Self> {
         let spec = WorldSpec {
-            databases: Databases::pair(pair.sh, pair.bj),
+            databases: Databases::of(copies.members),
             etcd: true,
             ..WorldSpec::empty("partition")
         };
@@ -95,7 +95,7 @@ impl Rig {
                 directory,
             },
             unit,
-            pair,
+            copies,
             options: options.clone(),
             world,
         };
@@ -106,6 +106,20 @@ impl Rig {
         Ok(rig)
     }
 
+    /// The IDCs with a copy.
+    pub fn data(&self) -> impl Iterator<Item = &'static str> + use<> {
+        self.copies.members.iter().map(|(idc, _)| *idc)
+    }
+
+    /// From each of them to each other.
+    pub fn links(&self) -> impl Iterator<Item = (&'static str, &'static str)> + use<> {
+        let members = self.copies.members;
+        members.iter().flat_map(move |(from, _)| {
+            let others = members.iter().filter(move |(to, _)| to != from);
+            others.map(move |(to, _)| (*from, *to))
+        })
+    }
+
     /// The rig's directory.
     pub fn directory(&self) -> PathBuf {
         self.programs.directory.clone()
@@ -114,7 +128,7 @@ impl Rig {
     /// Tables and files. The tables are made on each server by itself, as a user's are that were
     /// there before.
     fn prepare(&self) -> Result<()> {
-        for name in DATA {
+        for name in self.data() {
             let database = self.world.database(name)?;
             database.root(
                 "SET sql_log_bin = 0; \
@@ -124,8 +138,11 @@ impl Rig {
                  BIGINT UNSIGNED NOT NULL)",
             )?;
         }
-        let databases = [self.world.database(DATA[0])?, self.world.database(DATA[1])?];
-        self.programs.write_links(&self.unit, databases)?;
+        let databases: Vec<&Database> = self
+            .data()
+            .map(|name| self.world.database(name))
+            .collect::<Result<_>>()?;
+        self.programs.write_links(&self.unit, &databases)?;
         let credentials = self.programs.credentials();
         std::fs::create_dir_all(&credentials)?;
         for database in databases {
@@ -143,7 +160,7 @@ impl Rig {
     /// The topology, as the operator publishes it.
     async fn publish(&self) -> Result<()> {
         for name in &self.world.info().idcs {
-            let role = if DATA.contains(&name.as_str()) {
+            let role = if self.data().any(|it| it == name) {
                 IdcRole::Data
             } else {
                 IdcRole::Witness
@@ -157,7 +174,7 @@ impl Rig {
     /// Publishes the Unit, with failsafe or without.
     pub async fn publish_unit(&self, generation: i64, failsafe: bool) -> Result<()> {
         let mut members = Vec::new();
-        for (name, priority) in [("sh", 100), ("bj", 50)] {
+        for (name, priority) in self.data().zip([100, 50, 25]) {
             members.push(MemberDoc {
                 idc: parts::idc(name)?,
                 endpoint: parts::endpoint(self.world.database(name)?),
@@ -205,7 +222,7 @@ impl Rig {
                 }
             }
         }
-        for (from, to) in LINKS {
+        for (from, to) in self.links() {
             specs.push((parts::syncer(from, to), self.programs.syncer(from, to)));
             specs.push((
                 parts::writer(from, to),
@@ -225,7 +242,7 @@ impl Rig {
         if self.options.standby {
             all.push(parts::arbiter(idc, true));
         }
-        for (from, to) in LINKS {
+        for (from, to) in self.links() {
             if from == idc {
                 all.push(parts::syncer(from, to));
             }
@@ -233,7 +250,7 @@ impl Rig {
                 all.push(parts::writer(from, to));
             }
         }
-        if DATA.contains(&idc) {
+        if self.data().any(|it| it == idc) {
             all.push(harness::database::part(idc));
         }
         all.push(harness::coordination::part(idc));
@@ -244,9 +261,9 @@ impl Rig {
         self.world.database(idc)
     }
 
-    /// The other IDC with data.
-    pub fn other(idc: &str) -> &'static str {
-        if idc == DATA[0] { DATA[1] } else { DATA[0] }
+    /// Another IDC with data: the one that is preferred.
+    pub fn other(&self, idc: &str) -> &'static str {
+        self.data().find(|it| *it != idc).unwrap_or_default()
     }
 
     pub async fn state(&self) -> Result<UnitState> {
@@ -331,7 +348,7 @@ impl Rig {
             }
             Err(error) => text.push_str(&format!("etcd: {error}\n")),
         }
-        for (from, to) in LINKS {
+        for (from, to) in self.links() {
             match self.writer_status(from, to) {
                 Ok(status) => text.push_str(&format!(
                     "link {from} to {to}: {:?}, lag {:?} ms, {}\n",
@@ -340,7 +357,7 @@ impl Rig {
                 Err(error) => text.push_str(&format!("link {from} to {to}: {error:#}\n")),
             }
         }
-        for idc in DATA {
+        for idc in self.data() {
             text.push_str(&match self.arbiter_status(idc) {
                 Ok(status) => format!("arbiter {idc}: {status}\n"),
                 Err(error) => format!("arbiter {idc}: {error:#}\n"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use model::{LinkPhase, WriterStatus};
 
-use crate::parts::{self, DATA, LINKS};
+use crate::parts;
 use crate::rig::{Rig, until};
 
 /// A link further behind than this, in milliseconds, is not steady.
@@ -29,7 +29,7 @@ fn status((host, port): (String, u16)) -> Result<String> {
 
 impl Rig {
     pub fn writer_status(&self, from: &str, to: &str) -> Result<WriterStatus> {
-        let body = status(parts::writer_status(&self.world, to)?)?;
+        let body = status(parts::writer_status(&self.world, from, to)?)?;
         serde_json::from_str(&body).with_context(|| format!("{}: {body}", parts::writer(from, to)))
     }
 
@@ -56,11 +56,11 @@ impl Rig {
             return Ok(None);
         };
         let primary = primary.value.idc.to_string();
-        let members = DATA.iter().all(|idc| {
+        let members = self.data().all(|idc| {
             let mut members = state.members.iter();
             members.any(|(name, member)| {
                 let member = &member.value;
-                name.as_str() == *idc
+                name.as_str() == idc
                     && member.reachable
                     && member.preflight_passed
                     && (member.fenced == (name.as_str() != primary))
@@ -69,14 +69,14 @@ impl Rig {
         Ok((idle && sessions && members).then_some(primary))
     }
 
-    /// Waits until there is an open primary, everybody has a session and both links follow.
+    /// Waits until there is an open primary, everybody has a session and all links follow.
     /// Returns the primary.
     pub async fn steady(&self, limit: Duration) -> Result<String> {
-        until("a primary, all members, both links", limit, async || {
+        until("a primary, all members, all links", limit, async || {
             let Some(primary) = self.open_primary().await? else {
                 return Ok(None);
             };
-            for (from, to) in LINKS {
+            for (from, to) in self.links() {
                 let status = self.writer_status(from, to)?;
                 ensure!(
                     status.phase == LinkPhase::Streaming

@@ -10,13 +10,12 @@ use harness::database::Database;
 use model::LinkPhase;
 use tests::history::{MemberRows, Stranding, WriteId};
 
-use crate::parts::{DATA, LINKS};
 use crate::rig::{Rig, TABLES, until};
 
 const LIMIT: Duration = Duration::from_secs(90);
 /// Within this time a writer has counted again what is set aside.
 const COUNTED_WITHIN: Duration = Duration::from_secs(20);
-/// So long the two members may differ while nobody writes: twice the time after which a writer
+/// So long members may differ while nobody writes: twice the time after which a writer
 /// looks again for what was filed late.
 const LINE_UP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -28,10 +27,9 @@ pub struct Settled {
 }
 
 impl Rig {
-    /// Settles what is stranded and reads both members. Nobody writes any more.
+    /// Settles what is stranded and reads all members. Nobody writes any more.
     pub async fn settle(&self) -> Result<Settled> {
         let primary = self.wait_open().await?;
-        let replica = Self::other(&primary).to_owned();
         let give_up = Instant::now() + LINE_UP_WITHIN;
         loop {
             self.drain().await?;
@@ -39,14 +37,17 @@ impl Rig {
                 self.wait_open().await? == primary,
                 "the primary changed while nobody wrote and nothing was wrong"
             );
-            let ahead = rows(self.database(&primary)?)?;
-            let behind = rows(self.database(&replica)?)?;
+            let mut members = BTreeMap::new();
+            for idc in self.data() {
+                members.insert(idc.to_owned(), rows(self.database(idc)?)?);
+            }
             // What differs now may be on its way: the network may deliver late what a client had
             // given up, and what is filed late is taken back late.
-            if ahead == behind || Instant::now() >= give_up {
+            let ahead = members.get(&primary);
+            if members.values().all(|it| Some(it) == ahead) || Instant::now() >= give_up {
                 let stranding = self.stranding().await?;
                 return Ok(Settled {
-                    members: [(primary.clone(), ahead), (replica, behind)].into(),
+                    members,
                     primary,
                     stranding,
                 });
@@ -55,18 +56,25 @@ impl Rig {
         }
     }
 
-    /// What is filed, by its images, and how much of it the product says there is.
+    /// What is filed, by its images, and how much of it the product says there is. With three
+    /// copies two may have filed the same, and each says so: what they say of what is filed twice
+    /// is counted once.
     async fn stranding(&self) -> Result<Stranding> {
-        let mut found = BTreeSet::new();
-        for name in DATA {
-            found.extend(filed_writes(self.database(name)?)?);
+        let (mut found, mut filed) = (BTreeSet::new(), 0);
+        for name in self.data() {
+            let here = filed_writes(self.database(name)?)?;
+            filed += here.len() as u64;
+            found.extend(here);
         }
+        let twice = filed - found.len() as u64;
         let mut reported;
         // What was settled after the trial before is counted out every now and then.
         let give_up = Instant::now() + COUNTED_WITHIN;
         loop {
-            let said = LINKS.map(|(from, to)| Ok(self.writer_status(from, to)?.stranded));
-            reported = said.into_iter().sum::<Result<u64>>()?;
+            let said = self
+                .links()
+                .map(|(from, to)| Ok(self.writer_status(from, to)?.stranded));
+            reported = said.sum::<Result<u64>>()?.saturating_sub(twice);
             if reported == found.len() as u64 || Instant::now() >= give_up {
                 break;
             }
@@ -111,12 +119,12 @@ impl Rig {
         .await
     }
 
-    /// Waits until all that is in either member's binlog has crossed. A link that has halted will
+    /// Waits until all that is in each member's binlog has crossed. A link that has halted will
     /// not get on by itself.
     async fn drain(&self) -> Result<()> {
         let give_up = Instant::now() + LIMIT;
         let mut marks = BTreeMap::new();
-        for (from, to) in LINKS {
+        for (from, to) in self.links() {
             let source = self.database(from)?;
             let mark = until("a member answers", LIMIT, async || {
                 heartbeat(source, from).map(Some)
@@ -233,9 +241,10 @@ fn rows(at: &Database) -> Result<MemberRows> {
 }
 
 impl Rig {
-    /// Empties the tables, and settles what was set aside, on each member by itself. Both are equal and nobody writes.
+    /// Empties the tables, and settles what was set aside, on each member by itself. All are equal
+    /// and nobody writes.
     pub fn clear(&self) -> Result<()> {
-        for name in DATA {
+        for name in self.data() {
             self.database(name)?.root(
                 "SET sql_log_bin = 0; DELETE FROM orders.writes; DELETE FROM orders.counters; \
                  UPDATE multiactive.stranded SET state = 'Discarded' WHERE state = 'Held'",

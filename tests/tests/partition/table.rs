@@ -22,7 +22,7 @@ pub fn line(number: u32, of: u32, trial: &Trial) -> String {
     let mut text = format!(
         "{number:>3}/{of} {} {} seed {}: {}, pause {pause}{}, {} transitions, {} acknowledged, {} \
          refused, {} unknown, {} stranded",
-        trial.pair,
+        trial.copies,
         trial.fault.name(),
         trial.seed,
         if trial.passed() { "passed" } else { "FAILED" },
@@ -167,7 +167,7 @@ pub fn write_json(path: &Path, trials: &[Trial]) -> Result<()> {
         .map(|trial| {
             serde_json::json!({
                 "fault": trial.fault.name(),
-                "engine": trial.pair,
+                "engine": trial.copies,
                 "seed": trial.seed,
                 "pauseMillis": millis(trial),
                 "movedTo": trial.pause.as_ref().and_then(|it| it.moved_to.clone()),

@@ -12,7 +12,7 @@ use tests::history::{self, History, Outcome, Pause, Violation};
 use crate::application::{self, CLIENTS_A_MEMBER, Settings, now};
 use crate::faults::{Fault, Scene};
 use crate::journal::Journal;
-use crate::parts::{self, DATA};
+use crate::parts;
 use crate::person;
 use crate::random::Random;
 use crate::rig::Rig;
@@ -27,7 +27,8 @@ const CLIENTS_A_TRIAL: u32 = 100;
 pub struct Trial {
     pub fault: Fault,
     pub seed: u64,
-    pub pair: &'static str,
+    /// Of which members.
+    pub copies: &'static str,
     pub violations: Vec<Violation>,
     /// What should have happened and did not. The rig is of no further use then.
     pub stuck: Option<String>,
@@ -54,7 +55,7 @@ pub async fn run(rig: &Rig, index: u32, seed: u64, fault: Fault) -> Trial {
     let mut trial = Trial {
         fault,
         seed,
-        pair: rig.pair.name,
+        copies: rig.copies.name,
         violations: Vec::new(),
         stuck: None,
         pause: None,
@@ -65,7 +66,7 @@ pub async fn run(rig: &Rig, index: u32, seed: u64, fault: Fault) -> Trial {
         transitions: 0,
         notes: Vec::new(),
         restarts: BTreeMap::new(),
-        replay: rig.options.replay(seed, rig.pair, fault),
+        replay: rig.options.replay(seed, rig.copies, fault),
     };
     if let Err(error) = Box::pin(attempt(rig, index, &mut trial)).await {
         trial.stuck = Some(format!("{error:#}"));
@@ -87,7 +88,7 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         rig,
         journal: start_applications(rig, first_client)?,
         random: Random::new(trial.seed),
-        other: Rig::other(&primary).to_owned(),
+        other: rig.other(&primary).to_owned(),
         primary,
         fault_at: None,
         at_takeover: None,
@@ -189,11 +190,11 @@ fn start_applications(rig: &Rig, first_client: u32) -> Result<Journal> {
     let own = std::env::current_exe()?;
     let mut logs: Vec<PathBuf> = Vec::new();
     let mut members = Vec::new();
-    for idc in DATA {
+    for idc in rig.data() {
         let database = rig.database(idc)?;
         members.push((idc.to_owned(), database.host.clone(), database.port));
     }
-    let database = rig.database(DATA[0])?;
+    let database = rig.database(rig.other(""))?;
     let clients = CLIENTS_A_MEMBER * u32::try_from(members.len())?;
     let mut number = first_client;
     for side in &rig.world.info().idcs {
@@ -236,7 +237,7 @@ fn stop_applications(rig: &Rig) -> Result<()> {
         rig.world.stop(&part)?;
     }
     // What a client had given up may still lie in a socket: it must not turn up in the next trial.
-    for idc in DATA {
+    for idc in rig.data() {
         // A server that does not answer has lost its connections.
         let Ok(sessions) = rig
             .database(idc)?

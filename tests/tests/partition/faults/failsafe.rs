@@ -44,7 +44,7 @@ async fn begin(scene: &Scene<'_>) -> Result<()> {
     let what = "every member is named as a candidate";
     until(what, SETTLES_WITHIN, async || {
         let epoch = scene.rig.state().await?.epoch;
-        let named = epoch.filter(|epoch| epoch.value.candidates.len() == crate::parts::DATA.len());
+        let named = epoch.filter(|epoch| epoch.value.candidates.len() == scene.rig.data().count());
         Ok(named.map(drop))
     })
     .await

@@ -15,9 +15,9 @@ use crate::parts::{ARBITER_ACCOUNT, ETCD_PORT};
 /// `read_only` by.
 const OPERATIONS: &str = "operations";
 
-/// Creates the account on both servers.
+/// Creates the account on every server.
 fn create_account(scene: &Scene<'_>) -> Result<()> {
-    for idc in crate::parts::DATA {
+    for idc in scene.rig.data() {
         let database = scene.rig.database(idc)?;
         let grants = match database.engine {
             Engine::MySql => "BACKUP_ADMIN, RELOAD, PROCESS, SESSION_VARIABLES_ADMIN",
@@ -182,11 +182,11 @@ pub async fn xa(scene: &mut Scene<'_>) -> Result<()> {
     fenced
 }
 
-/// A table that applications do not write, with rows, made on both members by themselves.
+/// A table that applications do not write, with rows, made on each member by itself.
 fn spare_table(scene: &Scene<'_>, rows: u32) -> Result<String> {
     create_account(scene)?;
     let name = format!("spare_{rows}");
-    for idc in crate::parts::DATA {
+    for idc in scene.rig.data() {
         let database = scene.rig.database(idc)?;
         let mut sql = format!(
             "SET sql_log_bin = 0; DROP TABLE IF EXISTS orders.{name}; \

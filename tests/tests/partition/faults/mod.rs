@@ -54,9 +54,9 @@ macro_rules! faults {
 faults! {
     /// The primary's IDC is cut off from both others.
     IsolatePrimary = "isolate-primary", FromFault, network::isolate_primary;
-    /// The other IDC with data is.
+    /// Another IDC with data is.
     IsolateReplica = "isolate-replica", FromFault, network::isolate_replica;
-    /// The witness is.
+    /// The witness is, or the third member.
     IsolateWitness = "isolate-witness", FromFault, network::isolate_witness;
     /// Packets of one direction are lost.
     OneWay = "one-way-loss", FromFault, network::one_way;

@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::Scene;
-use crate::parts::{ARBITER_ACCOUNT, ETCD_PORT};
-
-const WITNESS: &str = "witness";
+use crate::parts::{ARBITER_ACCOUNT, ETCD_PORT, THIRD};
 
 pub async fn isolate_primary(scene: &mut Scene<'_>) -> Result<()> {
     let primary = scene.primary.clone();
@@ -25,7 +23,7 @@ pub async fn isolate_replica(scene: &mut Scene<'_>) -> Result<()> {
 }
 
 pub async fn isolate_witness(scene: &mut Scene<'_>) -> Result<()> {
-    stays_up(scene, WITNESS).await
+    stays_up(scene, THIRD).await
 }
 
 async fn stays_up(scene: &mut Scene<'_>, isolated: &str) -> Result<()> {
@@ -39,11 +37,11 @@ async fn stays_up(scene: &mut Scene<'_>, isolated: &str) -> Result<()> {
 pub async fn one_way(scene: &mut Scene<'_>) -> Result<()> {
     let (primary, other) = (scene.primary.clone(), scene.other.clone());
     let cuts: &[(&str, &str)] = match scene.random.between(0, 4) {
-        0 => &[(&primary, &other), (&primary, WITNESS)],
-        1 => &[(&other, &primary), (WITNESS, &primary)],
+        0 => &[(&primary, &other), (&primary, THIRD)],
+        1 => &[(&other, &primary), (THIRD, &primary)],
         2 => &[(&primary, &other)],
         3 => &[(&other, &primary)],
-        _ => &[(WITNESS, &other), (&primary, &other)],
+        _ => &[(THIRD, &other), (&primary, &other)],
     };
     scene.begin();
     for (from, to) in cuts {

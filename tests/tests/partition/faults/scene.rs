@@ -25,7 +25,7 @@ pub struct Scene<'a> {
     pub random: Random,
     /// The primary before the fault.
     pub primary: String,
-    /// The other IDC with data.
+    /// Another IDC with data.
     pub other: String,
     /// When the fault began.
     pub fault_at: Option<Nanos>,
@@ -53,18 +53,19 @@ impl Scene<'_> {
         tokio::time::sleep(Duration::from_millis(millis)).await;
     }
 
-    /// Waits until a member takes writes that were sent after this time. `None` if none does.
+    /// Waits until a member takes writes that were sent after this time, and says which. `None` if
+    /// none does.
     pub async fn taken(
         &mut self,
         since: Nanos,
         limit: Duration,
         fits: impl Fn(&str) -> bool,
-    ) -> Result<Option<Nanos>> {
+    ) -> Result<Option<String>> {
         let give_up = Instant::now() + limit;
         loop {
             self.journal.read()?;
             if let Some(attempt) = self.journal.taken_since(since, &fits) {
-                return Ok(Some(attempt.ended));
+                return Ok(Some(attempt.member.clone()));
             }
             if Instant::now() >= give_up {
                 return Ok(None);
@@ -73,26 +74,28 @@ impl Scene<'_> {
         }
     }
 
-    /// Waits until the other member takes writes, and says whether it did.
+    /// Waits until another member takes writes, and says whether one did.
     pub async fn taken_over(&mut self, limit: Duration) -> Result<bool> {
-        let (since, other) = (self.fault_at.unwrap_or_else(now), self.other.clone());
-        let first = self.taken(since, limit, |member| member == other).await?;
-        if first.is_some() && self.at_takeover.is_none() {
-            let held = crate::strand::writes(self.rig.database(&other)?)?;
+        let (since, primary) = (self.fault_at.unwrap_or_else(now), self.primary.clone());
+        let Some(new) = self.taken(since, limit, |member| member != primary).await? else {
+            return Ok(false);
+        };
+        if self.at_takeover.is_none() {
+            let held = crate::strand::writes(self.rig.database(&new)?)?;
             self.at_takeover = Some((self.rig.lookout.epoch(), held));
         }
-        Ok(first.is_some())
+        Ok(true)
     }
 
-    /// The other member must take over: a majority of IDCs and of etcd can talk, and it is healthy.
+    /// Another member must take over: a majority of IDCs and of etcd can talk, and it is healthy.
     pub async fn must_be_taken_over(&mut self) -> Result<()> {
         if self.taken_over(TAKE_OVER).await? {
             return Ok(());
         }
         let description = self.rig.describe().await;
         bail!(
-            "{} took no writes within {TAKE_OVER:?} of the fault\n{description}",
-            self.other
+            "nobody but {} took writes within {TAKE_OVER:?} of the fault\n{description}",
+            self.primary
         )
     }
 }
