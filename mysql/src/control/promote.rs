@@ -3,6 +3,12 @@
 //! A writer's transaction first changes its link's row in `applied`, then locks the newest row of
 //! `epoch` in share mode. Promotion locks the same rows in the same order, exclusively: so the
 //! position that it reads contains every transaction that was applied, and none is applied later.
+//!
+//! The new row says which epoch it `follows`, the newest that this server knew of, and how far the
+//! transactions of that one's holder had been applied here (`ended`). etcd may have seen an epoch in
+//! between whose holder was never promoted, or nothing of which has come here: of that one nothing
+//! is here, so there is nothing to say of it. Other members judge by this what they may go on with
+//! (`writer/src/epoch`).
 
 use change::{Flavor, Position};
 use model::{Epoch, IdcName, PositionText};
@@ -23,7 +29,8 @@ pub struct PromotionOrder {
     pub epoch: Epoch,
     /// The IDC of this server.
     pub idc: IdcName,
-    /// Whose epoch ends, if there was a holder.
+    /// Whose epoch ends in etcd, if there was a holder. Where the server knows of an epoch, its
+    /// holder counts.
     pub from: Option<IdcName>,
 }
 
@@ -84,8 +91,8 @@ impl ControlSession {
             doing: DOING,
             endpoint: &self.endpoint,
         };
-        if let Some(newest) = sets.get_mut(1).and_then(Vec::pop) {
-            let mut newest = newest;
+        let mut follows = None;
+        if let Some(mut newest) = sets.get_mut(1).and_then(Vec::pop) {
             let epoch: u64 = answer.value(&mut newest, 0, "epoch")?;
             let idc: String = answer.value(&mut newest, 1, "IDC")?;
             let ended: Option<String> = answer.value(&mut newest, 2, "position")?;
@@ -105,8 +112,11 @@ impl ControlSession {
                     newest: epoch,
                 });
             }
+            let idc = IdcName::new(idc).map_err(|_| answer.missing("name of an IDC".to_owned()))?;
+            follows = Some((epoch, idc));
         }
-        let applied = match order.from.as_ref().filter(|from| **from != order.idc) {
+        let ended = follows.as_ref().map(|(_, idc)| idc).or(order.from.as_ref());
+        let applied = match ended.filter(|from| **from != order.idc) {
             Some(from) => {
                 let rows = if sets.is_empty() {
                     Vec::new()
@@ -122,10 +132,11 @@ impl ControlSession {
             .as_ref()
             .map_or("NULL".to_owned(), |text| literal(&text.0));
         let insert = format!(
-            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) \
-             VALUES ({}, {}, {ended}, SYSDATE(6)); COMMIT",
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at, follows) \
+             VALUES ({}, {}, {ended}, SYSDATE(6), {}); COMMIT",
             order.epoch,
-            literal(order.idc.as_str())
+            literal(order.idc.as_str()),
+            follows.map_or("NULL".to_owned(), |(epoch, _)| epoch.to_string())
         );
         self.execute(DOING, &insert).await?;
         Ok(Promotion {

@@ -57,7 +57,8 @@ pub(super) const TABLES: [(&str, &str); 19] = [
         "epoch",
         "epoch BIGINT UNSIGNED NOT NULL PRIMARY KEY, \
          idc VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
-         ended MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NULL, at DATETIME(6) NOT NULL",
+         ended MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NULL, at DATETIME(6) NOT NULL, \
+         follows BIGINT UNSIGNED NULL",
     ),
     (
         "applied",
@@ -204,7 +205,9 @@ pub(super) const TABLES: [(&str, &str); 19] = [
 
 /// Columns that tables got since they were first made. A version without them goes on working
 /// beside them, so they do not change the version.
-pub(super) const ADDED: [(&str, &str, &str); 6] = [
+pub(super) const ADDED: [(&str, &str, &str); 7] = [
+    // The newest epoch that its holder knew of when it was promoted; `ended` is about that one.
+    ("epoch", "follows", "BIGINT UNSIGNED NULL"),
     (
         "stranded",
         // The order of filing, which is that of committing at the source.

@@ -107,7 +107,7 @@ impl Rig {
         rig.start_side(Side::Theirs)?;
         rig.wait_for_checkpoint().await?;
         rig.source()?.root(
-            "INSERT INTO multiactive.epoch VALUES (1, 'sh', NULL, NOW(6)); \
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (1, 'sh', NULL, NOW(6)); \
              CREATE TABLE orders.marker (id BIGINT PRIMARY KEY); \
              INSERT INTO orders.marker VALUES (0)",
         )?;

@@ -191,16 +191,17 @@ impl Applier {
 
 /// Reads every row of `multiactive.epoch`.
 async fn read_epochs(target: &mut Target) -> Result<Epochs, WriterError> {
-    let sql = "SELECT epoch, CAST(idc AS CHAR), CAST(ended AS CHAR) FROM multiactive.epoch \
-               ORDER BY epoch";
-    let rows: Vec<(u64, String, Option<String>)> =
+    let sql = "SELECT epoch, CAST(idc AS CHAR), CAST(ended AS CHAR), follows \
+               FROM multiactive.epoch ORDER BY epoch";
+    let rows: Vec<(u64, String, Option<String>, Option<u64>)> =
         target.all("reading multiactive.epoch", sql).await?;
-    let row = |(epoch, idc, ended): (u64, String, Option<String>)| {
+    let row = |(epoch, idc, ended, follows): (u64, String, Option<String>, Option<u64>)| {
         let ended = ended.filter(|text| !text.is_empty());
         Ok(EpochRow {
             epoch,
             idc,
             ended: ended.map(|text| text.parse()).transpose()?,
+            follows,
         })
     };
     rows.into_iter()

@@ -14,7 +14,7 @@ use super::script::{changes, delete, epoch_row, heartbeat, insert, row, table, u
 /// Begins epoch 2 at the target, as its promotion does.
 fn promote(rig: &Rig<'_>) -> Result<()> {
     rig.target.root(&format!(
-        "INSERT INTO multiactive.epoch VALUES (2, '{}', NULL, NOW(6))",
+        "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, '{}', NULL, NOW(6))",
         rig.target.idc
     ))?;
     Ok(())
@@ -178,8 +178,9 @@ fn what_is_filed_can_be_listed_shown_and_discarded() -> Result<()> {
 fn only_the_ended_epoch_is_filed() -> Result<()> {
     on_each(async |rig: &Rig<'_>| {
         // A third member ended it, so this one is not held for what it would have written itself.
-        rig.target
-            .root("INSERT INTO multiactive.epoch VALUES (2, 'gz', NULL, NOW(6))")?;
+        rig.target.root(
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, 'gz', NULL, NOW(6))",
+        )?;
         rig.source
             .commit(vec![changes(&table(), vec![insert(1, 1, None)])]);
         rig.source.commit(vec![epoch_row(3, &rig.source.idc)]);
@@ -203,7 +204,7 @@ fn what_the_new_primary_may_have_halts_a_third_member() -> Result<()> {
             .commit(vec![changes(&table(), vec![insert(1, 1, None)])]);
         let ended = rig.source.position(0);
         rig.target.root(&format!(
-            "INSERT INTO multiactive.epoch VALUES (2, 'gz', '{ended}', NOW(6))"
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, 'gz', '{ended}', NOW(6))"
         ))?;
         let writer = rig.start()?;
         rig.wait_through(&writer).await?;
@@ -326,7 +327,7 @@ fn an_epoch_that_crosses_ends_the_ones_before() -> Result<()> {
 fn one_epoch_of_two_idcs_halts() -> Result<()> {
     on_each(async |rig: &Rig<'_>| {
         rig.target.root(&format!(
-            "INSERT INTO multiactive.epoch VALUES (5, '{}', NULL, NOW(6))",
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (5, '{}', NULL, NOW(6))",
             rig.target.idc
         ))?;
         rig.source.commit(vec![epoch_row(5, &rig.source.idc)]);
@@ -342,8 +343,9 @@ fn one_epoch_of_two_idcs_halts() -> Result<()> {
 fn a_copy_of_an_ended_epoch_is_refused() -> Result<()> {
     on_each(async |rig: &Rig<'_>| {
         rig.source.copy(vec![row(1, 1, None)]);
-        rig.target
-            .root("INSERT INTO multiactive.epoch VALUES (2, 'gz', NULL, NOW(6))")?;
+        rig.target.root(
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, 'gz', NULL, NOW(6))",
+        )?;
         let writer = rig.start()?;
         let error = rig.wait_halted(&writer).await?;
         ensure!(
@@ -402,7 +404,7 @@ async fn root(rig: &Rig<'_>) -> Result<Conn> {
 async fn meet(rig: &Rig<'_>, locks: &str) -> Result<()> {
     let epoch = |number: u64| {
         format!(
-            "INSERT INTO multiactive.epoch VALUES ({number}, '{}', NULL, NOW(6))",
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES ({number}, '{}', NULL, NOW(6))",
             rig.target.idc
         )
     };

@@ -181,7 +181,7 @@ fn both_ways_with_snapshot_stream_statements_crashes_and_a_turn() -> Result<()> 
         sh.root(
             "SET GLOBAL read_only = 0; CREATE TABLE orders.t \
              (id INT AUTO_INCREMENT PRIMARY KEY, v INT, u INT UNIQUE) COLLATE utf8mb4_0900_ai_ci; \
-             INSERT INTO multiactive.epoch VALUES (1, 'sh', NULL, NOW(6))",
+             INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (1, 'sh', NULL, NOW(6))",
         )?;
         load(sh, 0)?;
         let mut there = Link::start(world, &syncer, sh, bj)?;
@@ -203,7 +203,7 @@ fn both_ways_with_snapshot_stream_statements_crashes_and_a_turn() -> Result<()> 
         equal(sh, bj, &[&there, &back]).await?;
         // The turn: bj is opened under the next epoch, sh is closed first.
         sh.root("SET GLOBAL read_only = 1")?;
-        bj.root("SET GLOBAL read_only = 0; INSERT INTO multiactive.epoch VALUES (2, 'bj', NULL, NOW(6))")?;
+        bj.root("SET GLOBAL read_only = 0; INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, 'bj', NULL, NOW(6))")?;
         for round in 7..10 {
             load(bj, round)?;
             back.kill_writer()?;
@@ -294,7 +294,7 @@ async fn come_back(world: &World, syncer: &Path, old: &Database, new: &Database)
     let base = checksums(old)?;
     ensure!(base.len() > 15, "{base:?}");
     old.root(&format!(
-        "SET GLOBAL read_only = 0; INSERT INTO multiactive.epoch VALUES (1, '{}', NULL, NOW(6))",
+        "SET GLOBAL read_only = 0; INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (1, '{}', NULL, NOW(6))",
         old.idc
     ))?;
     let never = |settings: &mut serde_json::Value| settings["snapshot"]["mode"] = "Never".into();
@@ -325,7 +325,7 @@ async fn come_back(world: &World, syncer: &Path, old: &Database, new: &Database)
     ))?;
     ensure!(checksums(old)? != base);
     new.root(&format!(
-        "INSERT INTO multiactive.epoch VALUES (2, '{}', NULL, NOW(6)); SET GLOBAL read_only = 0; \
+        "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, '{}', NULL, NOW(6)); SET GLOBAL read_only = 0; \
          INSERT INTO orders.t VALUES (1, 2, 3)",
         new.idc
     ))?;

@@ -363,7 +363,7 @@ fn a_person_writes_the_target_s_row_at_the_source() -> Result<()> {
         // target's and not the source's. So nothing is written, and the record stays held.
         rig.target.root(&format!(
             "SET GLOBAL read_only = 0; \
-             INSERT INTO multiactive.epoch VALUES (3, '{}', NULL, NOW(6))",
+             INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (3, '{}', NULL, NOW(6))",
             rig.target.idc
         ))?;
         let idc: IdcName = rig.target.idc.parse()?;

@@ -16,7 +16,7 @@ const SOURCE: &str = "old";
 fn open(rig: &Rig<'_>, rows: &str) -> Result<()> {
     rig.target.root(&format!(
         "SET GLOBAL read_only = 0; \
-         INSERT INTO multiactive.epoch VALUES (3, '{}', NULL, NOW(6)); {rows}",
+         INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (3, '{}', NULL, NOW(6)); {rows}",
         rig.target.idc
     ))?;
     Ok(())
@@ -300,7 +300,7 @@ fn only_where_writes_are_taken_and_a_fence_ends_it() -> Result<()> {
         control.fence(&fence).await.context("while it idles")?;
         drop(idle);
         rig.target.root(
-            "SET GLOBAL read_only = 0; INSERT INTO multiactive.epoch VALUES (4, 'other', NULL, NOW(6))",
+            "SET GLOBAL read_only = 0; INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (4, 'other', NULL, NOW(6))",
         )?;
         let ended = Replayer::connect(&options, &idc).await.map(drop);
         ensure!(

@@ -369,7 +369,7 @@ fn an_epoch_that_ended_goes_before_what_a_person_wants() -> Result<()> {
         writer.kill()?;
         ask(rig, &wide).await?;
         rig.target.root(&format!(
-            "INSERT INTO multiactive.epoch VALUES (2, '{}', NULL, NOW(6))",
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, '{}', NULL, NOW(6))",
             rig.target.idc
         ))?;
         let writer = rig.start()?;

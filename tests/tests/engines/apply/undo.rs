@@ -9,7 +9,7 @@ use super::script::{changes, delete, epoch_row, insert, row, table, update};
 /// The target holds epoch 2, and then the source begins epoch 3 and writes under it.
 fn lose(rig: &Rig<'_>) -> Result<()> {
     rig.target.root(&format!(
-        "INSERT INTO multiactive.epoch VALUES (2, '{}', NULL, NOW(6))",
+        "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, '{}', NULL, NOW(6))",
         rig.target.idc
     ))?;
     rig.source.commit(vec![epoch_row(3, &rig.source.idc)]);
@@ -192,7 +192,7 @@ fn a_target_that_was_promoted_meanwhile_is_held() -> Result<()> {
         rig.target.root(AFTER)?;
         file(rig);
         rig.target.root(&format!(
-            "INSERT INTO multiactive.epoch VALUES (2, '{}', NULL, NOW(6))",
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, '{}', NULL, NOW(6))",
             rig.target.idc
         ))?;
         rig.source.commit(vec![epoch_row(3, &rig.source.idc)]);
@@ -384,7 +384,7 @@ fn replayed() -> Vec<Vec<change::Value>> {
 fn nothing_is_taken_back_of_what_is_copied_anew() -> Result<()> {
     on_each(async |rig: &Rig<'_>| {
         rig.target.root(&format!(
-            "INSERT INTO multiactive.epoch VALUES (0, '{}', NULL, NOW(6)); DELETE FROM orders.t",
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (0, '{}', NULL, NOW(6)); DELETE FROM orders.t",
             rig.target.idc
         ))?;
         file(rig);

@@ -123,7 +123,7 @@ fn a_writer_that_waits_for_it_sees_the_new_epoch() -> Result<()> {
             .query_drop(
                 "BEGIN; SELECT * FROM multiactive.applied ORDER BY link FOR UPDATE; \
                  SELECT * FROM multiactive.epoch ORDER BY epoch DESC LIMIT 1 FOR UPDATE; \
-                 INSERT INTO multiactive.epoch VALUES (1, 'sh', '0-5-17', UTC_TIMESTAMP(6))",
+                 INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (1, 'sh', '0-5-17', UTC_TIMESTAMP(6))",
             )
             .await?;
         let writer = server.options.connect().await?;

@@ -68,7 +68,7 @@ impl<'a> Pair<'a> {
         }
         source.root(&format!(
             "SET GLOBAL read_only = 0; \
-             INSERT INTO multiactive.epoch VALUES (1, '{from}', NULL, NOW(6)); \
+             INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (1, '{from}', NULL, NOW(6)); \
              CREATE TABLE orders.marks (id INT PRIMARY KEY, n INT NOT NULL); \
              INSERT INTO orders.marks VALUES (1, 0)"
         ))?;

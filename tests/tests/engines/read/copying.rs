@@ -184,7 +184,7 @@ fn a_copy_from_a_member_that_lost_its_epoch_halts_the_link() -> Result<()> {
             }
         };
         source.database.root(&format!(
-            "{mark}; INSERT INTO multiactive.epoch VALUES (2, 'gz', NULL, NOW(6))"
+            "{mark}; INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, 'gz', NULL, NOW(6))"
         ))?;
         let halt = loop {
             match pull.next().await? {

@@ -139,7 +139,7 @@ impl<'a> Source<'a> {
     /// the position is of before it.
     fn make(&self, sql: &str) -> Result<Position> {
         self.database.root(&format!(
-            "SET GLOBAL read_only = 0; REPLACE INTO multiactive.epoch VALUES (1, '{}', NULL, \
+            "SET GLOBAL read_only = 0; REPLACE INTO multiactive.epoch (epoch, idc, ended, at) VALUES (1, '{}', NULL, \
              NOW(6)); DROP DATABASE orders; CREATE DATABASE orders CHARACTER SET utf8mb4",
             self.database.idc
         ))?;

@@ -189,7 +189,7 @@ fn a_member_without_the_epoch_gives_no_copy() -> Result<()> {
     on_each(async |source| {
         source.make("CREATE TABLE t (id INT PRIMARY KEY); INSERT INTO t VALUES (1)")?;
         source.database.root(
-            "SET sql_log_bin = 0; INSERT INTO multiactive.epoch VALUES (9, 'gz', NULL, NOW(6))",
+            "SET sql_log_bin = 0; INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (9, 'gz', NULL, NOW(6))",
         )?;
         let mut pull = source.pull(None).await?;
         while !pull.copied_all {

@@ -62,7 +62,7 @@ async fn epochs(rig: &Rig<'_>) -> Result<()> {
     rig.plant("USE orders;", "UPDATE t SET v = 9 WHERE id = 2")?;
     let spoilt = Rig::checksums(rig.target)?;
     let epoch = format!(
-        "SET sql_log_bin = 0; INSERT INTO multiactive.epoch VALUES (2, '{}', NULL, NOW(6))",
+        "SET sql_log_bin = 0; INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, '{}', NULL, NOW(6))",
         rig.target.idc
     );
     rig.target.root(&epoch)?;
@@ -96,7 +96,7 @@ async fn epochs(rig: &Rig<'_>) -> Result<()> {
     say(&format!(
         "SET sql_log_bin = 0; START TRANSACTION; \
          SELECT epoch FROM multiactive.epoch ORDER BY epoch DESC LIMIT 1 FOR UPDATE; \
-         INSERT INTO multiactive.epoch VALUES (2, '{}', NULL, NOW(6)); \
+         INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, '{}', NULL, NOW(6)); \
          DO GET_LOCK('the promotion stands', 0);",
         rig.target.idc
     ))?;

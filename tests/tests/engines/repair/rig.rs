@@ -185,7 +185,7 @@ impl<'a> Rig<'a> {
         }
         source.root(&format!(
             "SET GLOBAL read_only = 0; \
-             INSERT INTO multiactive.epoch VALUES (1, '{}', NULL, NOW(6))",
+             INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (1, '{}', NULL, NOW(6))",
             source.idc
         ))?;
         let name = format!("{}-{}", source.idc, target.idc);

@@ -25,13 +25,18 @@
 //! - this member's own promotion ended the epoch: H was read here, under the lock. A transaction
 //!   that arrives now was not applied before, so H lacks it: stranded. It does not matter what H
 //!   says; that what is past the checkpoint was not applied is true of every checkpoint.
-//! - another member's promotion did, and H is known, since the next epoch after the transaction's
-//!   has a row here that ended an epoch of this source: H tells. What H lacks is stranded; what H
-//!   contains the primary has, and this member does not: the link halts.
+//! - another member's promotion did, and its row says that it follows the transaction's epoch, which
+//!   was this source's: H tells. What H lacks is stranded; what H contains the primary has, and this
+//!   member does not: the link halts. It does not come to that where rows of epochs wait for what
+//!   they follow ([`way`]).
+//! - another member's promotion did that knew of no epoch as new as the transaction's: that one's row
+//!   comes before all its transactions, so the primary has none of them: stranded.
 //! - else it is not known who has it: the link halts.
 //!
 //! Rows of `multiactive.epoch` are never changed, so they are read once and remembered. Under the
 //! lock only the newest number is compared; if it is another one, all are read again.
+
+pub(crate) mod way;
 
 use change::{Gtid, Position};
 
@@ -75,8 +80,12 @@ pub(crate) struct EpochRow {
     pub epoch: u64,
     /// Whose it is.
     pub idc: String,
-    /// How far the previous holder's transactions had been applied where it was promoted.
+    /// How far the transactions of the holder of the epoch that it follows had been applied where it
+    /// was promoted.
     pub ended: Option<Position>,
+    /// The newest epoch that was known where it was promoted; `None` if there was none, or an
+    /// earlier release did not say.
+    pub follows: Option<u64>,
 }
 
 /// Every row of `multiactive.epoch` at the target, in order.
@@ -110,6 +119,12 @@ impl Epochs {
         self.0.last().map_or(0, |row| row.epoch)
     }
 
+    /// The holder of an epoch.
+    pub(crate) fn holder_of(&self, epoch: u64) -> Option<&str> {
+        let found = self.0.iter().find(|row| row.epoch == epoch);
+        found.map(|row| row.idc.as_str())
+    }
+
     /// The holder of the newest epoch.
     pub(crate) fn holder(&self) -> Option<&str> {
         self.0.last().map(|row| row.idc.as_str())
@@ -126,11 +141,13 @@ impl Epochs {
         if ending.idc == target {
             return Fate::Stranded { ended_by };
         }
-        let held_by_source = after
-            .checked_sub(1)
-            .is_some_and(|before| self.0[before].epoch == epoch && self.0[before].idc == source);
-        // Without a gap nobody else was elected in between, so H is about the source.
-        if ending.idc == source || !held_by_source || ended_by != epoch + 1 {
+        if ending.idc != source && ending.follows.is_some_and(|follows| follows < epoch) {
+            return Fate::Stranded { ended_by };
+        }
+        // Where an earlier release did not say what it follows: without a gap nobody else was
+        // elected in between, so H is about the source.
+        let follows = ending.follows.unwrap_or(ended_by - 1);
+        if ending.idc == source || self.holder_of(epoch) != Some(source) || follows != epoch {
             return Fate::Lacking {
                 ended_by,
                 known: false,
@@ -174,12 +191,13 @@ mod tests {
         assert_eq!(judge(9, Seen { locked: 3, read: 4 }), Verdict::LookAgain);
     }
 
-    /// `(epoch, idc, ended)`.
+    /// `(epoch, idc, ended)`, as an earlier release wrote them.
     fn epochs(rows: &[(u64, &str, &str)]) -> Epochs {
         let row = |(epoch, idc, ended): &(u64, &str, &str)| EpochRow {
             epoch: *epoch,
             idc: (*idc).to_owned(),
             ended: (!ended.is_empty()).then(|| ended.parse().unwrap()),
+            follows: None,
         };
         Epochs(rows.iter().map(row).collect())
     }
@@ -215,6 +233,25 @@ mod tests {
         // Also when it has long since been ended again.
         let rows = [(1, "sh", ""), (2, "gz", "0-1-6"), (3, "bj", "9-9-9")];
         assert_eq!(fate(&rows, 1, "gz"), STRANDED);
+    }
+
+    #[test]
+    fn what_an_epoch_follows_tells_whom_its_end_is_about() {
+        let fate = |rows: &[(u64, &str, &str)], follows| {
+            let mut epochs = epochs(rows);
+            epochs.0.last_mut().unwrap().follows = Some(follows);
+            epochs.fate(2, &"0-1-7".parse().unwrap(), "sh", "bj")
+        };
+        let rows = |ended| [(2, "sh", ""), (5, "gz", ended)];
+        let stranded = Fate::Stranded { ended_by: 5 };
+        assert_eq!(fate(&rows("0-1-6"), 2), stranded);
+        assert_eq!(fate(&rows("0-1-7"), 2), lacking(5, true));
+        // It is about an epoch before, so nothing of this one was there.
+        assert_eq!(fate(&rows("0-1-9"), 1), stranded);
+        // It is about an epoch in between of which nothing is known here.
+        assert_eq!(fate(&rows("0-1-6"), 4), lacking(5, false));
+        let again = [(2, "sh", ""), (5, "sh", "0-1-6")];
+        assert_eq!(fate(&again, 1), lacking(5, false));
     }
 
     #[test]
