@@ -1,4 +1,4 @@
-//! What the source has set aside of the target's: transactions that the target committed as the
+//! What the source has set aside: transactions that the target, or a third member, committed as the
 //! primary of an epoch that had ended.
 
 use change::sync::{FiledPiece, FiledReply, FiledRequest};
@@ -18,7 +18,12 @@ const HEADS: u32 = 1000;
 pub async fn read(shared: &Shared, request: &FiledRequest) -> Result<FiledReply, PullError> {
     let mut session = shared.source.connect().await?;
     let conn = &mut session.conn;
-    let of = &shared.config.target.idc;
+    let of = if request.of.is_empty() {
+        shared.config.target.idc.clone()
+    } else {
+        IdcName::new(request.of.as_str())
+            .map_err(|error| PullError::halt("Request", format!("whose transactions: {error}")))?
+    };
     // The order matters: see `FiledReply.through`.
     let applied: Vec<Option<String>> = conn
         .exec(
@@ -27,7 +32,7 @@ pub async fn read(shared: &Shared, request: &FiledRequest) -> Result<FiledReply,
         )
         .await
         .map_err(PullError::query("reading multiactive.applied"))?;
-    let through = positions(applied, of)?;
+    let through = positions(applied, &of)?;
     // What another member's promotion ended may be with that member.
     let here = shared.config.source.idc.as_str();
     let ended_here =
@@ -42,8 +47,8 @@ pub async fn read(shared: &Shared, request: &FiledRequest) -> Result<FiledReply,
         .map_err(PullError::query(what))?;
     let undone: Option<u64> = conn
         .exec_first(
-            "SELECT COUNT(*) FROM multiactive.undone WHERE filed_in = ?",
-            (of.as_str(),),
+            "SELECT COUNT(*) FROM multiactive.undone WHERE filed_in = ? AND source IS NULL",
+            (shared.config.target.idc.as_str(),),
         )
         .await
         .map_err(PullError::query("reading multiactive.undone"))?;
@@ -58,24 +63,27 @@ pub async fn read(shared: &Shared, request: &FiledRequest) -> Result<FiledReply,
         ("body", PIECES)
     };
     let statement = format!(
-        "SELECT seq, CAST(gtid AS CHAR), part, {body} FROM multiactive.stranded \
+        "SELECT seq, CAST(gtid AS CHAR), part, {body}, epoch, ended_by FROM multiactive.stranded \
          WHERE {ended_here} AND seq < ? ORDER BY seq DESC LIMIT {most}"
     );
-    let rows: Vec<(u64, String, u32, Vec<u8>)> = conn
+    let rows: Vec<(u64, String, u32, Vec<u8>, u64, u64)> = conn
         .exec(statement, (of.as_str(), here, below))
         .await
         .map_err(PullError::query(what))?;
-    let piece = |(number, gtid, part, body): (u64, String, u32, Vec<u8>)| FiledPiece {
+    let piece = |(number, gtid, part, body, epoch, ended_by)| FiledPiece {
         number,
         gtid,
         part,
-        body: body.into(),
+        body: Vec::<u8>::into(body),
+        epoch,
+        ended_by,
     };
     Ok(FiledReply {
         through,
         transactions: transactions.unwrap_or(0),
         undone: undone.unwrap_or(0),
         pieces: rows.into_iter().map(piece).collect(),
+        of: of.to_string(),
     })
 }
 

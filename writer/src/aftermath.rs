@@ -44,6 +44,39 @@ pub enum Aftermath {
         /// What is waited for.
         waits: String,
     },
+    /// The target cannot go on with an epoch yet.
+    #[error(
+        "held before epoch {epoch} of {source_idc}: {what}. If that will not come any more, since \
+         the member is gone for good, this one needs a new copy: empty the tables of the Unit here, \
+         which is not the primary, with sql_log_bin=0, and remove the rows of its links from \
+         multiactive.applied"
+    )]
+    Waits {
+        /// The link's source.
+        source_idc: String,
+        /// The epoch before whose beginning the link is held.
+        epoch: u64,
+        /// What is needed, and what brings it.
+        what: String,
+    },
+    /// The target has gone on without what the source builds upon.
+    #[error(
+        "epoch {epoch} of {source_idc} builds upon {what}, which {target_idc} has set aside or taken \
+         back, since it had gone on with an epoch that {source_idc} never knew. {target_idc} needs a \
+         new copy: empty the tables of the Unit there, which is not the primary, with sql_log_bin=0, \
+         remove the rows of its links from multiactive.applied, and its rows from \
+         multiactive.stranded and multiactive.undone, once those that are wanted are saved"
+    )]
+    Forked {
+        /// The link's source.
+        source_idc: String,
+        /// The link's target.
+        target_idc: String,
+        /// The epoch.
+        epoch: u64,
+        /// What is missing here.
+        what: String,
+    },
     /// A row that is to be taken back is not what the stranded change left.
     #[error(
         "the stranded transaction {gtid} cannot be taken back: in table {table} at {key} its change \
@@ -111,16 +144,16 @@ pub enum Aftermath {
 impl Aftermath {
     /// Whether it passes by itself.
     pub(crate) fn passes(&self) -> bool {
-        matches!(self, Self::Held { .. })
+        matches!(self, Self::Held { .. } | Self::Waits { .. })
     }
 
     /// A stable word for metrics.
     pub(crate) fn category(&self) -> &'static str {
         match self {
             Self::Lacking { .. } => "lacking",
-            Self::Held { .. } => "held",
+            Self::Held { .. } | Self::Waits { .. } => "held",
             Self::NotAsLeft { .. } => "not_as_left",
-            Self::NeedsCopy { .. } | Self::PartnerKept { .. } => "needs_copy",
+            Self::NeedsCopy { .. } | Self::PartnerKept { .. } | Self::Forked { .. } => "needs_copy",
         }
     }
 }

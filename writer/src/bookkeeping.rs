@@ -5,6 +5,7 @@ use std::sync::Arc;
 use change::{Body, RowChange, TableChange, Transaction, Value};
 use model::LinkConfig;
 
+use crate::epoch::EpochRow;
 use crate::error::WriterError;
 use crate::sql::plan::Plan;
 use crate::target::table::Mapping;
@@ -29,20 +30,46 @@ pub(crate) fn is_data(transaction: &Transaction) -> bool {
 
 /// The newest epoch whose row this transaction brings.
 pub(crate) fn newest_epoch(transaction: &Transaction) -> Option<u64> {
-    let Body::Rows(changes) = &transaction.body else {
-        return None;
+    epoch_rows(transaction).map(|(epoch, _, _)| epoch).max()
+}
+
+/// The row of the newest epoch that this transaction brings, whose is the source.
+///
+/// # Errors
+/// [`WriterError::Position`] if its position cannot be read.
+pub(crate) fn epoch_row(transaction: &Transaction) -> Result<Option<EpochRow>, WriterError> {
+    let newest = epoch_rows(transaction).max_by_key(|(epoch, _, _)| *epoch);
+    let Some((epoch, change, row)) = newest else {
+        return Ok(None);
+    };
+    let ended = value(change, row, "ended").and_then(text);
+    let ended = ended.filter(|text| !text.is_empty());
+    Ok(Some(EpochRow {
+        epoch,
+        idc: transaction.origin.clone(),
+        ended: ended.map(str::parse).transpose()?,
+        follows: value(change, row, "follows").and_then(number),
+    }))
+}
+
+/// The rows of epochs that a transaction brings.
+fn epoch_rows(transaction: &Transaction) -> impl Iterator<Item = (u64, &TableChange, &[Value])> {
+    let changes: &[TableChange] = match &transaction.body {
+        Body::Rows(changes) => changes,
+        Body::Ddl(_) => &[],
     };
     changes
         .iter()
         .filter(|change| is_ours(&change.table.database) && change.table.table == "epoch")
         .flat_map(|change| change.rows.iter().map(move |row| (change, row)))
-        .filter_map(|(change, row)| match row {
-            RowChange::Insert { after } | RowChange::Update { after, .. } => {
-                number(value(change, after, "epoch")?)
-            }
-            RowChange::Delete { .. } => None,
+        .filter_map(|(change, row)| {
+            let after = row.after()?;
+            Some((
+                number(value(change, after, "epoch")?)?,
+                change,
+                after.as_slice(),
+            ))
         })
-        .max()
 }
 
 /// A link carries only what was born in its source; anything else would go round in circles.

@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 
-use change::{Flavor, Position, SnapshotState};
+use change::{Flavor, Position, SnapshotState, Transaction};
 use model::{Ledger, LinkKey, SnapshotProgress};
 use serde::{Deserialize, Serialize};
 
+use crate::epoch::way::NewestData;
+use crate::error::WriterError;
 use crate::selection::Selection;
 use crate::sql::literal;
 
@@ -44,9 +46,70 @@ pub(crate) struct Record {
     /// show any more that it went back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub went_back: Option<String>,
+    /// The newest data of the source that is at the target; absent where there is none, or an
+    /// earlier release did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<Newest>,
     /// Which tables the link carries at most; absent in a row that was just made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selection>,
+}
+
+/// A bound of the data that a link has brought: see [`crate::epoch::way::NewestData`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Newest {
+    pub epoch: u64,
+    /// A GTID, or a position.
+    pub within: String,
+}
+
+impl Record {
+    /// Reads the column; a row that was just made has none.
+    pub(crate) fn parse(ledger: Option<&str>) -> Result<Self, WriterError> {
+        let Some(text) = ledger.filter(|text| !text.is_empty()) else {
+            return Ok(Self::default());
+        };
+        serde_json::from_str(text).map_err(|error| WriterError::CheckpointUnreadable {
+            reason: error.to_string(),
+        })
+    }
+
+    /// The column.
+    pub(crate) fn text(&self) -> Result<String, WriterError> {
+        serde_json::to_string(self).map_err(|error| WriterError::CheckpointUnreadable {
+            reason: error.to_string(),
+        })
+    }
+}
+
+impl From<&NewestData> for Newest {
+    fn from(data: &NewestData) -> Self {
+        Self {
+            epoch: data.epoch,
+            within: data.within.to_string(),
+        }
+    }
+}
+
+impl Newest {
+    /// What it bounds.
+    ///
+    /// # Errors
+    /// If it is no position.
+    pub(crate) fn bound(&self) -> Result<NewestData, WriterError> {
+        Ok(NewestData {
+            epoch: self.epoch,
+            within: self.within.parse()?,
+        })
+    }
+
+    /// After this transaction.
+    pub(crate) fn of(transaction: &Transaction) -> Self {
+        Self {
+            epoch: transaction.epoch,
+            within: transaction.gtid.clone(),
+        }
+    }
 }
 
 /// The engine of the source.
@@ -318,6 +381,7 @@ mod tests {
             writer: "me".into(),
             serial: 9,
             went_back: None,
+            newest: None,
             selection: None,
         };
         let text = serde_json::to_string(&record).unwrap();

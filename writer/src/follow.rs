@@ -1,5 +1,7 @@
 //! Following the stream of one session: which frames are taken together, what is written when.
 
+mod hold;
+
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::apply::Applier;
 use crate::batch::{Batch, is_whole_rows};
-use crate::bookkeeping::newest_epoch;
+use crate::bookkeeping::epoch_row;
 use crate::checkpoint::Checkpoint;
 use crate::error::WriterError;
 use crate::lag;
@@ -29,10 +31,6 @@ const STORE_ECHO_AFTER: Duration = Duration::from_secs(3600);
 /// When an error is still told and nothing has come for so long, it is past.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// While the link is held it looks so often whether it may go on.
-const HELD_LOOK: Duration = Duration::from_millis(200);
-/// So often a held link says what it waits for.
-const HELD_TELL: Duration = Duration::from_secs(1);
 /// So often it looks whether more was filed of a target that was in line.
 const LOOK_FOR_FILED: Duration = Duration::from_secs(10);
 
@@ -280,8 +278,8 @@ impl<'a> Follower<'a> {
             });
         }
         if is_whole_rows(&transaction) && !self.applier.is_open() {
-            let batch = if let Some(epoch) = newest_epoch(&transaction) {
-                self.hold(epoch).await?;
+            let batch = if let Some(row) = epoch_row(&transaction)? {
+                self.hold(&row).await?;
                 Batch::of(transaction)
             } else {
                 self.fill(transaction).await
@@ -307,45 +305,6 @@ impl<'a> Follower<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Waits until the target is in line, where the row of this epoch ends one of its own.
-    async fn hold(&mut self, epoch: u64) -> Result<(), WriterError> {
-        if !self.applier.ends_own_epoch(epoch).await? {
-            return Ok(());
-        }
-        let mut own = None;
-        let mut told = None;
-        while !self.shutdown.is_cancelled() {
-            if own.is_none() {
-                own = self.applier.fenced_position().await?;
-            }
-            let error = match &own {
-                Some(own) => {
-                    let in_line = self.applier.bring_in_line(&self.stream, epoch, own);
-                    match in_line.await {
-                        Ok(()) => return Ok(()),
-                        Err(WriterError::Aftermath(aftermath)) if aftermath.passes() => {
-                            aftermath.into()
-                        }
-                        Err(error) => {
-                            let _gone_otherwise = self.applier.target.roll_back().await;
-                            return Err(error);
-                        }
-                    }
-                }
-                None => self.applier.not_fenced(epoch),
-            };
-            if told.is_none_or(|at: Instant| at.elapsed() >= HELD_TELL) {
-                self.applier.status.stopped(&error);
-                told = Some(Instant::now());
-            }
-            tokio::select! {
-                () = tokio::time::sleep(HELD_LOOK) => {}
-                () = self.shutdown.cancelled() => {}
-            }
-        }
-        Err(self.applier.not_fenced(epoch))
     }
 
     /// Takes along what is here already. Latency comes first: only while the link is behind, which

@@ -3,7 +3,7 @@
 use change::{SnapshotBegin, SnapshotChunk, SnapshotTable};
 
 use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH};
-use crate::checkpoint::{Checkpoint, SourceEngine};
+use crate::checkpoint::{Checkpoint, Newest, SourceEngine};
 use crate::epoch::{self, Seen, Verdict};
 use crate::error::WriterError;
 use crate::explain;
@@ -251,6 +251,12 @@ impl Applier {
         {
             copy.done = true;
         }
+        // Chunks may hold what was committed until the last of them was read, which lies before here.
+        let record = &mut self.settled.record;
+        record.newest = self.settled.position.as_ref().map(|position| Newest {
+            epoch: record.epoch,
+            within: position.to_string(),
+        });
         self.store(true).await?;
         self.status.settled(&self.stored, Done::default());
         let progress = self.stored.snapshot.progress();

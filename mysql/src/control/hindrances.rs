@@ -53,7 +53,8 @@ impl ControlSession {
             "SELECT LEFT(COALESCE(CAST(info AS CHAR), state), 100) FROM {} \
              WHERE state IN ('copy to tmp table', 'altering table') LIMIT 5; \
              SELECT COUNT(DISTINCT source, gtid) FROM multiactive.stranded WHERE state = 'Held'; \
-             SELECT filed_in, COUNT(*) FROM multiactive.undone GROUP BY filed_in; \
+             SELECT filed_in, COUNT(*) FROM multiactive.undone WHERE source IS NULL \
+             GROUP BY filed_in; \
              SHOW GLOBAL STATUS LIKE 'Threads_connected'; \
              SELECT @@GLOBAL.max_connections",
             process_list(self.engine)

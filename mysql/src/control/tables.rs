@@ -97,13 +97,15 @@ pub(super) const TABLES: [(&str, &str); 19] = [
     ),
     (
         "undone",
-        // On the member that was the primary of an ended epoch: which of its transactions that
-        // were set aside elsewhere (`filed_in`) have been taken back here, each written in the
-        // transaction that took it back; or that a new copy of the tables came after them.
+        // Which transactions that were set aside elsewhere (`filed_in`) have been taken back here,
+        // each written in the transaction that took it back; or that a new copy of the tables came
+        // after them. They are this member's own, or those of a third one (`source`).
         "filed_in VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
          gtid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
          how ENUM('Inverse', 'Copy', 'Hand') NOT NULL, \
          changes BIGINT UNSIGNED NOT NULL, at DATETIME(6) NOT NULL, \
+         source VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NULL, \
+         epoch BIGINT UNSIGNED NULL, ended_by BIGINT UNSIGNED NULL, \
          PRIMARY KEY (filed_in, gtid)",
     ),
     (
@@ -205,9 +207,18 @@ pub(super) const TABLES: [(&str, &str); 19] = [
 
 /// Columns that tables got since they were first made. A version without them goes on working
 /// beside them, so they do not change the version.
-pub(super) const ADDED: [(&str, &str, &str); 7] = [
+pub(super) const ADDED: [(&str, &str, &str); 10] = [
     // The newest epoch that its holder knew of when it was promoted; `ended` is about that one.
     ("epoch", "follows", "BIGINT UNSIGNED NULL"),
+    // Who committed it; NULL: this member itself.
+    (
+        "undone",
+        "source",
+        "VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NULL",
+    ),
+    // The epoch that it was committed under, and the one that ended that.
+    ("undone", "epoch", "BIGINT UNSIGNED NULL"),
+    ("undone", "ended_by", "BIGINT UNSIGNED NULL"),
     (
         "stranded",
         // The order of filing, which is that of committing at the source.

@@ -1,6 +1,7 @@
 //! Applying: rows, checkpoint and epoch check in one transaction of the target.
 
 mod fates;
+mod gate;
 mod judged;
 mod parts;
 
@@ -12,7 +13,7 @@ use model::{HaltedAt, LinkConfig};
 use mysql::session::SessionOptions;
 
 use crate::bookkeeping;
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Newest};
 use crate::conflict::Policy;
 use crate::epoch::{Epochs, Fate};
 use crate::error::{Class, WriterError};
@@ -193,6 +194,11 @@ impl Applier {
         }
         let mut judged = !checks_epoch;
         let mut epochs = Vec::new();
+        if let Some(row) = bookkeeping::epoch_row(last)? {
+            self.run_all(plan.drain(), &last.gtid, careful, &mut judged, &mut epochs)
+                .await?;
+            self.check_way(&row).await?;
+        }
         if self.policy.is_some() {
             self.run_all(plan.drain(), &last.gtid, careful, &mut judged, &mut epochs)
                 .await?;
@@ -266,6 +272,11 @@ impl Applier {
             next.record.ledger.filtered += transaction.filtered;
             next.record.ledger.read += changes + transaction.filtered;
             next.record.epoch = transaction.epoch;
+            // The last part of a large one need not change data itself.
+            let data = bookkeeping::is_data(transaction) || transaction.part > 0;
+            if data && *fate == Fate::Applied {
+                next.record.newest = Some(Newest::of(transaction));
+            }
         }
         next
     }

@@ -207,6 +207,9 @@ impl Applier {
         let head = open.plan.drain();
         self.run_all(head, &part.gtid, open.careful, &mut judged, &mut epochs)
             .await?;
+        if let Some(row) = bookkeeping::epoch_row(part)? {
+            self.check_way(&row).await?;
+        }
         open.fate = fate;
         match fate {
             Fate::Applied | Fate::Stranded { .. } => Ok(()),

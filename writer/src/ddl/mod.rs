@@ -29,7 +29,7 @@ use model::DdlPolicy;
 use mysql::session::Engine;
 
 use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH};
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, Newest};
 use crate::epoch::Fate;
 use crate::error::{Class, WriterError};
 use crate::failpoint::{self, Point};
@@ -312,6 +312,9 @@ impl Applier {
         next.position = Some(position);
         next.record.serial = self.stored.record.serial + 1;
         next.record.epoch = transaction.epoch;
+        if applied {
+            next.record.newest = Some(Newest::of(transaction));
+        }
         let ledger = &mut next.record.ledger;
         ledger.read += 1 + transaction.filtered;
         ledger.filtered += transaction.filtered + u64::from(!applied);

@@ -148,6 +148,13 @@ impl Epochs {
         Way::after(own, ahead)
     }
 
+    /// The newest epoch that the source of this row and the target both build upon, and whose it was;
+    /// `None` where that does not matter or cannot be told.
+    pub(crate) fn parts_at(&self, row: &EpochRow, source: &str) -> Option<(u64, String)> {
+        let parting = self.parting(row, source)?;
+        Some((parting.follows, parting.holder.to_owned()))
+    }
+
     /// The newest epoch and those that it follows. Rows that came late, of epochs that others had
     /// passed over, are not among them.
     fn line(&self) -> impl Iterator<Item = &EpochRow> {

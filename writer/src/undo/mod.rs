@@ -21,15 +21,20 @@
 //!
 //! Only the member that ended the target's epoch is asked, which is the source that sends the
 //! epoch's row: what another survivor has filed, the new primary may have applied.
+//!
+//! With three copies the target may also have more than the source of what a third member committed;
+//! that is taken back in the same way ([`third`]).
 
 mod inverse;
 mod row;
+mod third;
 mod transaction;
 
 use std::collections::BTreeSet;
 
 use change::Position;
-use change::sync::{FiledReply, FiledRequest};
+use change::sync::{FiledPiece, FiledReply, FiledRequest};
+use model::IdcName;
 use mysql::session::Engine;
 
 use crate::aftermath::Aftermath;
@@ -37,18 +42,35 @@ use crate::apply::Applier;
 use crate::error::WriterError;
 use crate::stream::Stream;
 use crate::target::lookup::quote;
-use transaction::Open;
+use transaction::{Open, Set};
 
 /// What the source was asked.
 struct Ask<'a> {
     stream: &'a Stream,
     link: String,
+    /// Whose transactions.
+    of: IdcName,
 }
 
 impl Ask<'_> {
     async fn page(&self, below: u64, heads: bool) -> Result<FiledReply, WriterError> {
-        let link = self.link.clone();
-        self.stream.filed(FiledRequest { link, below, heads }).await
+        let request = FiledRequest {
+            link: self.link.clone(),
+            below,
+            heads,
+            of: self.of.to_string(),
+        };
+        let reply = self.stream.filed(request).await?;
+        if reply.of == self.of.as_str() {
+            return Ok(reply);
+        }
+        Err(WriterError::Unexpected {
+            what: format!(
+                "what it has set aside of {:?}, not of {}",
+                reply.of, self.of
+            ),
+            fix: "run the same release of syncer and writer".to_owned(),
+        })
     }
 }
 
@@ -66,17 +88,8 @@ impl Applier {
         Ask {
             stream,
             link: self.config.link.to_string(),
+            of: self.config.target.idc.clone(),
         }
-    }
-
-    /// Whether the row of this epoch ends one of the target's own, by the rows that are there now:
-    /// the target may have been promoted since they were read last, by its arbiter and not through
-    /// this link.
-    pub(crate) async fn ends_own_epoch(&mut self, epoch: u64) -> Result<bool, WriterError> {
-        let target = self.config.target.idc.clone();
-        self.forget_epochs();
-        let epochs = self.epochs().await?;
-        Ok(epoch > epochs.newest() && epochs.holder() == Some(target.as_str()))
     }
 
     /// Everything that was born at the target, if it is fenced; nothing but heartbeats is added to
@@ -103,23 +116,30 @@ impl Applier {
         Ok(Some(own))
     }
 
-    /// Takes back what the source has filed of the target's, once it has filed everything up to
-    /// this position.
+    /// Whether the source has filed everything that the target has up to this position.
     ///
     /// # Errors
-    /// [`Aftermath::Held`] while the source has not; others if something cannot be taken back.
-    pub(crate) async fn bring_in_line(
+    /// [`Aftermath::Held`] while it has not.
+    pub(crate) async fn check_filed(
         &mut self,
         stream: &Stream,
         epoch: u64,
         own: &Position,
     ) -> Result<(), WriterError> {
-        let ask = self.ask(stream);
-        let newest = ask.page(0, true).await?;
+        let newest = self.ask(stream).page(0, true).await?;
         if !is_through(&newest, own)? {
             return Err(self.held(epoch, &newest));
         }
-        self.check_partner(&newest).await?;
+        self.check_partner(&newest).await
+    }
+
+    /// Takes back what the source has filed of the target's.
+    ///
+    /// # Errors
+    /// If something cannot be taken back.
+    pub(crate) async fn bring_in_line(&mut self, stream: &Stream) -> Result<(), WriterError> {
+        let ask = self.ask(stream);
+        let newest = ask.page(0, true).await?;
         self.take_all_back(&ask, &newest).await
     }
 
@@ -194,17 +214,29 @@ impl Applier {
             };
             below = last.number;
             for piece in page.pieces {
-                if open.as_ref().is_none_or(|open| open.gtid != piece.gtid) {
-                    self.close_transaction(open.take()).await?;
-                    open = Some(self.open_transaction(&piece.gtid).await?);
-                }
-                if let Some(open) = open.as_mut().filter(|open| !open.done) {
-                    open.changes += self.take_piece_back(piece).await?;
-                }
+                self.take_next_back(&mut open, Set::of(&ask.of, &piece), piece)
+                    .await?;
             }
         }
         self.close_transaction(open.take()).await?;
         self.taken_back = filed;
+        Ok(())
+    }
+
+    /// Takes back the piece before the last one, which may be of the same transaction.
+    async fn take_next_back(
+        &mut self,
+        open: &mut Option<Open>,
+        set: Set,
+        piece: FiledPiece,
+    ) -> Result<(), WriterError> {
+        if open.as_ref().is_none_or(|open| open.set.gtid != set.gtid) {
+            self.close_transaction(open.take()).await?;
+            *open = Some(self.open_transaction(set).await?);
+        }
+        if let Some(open) = open.as_mut().filter(|open| !open.done && !open.is_back) {
+            open.changes += self.take_piece_back(&open.set, piece).await?;
+        }
         Ok(())
     }
 
@@ -310,7 +342,8 @@ impl Applier {
             };
             below = last.number;
             for piece in &page.pieces {
-                let mut sql = self.undone_statement(&piece.gtid, "Copy", 0).into_bytes();
+                let set = Set::of(&ask.of, piece);
+                let mut sql = self.undone_statement(&set, "Copy", 0).into_bytes();
                 sql.extend_from_slice(b" ON DUPLICATE KEY UPDATE filed_in=VALUES(filed_in)");
                 self.target
                     .execute("writing to multiactive.undone", &sql)

@@ -1,8 +1,9 @@
 //! One row taken back: read and locked, compared in the canonical codec, then set.
 
-use change::{Row, TableChange, Transaction};
+use change::{Row, TableChange};
 
 use super::inverse::Inverse;
+use super::transaction::Set;
 use crate::aftermath::Aftermath;
 use crate::apply::Applier;
 use crate::error::WriterError;
@@ -15,7 +16,7 @@ impl Applier {
     /// before the change is left alone.
     pub(super) async fn take_back(
         &mut self,
-        filed: &Transaction,
+        set: &Set,
         change: &TableChange,
         mapping: &std::sync::Arc<Mapping>,
         inverse: &Inverse<'_>,
@@ -37,8 +38,8 @@ impl Applier {
                 expected: show(inverse.expected, mapping),
                 wanted: show(inverse.wanted, mapping),
                 found: show(found.as_ref(), mapping),
-                gtid: filed.gtid.clone(),
-                pass: self.pass_statement(&filed.gtid),
+                gtid: set.gtid.clone(),
+                pass: self.pass_statement(set),
             })
             .into());
         }
@@ -58,7 +59,7 @@ impl Applier {
         let mut plan = Plan::new(true);
         plan.change(&back, mapping);
         for request in plan.finish() {
-            self.run_known(&request, &filed.gtid).await?;
+            self.run_known(&request, &set.gtid).await?;
         }
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! One transaction taken back: its pieces, the newest change first, and the word that it was.
 
 use change::sync::FiledPiece;
-use change::{Body, Transaction, decode_stored};
+use change::{Body, decode_stored};
+use model::IdcName;
 
 use super::inverse::Inverse;
 use crate::aftermath::Aftermath;
@@ -11,33 +12,59 @@ use crate::error::WriterError;
 use crate::failpoint::{self, Point};
 use crate::target::lookup::quote;
 
+/// A transaction that was set aside at the source.
+#[derive(Debug, Clone)]
+pub(super) struct Set {
+    /// Who committed it.
+    pub(super) of: IdcName,
+    pub(super) gtid: String,
+    /// The epoch that it was committed under, and the one that ended that.
+    pub(super) epoch: u64,
+    pub(super) ended_by: u64,
+}
+
+impl Set {
+    pub(super) fn of(of: &IdcName, piece: &FiledPiece) -> Self {
+        Self {
+            of: of.clone(),
+            gtid: piece.gtid.clone(),
+            epoch: piece.epoch,
+            ended_by: piece.ended_by,
+        }
+    }
+}
+
 /// A transaction that is being taken back.
 pub(super) struct Open {
-    pub(super) gtid: String,
-    /// It had been before.
+    pub(super) set: Set,
+    /// It had been before, and it is written down that this source need not ask for it again.
     pub(super) done: bool,
+    /// Its rows were taken back before, for another source that had set it aside.
+    pub(super) is_back: bool,
     pub(super) changes: u64,
 }
 
 impl Applier {
-    pub(super) async fn open_transaction(&mut self, gtid: &str) -> Result<Open, WriterError> {
+    pub(super) async fn open_transaction(&mut self, set: Set) -> Result<Open, WriterError> {
         let sql = format!(
-            "SELECT COUNT(*) FROM multiactive.undone WHERE filed_in={} AND gtid={}",
+            "SELECT COUNT(*), COALESCE(SUM(filed_in={}), 0) FROM multiactive.undone WHERE gtid={}",
             quote(self.config.source.idc.as_str()),
-            quote(gtid)
+            quote(&set.gtid)
         );
-        let known: Option<u64> = self
+        let known: Option<(u64, u64)> = self
             .target
             .first("reading multiactive.undone", &sql)
             .await?;
-        let done = known != Some(0);
+        let (anywhere, here) = known.unwrap_or_default();
+        let done = here > 0;
         if !done {
             let doing = "beginning to take a transaction back";
             self.target.execute(doing, b"START TRANSACTION").await?;
         }
         Ok(Open {
-            gtid: gtid.to_owned(),
+            set,
             done,
+            is_back: anywhere > 0,
             changes: 0,
         })
     }
@@ -49,33 +76,44 @@ impl Applier {
         let Some(open) = open.filter(|open| !open.done) else {
             return Ok(());
         };
-        let sql = self.undone_statement(&open.gtid, "Inverse", open.changes);
+        let sql = self.undone_statement(&open.set, "Inverse", open.changes);
         self.target
             .execute("writing to multiactive.undone", sql.as_bytes())
             .await?;
         self.commit().await?;
-        tracing::warn!(gtid = %open.gtid, changes = open.changes, "a transaction was taken back");
+        tracing::warn!(gtid = %open.set.gtid, of = %open.set.of, changes = open.changes, "a transaction was taken back");
         Ok(())
     }
 
-    pub(super) fn undone_statement(&self, gtid: &str, how: &str, changes: u64) -> String {
+    pub(super) fn undone_statement(&self, set: &Set, how: &str, changes: u64) -> String {
+        let source = if set.of == self.config.target.idc {
+            "NULL".to_owned()
+        } else {
+            quote(set.of.as_str())
+        };
         format!(
-            "INSERT INTO multiactive.undone (filed_in, gtid, how, changes, at) \
-             VALUES ({},{},'{how}',{changes},UTC_TIMESTAMP(6))",
+            "INSERT INTO multiactive.undone (filed_in, gtid, how, changes, at, source, epoch, ended_by) \
+             VALUES ({},{},'{how}',{changes},UTC_TIMESTAMP(6),{source},{},{})",
             quote(self.config.source.idc.as_str()),
-            quote(gtid)
+            quote(&set.gtid),
+            set.epoch,
+            set.ended_by
         )
     }
 
     /// What a person runs at the target to say that a transaction's rows are in line there.
-    pub(super) fn pass_statement(&self, gtid: &str) -> String {
+    pub(super) fn pass_statement(&self, set: &Set) -> String {
         format!(
             "SET sql_log_bin=0; {}",
-            self.undone_statement(gtid, "Hand", 0)
+            self.undone_statement(set, "Hand", 0)
         )
     }
 
-    pub(super) async fn take_piece_back(&mut self, piece: FiledPiece) -> Result<u64, WriterError> {
+    pub(super) async fn take_piece_back(
+        &mut self,
+        set: &Set,
+        piece: FiledPiece,
+    ) -> Result<u64, WriterError> {
         let filed = decode_stored(piece.body)?;
         let changes = match &filed.body {
             Body::Rows(changes) => changes,
@@ -85,7 +123,7 @@ impl Applier {
                     gtid: filed.gtid.clone(),
                     what: format!("{:?}", ddl.statement_lossy()),
                     link: self.config.link.to_string(),
-                    pass: self.pass_statement(&filed.gtid),
+                    pass: self.pass_statement(set),
                 })
                 .into());
             }
@@ -99,9 +137,9 @@ impl Applier {
                 let inverse = Inverse::of(row);
                 let acts = inverse.wanted.is_some() && mapping.foreign.cascades_below;
                 if acts && !change.flags.logs_cascades {
-                    return Err(self.cascaded(&filed, &change.table.to_string()));
+                    return Err(self.cascaded(set, &change.table.to_string()));
                 }
-                self.take_back(&filed, change, &mapping, &inverse).await?;
+                self.take_back(set, change, &mapping, &inverse).await?;
                 failpoint::pass(Point::AfterRow);
             }
         }
@@ -109,17 +147,17 @@ impl Applier {
     }
 
     /// What a cascade did with the rows of other tables is not in the binlog of every server.
-    fn cascaded(&self, filed: &Transaction, table: &str) -> WriterError {
+    fn cascaded(&self, set: &Set, table: &str) -> WriterError {
         let version = self.target.version();
         Box::new(Aftermath::NeedsCopy {
             target_idc: self.config.target.idc.to_string(),
-            gtid: filed.gtid.clone(),
+            gtid: set.gtid.clone(),
             what: format!(
                 "a change of {table}, whose foreign keys cascade to tables of which {version} logs \
                  nothing then"
             ),
             link: self.config.link.to_string(),
-            pass: self.pass_statement(&filed.gtid),
+            pass: self.pass_statement(set),
         })
         .into()
     }
