@@ -14,5 +14,6 @@ mod script;
 mod settles;
 mod skips;
 mod statements;
+mod thirds;
 mod undo;
 mod values;

@@ -6,7 +6,7 @@
     reason = "what the script itself makes is sound; otherwise the test fails"
 )]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -50,10 +50,10 @@ struct State {
     halt: Option<Halt>,
     /// What is copied for a writer without a checkpoint.
     copy: Option<SnapshotChunk>,
-    /// What the source has set aside of the target's, in order.
-    filed: Vec<FiledPiece>,
-    /// Through where the source has got with the target's transactions.
-    through: Option<Position>,
+    /// What the source has set aside, and whose it is, in order.
+    filed: Vec<(String, FiledPiece)>,
+    /// Through where the source has got with a member's transactions.
+    through: BTreeMap<String, Position>,
     /// How much of what the target has filed the source says it has taken back.
     undone: u64,
     /// How often it was asked for a page.
@@ -221,7 +221,7 @@ impl Source {
             .collect()
     }
 
-    /// Files a transaction of the target's; returns its GTID.
+    /// Files transactions of other members.
     pub fn file(&self, transactions: &[Transaction]) {
         let mut state = self.state();
         for transaction in transactions {
@@ -230,14 +230,16 @@ impl Source {
                 gtid: transaction.gtid.clone(),
                 part: transaction.part,
                 body: change::encode_stored(transaction).expect("a body").into(),
+                epoch: transaction.epoch,
+                ended_by: transaction.epoch + 1,
             };
-            state.filed.push(piece);
+            state.filed.push((transaction.origin.clone(), piece));
         }
     }
 
-    /// The source has applied or filed everything of the target's up to here.
-    pub fn reach(&self, position: Position) {
-        self.state().through = Some(position);
+    /// The source has applied or filed everything of this member's up to here.
+    pub fn reach(&self, of: &str, position: Position) {
+        self.state().through.insert(of.to_owned(), position);
     }
 
     /// The source says that it has taken back so many of its transactions.
@@ -294,16 +296,26 @@ impl Sync for Source {
         let request = request.into_inner();
         let mut state = self.state();
         state.asked += 1;
-        let gtids: BTreeSet<&str> = state.filed.iter().map(|it| it.gtid.as_str()).collect();
-        let transactions = gtids.len() as u64;
+        let filed = state.filed.iter().rev();
+        let filed: Vec<&FiledPiece> = filed
+            .filter(|(of, _)| *of == request.of)
+            .map(|(_, piece)| piece)
+            .collect();
+        let gtids: BTreeSet<&str> = filed.iter().map(|it| it.gtid.as_str()).collect();
         // Pages of two, so that transactions lie across them.
-        let pieces = state.filed.iter().rev();
+        let pieces = filed.iter();
         let pieces = pieces.filter(|it| request.below == 0 || it.number < request.below);
         Ok(Response::new(FiledReply {
-            through: state.through.iter().map(Into::into).collect(),
-            transactions,
+            through: state
+                .through
+                .get(&request.of)
+                .map(Into::into)
+                .into_iter()
+                .collect(),
+            transactions: gtids.len() as u64,
             undone: state.undone,
-            pieces: pieces.take(2).cloned().collect(),
+            pieces: pieces.take(2).map(|piece| (*piece).clone()).collect(),
+            of: request.of.clone(),
         }))
     }
 
@@ -462,8 +474,13 @@ pub fn heartbeat(idc: &str, seq: u64) -> TableChange {
     changes(&Arc::new(table), vec![update(before, after)])
 }
 
-/// A row of `multiactive.epoch`.
+/// A row of `multiactive.epoch`, as an earlier release wrote it.
 pub fn epoch_row(epoch: u64, idc: &str) -> TableChange {
+    epoch_row_after(epoch, idc, None)
+}
+
+/// A row of `multiactive.epoch`: which epoch it follows, and how much of that one it builds upon.
+pub fn epoch_row_after(epoch: u64, idc: &str, follows: Option<(u64, &str)>) -> TableChange {
     let ascii = |name: &str, kind| Column {
         collation: 65,
         ..column(name, kind)
@@ -481,13 +498,19 @@ pub fn epoch_row(epoch: u64, idc: &str) -> TableChange {
             ascii("idc", ColumnKind::VarChar),
             ascii("ended", ColumnKind::Text),
             at,
+            Column {
+                unsigned: true,
+                ..column("follows", ColumnKind::BigInt)
+            },
         ],
         primary_key: vec![0],
     };
     let after = vec![
         Value::UInt(epoch),
         Value::Text(Bytes::copy_from_slice(idc.as_bytes())),
-        Value::Null,
+        follows.map_or(Value::Null, |(_, ended)| {
+            Value::Text(Bytes::copy_from_slice(ended.as_bytes()))
+        }),
         Value::DateTime(change::DateTime {
             date: change::Date {
                 year: 2024,
@@ -496,6 +519,7 @@ pub fn epoch_row(epoch: u64, idc: &str) -> TableChange {
             },
             ..change::DateTime::default()
         }),
+        follows.map_or(Value::Null, |(epoch, _)| Value::UInt(epoch)),
     ];
     changes(&Arc::new(table), vec![RowChange::Insert { after }])
 }

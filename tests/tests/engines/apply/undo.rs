@@ -102,7 +102,7 @@ fn reach_all(rig: &Rig<'_>) -> Result<()> {
             format!("0-{server}-1000000,{domain}-{server}-1000000")
         }
     };
-    rig.source.reach(text.parse()?);
+    rig.source.reach(&rig.target.idc, text.parse()?);
     Ok(())
 }
 
@@ -155,7 +155,7 @@ fn the_old_primary_is_held_and_brought_in_line() -> Result<()> {
             harness::Engine::MySql => "3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5",
             harness::Engine::MariaDb => "0-77-1",
         };
-        rig.source.reach(behind.parse()?);
+        rig.source.reach(&rig.target.idc, behind.parse()?);
         wait_told(&writer, "it has got to").await?;
         let asked = rig.source.asked();
         until("it asks on", async || Ok(rig.source.asked() > asked + 3)).await?;

@@ -12,6 +12,15 @@ async fn checkpoint(server: &Server<'_>, link: &str, source: &str, position: &st
     Ok(server.root().await?.query_drop(sql).await?)
 }
 
+/// An epoch of another member's, as a link brings it.
+async fn epoch_of(server: &Server<'_>, epoch: u64, idc: &str) -> Result<()> {
+    let sql = format!(
+        "INSERT INTO multiactive.epoch (epoch, idc, ended, at) \
+         VALUES ({epoch}, '{idc}', NULL, UTC_TIMESTAMP(6))"
+    );
+    Ok(server.root().await?.query_drop(sql).await?)
+}
+
 fn order(server: &Server<'_>, epoch: u64, from: Option<&str>) -> Result<PromotionOrder> {
     let from = from.map(IdcName::new).transpose()?;
     Ok(PromotionOrder {
@@ -30,26 +39,33 @@ fn writes_the_epoch_once_with_what_had_been_applied() -> Result<()> {
         checkpoint(server, "a/one", "gz", "0-5-17").await?;
         checkpoint(server, "a/two", "gz", "0-5-12").await?;
         checkpoint(server, "a/other", "hz", "0-6-99").await?;
-        let second = control.promote(&order(server, 2, Some("gz"))?).await?;
+        epoch_of(server, 2, "gz").await?;
+        // In etcd another one was the holder, of whose epoch nothing has come here.
+        let second = control.promote(&order(server, 4, Some("hz"))?).await?;
         ensure!(
             second.applied == Some(PositionText("0-5-12".into())) && second.written,
             "{second:?}"
         );
         checkpoint(server, "a/two", "gz", "0-5-17").await?;
-        let again = control.promote(&order(server, 2, Some("gz"))?).await?;
+        let follows = "SELECT follows FROM multiactive.epoch WHERE epoch = 4";
+        ensure!(
+            server.number(follows).await? == 2,
+            "it follows another epoch"
+        );
+        let again = control.promote(&order(server, 4, Some("hz"))?).await?;
         ensure!(
             again.applied == second.applied && !again.written,
             "{again:?}"
         );
         let passed = control.promote(&order(server, 1, None)?).await;
         ensure!(
-            matches!(passed, Err(ControlError::EpochPassed { newest: 2, .. })),
+            matches!(passed, Err(ControlError::EpochPassed { newest: 4, .. })),
             "{passed:?}"
         );
         let mut control = server.control().await?;
         let look = control.observe(None).await?;
         ensure!(
-            look.highest_epoch == Epoch(2) && look.highest_epoch_of == Some(server.idc()?),
+            look.highest_epoch == Epoch(4) && look.highest_epoch_of == Some(server.idc()?),
             "{look:?}"
         );
         Ok(())
@@ -91,7 +107,10 @@ fn waits_for_a_writer_and_counts_what_it_applied() -> Result<()> {
     on_each(async |server, _| {
         checkpoint(server, "a/one", "gz", "0-5-17").await?;
         for epoch in [1, 3] {
-            // Once on an empty table of epochs, once with a row in it.
+            // Once on an empty table of epochs, once with rows in it.
+            if epoch > 1 {
+                epoch_of(server, epoch - 1, "gz").await?;
+            }
             let mut writer = server.options.connect().await?;
             writer.conn.query_drop(APPLY).await?;
             let mut control = server.control().await?;
