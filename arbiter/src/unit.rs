@@ -264,7 +264,7 @@ impl Unit {
                 Command::Database { id, command } => self.order(id, command),
                 Command::ClaimAgain { above } => {
                     tracing::warn!(unit = %self.key, above = above.0,
-                        "the server has obeyed a later session than etcd knows of");
+                        "the session is claimed again: etcd has forgotten a later one, or shows less than before");
                     self.shared.claim_above(above);
                 }
                 Command::AskPromise { of, ask } => {

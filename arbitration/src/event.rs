@@ -183,7 +183,7 @@ pub enum Command {
         ask: PromiseAsk,
     },
     /// Claim this IDC's session again, with a generation above this one: the server has obeyed it,
-    /// and etcd has forgotten it.
+    /// and etcd has forgotten it; or etcd shows less than before, and is to know of this process.
     ClaimAgain {
         /// Above this.
         above: Generation,

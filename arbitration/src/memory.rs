@@ -6,8 +6,10 @@
 //! remembers them for it across restarts. A lesser answer counts only if it is linearizable and its
 //! request was sent after the greater one was known, so an answer that was late proves nothing. From then on nothing is held and nothing is decided, until two lease times have passed,
 //! in which every holder of before has fenced, and somebody has acknowledged it *in this etcd*: the
-//! acknowledgement's revision is higher than the one at which the loss was noticed, so it was
-//! not part of the backup.
+//! acknowledgement's revision is higher than that of this process's session, which it claims again
+//! when it notices the loss. So it was not part of the backup. That it is higher than the revision at
+//! which the loss was noticed would not do: an etcd that was empty may have been given a backup since,
+//! under the same name, with an acknowledgement of long ago in it; but not with this session.
 
 use model::{ClusterId, Epoch, EtcdMark, Generation, IdcName, Revision, UnitState};
 
@@ -56,10 +58,15 @@ pub(crate) struct Shown {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Loss {
     since: Moment,
-    /// How far it was when that was noticed.
+    /// How far it was when that was noticed, and then when the session was claimed again.
     pub noticed: Revision,
     /// What an etcd that this process believed had shown before this loss.
     pub shown: Option<Shown>,
+    /// Whether the session is being claimed again since, and whether it was.
+    claims: bool,
+    claimed: bool,
+    /// Somebody has looked.
+    acknowledged: bool,
     /// How far it is now, and when that was learned.
     now: EtcdMark,
     learned_at: Moment,
@@ -272,6 +279,9 @@ impl Core {
             since: now.at,
             noticed: mark.revision,
             shown,
+            claims: false,
+            claimed: !self.rules.claim_in_doubt,
+            acknowledged: false,
             now: mark,
             learned_at: now.at,
         });
@@ -296,13 +306,27 @@ impl Core {
         (same && state.revision <= loss.now.revision).then_some(state)
     }
 
-    /// Whether others noted a loss after what this process had known, and somebody has acknowledged
-    /// that: who was cut off meanwhile notices late what has been looked at already. A process that
-    /// began later cannot tell such a note from one that the backup holds.
-    fn acknowledged_for_others(&self, state: &UnitState, loss: &Loss) -> bool {
-        let noted = state.epoch.as_ref().and_then(|epoch| epoch.value.noted);
-        let later = |shown: &Shown| noted > shown.noted;
-        loss.shown.as_ref().is_some_and(later) && !self.went_back_for_others(state)
+    /// The session was claimed, in the etcd that there is now.
+    pub(crate) fn claimed_in_doubt(&mut self, revision: Revision) {
+        if let Some(loss) = self
+            .memory
+            .loss
+            .as_mut()
+            .filter(|_| self.rules.claim_in_doubt)
+        {
+            (loss.claims, loss.claimed) = (true, true);
+            loss.noticed = revision;
+        }
+    }
+
+    /// Has the session claimed once in an etcd that is in doubt.
+    pub(crate) fn claim_in_doubt(&mut self, out: &mut Vec<Command>) {
+        let above = self.session.map(|session| session.generation);
+        let loss = self.memory.loss.as_mut();
+        if let Some((loss, above)) = loss.filter(|it| !it.claims && !it.claimed).zip(above) {
+            loss.claims = true;
+            out.push(Command::ClaimAgain { above });
+        }
     }
 
     /// Believes a restored etcd again, once it is time.
@@ -311,10 +335,17 @@ impl Core {
             return;
         };
         let waited = now.at.since(loss.since) >= 2 * lease.granted;
-        let acknowledged = self.restored_state().is_some_and(|state| {
+        let looked_at = |state: &UnitState| {
             let here = state.ack.as_ref().map(|ack| ack.revision);
-            here > Some(loss.noticed) || self.acknowledged_for_others(state, loss)
-        });
+            loss.claimed && here > Some(loss.noticed)
+        };
+        let acknowledged = loss.acknowledged || self.restored_state().is_some_and(looked_at);
+        if let Some(loss) = &mut self.memory.loss {
+            loss.acknowledged = acknowledged;
+        }
+        let Some(loss) = &self.memory.loss else {
+            return;
+        };
         if (waited || !self.rules.two_lease_times) && (acknowledged || !self.rules.await_ack) {
             self.memory.acknowledged = Some((self.highest_epoch(), loss.noticed));
             self.memory.forgiven.extend(self.memory.mark);

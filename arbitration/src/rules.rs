@@ -62,6 +62,8 @@ pub struct Rules {
     pub two_lease_times: bool,
     /// Rule 10: and only when somebody has acknowledged it.
     pub await_ack: bool,
+    /// Rule 10: since this process claimed its session in that etcd.
+    pub claim_in_doubt: bool,
     /// Rule 5: what did not end as a fence is none.
     pub fence_is_proved: bool,
     /// Rule 5: a guard may run from when it was sent on, whatever was answered.
@@ -107,6 +109,7 @@ impl Rules {
         forget_requests: true,
         two_lease_times: true,
         await_ack: true,
+        claim_in_doubt: true,
         highest_epoch: true,
         fence_is_proved: true,
         guards_count_when_sent: true,

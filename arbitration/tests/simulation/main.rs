@@ -361,6 +361,7 @@ each_rule_is_needed! {
     cooldown from 315,
     remember_etcd from 0,
     await_ack from 0,
+    claim_in_doubt from 48_900,
     fence_is_proved from 0,
     promote_first from 0,
     orders_fence from 0,

@@ -133,7 +133,9 @@ impl World {
                 let session = process.session.map(|session| session.revision);
                 process.alive && process.idc == database.idc && session == Some(active)
             })?;
-            let since = process.sighting.since?;
+            // Nor what was, of one that a restored etcd makes the active one again.
+            let restored = self.ledger.restored_at.unwrap_or_default();
+            let since = process.sighting.since?.max(restored);
             let opened = self.ledger.has_opened();
             (opened && self.now - since > LEASE + MARGIN).then(|| database.idc.clone())
         });

@@ -16,10 +16,10 @@ fn follow_gz(rig: &Rig<'_>, position: &str, newest: Option<(u64, &str)>) -> Resu
     });
     let ledger = format!(
         r#"{{"read": 9, "applied": 9, "filtered": 0, "conflicts": 0, "stranded": 0, "held": 0,
-            "inFlight": 0, "epoch": 1, "writer": "another", "serial": 7{newest}}}"#
+            "inFlight": 0, "epoch": 2, "writer": "another", "serial": 7{newest}}}"#
     );
     rig.target.root(&format!(
-        "INSERT IGNORE INTO multiactive.epoch (epoch, idc, ended, at) VALUES (1, 'gz', NULL, NOW(6)); \
+        "INSERT IGNORE INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, 'gz', NULL, NOW(6)); \
          REPLACE INTO multiactive.applied (link, source, position, ledger, at) \
          VALUES ('suite/from-gz', 'gz', '{position}', '{ledger}', NOW(6))"
     ))?;
@@ -61,20 +61,20 @@ fn has(rig: &Rig<'_>, id: i64) -> Result<bool> {
 #[test]
 fn waits_for_what_the_new_epoch_builds_upon() -> Result<()> {
     on_each(async |rig: &Rig<'_>| {
-        follow_gz(rig, "0-9-4", Some((1, "0-9-4")))?;
-        begin(rig, 2, (1, "0-9-5"));
+        follow_gz(rig, "0-9-4", Some((2, "0-9-4")))?;
+        begin(rig, 3, (2, "0-9-5"));
         let writer = rig.start()?;
-        let parts = ["held before epoch 2", "what gz had committed up to 0-9-5"];
-        waits(rig, &writer, 2, &parts).await?;
+        let parts = ["held before epoch 3", "what gz had committed up to 0-9-5"];
+        waits(rig, &writer, 3, &parts).await?;
         // A heartbeat more than the source had, and no data.
-        follow_gz(rig, "0-9-6", Some((1, "0-9-5")))?;
+        follow_gz(rig, "0-9-6", Some((2, "0-9-5")))?;
         rig.wait_through(&writer).await?;
         ensure!(has(rig, 50)?, "the row is missing");
         let status = writer.status().await?;
         ensure!(status.error.is_empty(), "{}", status.error);
         let newest = "SELECT JSON_EXTRACT(ledger, '$.newest.epoch') FROM multiactive.applied \
                       WHERE source <> 'gz'";
-        ensure!(rig.target.root(newest)? == [["2"]]);
+        ensure!(rig.target.root(newest)? == [["3"]]);
         Ok(())
     })
 }
@@ -83,12 +83,12 @@ fn waits_for_what_the_new_epoch_builds_upon() -> Result<()> {
 fn waits_for_epochs_that_the_source_knew() -> Result<()> {
     on_each(async |rig: &Rig<'_>| {
         follow_gz(rig, "0-9-5", None)?;
-        begin(rig, 4, (3, ""));
+        begin(rig, 5, (4, ""));
         let writer = rig.start()?;
-        waits(rig, &writer, 4, &["the beginning of epoch 3"]).await?;
+        waits(rig, &writer, 5, &["the beginning of epoch 4"]).await?;
         rig.target.root(
             "INSERT INTO multiactive.epoch (epoch, idc, ended, at, follows) \
-             VALUES (3, 'tj', '0-9-5', NOW(6), 1)",
+             VALUES (4, 'tj', '0-9-5', NOW(6), 2)",
         )?;
         rig.wait_through(&writer).await?;
         ensure!(has(rig, 50)?, "the row is missing");
@@ -101,7 +101,7 @@ fn of_gz(number: u64, rows: Vec<RowChange>) -> Transaction {
     Transaction {
         gtid: format!("0-9-{number}"),
         origin: "gz".to_owned(),
-        epoch: 1,
+        epoch: 2,
         committed_micros: 1_700_000_000_000_000,
         part: 0,
         position: None,
@@ -132,17 +132,17 @@ fn file(rig: &Rig<'_>) -> Result<()> {
 #[test]
 fn what_the_new_primary_never_got_is_taken_back() -> Result<()> {
     on_each(async |rig: &Rig<'_>| {
-        follow_gz(rig, "0-9-7", Some((1, "0-9-7")))?;
+        follow_gz(rig, "0-9-7", Some((2, "0-9-7")))?;
         file(rig)?;
-        begin(rig, 2, (1, "0-9-5"));
+        begin(rig, 3, (2, "0-9-5"));
         let writer = rig.start()?;
         let parts = [
             "has changes of gz up to 0-9-7",
             "had not when it was promoted",
         ];
-        waits(rig, &writer, 2, &parts).await?;
+        waits(rig, &writer, 3, &parts).await?;
         rig.source.reach("gz", "0-9-6".parse::<Position>()?);
-        waits(rig, &writer, 2, &parts).await?;
+        waits(rig, &writer, 3, &parts).await?;
         ensure!(
             has(rig, 6)?,
             "taken back before the source had seen all of it"
@@ -156,7 +156,7 @@ fn what_the_new_primary_never_got_is_taken_back() -> Result<()> {
         );
         let undone = "SELECT gtid, source, epoch FROM multiactive.undone ORDER BY gtid";
         ensure!(
-            rig.target.root(undone)? == [["0-9-6", "gz", "1"], ["0-9-7", "gz", "1"]],
+            rig.target.root(undone)? == [["0-9-6", "gz", "2"], ["0-9-7", "gz", "2"]],
             "{:?}",
             rig.target.root(undone)?
         );
@@ -173,9 +173,9 @@ fn what_the_new_primary_never_got_is_taken_back() -> Result<()> {
 #[test]
 fn a_crash_takes_nothing_back_twice() -> Result<()> {
     on_each(async |rig: &Rig<'_>| {
-        follow_gz(rig, "0-9-7", Some((1, "0-9-7")))?;
+        follow_gz(rig, "0-9-7", Some((2, "0-9-7")))?;
         file(rig)?;
-        begin(rig, 2, (1, "0-9-5"));
+        begin(rig, 3, (2, "0-9-5"));
         rig.source.reach("gz", "0-9-9".parse::<Position>()?);
         let mut crashes = 0;
         for point in ["after-row", "before-commit", "after-commit"] {
@@ -206,15 +206,15 @@ fn a_copy_that_went_on_without_the_new_primary_halts() -> Result<()> {
         follow_gz(rig, "0-9-5", None)?;
         rig.target.root(
             "INSERT INTO multiactive.epoch (epoch, idc, ended, at, follows) \
-             VALUES (2, 'tj', '0-9-3', NOW(6), 1); \
+             VALUES (3, 'tj', '0-9-3', NOW(6), 2); \
              INSERT INTO multiactive.stranded \
              (source, gtid, part, epoch, ended_by, changes, `tables`, body, filed) \
-             VALUES ('gz', '0-9-4', 0, 1, 2, 1, 'orders.t', '', NOW(6))",
+             VALUES ('gz', '0-9-4', 0, 2, 3, 1, 'orders.t', '', NOW(6))",
         )?;
-        begin(rig, 3, (1, "0-9-5"));
+        begin(rig, 4, (2, "0-9-5"));
         let writer = rig.start()?;
         let error = rig.wait_halted(&writer).await?;
-        for part in ["epoch 3", "transaction 0-9-4 of gz", "needs a new copy"] {
+        for part in ["epoch 4", "transaction 0-9-4 of gz", "needs a new copy"] {
             ensure!(error.contains(part), "{part:?} is not in {error:?}");
         }
         ensure!(!has(rig, 50)?, "a row of the epoch is there");
