@@ -250,7 +250,7 @@ impl Core {
         self.take(now, event);
         self.note_stage(now);
         self.note_memory(now);
-        self.claim_in_doubt(&mut commands);
+        self.claim_in_doubt(now, &mut commands);
         self.note_no_epoch(now);
         self.note_life(now);
         self.note_vacancy(now);

@@ -13,7 +13,7 @@
 
 use model::{ClusterId, Epoch, EtcdMark, Generation, IdcName, Revision, UnitState};
 
-use crate::core::Core;
+use crate::core::{Core, Exposure};
 use crate::event::Command;
 use crate::{Moment, Now};
 
@@ -319,10 +319,18 @@ impl Core {
         }
     }
 
-    /// Has the session claimed once in an etcd that is in doubt.
-    pub(crate) fn claim_in_doubt(&mut self, out: &mut Vec<Command>) {
+    /// Has the session claimed once in an etcd that is in doubt: not before the member is closed,
+    /// since without a session it could not be, or the guard has closed it.
+    pub(crate) fn claim_in_doubt(&mut self, now: Now, out: &mut Vec<Command>) {
+        let closed = matches!(self.member.exposure, Exposure::Closed(_) | Exposure::Unseen);
+        let lease = self.lease.as_ref().map(|lease| lease.granted);
         let above = self.session.map(|session| session.generation);
-        let loss = self.memory.loss.as_mut();
+        let over = |loss: &Loss| lease.is_some_and(|it| now.at.since(loss.since) >= 2 * it);
+        let loss = self
+            .memory
+            .loss
+            .as_mut()
+            .filter(|loss| closed || over(loss));
         if let Some((loss, above)) = loss.filter(|it| !it.claims && !it.claimed).zip(above) {
             loss.claims = true;
             out.push(Command::ClaimAgain { above });

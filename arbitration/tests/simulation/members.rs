@@ -61,9 +61,7 @@ impl World {
     }
 
     fn generation(&self, process: usize) -> Generation {
-        self.processes[process]
-            .session
-            .map_or(Generation(0), |session| session.generation)
+        self.processes[process].generation
     }
 
     /// A moment of the process's clock in the clock of its server: reckoned from when the answer

@@ -132,6 +132,7 @@ impl World {
     ) {
         if self.processes[process].session.is_none() && self.processes[process].claims == claim {
             self.processes[process].session = Some(session);
+            self.processes[process].generation = session.generation;
             let sent_at = Moment(sent_at);
             self.step(process, Event::EtcdSeen { sent_at, mark });
             self.step(process, Event::SessionClaimed(session));

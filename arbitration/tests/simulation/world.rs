@@ -38,6 +38,8 @@ pub struct Process {
     pub backlog: Vec<Happening>,
     pub doubt: Doubt,
     pub session: Option<HeldSession>,
+    /// That of the last session: what it sends bears it also when the session is lost.
+    pub generation: Generation,
     /// Claims that were sent: only the newest one's answer counts.
     pub claims: u64,
     /// The next claim's generation is above this.
@@ -340,6 +342,7 @@ impl World {
             doubt: Doubt::default(),
             session: None,
             claims: 0,
+            generation: Generation(0),
             claim_above: Generation(0),
             mapping: None,
             running: None,
