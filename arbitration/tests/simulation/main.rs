@@ -284,6 +284,15 @@ macro_rules! each_rule_is_needed {
                 });
             }
 
+            /// An acknowledgement of long ago, in a backup that took the place of an empty etcd.
+            #[test]
+            fn claim_in_doubt() {
+                let rules = Rules { claim_in_doubt: false, ..Rules::ALL };
+                super::is_found("claim_in_doubt", 0, |seed| {
+                    super::run_with(seed, rules, false, |plan| plan.focus = super::setup::Focus::Restores)
+                });
+            }
+
             #[test]
             fn remember_commits() {
                 let rules = Rules { remember_commits: false, ..Rules::ALL };
@@ -361,7 +370,6 @@ each_rule_is_needed! {
     cooldown from 315,
     remember_etcd from 0,
     await_ack from 0,
-    claim_in_doubt from 48_900,
     fence_is_proved from 0,
     promote_first from 0,
     orders_fence from 0,
