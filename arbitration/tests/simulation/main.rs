@@ -288,7 +288,7 @@ macro_rules! each_rule_is_needed {
             #[test]
             fn claim_in_doubt() {
                 let rules = Rules { claim_in_doubt: false, ..Rules::ALL };
-                super::is_found("claim_in_doubt", 0, |seed| {
+                super::is_found("claim_in_doubt", 7_500, |seed| {
                     super::run_with(seed, rules, false, |plan| plan.focus = super::setup::Focus::Restores)
                 });
             }
