@@ -4,6 +4,7 @@
 mod moves;
 mod repairs;
 mod routing;
+mod without_api;
 
 use std::fs;
 use std::time::Instant;
@@ -58,6 +59,7 @@ fn the_way(world: &World, product: &Product<'_>) -> Result<()> {
     moves::evacuates(product, sh, bj)?;
     let stale = watched.finish(|idc| Ok(world.database(idc.as_str())?.host.clone()))?;
     println!("-rw led to a server that was not open any more for {stale:?} at most");
+    without_api::everything_goes_on(world, product, sh, bj)?;
     moves::etcd_is_lost(world, product, sh)?;
     ends(world, product, sh, bj)
 }

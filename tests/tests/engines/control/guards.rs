@@ -292,7 +292,7 @@ fn a_server_that_was_frozen_past_the_deadline_fences_when_it_thaws() -> Result<(
         let part = harness::database::part(&server.database.idc);
         server.world.pause(&part)?;
         // The commit waits in the server's socket while it is frozen.
-        let commit = tokio::spawn(async move { app.query_drop("DO SLEEP(0.5); COMMIT").await });
+        let commit = tokio::spawn(async move { app.query_drop("DO SLEEP(1); COMMIT").await });
         tokio::time::sleep(Duration::from_millis(2_500)).await;
         server.world.resume(&part)?;
         until("read_only after the thaw", PATIENCE, || server.read_only()).await?;

@@ -59,7 +59,7 @@ struct Server<'a> {
 
 impl Server<'_> {
     async fn control(&self) -> Result<ControlSession> {
-        Ok(ControlSession::connect(&self.options, PATIENCE).await?)
+        patiently(async || Ok(ControlSession::connect(&self.options, PATIENCE).await?)).await
     }
 
     /// A session as root, which passes everything by.
@@ -67,7 +67,7 @@ impl Server<'_> {
         let options = OptsBuilder::default()
             .user(Some("root"))
             .socket(self.database.socket.to_str());
-        Ok(Conn::new(options).await?)
+        patiently(async || Ok(Conn::new(options.clone()).await?)).await
     }
 
     /// A session as an application, in its schema.
@@ -88,11 +88,7 @@ impl Server<'_> {
 
     /// A number, read with the product's account: a guard cuts all others.
     async fn number(&self, sql: &str) -> Result<i64> {
-        // Setting MySQL's `offline_mode` also ends sessions that are about to log in.
-        let mut session = match self.options.connect().await {
-            Ok(session) => session,
-            Err(_) => self.options.connect().await?,
-        };
+        let mut session = patiently(async || Ok(self.options.connect().await?)).await?;
         let number: Option<i64> = session.conn.query_first(sql).await?;
         session.close().await?;
         number.with_context(|| format!("no answer to {sql}"))
@@ -188,6 +184,18 @@ fn on_each(test: impl AsyncFn(&Server<'_>, ServerIdentity) -> Result<()>) -> Res
 fn clock() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed() + Duration::from_secs(1)
+}
+
+/// Connects again where that fails: setting MySQL's `offline_mode` also ends sessions that are about
+/// to log in.
+async fn patiently<T>(mut connect: impl AsyncFnMut() -> Result<T>) -> Result<T> {
+    for _ in 0..10 {
+        if let Ok(session) = connect().await {
+            return Ok(session);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    connect().await
 }
 
 /// Polls until a check holds; fails with what it was waiting for.
