@@ -61,9 +61,7 @@ pub enum Aftermath {
     },
     /// The target has gone on without what the source builds upon.
     #[error(
-        "epoch {epoch} of {source_idc} builds upon {what}, which {target_idc} has set aside or taken \
-         back, since it had gone on with an epoch that {source_idc} never knew. {target_idc} needs a \
-         new copy: empty the tables of the Unit there, which is not the primary, with sql_log_bin=0, \
+        "{source_idc}, which began epoch {epoch}, {what}. {target_idc} needs a new copy: empty the tables of the Unit there, which is not the primary, with sql_log_bin=0, \
          remove the rows of its links from multiactive.applied, and its rows from \
          multiactive.stranded and multiactive.undone, once those that are wanted are saved"
     )]
@@ -74,7 +72,7 @@ pub enum Aftermath {
         target_idc: String,
         /// The epoch.
         epoch: u64,
-        /// What is missing here.
+        /// What is wrong.
         what: String,
     },
     /// A row that is to be taken back is not what the stranded change left.

@@ -42,13 +42,17 @@ pub(crate) fn epoch_row(transaction: &Transaction) -> Result<Option<EpochRow>, W
     let Some((epoch, change, row)) = newest else {
         return Ok(None);
     };
-    let ended = value(change, row, "ended").and_then(text);
-    let ended = ended.filter(|text| !text.is_empty());
+    let position = |name: &str| {
+        let text = value(change, row, name).and_then(text);
+        let text = text.filter(|text| !text.is_empty());
+        text.map(str::parse).transpose()
+    };
     Ok(Some(EpochRow {
         epoch,
         idc: transaction.origin.clone(),
-        ended: ended.map(str::parse).transpose()?,
+        ended: position("ended")?,
         follows: value(change, row, "follows").and_then(number),
+        needs: position("needs")?,
     }))
 }
 

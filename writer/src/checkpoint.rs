@@ -165,6 +165,16 @@ pub(crate) struct TableCopy {
 }
 
 impl Snapshot {
+    /// Reads the column; a row that was just made has none.
+    pub(crate) fn parse(snapshot: Option<&str>) -> Result<Self, WriterError> {
+        let Some(text) = snapshot.filter(|text| !text.is_empty()) else {
+            return Ok(Self::default());
+        };
+        serde_json::from_str(text).map_err(|error| WriterError::CheckpointUnreadable {
+            reason: error.to_string(),
+        })
+    }
+
     /// What the syncer is told of a table.
     pub(crate) fn state(&self, database: &str, table: &str) -> SnapshotState {
         match self

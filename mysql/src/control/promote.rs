@@ -7,8 +7,9 @@
 //! The new row says which epoch it `follows`, the newest that this server knew of, and how far the
 //! transactions of that one's holder had been applied here (`ended`). etcd may have seen an epoch in
 //! between whose holder was never promoted, or nothing of which has come here: of that one nothing
-//! is here, so there is nothing to say of it. Other members judge by this what they may go on with
-//! (`writer/src/epoch`).
+//! is here, so there is nothing to say of it. `needs` is the newest of them that changed data, since a
+//! heartbeat that only this server got must keep nobody waiting. Other members judge by this what
+//! they may go on with (`writer/src/epoch`).
 
 use change::{Flavor, Position};
 use model::{Epoch, IdcName, PositionText};
@@ -17,10 +18,12 @@ use super::row::Answer;
 use super::{ControlError, ControlSession, literal};
 
 const DOING: &str = "promote";
+/// Of a promotion that collides with writers.
+const TRIES: u32 = 3;
 
 /// The checkpoint of every link into this server.
-pub(super) const APPLIED_ROWS: &str =
-    "SELECT link, source, position FROM multiactive.applied ORDER BY link";
+pub(super) const APPLIED_ROWS: &str = "SELECT link, source, position, \
+     JSON_UNQUOTE(JSON_EXTRACT(ledger, '$.newest.within')) FROM multiactive.applied ORDER BY link";
 
 /// Which epoch to begin.
 #[derive(Debug, Clone)]
@@ -48,6 +51,8 @@ pub struct Promotion {
 struct Checkpoint {
     link: String,
     position: Position,
+    /// What of it changed data last; `None` where nothing has, or that is not known.
+    newest: Option<Position>,
 }
 
 impl ControlSession {
@@ -59,12 +64,20 @@ impl ControlSession {
     /// higher one. Any error leaves nothing behind, other than a time-out, after which it is not
     /// known; call it again.
     pub async fn promote(&mut self, order: &PromotionOrder) -> Result<Promotion, ControlError> {
-        // A transaction of ours must not stay open behind an error.
-        let outcome = self.promote_in_transaction(order).await;
-        if outcome.is_err() {
-            self.session = None;
+        let mut tries = 1;
+        loop {
+            let outcome = self.promote_in_transaction(order).await;
+            let Err(error) = &outcome else {
+                return outcome;
+            };
+            // ER_LOCK_DEADLOCK: a writer locked the same rows, and this one was rolled back.
+            if error.server_code() != Some(1213) || tries == TRIES {
+                // A transaction of ours must not stay open behind an error.
+                self.session = None;
+                return outcome;
+            }
+            tries += 1;
         }
-        outcome
     }
 
     async fn promote_in_transaction(
@@ -82,9 +95,10 @@ impl ControlSession {
         let mut sets = self
             .query(
                 DOING,
-                "SELECT link, source, position FROM multiactive.applied ORDER BY link FOR UPDATE; \
-                 SELECT epoch, idc, ended FROM multiactive.epoch \
-                 ORDER BY epoch DESC LIMIT 1 FOR UPDATE",
+                &format!(
+                    "{APPLIED_ROWS} FOR UPDATE; SELECT epoch, idc, ended FROM multiactive.epoch \
+                     ORDER BY epoch DESC LIMIT 1 FOR UPDATE"
+                ),
             )
             .await?;
         let answer = Answer {
@@ -116,6 +130,7 @@ impl ControlSession {
             follows = Some((epoch, idc));
         }
         let ended = follows.as_ref().map(|(_, idc)| idc).or(order.from.as_ref());
+        let mut needs = None;
         let applied = match ended.filter(|from| **from != order.idc) {
             Some(from) => {
                 let rows = if sets.is_empty() {
@@ -124,6 +139,7 @@ impl ControlSession {
                     sets.swap_remove(0)
                 };
                 let checkpoints = self.checkpoints(rows, from)?;
+                needs = newest(&checkpoints);
                 self.applied_of(&checkpoints, from)?
             }
             None => None,
@@ -131,9 +147,10 @@ impl ControlSession {
         let ended = applied
             .as_ref()
             .map_or("NULL".to_owned(), |text| literal(&text.0));
+        let needs = needs.map_or("NULL".to_owned(), |text| literal(&text));
         let insert = format!(
-            "INSERT INTO multiactive.epoch (epoch, idc, ended, at, follows) \
-             VALUES ({}, {}, {ended}, SYSDATE(6), {}); COMMIT",
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at, follows, needs) \
+             VALUES ({}, {}, {ended}, SYSDATE(6), {}, {needs}); COMMIT",
             order.epoch,
             literal(order.idc.as_str()),
             follows.map_or("NULL".to_owned(), |(epoch, _)| epoch.to_string())
@@ -204,7 +221,13 @@ impl ControlSession {
             let position = self
                 .parse(text.as_deref().unwrap_or_default())?
                 .unwrap_or_else(|| Position::empty(Flavor::MySql));
-            checkpoints.push(Checkpoint { link, position });
+            let newest: Option<String> = answer.value(&mut row, 3, "newest data")?;
+            let newest = self.parse(newest.as_deref().unwrap_or_default())?;
+            checkpoints.push(Checkpoint {
+                link,
+                position,
+                newest,
+            });
         }
         Ok(checkpoints)
     }
@@ -243,6 +266,15 @@ impl ControlSession {
     }
 }
 
+/// The newest data that the link from a source has applied; `None` where there is none, or it is not
+/// known: then all that was applied is needed.
+fn newest(checkpoints: &[Checkpoint]) -> Option<String> {
+    match checkpoints {
+        [one] => one.newest.as_ref().map(ToString::to_string),
+        _ => None,
+    }
+}
+
 /// What every one of several links from one source has applied, if that is one of their positions.
 fn least(checkpoints: &[Checkpoint]) -> Option<&Position> {
     checkpoints
@@ -267,6 +299,7 @@ mod tests {
             } else {
                 text.parse().unwrap()
             },
+            newest: None,
         };
         texts.iter().map(one).collect()
     }

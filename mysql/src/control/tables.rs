@@ -58,7 +58,8 @@ pub(super) const TABLES: [(&str, &str); 19] = [
         "epoch BIGINT UNSIGNED NOT NULL PRIMARY KEY, \
          idc VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
          ended MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NULL, at DATETIME(6) NOT NULL, \
-         follows BIGINT UNSIGNED NULL",
+         follows BIGINT UNSIGNED NULL, \
+         needs MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NULL",
     ),
     (
         "applied",
@@ -207,9 +208,15 @@ pub(super) const TABLES: [(&str, &str); 19] = [
 
 /// Columns that tables got since they were first made. A version without them goes on working
 /// beside them, so they do not change the version.
-pub(super) const ADDED: [(&str, &str, &str); 10] = [
+pub(super) const ADDED: [(&str, &str, &str); 11] = [
     // The newest epoch that its holder knew of when it was promoted; `ended` is about that one.
     ("epoch", "follows", "BIGINT UNSIGNED NULL"),
+    // The newest data of that one's holder that it had.
+    (
+        "epoch",
+        "needs",
+        "MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NULL",
+    ),
     // Who committed it; NULL: this member itself.
     (
         "undone",

@@ -191,17 +191,21 @@ impl Applier {
 
 /// Reads every row of `multiactive.epoch`.
 async fn read_epochs(target: &mut Target) -> Result<Epochs, WriterError> {
-    let sql = "SELECT epoch, CAST(idc AS CHAR), CAST(ended AS CHAR), follows \
-               FROM multiactive.epoch ORDER BY epoch";
-    let rows: Vec<(u64, String, Option<String>, Option<u64>)> =
-        target.all("reading multiactive.epoch", sql).await?;
-    let row = |(epoch, idc, ended, follows): (u64, String, Option<String>, Option<u64>)| {
-        let ended = ended.filter(|text| !text.is_empty());
+    let sql = "SELECT epoch, CAST(idc AS CHAR), CAST(ended AS CHAR), follows, \
+               CAST(needs AS CHAR) FROM multiactive.epoch ORDER BY epoch";
+    type Row = (u64, String, Option<String>, Option<u64>, Option<String>);
+    let rows: Vec<Row> = target.all("reading multiactive.epoch", sql).await?;
+    let position = |text: Option<String>| {
+        let text = text.filter(|text| !text.is_empty());
+        text.map(|text| text.parse()).transpose()
+    };
+    let row = |(epoch, idc, ended, follows, needs): Row| {
         Ok(EpochRow {
             epoch,
             idc,
-            ended: ended.map(|text| text.parse()).transpose()?,
+            ended: position(ended)?,
             follows,
+            needs: position(needs)?,
         })
     };
     rows.into_iter()

@@ -6,9 +6,9 @@ use change::Position;
 
 use super::Applier;
 use crate::aftermath::Aftermath;
-use crate::checkpoint::{Newest, Record};
+use crate::checkpoint::{self, Record, Snapshot};
 use crate::epoch::EpochRow;
-use crate::epoch::way::{Aside, Brought, Way};
+use crate::epoch::way::{Aside, Brought, NewestData, Way};
 use crate::error::WriterError;
 use crate::target::lookup::quote;
 
@@ -46,26 +46,50 @@ impl Applier {
         Ok(epochs.way(row, source, target, &brought, &aside))
     }
 
+    /// Whether the link's own row is still what this writer wrote last.
+    ///
+    /// # Errors
+    /// [`WriterError::CheckpointMoved`] if it is not.
+    pub(crate) async fn check_own_row(&mut self) -> Result<(), WriterError> {
+        let sql = checkpoint::lock(&self.config.link, &self.stored.record);
+        let sql = String::from_utf8_lossy(&sql).into_owned();
+        let doing = "reading the link's own row";
+        let there: Option<u8> = self.target.first(doing, &sql).await?;
+        there.map(drop).ok_or(WriterError::CheckpointMoved)
+    }
+
     /// What the other links have brought.
     pub(crate) async fn brought(&mut self, lock: bool) -> Result<Vec<Brought>, WriterError> {
         let sql = format!(
-            "SELECT CAST(source AS CHAR), CAST(position AS CHAR), CAST(ledger AS CHAR) \
-             FROM multiactive.applied WHERE source<>{}{}",
-            quote(self.config.source.idc.as_str()),
+            "SELECT CAST(source AS CHAR), CAST(position AS CHAR), CAST(snapshot AS CHAR), \
+             CAST(ledger AS CHAR) FROM multiactive.applied ORDER BY link{}",
             if lock { " FOR UPDATE" } else { "" }
         );
-        let rows: Vec<(String, Option<String>, Option<String>)> =
+        let rows: Vec<(String, Option<String>, Option<String>, Option<String>)> =
             self.target.all("reading multiactive.applied", &sql).await?;
-        let brought = |(idc, position, ledger): (String, Option<String>, Option<String>)| {
+        let source = self.config.source.idc.as_str();
+        let mut all = Vec::new();
+        for (idc, position, snapshot, ledger) in rows.into_iter().filter(|row| row.0 != source) {
             let record = Record::parse(ledger.as_deref())?;
             let position = position.filter(|text| !text.is_empty());
-            Ok(Brought {
+            let position = position.map(|text| text.parse::<Position>()).transpose()?;
+            let copies = Snapshot::parse(snapshot.as_deref())?.is_under_way();
+            // An earlier release did not say what was the newest data: everything may be.
+            let whole = position.clone().filter(|_| record.ledger.applied > 0);
+            let newest = match &record.newest {
+                Some(newest) => Some(newest.bound()?),
+                None => whole.map(|within| NewestData {
+                    epoch: record.epoch,
+                    within,
+                }),
+            };
+            all.push(Brought {
                 idc,
-                position: position.map(|text| text.parse::<Position>()).transpose()?,
-                newest: record.newest.as_ref().map(Newest::bound).transpose()?,
-            })
-        };
-        rows.into_iter().map(brought).collect()
+                position: position.filter(|_| !copies),
+                newest,
+            });
+        }
+        Ok(all)
     }
 
     /// What was set aside here or taken back, so far as it can matter to a row whose source and the
@@ -110,6 +134,16 @@ impl Applier {
         .into()
     }
 
+    fn forked(&self, epoch: u64, what: String) -> WriterError {
+        Box::new(Aftermath::Forked {
+            source_idc: self.config.source.idc.to_string(),
+            target_idc: self.config.target.idc.to_string(),
+            epoch,
+            what,
+        })
+        .into()
+    }
+
     /// What the row of an epoch waits for, or why it cannot be let in.
     pub(crate) fn stands_before(&self, epoch: u64, way: &Way) -> WriterError {
         let target = &self.config.target.idc;
@@ -122,23 +156,28 @@ impl Applier {
                      upon; the link from that epoch's holder brings it"
                 ),
             ),
-            Way::Behind { idc, ended } => self.waits(
+            Way::Behind { idc, needs } => self.waits(
                 epoch,
                 format!(
-                    "{target} first needs what {idc} had committed up to {ended}, which {source} \
+                    "{target} first needs what {idc} had committed up to {needs}, which {source} \
                      has; the link from {idc} to {target} brings it"
                 ),
             ),
-            Way::Forked { idc, gtid } => Box::new(Aftermath::Forked {
-                source_idc: source.to_string(),
-                target_idc: target.to_string(),
+            Way::Forked { idc, gtid } => self.forked(
                 epoch,
-                what: match gtid {
-                    Some(gtid) => format!("transaction {gtid} of {idc}"),
-                    None => format!("changes before that of {idc}"),
-                },
-            })
-            .into(),
+                format!(
+                    "builds upon transaction {gtid} of {idc}, which {target} has set aside or taken \
+                     back, since it had gone on with an epoch that {source} never knew"
+                ),
+            ),
+            Way::Entangled => self.forked(
+                epoch,
+                format!(
+                    "lacks changes here of more than one member, or builds upon epochs of others \
+                     that {target} had passed over: what is to be taken back in which order cannot \
+                     be told"
+                ),
+            ),
             Way::Clear | Way::TakeBack(_) => WriterError::EpochMoved,
         }
     }

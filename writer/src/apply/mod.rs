@@ -33,6 +33,8 @@ use parts::OpenTransaction;
 /// A collision with another transaction is tried again so often before everything starts anew.
 const COLLISIONS: u32 = 6;
 
+/// Before the row of an epoch, in the order in which a promotion locks them.
+const LOCK_APPLIED: &[u8] = b"SELECT link FROM multiactive.applied ORDER BY link FOR UPDATE";
 /// Locks the newest epoch, then reads it; see [`epoch`] for why twice.
 pub(crate) const LOCK_EPOCH: &[u8] =
     b"SELECT epoch FROM multiactive.epoch ORDER BY epoch DESC LIMIT 1 LOCK IN SHARE MODE";
@@ -185,6 +187,10 @@ impl Applier {
         let next = self.after(batch, &fates, position);
         let mut plan = Plan::new(careful);
         plan.housekeeping(Expect::Success, b"START TRANSACTION");
+        let row = bookkeeping::epoch_row(last)?;
+        if row.is_some() {
+            plan.housekeeping(Expect::Success, LOCK_APPLIED);
+        }
         let update = self.update_statement(&next, false)?;
         plan.checkpoint(Expect::Rows(1), &update);
         let checks_epoch = batch.iter().any(bookkeeping::is_data);
@@ -194,7 +200,7 @@ impl Applier {
         }
         let mut judged = !checks_epoch;
         let mut epochs = Vec::new();
-        if let Some(row) = bookkeeping::epoch_row(last)? {
+        if let Some(row) = row {
             self.run_all(plan.drain(), &last.gtid, careful, &mut judged, &mut epochs)
                 .await?;
             self.check_way(&row).await?;

@@ -3,7 +3,7 @@
 use change::{Position, Transaction};
 
 use super::judged::Tally;
-use super::{Applier, Attempt, LOCK_EPOCH, READ_EPOCH, rows_of};
+use super::{Applier, Attempt, LOCK_APPLIED, LOCK_EPOCH, READ_EPOCH, rows_of};
 use crate::bookkeeping;
 use crate::checkpoint::{self, Checkpoint};
 use crate::epoch::Fate;
@@ -193,6 +193,10 @@ impl Applier {
         bookkeeping::check_origin(part, &self.config)?;
         open.plan
             .housekeeping(Expect::Success, b"START TRANSACTION");
+        let row = bookkeeping::epoch_row(part)?;
+        if row.is_some() {
+            open.plan.housekeeping(Expect::Success, LOCK_APPLIED);
+        }
         let lock = checkpoint::lock(&self.config.link, &self.stored.record);
         open.plan.checkpoint(Expect::Answer(1), &lock);
         let fate = self.fate(part).await?;
@@ -207,7 +211,7 @@ impl Applier {
         let head = open.plan.drain();
         self.run_all(head, &part.gtid, open.careful, &mut judged, &mut epochs)
             .await?;
-        if let Some(row) = bookkeeping::epoch_row(part)? {
+        if let Some(row) = row {
             self.check_way(&row).await?;
         }
         open.fate = fate;

@@ -86,6 +86,8 @@ pub(crate) struct EpochRow {
     /// The newest epoch that was known where it was promoted; `None` if there was none, or an
     /// earlier release did not say.
     pub follows: Option<u64>,
+    /// The newest data within `ended`; `None` if that is not known.
+    pub needs: Option<Position>,
 }
 
 /// Every row of `multiactive.epoch` at the target, in order.
@@ -198,6 +200,7 @@ mod tests {
             idc: (*idc).to_owned(),
             ended: (!ended.is_empty()).then(|| ended.parse().unwrap()),
             follows: None,
+            needs: None,
         };
         Epochs(rows.iter().map(row).collect())
     }

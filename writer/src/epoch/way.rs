@@ -14,8 +14,9 @@
 //!   and before them what they follow: wait.
 //! - k = m: source and member have the same line up to m, and each a prefix of what m's holder X
 //!   wrote. The source's ends at H. The member's is that prefix exactly if the link from X has
-//!   brought everything up to H, and the newest data that it brought is within H. Data, since X
-//!   goes on writing heartbeats when it is fenced, which H need not contain. Where X is the source
+//!   brought the newest data of H (`needs`), and the newest data that it brought is within H. Data,
+//!   since X goes on writing heartbeats when it is fenced, of which one has more than the other for
+//!   ever once X is gone. Where X is the source
 //!   itself everything came over this link, in order. Where X is the member, what H lacks is taken
 //!   back first ([`crate::undo`]).
 //! - k < m: the source never knew of m. Where m is the member's own epoch, what it wrote is taken
@@ -35,7 +36,8 @@ use super::{EpochRow, Epochs};
 pub(crate) struct Brought {
     /// Where from.
     pub idc: String,
-    /// Up to where, including what was left out and set aside; `None` before the first.
+    /// Up to where, including what was left out and set aside; `None` before the first, and while the
+    /// tables are being copied.
     pub position: Option<Position>,
     /// The newest data of it that is here.
     pub newest: Option<NewestData>,
@@ -73,9 +75,13 @@ pub(crate) enum Way {
     /// The row of an epoch that it follows is not here yet.
     Unknown { follows: u64 },
     /// What this member committed is not here up to where the source has it.
-    Behind { idc: String, ended: Position },
-    /// What the source has of this member's was set aside or taken back here.
-    Forked { idc: String, gtid: Option<String> },
+    Behind { idc: String, needs: Position },
+    /// The target went on without something that the source builds upon: this transaction of this
+    /// member's was set aside or taken back here.
+    Forked { idc: String, gtid: String },
+    /// More than one member has written here what the source lacks, or others than the source have
+    /// held what it builds upon: in which order that would be taken back cannot be told.
+    Entangled,
 }
 
 /// What the source of an epoch may lack.
@@ -121,10 +127,7 @@ impl Epochs {
             return Way::Unknown { follows };
         }
         let Some(parting) = self.parting(row, source) else {
-            return Way::Forked {
-                idc: source.to_owned(),
-                gtid: None,
-            };
+            return Way::Entangled;
         };
         let third = |idc: &str| idc != source && idc != target;
         if let Some(behind) = parting.behind(brought, third) {
@@ -138,13 +141,16 @@ impl Epochs {
         if let Some(one) = aside.iter().find(kept) {
             return Way::Forked {
                 idc: one.idc.clone(),
-                gtid: Some(one.gtid.to_string()),
+                gtid: one.gtid.to_string(),
             };
         }
         let thirds = brought.iter().filter(|one| third(&one.idc));
-        let ahead = thirds.filter_map(|one| parting.ahead(one)).collect();
+        let ahead: Vec<Ahead> = thirds.filter_map(|one| parting.ahead(one)).collect();
         let mut line = self.line();
         let own = line.any(|it| it.epoch >= parting.follows && it.idc == target);
+        if ahead.len() + usize::from(own) > 1 {
+            return Way::Entangled;
+        }
         Way::after(own, ahead)
     }
 
@@ -177,6 +183,7 @@ impl Epochs {
                     follows,
                     holder: &before.idc,
                     ended: first.ended.as_ref(),
+                    needs: first.needs.as_ref().or(first.ended.as_ref()),
                 });
             }
             if before.idc != source {
@@ -204,6 +211,8 @@ struct Parting<'a> {
     holder: &'a str,
     /// How much of it the source builds upon.
     ended: Option<&'a Position>,
+    /// What of it has to be here.
+    needs: Option<&'a Position>,
 }
 
 impl Parting<'_> {
@@ -215,16 +224,16 @@ impl Parting<'_> {
 
     /// Whether the holder's transactions are not here as far as the source has them.
     fn behind(&self, brought: &[Brought], third: impl Fn(&str) -> bool) -> Option<Way> {
-        let ended = self.ended.filter(|_| third(self.holder))?;
+        let needs = self.needs.filter(|_| third(self.holder))?;
         let mut links = brought
             .iter()
             .filter(|one| one.idc == self.holder)
             .peekable();
-        let through = |one: &Brought| one.position.as_ref().is_some_and(|it| it.contains(ended));
+        let through = |one: &Brought| one.position.as_ref().is_some_and(|it| it.contains(needs));
         let behind = links.peek().is_none() || !links.all(through);
         behind.then(|| Way::Behind {
             idc: self.holder.to_owned(),
-            ended: ended.clone(),
+            needs: needs.clone(),
         })
     }
 
@@ -238,11 +247,19 @@ impl Parting<'_> {
         ahead.then(|| Ahead {
             idc: one.idc.clone(),
             newest: newest.within.clone(),
-            left: NewestData {
-                epoch: self.follows,
-                within: ended.unwrap_or(&newest.within).clone(),
-            },
+            left: self.left(one, &newest.within),
         })
+    }
+
+    /// What is left of a member's once the excess was taken back: of the epoch's holder what the
+    /// source has, or nothing of that epoch; of others at most what they had written before.
+    fn left(&self, one: &Brought, newest: &Position) -> NewestData {
+        let holder = self.holder == one.idc;
+        let none = holder && self.ended.is_none();
+        NewestData {
+            epoch: self.follows - u64::from(none && self.follows > 0),
+            within: self.ended.filter(|_| holder).unwrap_or(newest).clone(),
+        }
     }
 }
 

@@ -25,7 +25,7 @@ impl Follower<'_> {
         loop {
             let error = match self.look_at(row, &mut own).await {
                 Ok(true) => return Ok(()),
-                Ok(false) => continue,
+                Ok(false) => WriterError::EpochMoved,
                 Err(WriterError::Aftermath(aftermath)) if aftermath.passes() => aftermath.into(),
                 Err(error) => {
                     let _gone_otherwise = self.applier.target.roll_back().await;
@@ -49,6 +49,8 @@ impl Follower<'_> {
         row: &EpochRow,
         own: &mut Option<Position>,
     ) -> Result<bool, WriterError> {
+        // A person may have removed the link's row, so that all is copied anew.
+        self.applier.check_own_row().await?;
         let way = self.applier.way(row).await?;
         let excess = match &way {
             Way::Clear => return Ok(true),

@@ -50,6 +50,7 @@ struct Ask<'a> {
     link: String,
     /// Whose transactions.
     of: IdcName,
+    target: IdcName,
 }
 
 impl Ask<'_> {
@@ -61,7 +62,9 @@ impl Ask<'_> {
             of: self.of.to_string(),
         };
         let reply = self.stream.filed(request).await?;
-        if reply.of == self.of.as_str() {
+        // A syncer of an earlier release tells of the target's only, and does not say so.
+        let untold = reply.of.is_empty() && self.of == self.target;
+        if untold || reply.of == self.of.as_str() {
             return Ok(reply);
         }
         Err(WriterError::Unexpected {
@@ -89,6 +92,7 @@ impl Applier {
             stream,
             link: self.config.link.to_string(),
             of: self.config.target.idc.clone(),
+            target: self.config.target.idc.clone(),
         }
     }
 

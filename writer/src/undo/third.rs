@@ -10,10 +10,10 @@ use change::sync::FiledPiece;
 use model::IdcName;
 
 use super::Ask;
-use super::transaction::{Open, Set};
+use super::transaction::Set;
 use crate::apply::Applier;
 use crate::checkpoint::{Newest, Record};
-use crate::epoch::way::Ahead;
+use crate::epoch::way::{Ahead, NewestData};
 use crate::error::WriterError;
 use crate::stream::Stream;
 use crate::target::lookup::quote;
@@ -49,17 +49,19 @@ impl Applier {
         Err(self.waits(
             epoch,
             format!(
-                "{} has changes of {of} up to {} that {source} had not when it was promoted; they \
+                "{} may have changes of {of} up to {} that {source} had not when it was promoted; they \
                  are taken back once the link from {of} to {source} has brought them there too",
                 self.config.target.idc, ahead.newest
             ),
         ))
     }
 
-    /// Takes back what the source has filed of a third member's and what is here.
+    /// Takes back what the source has filed of a third member's and what is here, all in one
+    /// transaction, in which the link from that member brings nothing: what it brought meanwhile
+    /// would be the newer, and go back after the older.
     ///
     /// # Errors
-    /// If something cannot be taken back.
+    /// If something cannot be taken back; then nothing was.
     pub(crate) async fn take_back_of(
         &mut self,
         stream: &Stream,
@@ -72,30 +74,63 @@ impl Applier {
             source = %self.config.source.idc,
             "taking back transactions that the new primary never got"
         );
-        let brought = self.brought(false).await?;
-        let links = brought.iter().filter(|link| link.idc == ahead.idc);
-        let positions: Vec<&Position> = links.filter_map(|link| link.position.as_ref()).collect();
-        let mut below = 0;
-        let mut open: Option<Open> = None;
+        let doing = "beginning to take transactions back";
+        self.target.execute(doing, b"START TRANSACTION").await?;
+        let brought = self.brought(true).await?;
+        let links: Vec<_> = brought
+            .iter()
+            .filter(|link| link.idc == ahead.idc)
+            .collect();
+        let same = |newest: &NewestData| newest.within == ahead.newest;
+        let newest = links.iter().filter_map(|link| link.newest.as_ref());
+        if !newest.clone().all(same) {
+            // More has come; it is to be seen at the source first.
+            return Err(WriterError::EpochMoved);
+        }
+        let positions: Vec<&Position> = links
+            .iter()
+            .filter_map(|link| link.position.as_ref())
+            .collect();
+        let (mut below, mut last): (u64, Option<(Set, u64)>) = (0, None);
         loop {
             let page = ask.page(below, false).await?;
-            let Some(last) = page.pieces.last() else {
+            let Some(oldest) = page.pieces.last() else {
                 break;
             };
-            below = last.number;
+            below = oldest.number;
             let here = self.applied_of(&of, &positions, &page.pieces).await?;
             for piece in page.pieces {
-                if here.contains(&piece.gtid) {
-                    self.take_next_back(&mut open, Set::of(&of, &piece), piece)
-                        .await?;
+                if !here.contains(&piece.gtid) {
+                    continue;
                 }
+                let set = Set::of(&of, &piece);
+                if last.as_ref().is_none_or(|(last, _)| last.gtid != set.gtid) {
+                    self.write_down(last.take()).await?;
+                    last = Some((set.clone(), 0));
+                }
+                let changes = self.take_piece_back(&set, piece).await?;
+                last = last.map(|(set, before)| (set, before + changes));
             }
         }
-        self.close_transaction(open.take()).await?;
-        self.lower_newest(ahead).await
+        self.write_down(last).await?;
+        self.lower_newest(ahead).await?;
+        self.commit().await
     }
 
-    /// Which of these were applied here: those that the link has brought, and not set aside.
+    async fn write_down(&mut self, taken: Option<(Set, u64)>) -> Result<(), WriterError> {
+        let Some((set, changes)) = taken else {
+            return Ok(());
+        };
+        let sql = self.undone_statement(&set, "Inverse", changes);
+        self.target
+            .execute("writing to multiactive.undone", sql.as_bytes())
+            .await?;
+        tracing::warn!(gtid = %set.gtid, of = %set.of, changes, "a transaction was taken back");
+        Ok(())
+    }
+
+    /// Which of these are here: those that the link has brought, and that were neither set aside nor
+    /// taken back.
     async fn applied_of(
         &mut self,
         of: &IdcName,
@@ -128,23 +163,17 @@ impl Applier {
         Ok(here)
     }
 
-    /// Writes down what is left of a third member's, unless more of it has come meanwhile. Its
-    /// writer finds its row changed, and begins anew.
+    /// Writes down what is left of a third member's. Its writer finds its row changed, and begins
+    /// anew.
     async fn lower_newest(&mut self, ahead: &Ahead) -> Result<(), WriterError> {
         let doing = "writing down what was taken back";
-        self.target.execute(doing, b"START TRANSACTION").await?;
         let sql = format!(
-            "SELECT CAST(link AS CHAR), CAST(ledger AS CHAR) FROM multiactive.applied \
-             WHERE source={} FOR UPDATE",
+            "SELECT CAST(link AS CHAR), CAST(ledger AS CHAR) FROM multiactive.applied WHERE source={}",
             quote(&ahead.idc)
         );
         let links: Vec<(String, Option<String>)> = self.target.all(doing, &sql).await?;
         for (link, ledger) in links {
             let mut record = Record::parse(ledger.as_deref())?;
-            let newest = record.newest.as_ref().map(Newest::bound).transpose()?;
-            if newest.is_none_or(|newest| newest.within != ahead.newest) {
-                continue;
-            }
             record.newest = Some(Newest::from(&ahead.left));
             record.serial += 1;
             let update = format!(
@@ -154,7 +183,7 @@ impl Applier {
             );
             self.target.execute(doing, update.as_bytes()).await?;
         }
-        self.commit().await
+        Ok(())
     }
 }
 

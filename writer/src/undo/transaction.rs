@@ -44,6 +44,14 @@ pub(super) struct Open {
     pub(super) changes: u64,
 }
 
+/// An earlier release of the syncer does not tell.
+fn number(epoch: u64) -> String {
+    if epoch == 0 {
+        return "NULL".to_owned();
+    }
+    epoch.to_string()
+}
+
 impl Applier {
     pub(super) async fn open_transaction(&mut self, set: Set) -> Result<Open, WriterError> {
         let sql = format!(
@@ -96,8 +104,8 @@ impl Applier {
              VALUES ({},{},'{how}',{changes},UTC_TIMESTAMP(6),{source},{},{})",
             quote(self.config.source.idc.as_str()),
             quote(&set.gtid),
-            set.epoch,
-            set.ended_by
+            number(set.epoch),
+            number(set.ended_by)
         )
     }
 

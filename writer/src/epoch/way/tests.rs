@@ -177,6 +177,10 @@ impl World {
             idc: NAMES[member].to_owned(),
             ended,
             follows: (newest > 0).then_some(newest),
+            needs: holder
+                .filter(|holder| *holder != member)
+                .and_then(|holder| it.links[holder].newest.as_ref())
+                .map(|newest| newest.within.clone()),
         };
         self.put(member, &row);
         self.append(member, Entry::Epoch(row));
@@ -213,7 +217,7 @@ impl World {
                     self.put(to, &row);
                 }
                 Way::TakeBack(_) | Way::Behind { .. } | Way::Unknown { .. } => return false,
-                halted @ Way::Forked { .. } => {
+                halted @ (Way::Forked { .. } | Way::Entangled) => {
                     self.members[to].links[from].halted = Some(format!("{halted:?}"));
                 }
             },
@@ -272,7 +276,7 @@ impl World {
         match (self.without, way) {
             (Some(Part::Unknown), Way::Unknown { .. })
             | (Some(Part::Behind), Way::Behind { .. })
-            | (Some(Part::Forked), Way::Forked { .. }) => Way::Clear,
+            | (Some(Part::Forked), Way::Forked { .. } | Way::Entangled) => Way::Clear,
             (Some(Part::Ahead), Way::TakeBack(excess)) => Way::TakeBack(Excess {
                 thirds: Vec::new(),
                 ..excess
