@@ -24,7 +24,7 @@ impl Core {
                 self.lease = None;
                 self.member.guards_before = None;
                 self.needs = self.needs.max(session.revision);
-                self.claimed_in_doubt(session.revision);
+                self.claimed_in_doubt(session);
                 // What an earlier session sent compares that session's revision.
                 self.transaction = None;
                 // Another process of this IDC may have held the session in between, and opened

@@ -7,14 +7,16 @@
 //! request was sent after the greater one was known, so an answer that was late proves nothing. From then on nothing is held and nothing is decided, until two lease times have passed,
 //! in which every holder of before has fenced, and somebody has acknowledged it *in this etcd*: the
 //! acknowledgement's revision is higher than that of this process's session, which it claims again
-//! when it notices the loss. So it was not part of the backup. That it is higher than the revision at
-//! which the loss was noticed would not do: an etcd that was empty may have been given a backup since,
-//! under the same name, with an acknowledgement of long ago in it; but not with this session.
+//! once its member is closed, and the same state shows that session. So it was not part of the backup.
+//! That it is higher than the revision at which the loss was noticed would not do: an etcd that was
+//! empty may have been given a backup since, under the same name, with an acknowledgement of long ago
+//! in it; but not with this session. A session that is claimed with another lease may be in another
+//! etcd than the one before, and what was acknowledged there counts no more.
 
-use model::{ClusterId, Epoch, EtcdMark, Generation, IdcName, Revision, UnitState};
+use model::{ClusterId, Epoch, EtcdMark, Generation, IdcName, LeaseId, Revision, UnitState};
 
 use crate::core::{Core, Exposure};
-use crate::event::Command;
+use crate::event::{Command, HeldSession};
 use crate::{Moment, Now};
 
 /// What this arbiter remembers of etcd.
@@ -65,6 +67,8 @@ pub(crate) struct Loss {
     /// Whether the session is being claimed again since, and whether it was.
     claims: bool,
     claimed: bool,
+    /// The lease that it was claimed with.
+    lease: Option<LeaseId>,
     /// Somebody has looked.
     acknowledged: bool,
     /// How far it is now, and when that was learned.
@@ -281,6 +285,7 @@ impl Core {
             shown,
             claims: false,
             claimed: !self.rules.claim_in_doubt,
+            lease: None,
             acknowledged: false,
             now: mark,
             learned_at: now.at,
@@ -307,20 +312,26 @@ impl Core {
     }
 
     /// The session was claimed, in the etcd that there is now.
-    pub(crate) fn claimed_in_doubt(&mut self, revision: Revision) {
+    pub(crate) fn claimed_in_doubt(&mut self, session: HeldSession) {
         if let Some(loss) = self
             .memory
             .loss
             .as_mut()
             .filter(|_| self.rules.claim_in_doubt)
         {
+            // A lease that lives is in the etcd that it was in.
+            if loss.claimed && loss.lease == Some(session.lease) {
+                return;
+            }
             (loss.claims, loss.claimed) = (true, true);
-            loss.noticed = revision;
+            loss.lease = Some(session.lease);
+            loss.noticed = session.revision;
+            loss.acknowledged = false;
         }
     }
 
     /// Has the session claimed once in an etcd that is in doubt: not before the member is closed,
-    /// since without a session it could not be, or the guard has closed it.
+    /// since without a session it could not be, or so late that the guard has closed it.
     pub(crate) fn claim_in_doubt(&mut self, now: Now, out: &mut Vec<Command>) {
         let closed = matches!(self.member.exposure, Exposure::Closed(_) | Exposure::Unseen);
         let lease = self.lease.as_ref().map(|lease| lease.granted);
@@ -343,9 +354,12 @@ impl Core {
             return;
         };
         let waited = now.at.since(loss.since) >= 2 * lease.granted;
+        let mine = self.session.map(|session| session.revision);
         let looked_at = |state: &UnitState| {
             let here = state.ack.as_ref().map(|ack| ack.revision);
-            loss.claimed && here > Some(loss.noticed)
+            let shown = state.sessions.get(&self.me).map(|it| it.revision);
+            let shows = shown == mine || !self.rules.claim_in_doubt;
+            loss.claimed && shows && here > Some(loss.noticed)
         };
         let acknowledged = loss.acknowledged || self.restored_state().is_some_and(looked_at);
         if let Some(loss) = &mut self.memory.loss {
