@@ -357,9 +357,9 @@ impl Core {
         let mine = self.session.map(|session| session.revision);
         let looked_at = |state: &UnitState| {
             let here = state.ack.as_ref().map(|ack| ack.revision);
-            let shown = state.sessions.get(&self.me).map(|it| it.revision);
-            let shows = shown == mine || !self.rules.claim_in_doubt;
-            loss.claimed && shows && here > Some(loss.noticed)
+            let told = state.sessions.get(&self.me).map(|it| it.revision);
+            let knows_me = told == mine || !self.rules.claim_in_doubt;
+            loss.claimed && knows_me && here > Some(loss.noticed)
         };
         let acknowledged = loss.acknowledged || self.restored_state().is_some_and(looked_at);
         if let Some(loss) = &mut self.memory.loss {

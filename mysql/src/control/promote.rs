@@ -129,37 +129,49 @@ impl ControlSession {
             let idc = IdcName::new(idc).map_err(|_| answer.missing("name of an IDC".to_owned()))?;
             follows = Some((epoch, idc));
         }
-        let ended = follows.as_ref().map(|(_, idc)| idc).or(order.from.as_ref());
-        let mut needs = None;
-        let applied = match ended.filter(|from| **from != order.idc) {
+        let holder = follows.as_ref().map(|(_, idc)| idc);
+        let others = holder.or(order.from.as_ref());
+        let others = others.filter(|from| **from != order.idc);
+        let checkpoints = match others {
             Some(from) => {
-                let rows = if sets.is_empty() {
-                    Vec::new()
-                } else {
-                    sets.swap_remove(0)
-                };
-                let checkpoints = self.checkpoints(rows, from)?;
-                needs = newest(&checkpoints);
-                self.applied_of(&checkpoints, from)?
+                let rows = sets.first_mut().map(std::mem::take);
+                self.checkpoints(rows.unwrap_or_default(), from)?
             }
+            None => Vec::new(),
+        };
+        let applied = match others {
+            Some(from) => self.applied_of(&checkpoints, from)?,
             None => None,
         };
-        let ended = applied
-            .as_ref()
-            .map_or("NULL".to_owned(), |text| literal(&text.0));
-        let needs = needs.map_or("NULL".to_owned(), |text| literal(&text));
-        let insert = format!(
-            "INSERT INTO multiactive.epoch (epoch, idc, ended, at, follows, needs) \
-             VALUES ({}, {}, {ended}, SYSDATE(6), {}, {needs}); COMMIT",
-            order.epoch,
-            literal(order.idc.as_str()),
-            follows.map_or("NULL".to_owned(), |(epoch, _)| epoch.to_string())
-        );
-        self.execute(DOING, &insert).await?;
+        let follows = follows.map(|(epoch, _)| epoch);
+        let needs = newest(&checkpoints);
+        self.insert_epoch(order, follows, applied.as_ref(), needs)
+            .await?;
         Ok(Promotion {
             applied,
             written: true,
         })
+    }
+
+    /// Writes the row, and ends the transaction.
+    async fn insert_epoch(
+        &mut self,
+        order: &PromotionOrder,
+        follows: Option<u64>,
+        applied: Option<&PositionText>,
+        needs: Option<String>,
+    ) -> Result<(), ControlError> {
+        let null = || "NULL".to_owned();
+        let insert = format!(
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at, follows, needs) \
+             VALUES ({}, {}, {}, SYSDATE(6), {}, {}); COMMIT",
+            order.epoch,
+            literal(order.idc.as_str()),
+            applied.map_or_else(null, |text| literal(&text.0)),
+            follows.map_or_else(null, |epoch| epoch.to_string()),
+            needs.map_or_else(null, |text| literal(&text))
+        );
+        self.execute(DOING, &insert).await
     }
 
     /// Whether everything up to a position of another member has been applied here, by every link

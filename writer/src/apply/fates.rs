@@ -189,11 +189,13 @@ impl Applier {
     }
 }
 
+/// Epoch, holder, how much it builds upon, which epoch it follows, what of it is needed.
+type Row = (u64, String, Option<String>, Option<u64>, Option<String>);
+
 /// Reads every row of `multiactive.epoch`.
 async fn read_epochs(target: &mut Target) -> Result<Epochs, WriterError> {
     let sql = "SELECT epoch, CAST(idc AS CHAR), CAST(ended AS CHAR), follows, \
                CAST(needs AS CHAR) FROM multiactive.epoch ORDER BY epoch";
-    type Row = (u64, String, Option<String>, Option<u64>, Option<String>);
     let rows: Vec<Row> = target.all("reading multiactive.epoch", sql).await?;
     let position = |text: Option<String>| {
         let text = text.filter(|text| !text.is_empty());

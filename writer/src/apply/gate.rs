@@ -12,6 +12,9 @@ use crate::epoch::way::{Aside, Brought, NewestData, Way};
 use crate::error::WriterError;
 use crate::target::lookup::quote;
 
+/// Source, position, snapshot and ledger of a link, as texts.
+type Link = (String, Option<String>, Option<String>, Option<String>);
+
 impl Applier {
     /// What stands before the row of an epoch, by what is there now: the target may have been
     /// promoted since it was read last, by its arbiter and not through this link.
@@ -65,8 +68,7 @@ impl Applier {
              CAST(ledger AS CHAR) FROM multiactive.applied ORDER BY link{}",
             if lock { " FOR UPDATE" } else { "" }
         );
-        let rows: Vec<(String, Option<String>, Option<String>, Option<String>)> =
-            self.target.all("reading multiactive.applied", &sql).await?;
+        let rows: Vec<Link> = self.target.all("reading multiactive.applied", &sql).await?;
         let source = self.config.source.idc.as_str();
         let mut all = Vec::new();
         for (idc, position, snapshot, ledger) in rows.into_iter().filter(|row| row.0 != source) {

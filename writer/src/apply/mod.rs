@@ -215,11 +215,7 @@ impl Applier {
             .await?;
         self.commit().await?;
         let changes = batch.iter().map(Transaction::change_count).sum();
-        let settled = changes
-            + batch
-                .iter()
-                .map(|transaction| transaction.filtered)
-                .sum::<u64>();
+        let settled = changes + batch.iter().map(|it| it.filtered).sum::<u64>();
         self.stored = next;
         self.settled = self.stored.clone();
         if batch
