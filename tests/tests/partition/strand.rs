@@ -47,8 +47,8 @@ impl Rig {
             if members.values().all(|it| Some(it) == ahead) || Instant::now() >= give_up {
                 let stranding = self.stranding().await?;
                 return Ok(Settled {
-                    members,
                     primary,
+                    members,
                     stranding,
                 });
             }
