@@ -27,7 +27,7 @@ cargo xtask COMMAND
   soak                 trials with faults drawn from a seed, while applications write on every side
       --trials N         how many (default: 36)
       --seed S           the seed of the first; each further one has the next number (default: 1)
-      --engine E         mariadb, mysql, mixed, or all (default), one after the other
+      --engine E         mariadb, mysql, mixed, three (copies), or all (default), one after the other
       --fault KIND       this kind only (default: all in turn)
       --json FILE        the table and every trial, for machines
       --binaries DIR     programs from elsewhere, not the static build
