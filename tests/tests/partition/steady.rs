@@ -38,8 +38,8 @@ impl Rig {
         status(parts::arbiter_status(&self.world, idc, false)?)
     }
 
-    /// The member that holds an open primary, every arbiter having a session and every member
-    /// being reached.
+    /// The member that holds an open primary and that nobody votes down, every arbiter having a
+    /// session and every member being reached.
     pub async fn open_primary(&self) -> Result<Option<String>> {
         let state = self.state().await?;
         let idle = state
@@ -66,7 +66,9 @@ impl Rig {
                     && (member.fenced == (name.as_str() != primary))
             })
         });
-        Ok((idle && sessions && members).then_some(primary))
+        // Whoever was voted down a moment ago, for what has passed since, is told to give way.
+        let unopposed = state.votes.is_empty();
+        Ok((idle && sessions && members && unopposed).then_some(primary))
     }
 
     /// Waits until there is an open primary, everybody has a session and all links follow.
