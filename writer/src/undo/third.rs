@@ -9,8 +9,8 @@ use change::Position;
 use change::sync::FiledPiece;
 use model::IdcName;
 
-use super::Ask;
 use super::transaction::Set;
+use super::{Ask, is_through};
 use crate::apply::Applier;
 use crate::checkpoint::{Newest, Record};
 use crate::epoch::way::{Ahead, NewestData};
@@ -38,11 +38,7 @@ impl Applier {
     ) -> Result<(), WriterError> {
         let of = IdcName::new(ahead.idc.as_str()).map_err(unreadable)?;
         let reply = self.ask_of(stream, &of).page(0, true).await?;
-        let mut through = !reply.through.is_empty();
-        for link in &reply.through {
-            through &= Position::try_from(link)?.contains(&ahead.newest);
-        }
-        if through {
+        if is_through(&reply, &ahead.newest)? {
             return Ok(());
         }
         let source = &self.config.source.idc;
@@ -105,28 +101,20 @@ impl Applier {
                 }
                 let set = Set::of(&of, &piece);
                 if last.as_ref().is_none_or(|(last, _)| last.gtid != set.gtid) {
-                    self.write_down(last.take()).await?;
+                    if let Some((set, changes)) = last.take() {
+                        self.write_undone(&set, changes).await?;
+                    }
                     last = Some((set.clone(), 0));
                 }
                 let changes = self.take_piece_back(&set, piece).await?;
                 last = last.map(|(set, before)| (set, before + changes));
             }
         }
-        self.write_down(last).await?;
+        if let Some((set, changes)) = last {
+            self.write_undone(&set, changes).await?;
+        }
         self.lower_newest(ahead).await?;
         self.commit().await
-    }
-
-    async fn write_down(&mut self, taken: Option<(Set, u64)>) -> Result<(), WriterError> {
-        let Some((set, changes)) = taken else {
-            return Ok(());
-        };
-        let sql = self.undone_statement(&set, "Inverse", changes);
-        self.target
-            .execute("writing to multiactive.undone", sql.as_bytes())
-            .await?;
-        tracing::warn!(gtid = %set.gtid, of = %set.of, changes, "a transaction was taken back");
-        Ok(())
     }
 
     /// Which of these are here: those that the link has brought, and that were neither set aside nor
@@ -149,14 +137,14 @@ impl Applier {
             return Ok(here);
         }
         let sql = format!(
-            "SELECT DISTINCT CAST(gtid AS CHAR) FROM multiactive.stranded WHERE source={} AND gtid IN ({})",
-            quote(of.as_str()),
-            list.join(",")
+            "SELECT CAST(gtid AS CHAR) FROM multiactive.stranded WHERE source={of} AND gtid IN ({list}) \
+             UNION SELECT CAST(gtid AS CHAR) FROM multiactive.undone \
+             WHERE source={of} AND gtid IN ({list})",
+            of = quote(of.as_str()),
+            list = list.join(",")
         );
-        let aside: Vec<String> = self
-            .target
-            .all("reading multiactive.stranded", &sql)
-            .await?;
+        let doing = "reading what was set aside and taken back";
+        let aside: Vec<String> = self.target.all(doing, &sql).await?;
         for gtid in aside {
             here.remove(&gtid);
         }

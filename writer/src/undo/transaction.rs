@@ -84,12 +84,21 @@ impl Applier {
         let Some(open) = open.filter(|open| !open.done) else {
             return Ok(());
         };
-        let sql = self.undone_statement(&open.set, "Inverse", open.changes);
+        self.write_undone(&open.set, open.changes).await?;
+        self.commit().await
+    }
+
+    /// Writes down, in the open transaction, that this one is taken back with it.
+    pub(super) async fn write_undone(
+        &mut self,
+        set: &Set,
+        changes: u64,
+    ) -> Result<(), WriterError> {
+        let sql = self.undone_statement(set, "Inverse", changes);
         self.target
             .execute("writing to multiactive.undone", sql.as_bytes())
             .await?;
-        self.commit().await?;
-        tracing::warn!(gtid = %open.set.gtid, of = %open.set.of, changes = open.changes, "a transaction was taken back");
+        tracing::warn!(gtid = %set.gtid, of = %set.of, changes, "a transaction is taken back");
         Ok(())
     }
 

@@ -169,6 +169,32 @@ fn what_the_new_primary_never_got_is_taken_back() -> Result<()> {
     })
 }
 
+/// More of `gz` came between, so that it is gone through again.
+#[test]
+fn what_was_taken_back_before_is_left_alone() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        follow_gz(rig, "0-9-7", Some((2, "0-9-7")))?;
+        file(rig)?;
+        rig.target.root(&format!(
+            "SET sql_log_bin = 0; UPDATE orders.t SET v = 11 WHERE id = 1; \
+             INSERT INTO multiactive.undone \
+             (filed_in, gtid, how, changes, at, source, epoch, ended_by) \
+             VALUES ('{}', '0-9-7', 'Inverse', 1, NOW(6), 'gz', 2, 3)",
+            rig.source.idc
+        ))?;
+        begin(rig, 3, (2, "0-9-5"));
+        rig.source.reach("gz", "0-9-9".parse::<Position>()?);
+        let writer = rig.start()?;
+        rig.wait_through(&writer).await?;
+        ensure!(
+            rig.rows()? == [["1", "10", "NULL"], ["50", "3", "50"]],
+            "{:?}",
+            rig.rows()?
+        );
+        Ok(())
+    })
+}
+
 /// Killed between any two steps, it takes back exactly once.
 #[test]
 fn a_crash_takes_nothing_back_twice() -> Result<()> {
