@@ -16,6 +16,13 @@ use crate::error::WriterError;
 use crate::selection::Selection;
 use crate::sql::literal;
 
+/// The row is not what a writer writes.
+pub(crate) fn unreadable(reason: impl std::fmt::Display) -> WriterError {
+    WriterError::CheckpointUnreadable {
+        reason: reason.to_string(),
+    }
+}
+
 /// What the row says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Checkpoint {
@@ -64,21 +71,14 @@ pub(crate) struct Newest {
 }
 
 impl Record {
-    /// Reads the column; a row that was just made has none.
-    pub(crate) fn parse(ledger: Option<&str>) -> Result<Self, WriterError> {
-        let Some(text) = ledger.filter(|text| !text.is_empty()) else {
-            return Ok(Self::default());
-        };
-        serde_json::from_str(text).map_err(|error| WriterError::CheckpointUnreadable {
-            reason: error.to_string(),
-        })
+    /// Reads the column.
+    pub(crate) fn parse(ledger: &str) -> Result<Self, WriterError> {
+        serde_json::from_str(ledger).map_err(unreadable)
     }
 
     /// The column.
     pub(crate) fn text(&self) -> Result<String, WriterError> {
-        serde_json::to_string(self).map_err(|error| WriterError::CheckpointUnreadable {
-            reason: error.to_string(),
-        })
+        serde_json::to_string(self).map_err(unreadable)
     }
 }
 
@@ -165,14 +165,12 @@ pub(crate) struct TableCopy {
 }
 
 impl Snapshot {
-    /// Reads the column; a row that was just made has none.
+    /// Reads the column.
     pub(crate) fn parse(snapshot: Option<&str>) -> Result<Self, WriterError> {
-        let Some(text) = snapshot.filter(|text| !text.is_empty()) else {
-            return Ok(Self::default());
-        };
-        serde_json::from_str(text).map_err(|error| WriterError::CheckpointUnreadable {
-            reason: error.to_string(),
-        })
+        match snapshot {
+            Some(text) => serde_json::from_str(text).map_err(unreadable),
+            None => Ok(Self::default()),
+        }
     }
 
     /// What the syncer is told of a table.

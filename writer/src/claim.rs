@@ -3,7 +3,7 @@
 use change::{Flavor, Position, SnapshotState, TargetTable};
 use model::LinkConfig;
 
-use crate::checkpoint::{Checkpoint, Record, Snapshot};
+use crate::checkpoint::{Checkpoint, Record, Snapshot, unreadable};
 use crate::error::WriterError;
 use crate::selection::Selection;
 use crate::sql::literal;
@@ -68,14 +68,8 @@ pub(crate) async fn claim(
     }
 }
 
-fn unreadable(error: impl std::fmt::Display) -> WriterError {
-    WriterError::CheckpointUnreadable {
-        reason: error.to_string(),
-    }
-}
-
 async fn insert(target: &mut Target, config: &LinkConfig) -> Result<(), WriterError> {
-    let ledger = serde_json::to_string(&Record::default()).map_err(unreadable)?;
+    let ledger = Record::default().text()?;
     let mut sql =
         b"INSERT INTO multiactive.applied (link, source, position, snapshot, ledger, at) VALUES ("
             .to_vec();
@@ -103,13 +97,10 @@ fn read(row: AppliedRow, config: &LinkConfig) -> Result<Checkpoint, WriterError>
         });
     }
     let record: Record = match ledger {
-        Some(text) => serde_json::from_str(&text).map_err(unreadable)?,
+        Some(text) => Record::parse(&text)?,
         None => return Err(unreadable("its ledger is NULL")),
     };
-    let snapshot: Snapshot = match snapshot {
-        Some(text) => serde_json::from_str(&text).map_err(unreadable)?,
-        None => Snapshot::default(),
-    };
+    let snapshot = Snapshot::parse(snapshot.as_deref())?;
     let position = match (position, record.engine) {
         (None, None) => None,
         (Some(text), Some(engine)) => {

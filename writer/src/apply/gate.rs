@@ -72,7 +72,8 @@ impl Applier {
         let source = self.config.source.idc.as_str();
         let mut all = Vec::new();
         for (idc, position, snapshot, ledger) in rows.into_iter().filter(|row| row.0 != source) {
-            let record = Record::parse(ledger.as_deref())?;
+            let record = ledger.as_deref().map(Record::parse).transpose()?;
+            let record = record.unwrap_or_default();
             let position = position.filter(|text| !text.is_empty());
             let position = position.map(|text| text.parse::<Position>()).transpose()?;
             let copies = Snapshot::parse(snapshot.as_deref())?.is_under_way();

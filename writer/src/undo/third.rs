@@ -12,7 +12,7 @@ use model::IdcName;
 use super::transaction::Set;
 use super::{Ask, is_through};
 use crate::apply::Applier;
-use crate::checkpoint::{Newest, Record};
+use crate::checkpoint::{Newest, Record, unreadable};
 use crate::epoch::way::{Ahead, NewestData};
 use crate::error::WriterError;
 use crate::stream::Stream;
@@ -161,7 +161,8 @@ impl Applier {
         );
         let links: Vec<(String, Option<String>)> = self.target.all(doing, &sql).await?;
         for (link, ledger) in links {
-            let mut record = Record::parse(ledger.as_deref())?;
+            let record = ledger.as_deref().map(Record::parse).transpose()?;
+            let mut record = record.unwrap_or_default();
             record.newest = Some(Newest::from(&ahead.left));
             record.serial += 1;
             let update = format!(
@@ -172,11 +173,5 @@ impl Applier {
             self.target.execute(doing, update.as_bytes()).await?;
         }
         Ok(())
-    }
-}
-
-fn unreadable(error: impl std::fmt::Display) -> WriterError {
-    WriterError::CheckpointUnreadable {
-        reason: error.to_string(),
     }
 }
