@@ -4,5 +4,6 @@ mod apply;
 mod arbiter;
 mod control;
 mod matrix;
+mod patience;
 mod read;
 mod repair;

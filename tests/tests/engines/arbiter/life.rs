@@ -13,6 +13,7 @@ use mysql_async::{Conn, OptsBuilder};
 
 use super::rig::{DATA, Rig, until, with_world};
 use super::standby::{active_one_loses_etcd, standby_takes_over};
+use crate::patience::patiently;
 
 pub const LEASE: Duration = Duration::from_secs(6);
 
@@ -56,14 +57,19 @@ async fn prepare(world: &World) -> Result<()> {
         let options = OptsBuilder::default()
             .user(Some("root"))
             .socket(database.socket.to_str());
-        let mut root = Conn::new(options).await?;
-        root.query_drop(
-            "SET SESSION sql_log_bin = 0; SET GLOBAL read_only = 0; \
-             DROP DATABASE IF EXISTS multiactive; \
-             CREATE TABLE IF NOT EXISTS orders.t (id INT PRIMARY KEY AUTO_INCREMENT, v INT)",
-        )
+        // The guard of an earlier test's arbiter may be over just now.
+        patiently(async || {
+            let mut root = Conn::new(options.clone()).await?;
+            root.query_drop(
+                "SET SESSION sql_log_bin = 0; SET GLOBAL read_only = 0; \
+                 DROP DATABASE IF EXISTS multiactive; \
+                 CREATE TABLE IF NOT EXISTS orders.t (id INT PRIMARY KEY AUTO_INCREMENT, v INT)",
+            )
+            .await?;
+            root.disconnect().await?;
+            Ok(())
+        })
         .await?;
-        root.disconnect().await?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use mysql_async::{Conn, OptsBuilder};
 
 use super::life::{LEASE, protected};
 use super::rig::{Rig, until, with_world};
+use crate::patience::patiently;
 
 #[test]
 fn a_primary_goes_on_while_the_others_promise_and_not_without() -> Result<()> {
@@ -65,7 +66,7 @@ async fn without_etcd(world: &World) -> Result<()> {
     let silent = Instant::now();
     let limit = LEASE + Duration::from_secs(2);
     until("the primary is fenced", limit, async || {
-        // The fence cuts this session as well, perhaps before it has its answer.
+        // The fence may cut this off for longer than it is asked again.
         let closed = read_only(world, "sh").await.is_ok_and(|closed| closed);
         Ok(closed.then_some(()))
     })
@@ -94,17 +95,24 @@ async fn root(world: &World, idc: &str) -> Result<Conn> {
 
 /// The epoch of whose holder this server was promised away to.
 async fn promise_at(world: &World, idc: &str) -> Result<Option<u64>> {
-    let mut root = root(world, idc).await?;
-    let epoch = root
-        .query_first("SELECT epoch FROM multiactive.promise")
-        .await?;
-    root.disconnect().await?;
-    Ok(epoch)
+    patiently(async || {
+        let mut root = root(world, idc).await?;
+        let epoch = root
+            .query_first("SELECT epoch FROM multiactive.promise")
+            .await?;
+        root.disconnect().await?;
+        Ok(epoch)
+    })
+    .await
 }
 
+/// What a fence that is under way cuts off is asked again.
 pub async fn read_only(world: &World, idc: &str) -> Result<bool> {
-    let mut root = root(world, idc).await?;
-    let read_only: Option<u8> = root.query_first("SELECT @@GLOBAL.read_only").await?;
-    root.disconnect().await?;
-    Ok(read_only == Some(1))
+    patiently(async || {
+        let mut root = root(world, idc).await?;
+        let read_only: Option<u8> = root.query_first("SELECT @@GLOBAL.read_only").await?;
+        root.disconnect().await?;
+        Ok(read_only == Some(1))
+    })
+    .await
 }

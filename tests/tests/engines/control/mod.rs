@@ -25,6 +25,8 @@ use mysql::session::{Engine, Program, SessionOptions};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
+use crate::patience::patiently;
+
 /// Of an arbiter that nobody has superseded.
 const NEWEST: Generation = Generation(u64::MAX);
 
@@ -184,18 +186,6 @@ fn on_each(test: impl AsyncFn(&Server<'_>, ServerIdentity) -> Result<()>) -> Res
 fn clock() -> Duration {
     static START: OnceLock<Instant> = OnceLock::new();
     START.get_or_init(Instant::now).elapsed() + Duration::from_secs(1)
-}
-
-/// Connects again where that fails: setting MySQL's `offline_mode` also ends sessions that are about
-/// to log in.
-async fn patiently<T>(mut connect: impl AsyncFnMut() -> Result<T>) -> Result<T> {
-    for _ in 0..10 {
-        if let Ok(session) = connect().await {
-            return Ok(session);
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    connect().await
 }
 
 /// Polls until a check holds; fails with what it was waiting for.
