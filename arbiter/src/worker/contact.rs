@@ -80,9 +80,11 @@ impl Worker {
         looked
     }
 
-    /// Connects if need be. The first contact makes our schema, once preflight has passed.
+    /// Connects if need be. The first contact after preflight has passed makes our schema, or brings
+    /// an older release's up to date.
     pub(super) async fn ensure_session(&mut self) -> Result<(), String> {
-        if self.session.as_ref().is_some_and(ControlSession::is_usable) {
+        let installs = self.passed && !self.installed;
+        if !installs && self.session.as_ref().is_some_and(ControlSession::is_usable) {
             return Ok(());
         }
         self.session = None;
@@ -117,6 +119,7 @@ impl Worker {
             }
             Err(error) => return Err(error.to_string()),
         }
+        self.installed = self.passed;
         self.session = Some(session);
         Ok(())
     }

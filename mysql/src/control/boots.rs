@@ -7,11 +7,14 @@ use crate::session::Engine;
 
 const DOING: &str = "see to it that the server boots fenced";
 
+/// What a MySQL server has to come up with.
+pub(super) const PERSISTED: [&str; 2] = ["read_only", "offline_mode"];
+
 /// What is known about the next boot of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BootsFenced {
-    /// It boots with `read_only`: MySQL has it persisted, MariaDB's configuration had it at the
-    /// start of this boot.
+    /// It boots with `read_only`: MySQL has it persisted, beside `offline_mode`; MariaDB's
+    /// configuration had it at the start of this boot.
     Yes,
     /// MariaDB's configuration let this boot come up writable.
     No,
@@ -26,54 +29,42 @@ impl ControlSession {
     /// answer is remembered in the server for the rest of that boot.
     pub async fn boots_fenced(&mut self) -> Result<BootsFenced, ControlError> {
         match self.engine {
-            Engine::MySql => self.persist_read_only().await,
+            Engine::MySql => self.persist_fence().await,
             Engine::MariaDb => self.look_at_origin().await,
         }
     }
 
-    /// MySQL: `read_only` in `mysqld-auto.cnf`, which is read after every other option and stays
-    /// when the variable is set for the running server only.
-    async fn persist_read_only(&mut self) -> Result<BootsFenced, ControlError> {
-        let look = "SELECT (SELECT MAX(variable_value) FROM performance_schema.persisted_variables \
-             WHERE variable_name = 'read_only'), @@GLOBAL.persisted_globals_load";
-        let mut sets = self.query(DOING, look).await?;
+    /// MySQL: both in `mysqld-auto.cnf`, which is read after every other option and stays when the
+    /// variables are set for the running server only. `offline_mode` beside `read_only`, since an
+    /// ordinary session may commit under `read_only` what another one had prepared before the
+    /// restart (tried on 9.7.4): the first fence of the boot lets ordinary sessions in, once no such
+    /// transaction is left.
+    async fn persist_fence(&mut self) -> Result<BootsFenced, ControlError> {
+        let look = format!(
+            "SELECT (SELECT COUNT(*) FROM performance_schema.persisted_variables \
+             WHERE variable_name IN ('{}') AND variable_value IN ('ON', '1')), \
+             @@GLOBAL.persisted_globals_load",
+            PERSISTED.join("', '")
+        );
+        let mut sets = self.query(DOING, &look).await?;
         let answer = Answer {
             doing: DOING,
             endpoint: &self.endpoint,
         };
         let mut row = answer.row(&mut sets, 0)?;
-        let persisted: Option<String> = answer.value(&mut row, 0, "persisted read_only")?;
+        let persisted: usize = answer.value(&mut row, 0, "persisted variables")?;
         let loaded: u8 = answer.value(&mut row, 1, "persisted_globals_load")?;
-        let is_on = |text: &str| text.eq_ignore_ascii_case("ON") || text == "1";
-        if !persisted.as_deref().is_some_and(is_on) {
-            self.execute(DOING, "SET PERSIST_ONLY read_only = ON")
-                .await?;
+        if persisted < PERSISTED.len() {
+            for variable in PERSISTED {
+                let persist = format!("SET PERSIST_ONLY {variable} = ON");
+                self.execute(DOING, &persist).await?;
+            }
         }
-        self.shut_out_prepared().await?;
         Ok(if loaded == 1 {
             BootsFenced::Yes
         } else {
             BootsFenced::No
         })
-    }
-
-    /// MySQL: a prepared XA transaction outlives a restart, and an ordinary session may commit it
-    /// under `read_only` (tried on 9.7.4). A server that is fenced and has one is kept in
-    /// `offline_mode`, where no such session gets in; a fence says which it is, and lifts it once it
-    /// is settled.
-    async fn shut_out_prepared(&mut self) -> Result<(), ControlError> {
-        if !self.reads_only().await? {
-            return Ok(());
-        }
-        let prepared = match self.prepared_transactions().await {
-            // ER_XAER_RMERR without XA_RECOVER_ADMIN, which preflight names.
-            Err(error) if error.server_code() == Some(1401) => return Ok(()),
-            other => other?,
-        };
-        if prepared.is_empty() {
-            return Ok(());
-        }
-        self.execute(DOING, "SET GLOBAL offline_mode = ON").await
     }
 
     /// MariaDB: where the present value came from, which the first `SET` of a boot wipes out.

@@ -1,6 +1,7 @@
 //! Taking the schema away again, when a person asks for it. Nothing of the product does this by
 //! itself.
 
+use super::boots::PERSISTED;
 use super::row::Answer;
 use super::{ControlError, ControlSession};
 use crate::session::Engine;
@@ -59,8 +60,10 @@ impl ControlSession {
         )
         .await?;
         if self.engine == Engine::MySql {
-            self.execute(DOING, "RESET PERSIST IF EXISTS read_only")
-                .await?;
+            for variable in PERSISTED {
+                let forget = format!("RESET PERSIST IF EXISTS {variable}");
+                self.execute(DOING, &forget).await?;
+            }
         }
         Ok(Uninstalled::Gone)
     }

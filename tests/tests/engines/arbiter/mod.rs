@@ -16,4 +16,5 @@ mod renewed;
 mod rig;
 mod standby;
 mod topology;
+mod upgraded;
 mod without_etcd;
