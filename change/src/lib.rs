@@ -8,6 +8,7 @@ mod codec;
 mod frame;
 mod packet;
 mod position;
+mod relay;
 mod schema;
 mod store;
 mod transaction;
@@ -26,6 +27,7 @@ pub use position::{
     Flavor, Gtid, GtidList, GtidSet, InvalidPosition, MariaDbGtid, MySqlGtid, OriginMark, Position,
     ServerUuid,
 };
+pub use relay::Stretch;
 pub use schema::{BINARY_COLLATION, Column, ColumnKind, TableSchema};
 pub use store::{decode_stored, encode_stored};
 pub use transaction::{

@@ -7,6 +7,7 @@ mod filter;
 mod metrics;
 mod progress;
 mod pull;
+mod relay;
 mod server;
 mod snapshot;
 mod source;

@@ -21,7 +21,7 @@ use crate::start::{self, Start, Wish};
 use crate::status::StatusBoard;
 
 /// A packet is sent when it has so many bytes, or when there is nothing more to say at the moment.
-const PACKET_BYTES: usize = 256 << 10;
+pub const PACKET_BYTES: usize = 256 << 10;
 /// A transaction is cut into parts of about so many bytes, as it is held in memory.
 const PART_BYTES: usize = 4 << 20;
 /// How often the source says that it is there.
@@ -83,13 +83,7 @@ async fn run(
         copies,
         executed,
     } = start;
-    let options = ReadOptions {
-        session: shared.source.clone(),
-        server_id: server_id(&config.link.to_string()),
-        heartbeat: HEARTBEAT,
-        deadline: DEADLINE,
-        part_bytes: PART_BYTES,
-    };
+    let options = read_options(shared, "");
     let reader = Reader::open(&options, position, epoch, Box::new(filter.clone())).await?;
     let snapshot = Snapshot::new(
         shared.source.clone(),
@@ -121,6 +115,17 @@ async fn run(
             connection.flush().await?;
             return Err(error);
         }
+    }
+}
+
+/// How the source's binlog is read for this link; `purpose` tells readers of one link apart.
+pub fn read_options(shared: &Shared, purpose: &str) -> ReadOptions {
+    ReadOptions {
+        session: shared.source.clone(),
+        server_id: server_id(&format!("{}{purpose}", shared.config.link)),
+        heartbeat: HEARTBEAT,
+        deadline: DEADLINE,
+        part_bytes: PART_BYTES,
     }
 }
 

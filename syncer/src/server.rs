@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use change::sync::sync_server::{Sync, SyncServer};
-use change::sync::{FiledReply, FiledRequest, Packet, PullRequest};
+use change::sync::{FiledReply, FiledRequest, Packet, PullRequest, RelayRequest};
 use change::{Compression, Frame, Halt, MAX_PACKET_BYTES, PacketEncoder};
 use futures::Stream;
 use tokio::sync::{Mutex, mpsc};
@@ -18,6 +18,7 @@ use crate::error::PullError;
 use crate::filed;
 use crate::metrics::Reason;
 use crate::pull::{self, Sender, Shared};
+use crate::relay;
 use crate::start::{self, Wish};
 
 /// So many packets may wait for the network.
@@ -47,6 +48,17 @@ impl Service {
             stop,
             current: Arc::default(),
         }
+    }
+
+    fn check_link(&self, asked: &str) -> Result<(), Status> {
+        let served = self.shared.config.link.to_string();
+        if asked == served {
+            return Ok(());
+        }
+        Err(Status::invalid_argument(format!(
+            "the writer asks for the link {asked} and this syncer serves {served}; check the \
+             writer's --syncer"
+        )))
     }
 
     /// The service with its limits, and what [`finish`] awaits.
@@ -110,13 +122,7 @@ impl Sync for Service {
     async fn filed(&self, request: Request<FiledRequest>) -> Result<Response<FiledReply>, Status> {
         transport::check_peer(&request)?;
         let request = request.into_inner();
-        if request.link != self.shared.config.link.to_string() {
-            return Err(Status::invalid_argument(format!(
-                "the writer asks for the link {} and this syncer serves {}; check the writer's \
-                 --syncer",
-                request.link, self.shared.config.link
-            )));
-        }
+        self.check_link(&request.link)?;
         let read = filed::read(&self.shared, &request);
         let reply = tokio::time::timeout(FILED_WITHIN, read)
             .await
@@ -124,6 +130,36 @@ impl Sync for Service {
         reply
             .map(Response::new)
             .map_err(|error| Status::unavailable(error.to_string()))
+    }
+
+    type RelayStream = Self::PullStream;
+
+    async fn relay(
+        &self,
+        request: Request<RelayRequest>,
+    ) -> Result<Response<Self::RelayStream>, Status> {
+        transport::check_peer(&request)?;
+        let request = request.into_inner();
+        self.check_link(&request.link)?;
+        let wish = relay::read_wish(&request, &self.shared).map_err(Status::invalid_argument)?;
+        let (sender, receiver) = mpsc::channel(PACKETS_AHEAD);
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.child_token());
+        tokio::spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = sender.closed() => {}
+                served = relay::serve(&shared, &wish, &sender) => {
+                    let status = match served {
+                        Ok(()) | Err(PullError::Gone) => return,
+                        Err(PullError::Halted(halt)) => Status::failed_precondition(halt.message),
+                        Err(error) => Status::unavailable(error.to_string()),
+                    };
+                    tracing::warn!(%status, "what the target lacks cannot be handed on");
+                    tell(&sender, Err(status), &stop).await;
+                }
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Following the stream of one session: which frames are taken together, what is written when.
 
 mod hold;
+mod relay;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

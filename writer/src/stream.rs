@@ -4,8 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use change::sync::sync_client::SyncClient;
-use change::sync::{FiledReply, FiledRequest, PullRequest};
-use change::{Frame, MAX_PACKET_BYTES, PacketDecoder, TargetTable};
+use std::collections::VecDeque;
+
+use change::sync::{FiledReply, FiledRequest, PullRequest, RelayRequest};
+use change::{Frame, MAX_PACKET_BYTES, PacketDecoder, TargetTable, Transaction};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::Streaming;
@@ -94,6 +96,21 @@ impl Stream {
             })
     }
 
+    /// Asks for what the source has applied of a third member's.
+    pub(crate) async fn relay(&self, request: RelayRequest) -> Result<Relayed, WriterError> {
+        let packets = self.client.clone().relay(request).await;
+        let packets = packets.map_err(|status| WriterError::Syncer {
+            address: self.address.clone(),
+            reason: refusal(&status),
+        })?;
+        Ok(Relayed {
+            packets: packets.into_inner(),
+            decoder: PacketDecoder::new()?,
+            frames: VecDeque::new(),
+            address: self.address.clone(),
+        })
+    }
+
     /// The next frames.
     ///
     /// Cancel safe: what was not returned is returned by the next call.
@@ -110,6 +127,40 @@ impl Stream {
     /// The next frames, if they are here already.
     pub(crate) fn try_next(&mut self) -> Option<Result<Vec<Frame>, WriterError>> {
         self.frames.try_recv().ok()
+    }
+}
+
+/// A third member's transactions, as the source has them.
+pub(crate) struct Relayed {
+    packets: Streaming<change::sync::Packet>,
+    decoder: PacketDecoder,
+    frames: VecDeque<Frame>,
+    address: String,
+}
+
+impl Relayed {
+    /// The next one; `None` after the last.
+    pub(crate) async fn next(&mut self) -> Result<Option<Transaction>, WriterError> {
+        loop {
+            if let Some(frame) = self.frames.pop_front() {
+                let Frame::Transaction(transaction) = frame else {
+                    return Err(WriterError::Unexpected {
+                        what: "something else than a transaction that is handed on".to_owned(),
+                        fix: "run the same release of syncer and writer".to_owned(),
+                    });
+                };
+                return Ok(Some(transaction));
+            }
+            let packet = self.packets.message().await;
+            let packet = packet.map_err(|status| WriterError::Syncer {
+                address: self.address.clone(),
+                reason: refusal(&status),
+            })?;
+            match packet {
+                Some(packet) => self.frames.extend(self.decoder.decode(packet)?),
+                None => return Ok(None),
+            }
+        }
     }
 }
 

@@ -77,6 +77,19 @@ impl GtidList {
         kept.domains.retain(|domain, _| keep(*domain));
         kept
     }
+
+    /// The list before the last `count` numbers of each domain that `of` accepts.
+    #[must_use]
+    pub fn without_last(&self, count: u64, mut of: impl FnMut(u32) -> bool) -> Self {
+        let mut kept = self.clone();
+        kept.domains.retain(|domain, (_, sequence)| {
+            if of(*domain) {
+                *sequence = sequence.saturating_sub(count);
+            }
+            *sequence > 0
+        });
+        kept
+    }
 }
 
 impl fmt::Display for MariaDbGtid {

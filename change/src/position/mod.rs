@@ -170,6 +170,19 @@ impl Position {
             }
         }
     }
+
+    /// What it was before the last `count` transactions of each group whose mark `of` accepts.
+    #[must_use]
+    pub fn without_last(&self, count: u64, mut of: impl FnMut(OriginMark<'_>) -> bool) -> Self {
+        match self {
+            Self::MySql(set) => Self::MySql(
+                set.without_last(count, |uuid, tag| of(OriginMark::MySql { uuid, tag })),
+            ),
+            Self::MariaDb(list) => {
+                Self::MariaDb(list.without_last(count, |domain| of(OriginMark::MariaDb { domain })))
+            }
+        }
+    }
 }
 
 /// What a position tells of where a group of its transactions was born.

@@ -95,6 +95,24 @@ impl GtidSet {
         kept
     }
 
+    /// The set before the last `count` numbers of each group that `of` accepts.
+    #[must_use]
+    pub fn without_last(&self, count: u64, mut of: impl FnMut(ServerUuid, &str) -> bool) -> Self {
+        let mut kept = self.clone();
+        for ((uuid, tag), held) in &mut kept.groups {
+            if !of(*uuid, tag) {
+                continue;
+            }
+            let end = held.last().map_or(0, |last| last.1.saturating_sub(count));
+            held.retain(|interval| interval.0 <= end);
+            if let Some(last) = held.last_mut() {
+                last.1 = last.1.min(end);
+            }
+        }
+        kept.groups.retain(|_, held| !held.is_empty());
+        kept
+    }
+
     fn intervals(&self, uuid: ServerUuid, tag: &str) -> Option<&[(u64, u64)]> {
         self.groups.get(&(uuid, tag.to_owned())).map(Vec::as_slice)
     }

@@ -35,6 +35,28 @@ fn mysql_text_is_canonical() {
 }
 
 #[test]
+fn the_last_of_one_origin_are_left_out() {
+    let marked = |mark: OriginMark<'_>| match mark {
+        OriginMark::MySql { tag, .. } => tag == "ma_sh",
+        OriginMark::MariaDb { domain } => domain == 7,
+    };
+    let set = mysql(&format!("{A}:1-9:ma_sh:1-4:6-9,{B}:1-3"));
+    let cases = [
+        (2, format!("{A}:1-9:ma_sh:1-4:6-7,{B}:1-3")),
+        (4, format!("{A}:1-9:ma_sh:1-4,{B}:1-3")),
+        (5, format!("{A}:1-9:ma_sh:1-4,{B}:1-3")),
+        (6, format!("{A}:1-9:ma_sh:1-3,{B}:1-3")),
+        (u64::MAX, format!("{A}:1-9,{B}:1-3")),
+    ];
+    for (count, left) in cases {
+        assert_eq!(set.without_last(count, marked).to_string(), left, "{count}");
+    }
+    let list = mariadb("0-1-9,7-1-9");
+    assert_eq!(list.without_last(4, marked).to_string(), "0-1-9,7-1-5");
+    assert_eq!(list.without_last(9, marked).to_string(), "0-1-9");
+}
+
+#[test]
 fn wrong_texts_are_refused() {
     for text in [
         A,

@@ -35,7 +35,11 @@ impl Applier {
         }
     }
 
-    async fn look_at_way(&mut self, row: &EpochRow, lock: bool) -> Result<Way, WriterError> {
+    pub(super) async fn look_at_way(
+        &mut self,
+        row: &EpochRow,
+        lock: bool,
+    ) -> Result<Way, WriterError> {
         let config = Arc::clone(&self.config);
         let (source, target) = (config.source.idc.as_str(), config.target.idc.as_str());
         let brought = self.brought(lock).await?;
@@ -147,8 +151,9 @@ impl Applier {
         .into()
     }
 
-    /// What the row of an epoch waits for, or why it cannot be let in.
-    pub(crate) fn stands_before(&self, epoch: u64, way: &Way) -> WriterError {
+    /// What the row of an epoch waits for, or why it cannot be let in. `why_not`: why the source could
+    /// not hand it on, if it was asked.
+    pub(crate) fn stands_before(&self, epoch: u64, way: &Way, why_not: &str) -> WriterError {
         let target = &self.config.target.idc;
         let source = &self.config.source.idc;
         match way {
@@ -163,7 +168,11 @@ impl Applier {
                 epoch,
                 format!(
                     "{target} first needs what {idc} had committed up to {needs}, which {source} \
-                     has; the link from {idc} to {target} brings it"
+                     has; the link from {idc} to {target} brings it{}",
+                    match why_not {
+                        "" => String::new(),
+                        why => format!(", and {source} cannot hand it on: {why}"),
+                    }
                 ),
             ),
             Way::Forked { idc, gtid } => self.forked(

@@ -4,6 +4,7 @@ mod fates;
 mod gate;
 mod judged;
 mod parts;
+mod relayed;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,7 @@ use crate::target::session::{Cause, Failure, Target};
 use crate::undo::Filed;
 pub(crate) use judged::reaches;
 use parts::OpenTransaction;
+pub(crate) use relayed::Relayed;
 
 /// A collision with another transaction is tried again so often before everything starts anew.
 const COLLISIONS: u32 = 6;

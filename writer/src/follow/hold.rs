@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use change::Position;
 
 use super::Follower;
+use super::relay::Asked;
 use crate::epoch::EpochRow;
 use crate::epoch::way::{Excess, Way};
 use crate::error::WriterError;
@@ -21,9 +22,10 @@ impl Follower<'_> {
     /// If it never can; and when the process shall end, what it waited for.
     pub(super) async fn hold(&mut self, row: &EpochRow) -> Result<(), WriterError> {
         let mut own = None;
+        let mut asked = Asked::not_yet();
         let mut told = None;
         loop {
-            let error = match self.look_at(row, &mut own).await {
+            let error = match self.look_at(row, &mut own, &mut asked).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => WriterError::EpochMoved,
                 Err(WriterError::Aftermath(aftermath)) if aftermath.passes() => aftermath.into(),
@@ -48,6 +50,7 @@ impl Follower<'_> {
         &mut self,
         row: &EpochRow,
         own: &mut Option<Position>,
+        asked: &mut Asked,
     ) -> Result<bool, WriterError> {
         // A person may have removed the link's row, so that all is copied anew.
         self.applier.check_own_row().await?;
@@ -55,7 +58,21 @@ impl Follower<'_> {
         let excess = match &way {
             Way::Clear => return Ok(true),
             Way::TakeBack(excess) => excess,
-            _ => return Err(self.applier.stands_before(row.epoch, &way)),
+            Way::Behind { idc, needs } => {
+                let mut way = way.clone();
+                if self.relay(row, idc, needs, asked).await? {
+                    way = self.applier.way(row).await?;
+                }
+                return match way {
+                    Way::Clear => Ok(true),
+                    Way::Behind { .. } => {
+                        let why_not = asked.why_not.as_deref().unwrap_or_default();
+                        Err(self.applier.stands_before(row.epoch, &way, why_not))
+                    }
+                    _ => Ok(false),
+                };
+            }
+            _ => return Err(self.applier.stands_before(row.epoch, &way, "")),
         };
         // Nothing is taken back before the source has seen all of it.
         if excess.own {

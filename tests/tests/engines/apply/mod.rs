@@ -8,6 +8,7 @@ mod epochs;
 pub mod links;
 mod merged;
 mod policies;
+mod relays;
 mod replays;
 pub mod rig;
 mod script;

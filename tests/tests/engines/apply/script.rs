@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use bytes::Bytes;
 use change::sync::sync_server::{Sync, SyncServer};
-use change::sync::{FiledPiece, FiledReply, FiledRequest};
+use change::sync::{FiledPiece, FiledReply, FiledRequest, RelayRequest};
 use change::{
     Body, Column, ColumnKind, Ddl, DdlObject, DdlSession, Flavor, Frame, Halt, MAX_PACKET_BYTES,
     PacketEncoder, Position, RowChange, RowFlags, SnapshotBegin, SnapshotChunk, SnapshotTable,
@@ -58,6 +58,8 @@ struct State {
     undone: u64,
     /// How often it was asked for a page.
     asked: u64,
+    /// What it has applied of a third member's and hands on.
+    handed_on: Vec<Transaction>,
 }
 
 impl Source {
@@ -82,6 +84,11 @@ impl Source {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it has applied of a third member's, as its binlog has it.
+    pub fn hand_on(&self, transactions: Vec<Transaction>) {
+        self.state().handed_on = transactions;
     }
 
     pub fn gtid(&self, number: usize) -> String {
@@ -365,6 +372,26 @@ impl Sync for Source {
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
+
+    type RelayStream = Self::PullStream;
+
+    async fn relay(&self, _: Request<RelayRequest>) -> Result<Response<Self::RelayStream>, Status> {
+        let transactions = self.state().handed_on.clone();
+        if transactions.is_empty() {
+            return Err(Status::failed_precondition("it has nothing of that"));
+        }
+        let mut encoder = PacketEncoder::new(change::Compression::Zstd).expect("an encoder");
+        let packets: Vec<_> = transactions
+            .into_iter()
+            .map(|transaction| {
+                encoder
+                    .push(&Frame::Transaction(transaction))
+                    .expect("a frame");
+                Ok(encoder.flush().expect("a packet").expect("not empty"))
+            })
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(packets))))
+    }
 }
 
 /// A column that may be NULL, in utf8mb4.
@@ -522,4 +549,29 @@ pub fn epoch_row_after(epoch: u64, idc: &str, follows: Option<(u64, &str)>) -> T
         follows.map_or(Value::Null, |(epoch, _)| Value::UInt(epoch)),
     ];
     changes(&Arc::new(table), vec![RowChange::Insert { after }])
+}
+
+/// The row of the link from a member in `multiactive.applied`, which goes on from one position to
+/// another.
+pub fn applied(source: &str, before: &str, after: &str, ledger: &str) -> TableChange {
+    let mut columns = ["link", "source", "position", "ledger"].map(|name| {
+        let mut text = column(name, ColumnKind::Text);
+        // ascii_bin.
+        text.collation = 65;
+        text
+    });
+    columns[3].collation = 46;
+    let table = TableSchema {
+        database: "multiactive".to_owned(),
+        table: "applied".to_owned(),
+        columns: columns.to_vec(),
+        primary_key: vec![0],
+    };
+    let row = |position: &str| {
+        ["suite/elsewhere", source, position, ledger]
+            .map(|text| Value::Text(Bytes::copy_from_slice(text.as_bytes())))
+            .to_vec()
+    };
+    let rows = vec![update(row(before), row(after))];
+    changes(&Arc::new(table), rows)
 }

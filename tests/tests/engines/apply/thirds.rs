@@ -10,7 +10,7 @@ use super::rig::{Rig, Writer, on_each, until};
 use super::script::{changes, delete, epoch_row_after, insert, row, table, update};
 
 /// The epoch of `gz` is known at the target, and its link has brought so much.
-fn follow_gz(rig: &Rig<'_>, position: &str, newest: Option<(u64, &str)>) -> Result<()> {
+pub fn follow_gz(rig: &Rig<'_>, position: &str, newest: Option<(u64, &str)>) -> Result<()> {
     let newest = newest.map_or(String::new(), |(epoch, within)| {
         format!(r#", "newest": {{"epoch": {epoch}, "within": "{within}"}}"#)
     });
@@ -27,7 +27,7 @@ fn follow_gz(rig: &Rig<'_>, position: &str, newest: Option<(u64, &str)>) -> Resu
 }
 
 /// The source begins an epoch that follows another, of which it had so much, and writes under it.
-fn begin(rig: &Rig<'_>, epoch: u64, follows: (u64, &str)) {
+pub fn begin(rig: &Rig<'_>, epoch: u64, follows: (u64, &str)) {
     let row = epoch_row_after(epoch, &rig.source.idc, Some(follows));
     rig.source.commit(vec![row]);
     let number = rig.source.length();
@@ -39,7 +39,7 @@ fn begin(rig: &Rig<'_>, epoch: u64, follows: (u64, &str)) {
 }
 
 /// Waits until the link says that it waits for this, and sees that nothing of the epoch is there.
-async fn waits(rig: &Rig<'_>, writer: &Writer, epoch: u64, parts: &[&str]) -> Result<()> {
+pub async fn waits(rig: &Rig<'_>, writer: &Writer, epoch: u64, parts: &[&str]) -> Result<()> {
     let mut said = String::new();
     let told = until("the link says what it waits for", async || {
         said = writer.status().await?.error;
@@ -53,7 +53,7 @@ async fn waits(rig: &Rig<'_>, writer: &Writer, epoch: u64, parts: &[&str]) -> Re
     Ok(())
 }
 
-fn has(rig: &Rig<'_>, id: i64) -> Result<bool> {
+pub fn has(rig: &Rig<'_>, id: i64) -> Result<bool> {
     let sql = format!("SELECT id FROM orders.t WHERE id = {id}");
     Ok(!rig.target.root(&sql)?.is_empty())
 }

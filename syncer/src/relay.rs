@@ -1,0 +1,228 @@
+//! Handing a third member's transactions on to the target, out of what the source has applied of them:
+//! the third member is gone, and the target lacks what the source's epoch builds upon (rule 8).
+//!
+//! In the source's binlog a transaction that was applied there bears the mark of where it was born
+//! and a number of its own, which tells nothing of the origin's position; the row of
+//! `multiactive.applied` that changes in it does ([`Stretch`]). So the place to begin at is found by
+//! reading: further and further back, until the first transaction found begins within what the target
+//! has. Heartbeats are applied once a second, so there is always one nearby.
+
+use binlog::{
+    Birth, Filter, Output, QueryEvent, ReadOptions, Reader, Refusal, StatementUse, TableUse,
+};
+use change::sync::RelayRequest;
+use change::{Frame, Gtid, OriginMark, PacketEncoder, Position, Stretch, Transaction};
+use model::IdcName;
+use mysql::origin::{origin_domain, origin_tag};
+use mysql::select::OWN_SCHEMA;
+use mysql_async::prelude::Queryable;
+
+use crate::error::PullError;
+use crate::filter::LinkFilter;
+use crate::pull::{PACKET_BYTES, Sender, Shared, read_options};
+use crate::source::Source;
+
+/// So many transactions back is looked for the beginning, one after the other.
+const BACK: [u64; 5] = [32, 1_000, 30_000, 1_000_000, u64::MAX];
+/// A transaction is handed on whole, if it is not larger than this in memory.
+const WHOLE_BYTES: usize = 16 << 20;
+
+/// What a writer asked for, read and checked.
+pub struct Wish {
+    of: IdcName,
+    after: Option<Position>,
+    through: Position,
+    at: Position,
+}
+
+/// Reads a request.
+pub fn read_wish(request: &RelayRequest, shared: &Shared) -> Result<Wish, String> {
+    let position = |position: &Option<change::sync::Position>| {
+        let position = position.as_ref().map(Position::try_from).transpose();
+        position.map_err(|error| error.to_string())
+    };
+    let missing = || "the request lacks a position; run the same release of both".to_owned();
+    let of = IdcName::new(request.of.as_str()).map_err(|error| error.to_string())?;
+    if of == shared.config.source.idc || of == shared.config.target.idc {
+        return Err(format!("{of} is an end of this link"));
+    }
+    Ok(Wish {
+        of,
+        after: position(&request.after)?,
+        through: position(&request.through)?.ok_or_else(missing)?,
+        at: position(&request.at)?.ok_or_else(missing)?,
+    })
+}
+
+/// Sends what the target lacks, up to where it is wanted or to the end of what the source has.
+///
+/// # Errors
+/// [`PullError::Halted`] where the source cannot hand it on.
+pub async fn serve(shared: &Shared, wish: &Wish, sender: &Sender) -> Result<(), PullError> {
+    let executed = Source::connect(&shared.source).await?.executed().await?;
+    check_kept(shared, wish).await?;
+    for back in BACK {
+        let mut reading = Reading::open(shared, wish, back, executed.clone()).await?;
+        let first = reading.next().await?;
+        let joins = match &first {
+            Some(first) => reading.holds(first)?.joins(wish.after.as_ref()),
+            None => false,
+        };
+        if joins {
+            return send(reading, first, wish, sender).await;
+        }
+    }
+    Err(PullError::halt(
+        "Relay",
+        format!(
+            "its binlogs do not go back to where the target is with what was born in {}",
+            wish.of
+        ),
+    ))
+}
+
+async fn send(
+    mut reading: Reading,
+    first: Option<Transaction>,
+    wish: &Wish,
+    sender: &Sender,
+) -> Result<(), PullError> {
+    let mut encoder = PacketEncoder::new(change::Compression::Zstd)?;
+    let mut next = first;
+    while let Some(transaction) = next.take() {
+        let whole = transaction.is_last() && transaction.part == 0;
+        // Of one that is not whole the writer takes nothing, and says so.
+        let last = !whole || reading.holds(&transaction)?.after.contains(&wish.through);
+        encoder.push(&Frame::Transaction(transaction))?;
+        if !last {
+            next = reading.next().await?;
+        }
+        if (next.is_none() || encoder.pending_bytes() >= PACKET_BYTES)
+            && let Some(packet) = encoder.flush()?
+        {
+            sender.send(Ok(packet)).await.map_err(|_| PullError::Gone)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the source has taken back of a member's it holds no more, though its position says so.
+async fn check_kept(shared: &Shared, wish: &Wish) -> Result<(), PullError> {
+    let mut session = shared.source.connect().await?;
+    let gtids: Vec<String> = session
+        .conn
+        .exec(
+            "SELECT CAST(gtid AS CHAR) FROM multiactive.undone WHERE source = ?",
+            (wish.of.as_str(),),
+        )
+        .await
+        .map_err(PullError::query("reading multiactive.undone"))?;
+    let wanted = |gtid: &String| {
+        let gtid: Option<Gtid> = gtid.parse().ok();
+        let had = gtid.map(|it| {
+            wish.after
+                .as_ref()
+                .is_some_and(|has| has.contains_gtid(&it))
+        });
+        had != Some(true)
+    };
+    match gtids.iter().find(|gtid| wanted(gtid)) {
+        None => Ok(()),
+        Some(gtid) => Err(PullError::halt(
+            "Relay",
+            format!("it has taken transaction {gtid} of {} back", wish.of),
+        )),
+    }
+}
+
+/// The source's binlog, of which only what was born in one other member is looked at.
+struct Reading {
+    reader: Reader,
+    /// What the source had when this began.
+    end: Position,
+    of: IdcName,
+    through: bool,
+}
+
+impl Reading {
+    async fn open(
+        shared: &Shared,
+        wish: &Wish,
+        back: u64,
+        end: Position,
+    ) -> Result<Self, PullError> {
+        let (tag, domain) = (origin_tag(&wish.of), origin_domain(&wish.of));
+        let start = wish.at.without_last(back, |mark| match mark {
+            OriginMark::MySql { tag: other, .. } => tag == other,
+            OriginMark::MariaDb { domain: other } => domain == other,
+        });
+        let options = ReadOptions {
+            part_bytes: WHOLE_BYTES,
+            ..read_options(shared, "relay")
+        };
+        let filter = RelayFilter {
+            link: shared.filter.clone(),
+            of: wish.of.clone(),
+        };
+        Ok(Self {
+            reader: Reader::open(&options, start, 0, Box::new(filter)).await?,
+            end,
+            of: wish.of.clone(),
+            through: false,
+        })
+    }
+
+    /// The next transaction that was born there; `None` after the last that the source had.
+    async fn next(&mut self) -> Result<Option<Transaction>, PullError> {
+        while !self.through {
+            let output = self.reader.next().await?;
+            self.through = self.reader.position().contains(&self.end);
+            if let Output::Transaction(transaction) = output {
+                return Ok(Some(*transaction));
+            }
+        }
+        Ok(None)
+    }
+
+    fn holds(&self, transaction: &Transaction) -> Result<Stretch, PullError> {
+        let stretch = Stretch::of(transaction)
+            .map_err(|error| PullError::halt("Position", error.to_string()))?;
+        stretch.ok_or_else(|| {
+            PullError::halt(
+                "Relay",
+                format!(
+                    "its transaction {} has the mark of {} and does not say which of its \
+                     transactions it holds",
+                    transaction.gtid, self.of
+                ),
+            )
+        })
+    }
+}
+
+/// Lets through what was born in one other member, with the row that says how much of it that is.
+struct RelayFilter {
+    link: LinkFilter,
+    of: IdcName,
+}
+
+impl Filter for RelayFilter {
+    fn birth(&self, gtid: &Gtid) -> Result<Birth, Refusal> {
+        let birth = self.link.birth(gtid)?;
+        let local = birth.idc == self.of.as_str();
+        Ok(Birth { local, ..birth })
+    }
+
+    fn table(&self, database: &str, table: &str) -> TableUse {
+        match (database, table) {
+            (OWN_SCHEMA, "applied") => TableUse::Send,
+            (OWN_SCHEMA, "epoch") => TableUse::Epoch,
+            (OWN_SCHEMA, _) => TableUse::Bookkeeping,
+            _ => self.link.table(database, table),
+        }
+    }
+
+    fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal> {
+        self.link.statement(query)
+    }
+}

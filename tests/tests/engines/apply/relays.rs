@@ -1,0 +1,174 @@
+//! A third copy lacks the end of an epoch whose holder is gone: the new primary hands on what it has
+//! applied of it. `gz` was the primary, the source is.
+
+use anyhow::{Context as _, Result, ensure};
+use change::{Body, RowChange, Transaction};
+
+use super::rig::{Rig, on_each, until};
+use super::script::{applied, changes, delete, insert, row, table, update};
+use super::thirds::{begin, follow_gz, has, waits};
+
+const LEDGER: &str = r#"{"read": 5, "applied": 5, "filtered": 0, "conflicts": 0, "stranded": 0,
+    "held": 0, "inFlight": 0, "epoch": 2, "writer": "the source's", "serial": 3,
+    "engine": "MariaDb", "newest": {"epoch": 2, "within": "0-9-7"}}"#;
+
+/// One transaction of the source's with what `gz` wrote between two numbers.
+fn handed_on(before: u64, after: u64, rows: Vec<RowChange>) -> Transaction {
+    let (from, to) = (format!("0-9-{before}"), format!("0-9-{after}"));
+    Transaction {
+        gtid: format!("77-1-{after}"),
+        origin: "gz".to_owned(),
+        epoch: 2,
+        committed_micros: 1_700_000_000_000_000,
+        part: 0,
+        position: Some(
+            format!("77-1-{after}")
+                .parse()
+                .unwrap_or_else(|_| unreachable!()),
+        ),
+        filtered: 0,
+        body: Body::Rows(vec![
+            applied("gz", &from, &to, LEDGER),
+            changes(&table(), rows),
+        ]),
+    }
+}
+
+/// What `gz` wrote from its third transaction on: 3 inserts row 2, 4 gives it another `u`, 5 inserts
+/// row 3 with the one that it had, 6 removes row 1, 7 changes row 3. The source has applied 3 to 6
+/// together.
+fn of_gz() -> Vec<Transaction> {
+    let together = vec![
+        insert(2, 20, Some(2)),
+        update(row(2, 20, Some(2)), row(2, 20, Some(3))),
+        insert(3, 30, Some(2)),
+        delete(row(1, 10, None)),
+    ];
+    let last = vec![update(row(3, 30, Some(2)), row(3, 31, Some(2)))];
+    vec![handed_on(2, 6, together), handed_on(6, 7, last)]
+}
+
+/// The target's rows when it had so many of them.
+fn at(number: u64) -> &'static str {
+    match number {
+        2 => "",
+        3 => "INSERT INTO orders.t VALUES (2, 20, 2)",
+        4 => "INSERT INTO orders.t VALUES (2, 20, 3)",
+        5 => "INSERT INTO orders.t VALUES (2, 20, 3), (3, 30, 2)",
+        _ => {
+            "INSERT INTO orders.t VALUES (2, 20, 3), (3, 30, 2); DELETE FROM orders.t WHERE id = 1"
+        }
+    }
+}
+
+fn prepare(rig: &Rig<'_>, number: u64) -> Result<()> {
+    rig.target
+        .root(&format!("SET sql_log_bin = 0; {}", at(number)))?;
+    let position = format!("0-9-{number}");
+    follow_gz(rig, &position, Some((2, &position)))?;
+    begin(rig, 3, (2, "0-9-7"));
+    Ok(())
+}
+
+fn arrived(rig: &Rig<'_>) -> Result<()> {
+    let expected = [["2", "20", "3"], ["3", "31", "2"], ["50", "3", "50"]];
+    ensure!(rig.rows()? == expected, "{:?}", rig.rows()?);
+    let link = "SELECT position, JSON_UNQUOTE(JSON_EXTRACT(ledger, '$.newest.within')), \
+                JSON_UNQUOTE(JSON_EXTRACT(ledger, '$.writer')) FROM multiactive.applied \
+                WHERE source = 'gz'";
+    let link = rig.target.root(link)?;
+    ensure!(link == [["0-9-7", "0-9-7", "another"]], "{link:?}");
+    Ok(())
+}
+
+/// Whatever part of the first one it has: what it touches is put as it is in the end.
+#[test]
+fn a_gone_primarys_last_transactions_come_from_the_new_one() -> Result<()> {
+    for number in 2..=6 {
+        on_each(async |rig: &Rig<'_>| {
+            prepare(rig, number)?;
+            rig.source.hand_on(of_gz());
+            let writer = rig.start()?;
+            rig.wait_through(&writer).await?;
+            arrived(rig).with_context(|| format!("from {number}"))?;
+            let status = writer.status().await?;
+            ensure!(status.error.is_empty(), "{}", status.error);
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Killed between any two steps, it goes on from where the link is.
+#[test]
+fn a_crash_while_it_is_handed_on_repeats_nothing() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        prepare(rig, 4)?;
+        rig.source.hand_on(of_gz());
+        let mut crashes = 0;
+        for point in ["after-row", "before-commit", "after-commit"] {
+            for time in 1..=2 {
+                let mut writer = rig.start_with(&["--crash-at", &format!("{point}:{time}")])?;
+                let ended = until("the writer ends or is through", async || {
+                    Ok(!writer.is_running()? || rig.is_through()?)
+                });
+                ended.await.with_context(|| writer.describe())?;
+                crashes += u32::from(!writer.is_running()?);
+            }
+        }
+        ensure!(crashes > 2, "only {crashes} crashes");
+        let writer = rig.start()?;
+        rig.wait_through(&writer).await?;
+        arrived(rig)?;
+        // Each was written once: 7 before, and two.
+        let serial = "SELECT JSON_EXTRACT(ledger, '$.serial'), JSON_EXTRACT(ledger, '$.applied') \
+                      FROM multiactive.applied WHERE source = 'gz'";
+        let serial = rig.target.root(serial)?;
+        ensure!(serial == [["9", "16"]], "{serial:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_does_not_go_on_from_here_is_left_alone() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        prepare(rig, 4)?;
+        let writer = rig.start()?;
+        let parts = ["cannot hand it on: it has nothing of that", "for good"];
+        waits(rig, &writer, 3, &parts).await?;
+        let last = of_gz().pop().context("the last")?;
+        rig.source.hand_on(vec![last]);
+        let parts = [
+            "what gz had committed up to 0-9-7",
+            "does not go on from what is here",
+        ];
+        waits(rig, &writer, 3, &parts).await?;
+        ensure!(has(rig, 2)? && !has(rig, 3)?, "{:?}", rig.rows()?);
+        rig.source.hand_on(of_gz());
+        rig.wait_through(&writer).await?;
+        arrived(rig)
+    })
+}
+
+/// Its own link brings more meanwhile, or the target goes on with another epoch: nothing is put over
+/// that.
+#[test]
+fn a_target_that_went_on_meanwhile_gets_nothing() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        prepare(rig, 4)?;
+        let writer = rig.start()?;
+        waits(rig, &writer, 3, &["what gz had committed up to 0-9-7"]).await?;
+        // Promoted with what it had.
+        rig.target.root(&format!(
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at, follows) \
+             VALUES (4, '{}', '0-9-4', NOW(6), 2)",
+            rig.target.idc
+        ))?;
+        rig.source.hand_on(of_gz());
+        until("the link goes on", async || rig.is_through()).await?;
+        ensure!(!has(rig, 3)?, "{:?}", rig.rows()?);
+        let link = "SELECT position FROM multiactive.applied WHERE source = 'gz'";
+        ensure!(rig.target.root(link)? == [["0-9-4"]]);
+        Ok(())
+    })
+}

@@ -1,0 +1,90 @@
+//! Asking the source for what a third member's link does not bring.
+
+use std::time::{Duration, Instant};
+
+use change::Position;
+use change::sync::RelayRequest;
+
+use super::Follower;
+use crate::apply::Relayed;
+use crate::epoch::EpochRow;
+use crate::error::WriterError;
+
+/// The third member's own link has so long to bring it.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After a source could not hand it on it is asked again.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What has come of asking so far.
+pub(super) struct Asked {
+    next: Instant,
+    /// Why the source could not hand it on.
+    pub(super) why_not: Option<String>,
+}
+
+impl Asked {
+    pub(super) fn not_yet() -> Self {
+        Self {
+            next: Instant::now() + PATIENCE,
+            why_not: None,
+        }
+    }
+}
+
+impl Follower<'_> {
+    /// Has the source hand on what the target lacks of a third member's, if it is time to ask; false
+    /// if it is not.
+    ///
+    /// # Errors
+    /// If it cannot be applied; then nothing of the last transaction was.
+    pub(super) async fn relay(
+        &mut self,
+        row: &EpochRow,
+        of: &str,
+        needs: &Position,
+        asked: &mut Asked,
+    ) -> Result<bool, WriterError> {
+        if Instant::now() < asked.next {
+            return Ok(false);
+        }
+        asked.next = Instant::now() + AGAIN;
+        asked.why_not = match self.hand_on(row, of, needs).await {
+            Ok(why_not) => why_not,
+            // An earlier release does not know the question.
+            Err(WriterError::Syncer { reason, .. }) => Some(reason),
+            Err(error) => return Err(error),
+        };
+        Ok(true)
+    }
+
+    async fn hand_on(
+        &mut self,
+        row: &EpochRow,
+        of: &str,
+        needs: &Position,
+    ) -> Result<Option<String>, WriterError> {
+        let after = match self.applier.has_of(of).await? {
+            Ok(after) => after,
+            Err(why) => return Ok(Some(why)),
+        };
+        let request = RelayRequest {
+            link: self.applier.config.link.to_string(),
+            of: of.to_owned(),
+            after: after.as_ref().map(Into::into),
+            through: Some(needs.into()),
+            at: self.applier.settled.position.as_ref().map(Into::into),
+        };
+        let mut stream = self.stream.relay(request).await?;
+        let mut count = 0_u64;
+        while let Some(transaction) = stream.next().await? {
+            match self.applier.relayed(row, of, &transaction).await? {
+                Relayed::Here => count += 1,
+                Relayed::Moved => break,
+                Relayed::Cannot(why) => return Ok(Some(why)),
+            }
+        }
+        let source = &self.applier.config.source.idc;
+        tracing::warn!(%of, %source, count, "transactions were handed on");
+        Ok(None)
+    }
+}
