@@ -85,6 +85,7 @@ fn run(options: &Options) -> Result<()> {
 async fn all(options: &Options, trials: &mut Vec<Trial>) -> Result<()> {
     // Every kind once before any comes again, in an order that the seed gives.
     let mut kinds = Fault::ALL.to_vec();
+    kinds.retain(|kind| !kind.wants_three());
     Random::new(options.seed).shuffle(&mut kinds);
     let settings = u32::try_from(options.copies.len())?;
     for (place, copies) in (0..).zip(&options.copies) {
@@ -93,7 +94,11 @@ async fn all(options: &Options, trials: &mut Vec<Trial>) -> Result<()> {
             // Each round begins one further on, so that a kind comes to other engines.
             let round = number as usize / kinds.len();
             let kind = kinds[(number as usize + round) % kinds.len()];
-            let fault = options.fault.unwrap_or(kind);
+            // What wants three copies comes first there.
+            let mut special = Fault::ALL.iter().filter(|kind| kind.wants_three());
+            let turn = (number / settings) as usize;
+            let special = special.nth(turn).filter(|_| copies.members.len() == 3);
+            let fault = options.fault.unwrap_or(*special.unwrap_or(&kind));
             let current = match rig.take() {
                 Some(rig) => rig,
                 None => start(options, *copies).await?,

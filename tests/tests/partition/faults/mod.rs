@@ -80,6 +80,9 @@ faults! {
     FreezeDatabase = "freeze-database", FromFault, processes::freeze_database;
     /// Every process of the primary's IDC is killed, and all come back.
     IdcGone = "idc-gone", FromFault, processes::idc_gone;
+    /// The same, while one of two other copies is behind the other. It must get the rest from there.
+    /// Wants three copies.
+    LaggingCopy = "lagging-copy", FromFault, processes::lagging_copy;
     /// etcd's leader is killed.
     KillEtcdLeader = "kill-etcd-leader", FromFault, coordination::kill_leader;
     /// etcd's leader is frozen and thawed.
@@ -118,6 +121,11 @@ impl Fault {
         found
             .copied()
             .with_context(|| format!("no kind of fault `{name}`; there are: {}", Self::names()))
+    }
+
+    /// Whether it can only be done where there are three copies.
+    pub fn wants_three(self) -> bool {
+        self == Self::LaggingCopy
     }
 
     /// Whether the Unit has failsafe while it lasts.

@@ -1,9 +1,15 @@
 //! Processes that die or freeze.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 
 use super::Scene;
 use crate::parts;
+use crate::rig::until;
+
+/// A copy that is behind begins to ask after two seconds, and again every ten.
+const CATCH_UP: Duration = Duration::from_secs(30);
 
 /// The arbiters of the primary's IDC: all, and the one that holds its session.
 async fn arbiters(scene: &Scene<'_>) -> Result<(Vec<String>, String)> {
@@ -90,20 +96,56 @@ pub async fn freeze_database(scene: &mut Scene<'_>) -> Result<()> {
 }
 
 pub async fn idc_gone(scene: &mut Scene<'_>) -> Result<()> {
-    let primary = scene.primary.clone();
-    let rig = scene.rig;
-    let parts = rig.parts_of(&primary);
-    super::coordination::leader(scene)?;
-    rig.keeper.hold(&parts);
-    scene.begin();
-    for part in &parts {
-        rig.world.kill(part)?;
-    }
+    kill_idc(scene)?;
     scene.must_be_taken_over().await?;
     scene.hold(100, 4_000).await;
-    rig.world.start(&harness::coordination::part(&primary))?;
-    rig.world.start(&harness::database::part(&primary))?;
+    bring_idc_back(scene)
+}
+
+fn kill_idc(scene: &mut Scene<'_>) -> Result<()> {
+    let parts = scene.rig.parts_of(&scene.primary);
+    super::coordination::leader(scene)?;
+    scene.rig.keeper.hold(&parts);
+    scene.begin();
+    for part in &parts {
+        scene.rig.world.kill(part)?;
+    }
+    Ok(())
+}
+
+fn bring_idc_back(scene: &Scene<'_>) -> Result<()> {
+    let (rig, primary) = (scene.rig, &scene.primary);
+    rig.world.start(&harness::coordination::part(primary))?;
+    rig.world.start(&harness::database::part(primary))?;
     rig.keeper.release();
-    rig.world.wait_for_database(&primary)?;
+    rig.world.wait_for_database(primary)?;
     rig.world.wait_for_etcd()
+}
+
+/// The link to one of the copies stands still before the primary's IDC is lost, so the other one is
+/// the new primary, and the one behind has nobody else to get the rest from.
+pub async fn lagging_copy(scene: &mut Scene<'_>) -> Result<()> {
+    let rig = scene.rig;
+    let others = rig.data().filter(|idc| *idc != scene.primary);
+    let others: Vec<&str> = others.collect();
+    ensure!(others.len() > 1, "this wants three copies: --engine three");
+    let lagging = others[usize::from(scene.random.coin())];
+    let link = parts::syncer(&scene.primary, lagging);
+    rig.keeper.hold(std::slice::from_ref(&link));
+    rig.world.pause(&link)?;
+    scene.hold(500, 2_000).await;
+    kill_idc(scene)?;
+    scene.must_be_taken_over().await?;
+    let (_, held) = scene.at_takeover.clone().context("nobody took over")?;
+    let database = rig.database(lagging)?;
+    let lacks = held.difference(&crate::strand::writes(database)?).count();
+    scene.note(format!("{lagging} lacked {lacks} writes"));
+    ensure!(lacks > 0, "{lagging} was not behind");
+    let what = format!("{lagging} has what the new primary has, without the old one");
+    until(&what, CATCH_UP, async || {
+        let there = crate::strand::writes(database)?;
+        Ok(held.is_subset(&there).then_some(()))
+    })
+    .await?;
+    bring_idc_back(scene)
 }
