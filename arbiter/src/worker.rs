@@ -163,10 +163,7 @@ pub struct Worker {
     failures: u32,
     /// Whether the last try to connect succeeded.
     connects: bool,
-    /// Whether preflight has passed here last.
     passed: bool,
-    /// Whether our schema was seen to be of this release since the session was made.
-    installed: bool,
     boots: Option<Finding>,
     findings: Vec<Finding>,
     preflight: JoinSet<(Subject, MemberReport)>,
@@ -202,7 +199,6 @@ impl Worker {
             failures: 0,
             connects: false,
             passed: false,
-            installed: false,
             boots: None,
             findings: Vec::new(),
             preflight: JoinSet::new(),

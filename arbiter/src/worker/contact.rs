@@ -80,11 +80,9 @@ impl Worker {
         looked
     }
 
-    /// Connects if need be. The first contact after preflight has passed makes our schema, or brings
-    /// an older release's up to date.
+    /// Connects if need be. The first contact makes our schema, once preflight has passed.
     pub(super) async fn ensure_session(&mut self) -> Result<(), String> {
-        let installs = self.passed && !self.installed;
-        if !installs && self.session.as_ref().is_some_and(ControlSession::is_usable) {
+        if self.session.as_ref().is_some_and(ControlSession::is_usable) {
             return Ok(());
         }
         self.session = None;
@@ -119,7 +117,6 @@ impl Worker {
             }
             Err(error) => return Err(error.to_string()),
         }
-        self.installed = self.passed;
         self.session = Some(session);
         Ok(())
     }
@@ -209,6 +206,8 @@ impl Worker {
         };
         let passed = report.passed();
         if passed && !self.passed {
+            // The next contact makes our schema, or brings one of an earlier release up to date.
+            self.session = None;
             self.look_at = Instant::now();
         }
         self.passed = passed && self.missing.is_none();

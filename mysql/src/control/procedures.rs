@@ -98,7 +98,7 @@ pub(super) fn all(engine: Engine) -> [(&'static str, String); 4] {
 ///
 /// On MariaDB also whoever waits for room on a full disk in the middle of a commit, one of ours too:
 /// `SET GLOBAL read_only` waits for it, up to a minute after there is room (10.11.19: 55 s, with this
-/// 1 s). Killed, it is rolled back, and where even that finds no room for five seconds InnoDB ends the
+/// 1 s). Killed, it is rolled back, and where even that finds no room for five seconds the engine ends the
 /// server (seen twice in about thirty full disks).
 fn cut(engine: Engine) -> String {
     let processes = process_list(engine);

@@ -5,6 +5,7 @@ mod gate;
 mod judged;
 mod parts;
 mod relayed;
+mod states;
 
 use std::sync::Arc;
 use std::time::Duration;
