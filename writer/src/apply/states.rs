@@ -8,7 +8,9 @@
 //! R, whatever they are now: all of them are removed and those that are there at R are inserted, which
 //! no unique key stands against, as what is there at R are rows of one state. (What is done in the
 //! order of the changes could meet a value that a later row has already.) Which rows are there at R: an
-//! image that a change left and that no later change in the transaction begins with.
+//! image that a change left and that no later change in the transaction begins with. That the
+//! transaction touches every row that the member changed between L and R is seen to where it is made
+//! ([`crate::sql::merge`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

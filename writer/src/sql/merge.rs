@@ -13,14 +13,16 @@
 //! have it: an insert that finds it, an update or a delete that does not, fails as it would have
 //! one by one, and then the transactions are gone through one by one. So two changes are merged
 //! only if their sum asks the same of the target as the first does: an insert that is deleted again
-//! would ask nothing, and so is not merged, but written out before the delete.
+//! would ask nothing, and so is not merged, but written out before the delete. Nor is a row that ends
+//! as it began: the target would log nothing of it, and what it hands on to a third member would not
+//! say that the row had been something else in between ([`crate::apply`], `states`).
 //!
 //! **Updates of many rows** are `INSERT ... ON DUPLICATE KEY UPDATE`. Where the primary key is the
 //! only unique one, that touches the row of the key and no other. The server counts 2 for each row
 //! that it found and changed, 1 for one that it had to insert or that held the new values already.
 //! So only if all were found and changed is the count twice the number of rows, which is what is
-//! asked for; whatever else comes out is rolled back and gone through one by one. Rows that end as
-//! they began are therefore left to a statement of their own.
+//! asked for; whatever else comes out is rolled back and gone through one by one. A change that
+//! leaves its row as it was is therefore left to a statement of its own.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -54,14 +56,14 @@ impl<'a> Net<'a> {
         }
     }
 
-    /// Both changes as one; `None` where one change would ask less of the target, or where the
-    /// second cannot follow the first.
+    /// Both changes as one; `None` where one change would ask less of the target or leave nothing to
+    /// log, or where the second cannot follow the first.
     fn then(self, next: Self) -> Option<Self> {
         match (self, next) {
             (Self::Inserted(_), Self::Updated { after, .. }) => Some(Self::Inserted(after)),
             (Self::Updated { before, .. }, Self::Updated { after, .. })
             | (Self::Deleted(before), Self::Inserted(after)) => {
-                Some(Self::Updated { before, after })
+                (before != after).then_some(Self::Updated { before, after })
             }
             (Self::Updated { before, .. }, Self::Deleted(_)) => Some(Self::Deleted(before)),
             (Self::Inserted(_), Self::Inserted(_) | Self::Deleted(_))
