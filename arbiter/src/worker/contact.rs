@@ -163,7 +163,7 @@ impl Worker {
             object: format!("member {} ({})", self.idc, settings.subject_endpoint),
             message: seen.to_owned(),
             fix: "put read_only=1 (on MySQL persisted_globals_load=ON) under [mysqld] into the \
-                  server's configuration, and restart it"
+                  server's configuration, and restart it with that, not with --no-defaults"
                 .to_owned(),
         });
         if self.boots != before {

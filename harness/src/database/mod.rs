@@ -146,8 +146,14 @@ fn command(run: &Path, address: &str, spec: &DatabaseSpec) -> Vec<String> {
         }
     };
     let home = format!("{root}/database/{}", spec.idc);
+    // It comes first, and with it MySQL does not read what was persisted.
+    let bare = |option: &str| option == "--no-defaults";
+    let asked = spec.options.iter().any(|option| bare(option));
+    words.push(match spec.engine {
+        Engine::MySql if !asked => "--defaults-file=/dev/null".to_owned(),
+        _ => "--no-defaults".to_owned(),
+    });
     words.extend([
-        "--no-defaults".to_owned(),
         "--user=root".to_owned(),
         format!("--datadir={home}/data"),
         format!("--tmpdir={home}/tmp"),
@@ -162,7 +168,7 @@ fn command(run: &Path, address: &str, spec: &DatabaseSpec) -> Vec<String> {
         Engine::MariaDb => MARIADB.map(str::to_owned).to_vec(),
         Engine::MySql => MYSQL.map(str::to_owned).to_vec(),
     });
-    words.extend(spec.options.iter().cloned());
+    words.extend(spec.options.iter().filter(|it| !bare(it)).cloned());
     words
 }
 

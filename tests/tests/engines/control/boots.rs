@@ -49,6 +49,40 @@ fn a_mariadb_that_comes_up_writable_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// MySQL persists what it comes up with; one that does not read that is known by its next boot.
+#[test]
+fn a_mysql_that_comes_up_writable_all_the_same_is_known() -> Result<()> {
+    let pair = Databases::pair(harness::Engine::MySql, harness::Engine::MySql);
+    let world = World::up(&WorldSpec {
+        databases: pair.with_options("bj", &["--no-defaults", "--read-only=0"]),
+        ..WorldSpec::empty("suite-boots")
+    })?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    for (idc, expected) in [("sh", BootsFenced::Yes), ("bj", BootsFenced::No)] {
+        let server = server(&world, idc, Engine::MySql)?;
+        runtime.block_on(async {
+            let mut control = server.control().await?;
+            control.install().await?;
+            // Nothing shows it yet.
+            ensure!(control.boots_fenced().await? == BootsFenced::Yes);
+            let part = harness::database::part(idc);
+            world.stop(&part)?;
+            world.start(&part)?;
+            world.wait_for_database(idc)?;
+            let mut control = server.control().await?;
+            for _ in 0..2 {
+                let told = control.boots_fenced().await?;
+                ensure!(told == expected, "{idc}: {told:?}");
+                // The answer is remembered when somebody has set it.
+                let mut root = server.root().await?;
+                root.query_drop("SET GLOBAL read_only = 0").await?;
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
 /// A prepared XA transaction outlives a restart. MySQL commits it under `read_only` too, so it is
 /// closed to ordinary sessions until the transaction is settled; MariaDB refuses the commit.
 #[test]
