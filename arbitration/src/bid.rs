@@ -3,8 +3,9 @@
 //! The lag guard is applied before a bid is made, by the candidate, which alone knows how far it
 //! was behind at the holder's last sign of life. Everybody sees the same bids, so everybody agrees
 //! on the ranks: who has received the highest epoch, then the most of it, then the priority, then
-//! the name. Ranks only spare useless tries. Which candidate's transaction takes effect, etcd
-//! decides.
+//! the name. Which candidate's transaction takes effect, etcd decides; ranks have the one try first
+//! that keeps the most. One that is further than this member and says that it is too far behind has
+//! not yet judged itself by what this member knows of the holder's end, and will: it keeps its turn.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -111,9 +112,17 @@ impl Core {
         };
         let mine = bids.get(&self.me).filter(|bid| bid.ineligible.is_empty())?;
         let mine = key(&self.me, mine);
+        let own = bids.get(&self.me)?;
+        let ahead =
+            |bid: &BidRecord| (bid.highest_epoch, bid.sequence) > (own.highest_epoch, own.sequence);
+        let may_go = |bid: &BidRecord| match bid.ineligible.as_slice() {
+            [] => true,
+            [Ineligible::Lag] => ahead(bid),
+            _ => false,
+        };
         let before = bids
             .iter()
-            .filter(|(idc, bid)| bid.ineligible.is_empty() && key(idc, bid) < mine)
+            .filter(|(idc, bid)| may_go(bid) && key(idc, bid) < mine)
             .count();
         u64::try_from(before).ok()
     }

@@ -22,8 +22,8 @@ use crate::filter::LinkFilter;
 use crate::pull::{PACKET_BYTES, Sender, Shared, read_options};
 use crate::source::Source;
 
-/// So many transactions back is looked for the beginning, one after the other.
-const BACK: [u64; 5] = [32, 1_000, 30_000, 1_000_000, u64::MAX];
+/// So many transactions back is looked for the beginning first, and each time eight times as many.
+const BACK: u64 = 32;
 /// A transaction is handed on whole, if it is not larger than this in memory.
 const WHOLE_BYTES: usize = 16 << 20;
 
@@ -61,16 +61,18 @@ pub fn read_wish(request: &RelayRequest, shared: &Shared) -> Result<Wish, String
 pub async fn serve(shared: &Shared, wish: &Wish, sender: &Sender) -> Result<(), PullError> {
     let executed = Source::connect(&shared.source).await?.executed().await?;
     check_kept(shared, wish).await?;
-    for back in BACK {
+    let mut back = BACK;
+    loop {
         let mut reading = Reading::open(shared, wish, back, executed.clone()).await?;
-        let first = reading.next().await?;
-        let joins = match &first {
-            Some(first) => reading.holds(first)?.joins(wish.after.as_ref()),
-            None => false,
-        };
-        if joins {
+        if let Some((first, holds)) = reading.first().await?
+            && holds.joins(wish.after.as_ref())
+        {
             return send(reading, first, wish, sender).await;
         }
+        if reading.is_all {
+            break;
+        }
+        back = back.saturating_mul(8);
     }
     Err(PullError::halt(
         "Relay",
@@ -83,16 +85,18 @@ pub async fn serve(shared: &Shared, wish: &Wish, sender: &Sender) -> Result<(), 
 
 async fn send(
     mut reading: Reading,
-    first: Option<Transaction>,
+    first: Transaction,
     wish: &Wish,
     sender: &Sender,
 ) -> Result<(), PullError> {
     let mut encoder = PacketEncoder::new(change::Compression::Zstd)?;
-    let mut next = first;
+    let mut next = Some(first);
     while let Some(transaction) = next.take() {
-        let whole = transaction.is_last() && transaction.part == 0;
-        // Of one that is not whole the writer takes nothing, and says so.
-        let last = !whole || reading.holds(&transaction)?.after.contains(&wish.through);
+        // A statement, or a part of something large: the writer takes nothing of it, and says so.
+        let last = match stretch(&transaction)? {
+            Some(holds) => holds.after.contains(&wish.through) || !transaction.is_last(),
+            None => true,
+        };
         encoder.push(&Frame::Transaction(transaction))?;
         if !last {
             next = reading.next().await?;
@@ -140,8 +144,9 @@ struct Reading {
     reader: Reader,
     /// What the source had when this began.
     end: Position,
-    of: IdcName,
     through: bool,
+    /// It begins at the first transaction of that member's.
+    is_all: bool,
 }
 
 impl Reading {
@@ -152,10 +157,12 @@ impl Reading {
         end: Position,
     ) -> Result<Self, PullError> {
         let (tag, domain) = (origin_tag(&wish.of), origin_domain(&wish.of));
-        let start = wish.at.without_last(back, |mark| match mark {
+        let mark = |mark: OriginMark<'_>| match mark {
             OriginMark::MySql { tag: other, .. } => tag == other,
             OriginMark::MariaDb { domain: other } => domain == other,
-        });
+        };
+        let start = wish.at.without_last(back, mark);
+        let is_all = start.retain(mark).is_empty();
         let options = ReadOptions {
             part_bytes: WHOLE_BYTES,
             ..read_options(shared, "relay")
@@ -167,8 +174,8 @@ impl Reading {
         Ok(Self {
             reader: Reader::open(&options, start, 0, Box::new(filter)).await?,
             end,
-            of: wish.of.clone(),
             through: false,
+            is_all,
         })
     }
 
@@ -184,20 +191,20 @@ impl Reading {
         Ok(None)
     }
 
-    fn holds(&self, transaction: &Transaction) -> Result<Stretch, PullError> {
-        let stretch = Stretch::of(transaction)
-            .map_err(|error| PullError::halt("Position", error.to_string()))?;
-        stretch.ok_or_else(|| {
-            PullError::halt(
-                "Relay",
-                format!(
-                    "its transaction {} has the mark of {} and does not say which of its \
-                     transactions it holds",
-                    transaction.gtid, self.of
-                ),
-            )
-        })
+    /// The first that says how much of that member's it holds: rows that were copied, and statements,
+    /// do not, and are here if what follows joins.
+    async fn first(&mut self) -> Result<Option<(Transaction, Stretch)>, PullError> {
+        while let Some(transaction) = self.next().await? {
+            if let Some(holds) = stretch(&transaction)? {
+                return Ok(Some((transaction, holds)));
+            }
+        }
+        Ok(None)
     }
+}
+
+fn stretch(transaction: &Transaction) -> Result<Option<Stretch>, PullError> {
+    Stretch::of(transaction).map_err(|error| PullError::halt("Position", error.to_string()))
 }
 
 /// Lets through what was born in one other member, with the row that says how much of it that is.
