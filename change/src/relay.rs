@@ -10,12 +10,16 @@ use crate::{Body, InvalidPosition, Position, Row, RowChange, TableChange, Transa
 pub struct Stretch {
     /// The IDC that they were born in.
     pub source: String,
-    /// The position in front of them; `None`: the beginning.
+    /// The position in front of them; `None`: where the link began, which may be anywhere.
     pub before: Option<Position>,
     /// The position after them.
     pub after: Position,
-    /// The counts and marks that the writer keeps beside the position, as it wrote them.
+    /// The counts and marks that the writer keeps beside the position, as it found them.
+    pub ledger_before: String,
+    /// And as it wrote them.
     pub ledger: String,
+    /// How far the copy of the tables was.
+    pub snapshot: String,
 }
 
 impl Stretch {
@@ -43,46 +47,51 @@ impl Stretch {
                 let Some(end) = position(change, after)? else {
                     continue;
                 };
-                let begin = match (&stretch, before) {
-                    (Some(earlier), _) => earlier.before.clone(),
-                    (None, Some(before)) => position(change, before)?,
-                    (None, None) => None,
+                let (begin, ledger_before) = match (stretch.take(), before) {
+                    (Some(earlier), _) => (earlier.before, earlier.ledger_before),
+                    (None, Some(before)) => {
+                        (position(change, before)?, text(change, before, "ledger"))
+                    }
+                    (None, None) => (None, String::new()),
                 };
                 stretch = Some(Self {
-                    source: text(change, after, "source").unwrap_or_default(),
+                    source: text(change, after, "source"),
                     before: begin,
                     after: end,
-                    ledger: text(change, after, "ledger").unwrap_or_default(),
+                    ledger_before,
+                    ledger: text(change, after, "ledger"),
+                    snapshot: text(change, after, "snapshot"),
                 });
             }
         }
         Ok(stretch)
     }
 
-    /// Whether nothing lies between these and what `applied` holds.
+    /// Whether nothing lies between these and what `applied` holds. Where one of them has no
+    /// beginning, nobody knows.
     pub fn joins(&self, applied: Option<&Position>) -> bool {
         match (&self.before, applied) {
-            (None, _) => true,
             (Some(before), Some(applied)) => applied.contains(before),
-            (Some(_), None) => false,
+            _ => false,
         }
     }
 }
 
 fn position(change: &TableChange, row: &Row) -> Result<Option<Position>, InvalidPosition> {
-    let written = text(change, row, "position");
-    // Empty: the beginning.
-    let written = written.filter(|text| !text.is_empty());
-    written.map(|text| text.parse()).transpose()
+    match text(change, row, "position").as_str() {
+        "" => Ok(None),
+        written => written.parse().map(Some),
+    }
 }
 
-fn text(change: &TableChange, row: &Row, name: &str) -> Option<String> {
+/// A column's text; empty where it is NULL or not there.
+fn text(change: &TableChange, row: &Row, name: &str) -> String {
     let columns = &change.table.columns;
-    let index = columns.iter().position(|column| column.name == name)?;
-    match row.get(index)? {
-        Value::Text(bytes) | Value::Bytes(bytes) | Value::Json(bytes) => {
-            Some(String::from_utf8_lossy(bytes).into_owned())
+    let index = columns.iter().position(|column| column.name == name);
+    match index.and_then(|index| row.get(index)) {
+        Some(Value::Text(bytes) | Value::Bytes(bytes) | Value::Json(bytes)) => {
+            String::from_utf8_lossy(bytes).into_owned()
         }
-        _ => None,
+        _ => String::new(),
     }
 }

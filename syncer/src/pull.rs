@@ -122,7 +122,8 @@ async fn run(
 pub fn read_options(shared: &Shared, purpose: &str) -> ReadOptions {
     ReadOptions {
         session: shared.source.clone(),
-        server_id: server_id(&format!("{}{purpose}", shared.config.link)),
+        // No link's name has a blank.
+        server_id: server_id(format!("{} {purpose}", shared.config.link).trim_end()),
         heartbeat: HEARTBEAT,
         deadline: DEADLINE,
         part_bytes: PART_BYTES,

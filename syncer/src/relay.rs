@@ -4,14 +4,21 @@
 //! In the source's binlog a transaction that was applied there bears the mark of where it was born
 //! and a number of its own, which tells nothing of the origin's position; the row of
 //! `multiactive.applied` that changes in it does ([`Stretch`]). So the place to begin at is found by
-//! reading: further and further back, until the first transaction found begins within what the target
-//! has. Heartbeats are applied once a second, so there is always one nearby.
+//! reading: further and further back, until the first transaction that goes beyond what the target
+//! has begins within it. Heartbeats are applied once a second, so there is always one nearby.
+//!
+//! On MySQL statements that were applied bear a number of the origin's, or one that was made for them,
+//! and are not read here: the change of the checkpoint after one stands for it, and the writer stops
+//! there.
+
+use std::time::Duration;
 
 use binlog::{
-    Birth, Filter, Output, QueryEvent, ReadOptions, Reader, Refusal, StatementUse, TableUse,
+    BinlogError, Birth, Filter, Output, QueryEvent, ReadOptions, Reader, Refusal, StatementUse,
+    TableUse,
 };
 use change::sync::RelayRequest;
-use change::{Frame, Gtid, OriginMark, PacketEncoder, Position, Stretch, Transaction};
+use change::{Frame, Gtid, OriginMark, PacketEncoder, Position, ServerUuid, Stretch, Transaction};
 use model::IdcName;
 use mysql::origin::{origin_domain, origin_tag};
 use mysql::select::OWN_SCHEMA;
@@ -22,8 +29,13 @@ use crate::filter::LinkFilter;
 use crate::pull::{PACKET_BYTES, Sender, Shared, read_options};
 use crate::source::Source;
 
-/// So many transactions back is looked for the beginning first, and each time eight times as many.
+/// So many transactions back is looked for the beginning first, and each time twice as many.
 const BACK: u64 = 32;
+/// On MariaDB a server does not begin behind a number that another server gave out, as those of
+/// statements are: the next one is tried.
+const BESIDE: u64 = 3;
+/// Nothing that is asked of the source takes longer.
+const ANSWER: Duration = Duration::from_secs(15);
 /// A transaction is handed on whole, if it is not larger than this in memory.
 const WHOLE_BYTES: usize = 16 << 20;
 
@@ -59,20 +71,27 @@ pub fn read_wish(request: &RelayRequest, shared: &Shared) -> Result<Wish, String
 /// # Errors
 /// [`PullError::Halted`] where the source cannot hand it on.
 pub async fn serve(shared: &Shared, wish: &Wish, sender: &Sender) -> Result<(), PullError> {
-    let executed = Source::connect(&shared.source).await?.executed().await?;
-    check_kept(shared, wish).await?;
+    let looked = tokio::time::timeout(ANSWER, look(shared, wish)).await;
+    let looked = looked.map_err(|_| PullError::NotYet("the source does not answer".to_owned()));
+    let end = looked??;
     let mut back = BACK;
+    let mut start = None;
     loop {
-        let mut reading = Reading::open(shared, wish, back, executed.clone()).await?;
-        if let Some((first, holds)) = reading.first().await?
+        let from = end.start(wish, back);
+        if start.as_ref() == Some(&from) {
+            // It is not further back than the time before.
+            break;
+        }
+        start = Some(from);
+        let Some(mut reading) = Reading::open(shared, wish, back, &end).await? else {
+            break;
+        };
+        if let Some((first, holds)) = reading.first(wish).await?
             && holds.joins(wish.after.as_ref())
         {
             return send(reading, first, wish, sender).await;
         }
-        if reading.is_all {
-            break;
-        }
-        back = back.saturating_mul(8);
+        back = back.saturating_mul(2);
     }
     Err(PullError::halt(
         "Relay",
@@ -81,6 +100,41 @@ pub async fn serve(shared: &Shared, wish: &Wish, sender: &Sender) -> Result<(), 
             wish.of
         ),
     ))
+}
+
+/// What the source has now.
+struct End {
+    executed: Position,
+    purged: Position,
+    /// MySQL: who gives numbers to what is applied there.
+    server: Option<ServerUuid>,
+}
+
+impl End {
+    /// Where reading begins so many transactions back.
+    fn start(&self, wish: &Wish, back: u64) -> Position {
+        let (tag, domain) = (origin_tag(&wish.of), origin_domain(&wish.of));
+        let start = wish.at.without_last(back, |mark| match mark {
+            OriginMark::MySql { uuid, tag: other } => tag == other && Some(uuid) == self.server,
+            OriginMark::MariaDb { domain: other } => domain == other,
+        });
+        let mut all = self.purged.clone();
+        // Of another engine nothing was purged.
+        match all.union(&start) {
+            Ok(()) => all,
+            Err(_) => start,
+        }
+    }
+}
+
+async fn look(shared: &Shared, wish: &Wish) -> Result<End, PullError> {
+    check_kept(shared, wish).await?;
+    let mut source = Source::connect(&shared.source).await?;
+    Ok(End {
+        executed: source.executed().await?,
+        purged: source.purged().await?,
+        server: source.server_uuid().await?,
+    })
 }
 
 async fn send(
@@ -142,60 +196,74 @@ async fn check_kept(shared: &Shared, wish: &Wish) -> Result<(), PullError> {
 /// The source's binlog, of which only what was born in one other member is looked at.
 struct Reading {
     reader: Reader,
+    /// What came out first.
+    first: Option<Output>,
     /// What the source had when this began.
     end: Position,
     through: bool,
-    /// It begins at the first transaction of that member's.
-    is_all: bool,
 }
 
 impl Reading {
+    /// `None` where the source has purged that.
     async fn open(
         shared: &Shared,
         wish: &Wish,
         back: u64,
-        end: Position,
-    ) -> Result<Self, PullError> {
-        let (tag, domain) = (origin_tag(&wish.of), origin_domain(&wish.of));
-        let mark = |mark: OriginMark<'_>| match mark {
-            OriginMark::MySql { tag: other, .. } => tag == other,
-            OriginMark::MariaDb { domain: other } => domain == other,
-        };
-        let start = wish.at.without_last(back, mark);
-        let is_all = start.retain(mark).is_empty();
+        end: &End,
+    ) -> Result<Option<Self>, PullError> {
         let options = ReadOptions {
             part_bytes: WHOLE_BYTES,
             ..read_options(shared, "relay")
         };
-        let filter = RelayFilter {
-            link: shared.filter.clone(),
-            of: wish.of.clone(),
-        };
-        Ok(Self {
-            reader: Reader::open(&options, start, 0, Box::new(filter)).await?,
-            end,
-            through: false,
-            is_all,
-        })
+        let mut beside = 0;
+        loop {
+            let filter = RelayFilter {
+                link: shared.filter.clone(),
+                of: wish.of.clone(),
+            };
+            let start = end.start(wish, back.saturating_add(beside));
+            let mut reader = Reader::open(&options, start, 0, Box::new(filter)).await?;
+            // A server says only now that it cannot begin there.
+            match reader.next().await {
+                Ok(first) => {
+                    return Ok(Some(Self {
+                        through: reader.position().contains(&end.executed),
+                        end: end.executed.clone(),
+                        first: Some(first),
+                        reader,
+                    }));
+                }
+                Err(BinlogError::Purged { .. }) if beside < BESIDE => beside += 1,
+                Err(BinlogError::Purged { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// The next transaction that was born there; `None` after the last that the source had.
     async fn next(&mut self) -> Result<Option<Transaction>, PullError> {
-        while !self.through {
-            let output = self.reader.next().await?;
+        loop {
+            let output = match self.first.take() {
+                Some(first) => first,
+                None if self.through => return Ok(None),
+                None => self.reader.next().await?,
+            };
             self.through = self.reader.position().contains(&self.end);
             if let Output::Transaction(transaction) = output {
                 return Ok(Some(*transaction));
             }
         }
-        Ok(None)
     }
 
-    /// The first that says how much of that member's it holds: rows that were copied, and statements,
-    /// do not, and are here if what follows joins.
-    async fn first(&mut self) -> Result<Option<(Transaction, Stretch)>, PullError> {
+    /// The first that goes beyond what the target has. What says nothing of that before it, as
+    /// statements and parts of what is too large to be handed on, the target has too if this joins.
+    async fn first(&mut self, wish: &Wish) -> Result<Option<(Transaction, Stretch)>, PullError> {
         while let Some(transaction) = self.next().await? {
-            if let Some(holds) = stretch(&transaction)? {
+            let Some(holds) = stretch(&transaction)? else {
+                continue;
+            };
+            let here = |after: &Position| after.contains(&holds.after);
+            if holds.source == wish.of.as_str() && !wish.after.as_ref().is_some_and(here) {
                 return Ok(Some((transaction, holds)));
             }
         }

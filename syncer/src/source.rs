@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use change::{Flavor, Position, SnapshotTable};
+use change::{Flavor, Position, ServerUuid, SnapshotTable};
 use model::{Epoch, IdcName};
 use mysql::lifeline::Lifeline;
 use mysql::select::Selection;
@@ -125,6 +125,20 @@ impl Source {
             }
             Flavor::MariaDb => Ok(Position::empty(Flavor::MariaDb)),
         }
+    }
+
+    /// MySQL's name of itself in GTIDs.
+    pub async fn server_uuid(&mut self) -> Result<Option<ServerUuid>, PullError> {
+        if self.flavor() == Flavor::MariaDb {
+            return Ok(None);
+        }
+        let what = "asking for the server's UUID";
+        let query = "SELECT CONCAT(@@GLOBAL.server_uuid, ':1')";
+        let one = self.position_of(what, query).await?;
+        Ok(match one {
+            Position::MySql(set) => set.iter().map(|(uuid, ..)| uuid).next(),
+            Position::MariaDb(_) => None,
+        })
     }
 
     /// The epochs of the table `multiactive.epoch`: the source's own, and the latest.

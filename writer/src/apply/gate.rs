@@ -164,7 +164,7 @@ impl Applier {
                      upon; the link from that epoch's holder brings it"
                 ),
             ),
-            Way::Behind { idc, needs } => self.waits(
+            Way::Behind { idc, needs, .. } => self.waits(
                 epoch,
                 format!(
                     "{target} first needs what {idc} had committed up to {needs}, which {source} \

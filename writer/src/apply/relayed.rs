@@ -8,10 +8,10 @@
 //! the locks of a promotion it is looked again whether the target still lacks it: what it had gone on
 //! without meanwhile must not come.
 
-use change::{Body, Position, RowChange, Stretch, TableChange, Transaction};
+use change::{Position, RowChange, Stretch, TableChange, Transaction};
 
-use super::Applier;
 use super::states::states;
+use super::{Applier, rows_of};
 use crate::batch::is_whole_rows;
 use crate::bookkeeping;
 use crate::checkpoint::{Record, Snapshot};
@@ -20,6 +20,7 @@ use crate::epoch::way::Way;
 use crate::error::WriterError;
 use crate::explain;
 use crate::failpoint::{self, Point};
+use crate::selection::Selection;
 use crate::sql::plan::Plan;
 use crate::target::lookup::quote;
 
@@ -56,15 +57,21 @@ impl Applier {
         let (Some((name, position, snapshot, ledger)), true) = (rows.pop(), rows.is_empty()) else {
             return Ok(Err(format!("not one link alone comes from {of}")));
         };
-        if Snapshot::parse(snapshot.as_deref())?.is_under_way() {
-            return Ok(Err(format!("the tables are still being copied from {of}")));
-        }
-        let position = position.filter(|text| !text.is_empty());
         let record = ledger.as_deref().map(Record::parse).transpose()?;
+        let record = record.unwrap_or_default();
+        let position = position.filter(|text| !text.is_empty());
+        if Snapshot::parse(snapshot.as_deref())?.is_under_way() || position.is_none() {
+            return Ok(Err(format!("the tables are still to be copied from {of}")));
+        }
+        if record.went_back.is_some() {
+            return Ok(Err(format!(
+                "the link from {of} has halted: {of} went back"
+            )));
+        }
         Ok(Ok(Link {
             name,
             position: position.map(|text| text.parse()).transpose()?,
-            record: record.unwrap_or_default(),
+            record,
         }))
     }
 
@@ -111,7 +118,7 @@ impl Applier {
         transaction: &Transaction,
     ) -> Result<Option<Relayed>, WriterError> {
         match self.look_at_way(row, true).await? {
-            Way::Behind { idc, .. } if idc == of => {}
+            Way::Behind { idc, alone, .. } if idc == of && alone => {}
             _ => return Ok(Some(Relayed::Moved)),
         }
         let link = match self.link_from(of).await? {
@@ -120,39 +127,36 @@ impl Applier {
         };
         let cannot = |why: &str| Ok(Some(Relayed::Cannot(format!("{} {why}", transaction.gtid))));
         let Some(stretch) = Stretch::of(transaction)? else {
-            return cannot(
-                "does not say what it holds (it is a statement, or a part of a large one)",
-            );
+            return cannot("does not say what it holds: it is a statement, or was not applied");
         };
         let here = link.position.as_ref();
-        if here.is_some_and(|has| has.contains(&stretch.after)) {
+        if stretch.source == of && here.is_some_and(|has| has.contains(&stretch.after)) {
             return Ok(None);
         }
-        let goes_on = here.is_none_or(|has| stretch.after.contains(has));
-        if stretch.source != of || !stretch.joins(here) || !goes_on {
-            return cannot("does not go on from what is here");
+        let changes = rows_of(transaction).iter();
+        let ours = |change: &&TableChange| bookkeeping::is_ours(&change.table.database);
+        let changes: Vec<&TableChange> = changes.filter(|change| !ours(change)).collect();
+        if let Some(why) = self.unfit(of, &link, &stretch, transaction, changes.is_empty())? {
+            return cannot(why);
         }
-        if !is_whole_rows(transaction) || bookkeeping::newest_epoch(transaction).is_some() {
-            return cannot("is too large, or begins an epoch");
-        }
-        let Body::Rows(changes) = &transaction.body else {
-            return cannot("is a statement");
-        };
-        let changes: Vec<&TableChange> = changes
-            .iter()
-            .filter(|change| !bookkeeping::is_ours(&change.table.database))
-            .collect();
-        for change in &changes {
+        let mut touched = Vec::new();
+        for change in changes {
             let mapping = self.mappings.get(&mut self.target, &change.table).await?;
             if mapping.foreign.cascades_below && !change.flags.logs_cascades {
                 return cannot(
                     "changes rows whose foreign keys cascade to others, which are not in it",
                 );
             }
+            if !mapping.whole {
+                return cannot("changes a table that has more columns here");
+            }
+            let key = mapping.key.iter().map(|column| column.index).collect();
+            touched.push((change, key));
         }
+        let count = touched.iter().map(|(change, _)| change.rows.len() as u64);
+        let count = count.sum();
         let mut plan = Plan::new(false);
-        let states = states(&changes);
-        for change in &states {
+        for change in &states(&touched) {
             let mapping = self.mappings.get(&mut self.target, &change.table).await?;
             let after = change.rows.iter().filter_map(RowChange::after);
             explain::losses(after, &mapping, &transaction.gtid)?;
@@ -162,9 +166,51 @@ impl Applier {
             self.run_known(&request, &transaction.gtid).await?;
         }
         failpoint::pass(Point::AfterRow);
-        self.move_link(link, &stretch, transaction.change_count())
-            .await?;
+        self.move_link(link, &stretch, count).await?;
         Ok(Some(Relayed::Here))
+    }
+
+    /// Why a transaction cannot be applied here, whatever its rows are. `empty`: it has none.
+    fn unfit(
+        &self,
+        of: &str,
+        link: &Link,
+        stretch: &Stretch,
+        transaction: &Transaction,
+        empty: bool,
+    ) -> Result<Option<&'static str>, WriterError> {
+        let here = link.position.as_ref();
+        let goes_on = here.is_some_and(|has| stretch.after.contains(has));
+        if stretch.source != of || !stretch.joins(here) || !goes_on {
+            return Ok(Some("does not go on from what is here"));
+        }
+        if !is_whole_rows(transaction) || bookkeeping::newest_epoch(transaction).is_some() {
+            return Ok(Some("is too large, or begins an epoch"));
+        }
+        let snapshot = Some(stretch.snapshot.as_str()).filter(|text| !text.is_empty());
+        if Snapshot::parse(snapshot)?.is_under_way() {
+            return Ok(Some(
+                "was applied while the tables were being copied there, and may lack rows",
+            ));
+        }
+        let theirs = Record::parse(&stretch.ledger)?;
+        let before = Record::parse(&stretch.ledger_before)?;
+        // A statement is logged by itself, and this says that it was done.
+        if empty && theirs.newest != before.newest {
+            return Ok(Some("stands for a statement"));
+        }
+        let left_out = |record: &Record| {
+            let ledger = &record.ledger;
+            (ledger.conflicts, ledger.stranded, ledger.held)
+        };
+        if left_out(&theirs) != left_out(&before) {
+            return Ok(Some("left out something that was set aside there"));
+        }
+        let own = Some(Selection::of(&self.config));
+        if theirs.selection != link.record.selection || theirs.selection != own {
+            return Ok(Some("is of a link that carries other tables"));
+        }
+        Ok(None)
     }
 
     /// The link from that member goes on behind these; its writer finds its row changed.

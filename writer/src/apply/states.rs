@@ -7,23 +7,26 @@
 //! and every other row is the same at P and at R. So the rows that it touches are *put* as they are at
 //! R, whatever they are now: all of them are removed and those that are there at R are inserted, which
 //! no unique key stands against, as what is there at R are rows of one state. (What is done in the
-//! order of the changes could meet a value that a later row has already.) Which rows are there at R: an
-//! image that a change left and that no later change in the transaction begins with. That the
+//! order of the changes could meet a value that a later row has already.) Which rows are there at R:
+//! those that a change left and that no later one begins with, by their keys. That the
 //! transaction touches every row that the member changed between L and R is seen to where it is made
 //! ([`crate::sql::merge`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use change::{Row, RowChange, RowFlags, TableChange, TableSchema, encode_row};
+use bytes::Bytes;
+use change::{Row, RowChange, RowFlags, TableChange, TableSchema, Value, encode_key};
 
 /// What a transaction does to one table.
 struct Touched<'a> {
     table: &'a Arc<TableSchema>,
     /// The images that it begins with or goes through.
     gone: Vec<&'a Row>,
-    /// Those that it leaves, by their encoding.
-    there: BTreeMap<Vec<u8>, &'a Row>,
+    /// Those that it leaves, by their keys.
+    there: BTreeMap<Bytes, &'a Row>,
+    /// Where the key's columns are in a row.
+    key: Vec<usize>,
 }
 
 impl<'a> Touched<'a> {
@@ -33,12 +36,17 @@ impl<'a> Touched<'a> {
             RowChange::Update { before, .. } | RowChange::Delete { before } => Some(before),
         };
         if let Some(before) = before {
-            self.there.remove(&encoded(before));
+            self.there.remove(&self.key_of(before));
             self.gone.push(before);
         }
         if let Some(after) = row.after() {
-            self.there.insert(encoded(after), after);
+            self.there.insert(self.key_of(after), after);
         }
+    }
+
+    fn key_of(&self, row: &Row) -> Bytes {
+        let key: Vec<Value> = self.key.iter().map(|index| row[*index].clone()).collect();
+        encode_key(&key)
     }
 
     /// All go before the first comes. Lenient, so that rows are put whatever is there.
@@ -59,16 +67,18 @@ impl<'a> Touched<'a> {
     }
 }
 
-/// All rows that these changes touch as they are in the end, for each table.
-pub(super) fn states(changes: &[&TableChange]) -> Vec<TableChange> {
+/// All rows that these changes touch as they are in the end, for each table; with each change the
+/// places of the key's columns in its rows.
+pub(super) fn states(changes: &[(&TableChange, Vec<usize>)]) -> Vec<TableChange> {
     let mut tables: Vec<Touched<'_>> = Vec::new();
-    for change in changes {
+    for (change, key) in changes {
         let known = tables.iter().position(|it| *it.table == change.table);
         let index = known.unwrap_or_else(|| {
             tables.push(Touched {
                 table: &change.table,
                 gone: Vec::new(),
                 there: BTreeMap::new(),
+                key: key.clone(),
             });
             tables.len() - 1
         });
@@ -79,15 +89,9 @@ pub(super) fn states(changes: &[&TableChange]) -> Vec<TableChange> {
     tables.into_iter().map(Touched::state).collect()
 }
 
-fn encoded(row: &Row) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    encode_row(row, &mut bytes);
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
-    use change::{Column, ColumnKind, Value};
+    use change::{Column, ColumnKind};
     use proptest::prelude::*;
 
     use super::*;
@@ -213,7 +217,7 @@ mod tests {
                 flags: RowFlags::default(),
                 rows,
             };
-            let states = states(&[&change]);
+            let states = states(&[(&change, vec![0])]);
             for mut target in moments {
                 put(&mut target, &states);
                 prop_assert_eq!(&target, &table);

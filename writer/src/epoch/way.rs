@@ -74,8 +74,13 @@ pub(crate) enum Way {
     TakeBack(Excess),
     /// The row of an epoch that it follows is not here yet.
     Unknown { follows: u64 },
-    /// What this member committed is not here up to where the source has it.
-    Behind { idc: String, needs: Position },
+    /// What this member committed is not here up to where the source has it. `alone`: nothing else
+    /// was written here since, so what is lacking would follow what is here.
+    Behind {
+        idc: String,
+        needs: Position,
+        alone: bool,
+    },
     /// The target went on without something that the source builds upon: this transaction of this
     /// member's was set aside or taken back here.
     Forked { idc: String, gtid: String },
@@ -130,7 +135,7 @@ impl Epochs {
             return Way::Entangled;
         };
         let third = |idc: &str| idc != source && idc != target;
-        if let Some(behind) = parting.behind(brought, third) {
+        if let Some(behind) = parting.behind(brought, third, newest) {
             return behind;
         }
         let kept = |one: &&Aside| {
@@ -223,7 +228,12 @@ impl Parting<'_> {
     }
 
     /// Whether the holder's transactions are not here as far as the source has them.
-    fn behind(&self, brought: &[Brought], third: impl Fn(&str) -> bool) -> Option<Way> {
+    fn behind(
+        &self,
+        brought: &[Brought],
+        third: impl Fn(&str) -> bool,
+        newest: u64,
+    ) -> Option<Way> {
         let needs = self.needs.filter(|_| third(self.holder))?;
         let mut links = brought
             .iter()
@@ -234,6 +244,7 @@ impl Parting<'_> {
         behind.then(|| Way::Behind {
             idc: self.holder.to_owned(),
             needs: needs.clone(),
+            alone: self.follows == newest,
         })
     }
 

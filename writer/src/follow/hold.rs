@@ -58,9 +58,9 @@ impl Follower<'_> {
         let excess = match &way {
             Way::Clear => return Ok(true),
             Way::TakeBack(excess) => excess,
-            Way::Behind { idc, needs } => {
+            Way::Behind { idc, needs, alone } => {
                 let mut way = way.clone();
-                if self.relay(row, idc, needs, asked).await? {
+                if *alone && self.relay(row, idc, needs, asked).await? {
                     way = self.applier.way(row).await?;
                 }
                 return match way {

@@ -13,7 +13,10 @@ use crate::error::WriterError;
 /// The third member's own link has so long to bring it.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After a source could not hand it on it is asked again.
-const AGAIN: Duration = Duration::from_secs(10);
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Nothing comes for so long: it is asked anew later.
+const SILENCE: Duration = Duration::from_secs(20);
 
 /// What has come of asking so far.
 pub(super) struct Asked {
@@ -76,7 +79,16 @@ impl Follower<'_> {
         };
         let mut stream = self.stream.relay(request).await?;
         let mut count = 0_u64;
-        while let Some(transaction) = stream.next().await? {
+        loop {
+            // Both this session and the link's own row have to be looked after meanwhile.
+            let next = tokio::select! {
+                next = tokio::time::timeout(SILENCE, stream.next()) => next,
+                () = self.shutdown.cancelled() => return Ok(None),
+            };
+            let Ok(next) = next else {
+                return Ok(Some(format!("nothing came for {SILENCE:?}")));
+            };
+            let Some(transaction) = next? else { break };
             match self.applier.relayed(row, of, &transaction).await? {
                 Relayed::Here => count += 1,
                 Relayed::Moved => break,

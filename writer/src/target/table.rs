@@ -104,9 +104,11 @@ pub(crate) struct Mapping {
     pub cascading: Vec<usize>,
     /// Why a row of the target cannot be compared with one of the source, if it cannot.
     pub incomparable: Option<Unfit>,
+    /// Every column at the target that holds anything of its own is one of the source's, so that a row
+    /// that is deleted and inserted is a row that is updated.
+    pub whole: bool,
     /// Its rows depend on nothing but their own key, which is made of integers: no foreign key in
-    /// either direction, no unique key but the primary one, and no column at the target that the
-    /// source does not have, so that a row that is deleted and inserted is a row that is updated.
+    /// either direction, no unique key but the primary one, and the source's rows are whole here.
     pub merges: bool,
 }
 
@@ -157,7 +159,12 @@ pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping,
     let Some(key) = key_of(target, &all) else {
         return Err(Unfit::NoKey { table });
     };
-    let merges = merges(source, target, &columns, &key);
+    let known = |column: &TargetColumn| {
+        let named = |of_source: &change::Column| same_name(&of_source.name, &column.name);
+        column.is_generated() || source.columns.iter().any(named)
+    };
+    let whole = target.columns.iter().all(known);
+    let merges = whole && merges(source, target, &columns, &key);
     let incomparable = columns.iter().find_map(|column| {
         let of_source = &source.columns[column.index];
         compare::incomparable(&table, of_source, find(target, &column.name)?)
@@ -177,6 +184,7 @@ pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping,
         columns,
         key,
         foreign: target.foreign,
+        whole,
         merges,
     })
 }
@@ -220,13 +228,8 @@ fn merges(
         )
     };
     let only_primary = matches!(target.unique.as_slice(), [only] if only.name == "PRIMARY");
-    let known = |column: &TargetColumn| {
-        let named = |of_source: &change::Column| same_name(&of_source.name, &column.name);
-        column.is_generated() || source.columns.iter().any(named)
-    };
     only_primary
         && !target.foreign.any
-        && target.columns.iter().all(known)
         && key
             .iter()
             .all(|column| integer(column) && columns.contains(column))

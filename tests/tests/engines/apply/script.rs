@@ -551,9 +551,9 @@ pub fn epoch_row_after(epoch: u64, idc: &str, follows: Option<(u64, &str)>) -> T
     changes(&Arc::new(table), vec![RowChange::Insert { after }])
 }
 
-/// The row of the link from a member in `multiactive.applied`, which goes on from one position to
-/// another.
-pub fn applied(source: &str, before: &str, after: &str, ledger: &str) -> TableChange {
+/// The row of the link from a member in `multiactive.applied`, which goes on from one position and
+/// ledger to another.
+pub fn applied(source: &str, before: (&str, &str), after: (&str, &str)) -> TableChange {
     let mut columns = ["link", "source", "position", "ledger"].map(|name| {
         let mut text = column(name, ColumnKind::Text);
         // ascii_bin.
@@ -567,7 +567,7 @@ pub fn applied(source: &str, before: &str, after: &str, ledger: &str) -> TableCh
         columns: columns.to_vec(),
         primary_key: vec![0],
     };
-    let row = |position: &str| {
+    let row = |(position, ledger): (&str, &str)| {
         ["suite/elsewhere", source, position, ledger]
             .map(|text| Value::Text(Bytes::copy_from_slice(text.as_bytes())))
             .to_vec()

@@ -16,7 +16,8 @@ pub fn follow_gz(rig: &Rig<'_>, position: &str, newest: Option<(u64, &str)>) -> 
     });
     let ledger = format!(
         r#"{{"read": 9, "applied": 9, "filtered": 0, "conflicts": 0, "stranded": 0, "held": 0,
-            "inFlight": 0, "epoch": 2, "writer": "another", "serial": 7{newest}}}"#
+            "inFlight": 0, "epoch": 2, "writer": "another", "serial": 7,
+            "selection": {{"databases": ["orders"], "include": [], "exclude": []}}{newest}}}"#
     );
     rig.target.root(&format!(
         "INSERT IGNORE INTO multiactive.epoch (epoch, idc, ended, at) VALUES (2, 'gz', NULL, NOW(6)); \

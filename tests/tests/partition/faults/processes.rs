@@ -8,7 +8,7 @@ use super::Scene;
 use crate::parts;
 use crate::rig::until;
 
-/// A copy that is behind begins to ask after two seconds, and again every ten.
+/// A copy that is behind begins to ask after two seconds, and again every five.
 const CATCH_UP: Duration = Duration::from_secs(30);
 
 /// The arbiters of the primary's IDC: all, and the one that holds its session.
