@@ -10,7 +10,7 @@ use crate::apply::Relayed;
 use crate::epoch::EpochRow;
 use crate::error::WriterError;
 
-/// The third member's own link has so long to bring it.
+/// The third member's own link has stood still for so long.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// After a source could not hand it on it is asked again.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -21,6 +21,8 @@ const SILENCE: Duration = Duration::from_secs(20);
 /// What has come of asking so far.
 pub(super) struct Asked {
     next: Instant,
+    /// How much of it was here last.
+    had: Option<Option<Position>>,
     /// Why the source could not hand it on.
     pub(super) why_not: Option<String>,
 }
@@ -28,7 +30,8 @@ pub(super) struct Asked {
 impl Asked {
     pub(super) fn not_yet() -> Self {
         Self {
-            next: Instant::now() + PATIENCE,
+            next: Instant::now(),
+            had: None,
             why_not: None,
         }
     }
@@ -50,8 +53,22 @@ impl Follower<'_> {
         if Instant::now() < asked.next {
             return Ok(false);
         }
+        let after = match self.applier.has_of(of).await? {
+            Ok(after) => after,
+            Err(why) => {
+                asked.next = Instant::now() + AGAIN;
+                asked.why_not = Some(why);
+                return Ok(true);
+            }
+        };
+        let stands_still = asked.had.as_ref() == Some(&after);
+        if !stands_still {
+            asked.next = Instant::now() + PATIENCE;
+            asked.had = Some(after);
+            return Ok(false);
+        }
         asked.next = Instant::now() + AGAIN;
-        asked.why_not = match self.hand_on(row, of, needs).await {
+        asked.why_not = match self.hand_on(row, of, needs, after.as_ref()).await {
             Ok(why_not) => why_not,
             // An earlier release does not know the question.
             Err(WriterError::Syncer { reason, .. }) => Some(reason),
@@ -65,15 +82,12 @@ impl Follower<'_> {
         row: &EpochRow,
         of: &str,
         needs: &Position,
+        after: Option<&Position>,
     ) -> Result<Option<String>, WriterError> {
-        let after = match self.applier.has_of(of).await? {
-            Ok(after) => after,
-            Err(why) => return Ok(Some(why)),
-        };
         let request = RelayRequest {
             link: self.applier.config.link.to_string(),
             of: of.to_owned(),
-            after: after.as_ref().map(Into::into),
+            after: after.map(Into::into),
             through: Some(needs.into()),
             at: self.applier.settled.position.as_ref().map(Into::into),
         };
