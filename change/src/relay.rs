@@ -67,13 +67,12 @@ impl Stretch {
         Ok(stretch)
     }
 
-    /// Whether nothing lies between these and what `applied` holds. Where one of them has no
-    /// beginning, nobody knows.
-    pub fn joins(&self, applied: Option<&Position>) -> bool {
-        match (&self.before, applied) {
-            (Some(before), Some(applied)) => applied.contains(before),
-            _ => false,
-        }
+    /// Whether nothing lies between these and what `applied` holds. Where they have no beginning,
+    /// nobody knows.
+    pub fn joins(&self, applied: &Position) -> bool {
+        self.before
+            .as_ref()
+            .is_some_and(|before| applied.contains(before))
     }
 }
 

@@ -42,7 +42,7 @@ const WHOLE_BYTES: usize = 16 << 20;
 /// What a writer asked for, read and checked.
 pub struct Wish {
     of: IdcName,
-    after: Option<Position>,
+    after: Position,
     through: Position,
     at: Position,
 }
@@ -60,7 +60,7 @@ pub fn read_wish(request: &RelayRequest, shared: &Shared) -> Result<Wish, String
     }
     Ok(Wish {
         of,
-        after: position(&request.after)?,
+        after: position(&request.after)?.ok_or_else(missing)?,
         through: position(&request.through)?.ok_or_else(missing)?,
         at: position(&request.at)?.ok_or_else(missing)?,
     })
@@ -87,7 +87,7 @@ pub async fn serve(shared: &Shared, wish: &Wish, sender: &Sender) -> Result<(), 
             break;
         };
         if let Some((first, holds)) = reading.first(wish).await?
-            && holds.joins(wish.after.as_ref())
+            && holds.joins(&wish.after)
         {
             return send(reading, first, wish, sender).await;
         }
@@ -177,12 +177,7 @@ async fn check_kept(shared: &Shared, wish: &Wish) -> Result<(), PullError> {
         .map_err(PullError::query("reading multiactive.undone"))?;
     let wanted = |gtid: &String| {
         let gtid: Option<Gtid> = gtid.parse().ok();
-        let had = gtid.map(|it| {
-            wish.after
-                .as_ref()
-                .is_some_and(|has| has.contains_gtid(&it))
-        });
-        had != Some(true)
+        !gtid.is_some_and(|it| wish.after.contains_gtid(&it))
     };
     match gtids.iter().find(|gtid| wanted(gtid)) {
         None => Ok(()),
@@ -262,8 +257,7 @@ impl Reading {
             let Some(holds) = stretch(&transaction)? else {
                 continue;
             };
-            let here = |after: &Position| after.contains(&holds.after);
-            if holds.source == wish.of.as_str() && !wish.after.as_ref().is_some_and(here) {
+            if holds.source == wish.of.as_str() && !wish.after.contains(&holds.after) {
                 return Ok(Some((transaction, holds)));
             }
         }

@@ -41,7 +41,7 @@ type Columns = (String, Option<String>, Option<String>, Option<String>);
 /// The row of the link that brings a member's transactions.
 struct Link {
     name: String,
-    position: Option<Position>,
+    position: Position,
     record: Record,
 }
 
@@ -60,9 +60,10 @@ impl Applier {
         let record = ledger.as_deref().map(Record::parse).transpose()?;
         let record = record.unwrap_or_default();
         let position = position.filter(|text| !text.is_empty());
-        if Snapshot::parse(snapshot.as_deref())?.is_under_way() || position.is_none() {
+        let copies = Snapshot::parse(snapshot.as_deref())?.is_under_way();
+        let Some(position) = position.filter(|_| !copies) else {
             return Ok(Err(format!("the tables are still to be copied from {of}")));
-        }
+        };
         if record.went_back.is_some() {
             return Ok(Err(format!(
                 "the link from {of} has halted: {of} went back"
@@ -70,7 +71,7 @@ impl Applier {
         }
         Ok(Ok(Link {
             name,
-            position: position.map(|text| text.parse()).transpose()?,
+            position: position.parse()?,
             record,
         }))
     }
@@ -79,7 +80,7 @@ impl Applier {
     pub(crate) async fn has_of(
         &mut self,
         of: &str,
-    ) -> Result<Result<Option<Position>, String>, WriterError> {
+    ) -> Result<Result<Position, String>, WriterError> {
         if self.settled.snapshot.is_under_way() {
             return Ok(Err("the tables are still being copied".to_owned()));
         }
@@ -129,8 +130,7 @@ impl Applier {
         let Some(stretch) = Stretch::of(transaction)? else {
             return cannot("does not say what it holds: it is a statement, or was not applied");
         };
-        let here = link.position.as_ref();
-        if stretch.source == of && here.is_some_and(|has| has.contains(&stretch.after)) {
+        if stretch.source == of && link.position.contains(&stretch.after) {
             return Ok(None);
         }
         let changes = rows_of(transaction).iter();
@@ -179,9 +179,9 @@ impl Applier {
         transaction: &Transaction,
         empty: bool,
     ) -> Result<Option<&'static str>, WriterError> {
-        let here = link.position.as_ref();
-        let goes_on = here.is_some_and(|has| stretch.after.contains(has));
-        if stretch.source != of || !stretch.joins(here) || !goes_on {
+        let here = &link.position;
+        let goes_on = stretch.joins(here) && stretch.after.contains(here);
+        if stretch.source != of || !goes_on {
             return Ok(Some("does not go on from what is here"));
         }
         if !is_whole_rows(transaction) || bookkeeping::newest_epoch(transaction).is_some() {

@@ -22,7 +22,7 @@ const SILENCE: Duration = Duration::from_secs(20);
 pub(super) struct Asked {
     next: Instant,
     /// How much of it was here last.
-    had: Option<Option<Position>>,
+    had: Option<Position>,
     /// Why the source could not hand it on.
     pub(super) why_not: Option<String>,
 }
@@ -68,7 +68,7 @@ impl Follower<'_> {
             return Ok(false);
         }
         asked.next = Instant::now() + AGAIN;
-        asked.why_not = match self.hand_on(row, of, needs, after.as_ref()).await {
+        asked.why_not = match self.hand_on(row, of, needs, &after).await {
             Ok(why_not) => why_not,
             // An earlier release does not know the question.
             Err(WriterError::Syncer { reason, .. }) => Some(reason),
@@ -82,12 +82,12 @@ impl Follower<'_> {
         row: &EpochRow,
         of: &str,
         needs: &Position,
-        after: Option<&Position>,
+        after: &Position,
     ) -> Result<Option<String>, WriterError> {
         let request = RelayRequest {
             link: self.applier.config.link.to_string(),
             of: of.to_owned(),
-            after: after.map(Into::into),
+            after: Some(after.into()),
             through: Some(needs.into()),
             at: self.applier.settled.position.as_ref().map(Into::into),
         };
