@@ -1,6 +1,7 @@
 //! The copy of rows that exist before the stream: making tables, putting chunks, keeping cursors.
 
 use change::{SnapshotBegin, SnapshotChunk, SnapshotTable};
+use model::SnapshotMode;
 
 use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH};
 use crate::checkpoint::{Checkpoint, Newest, SourceEngine};
@@ -25,6 +26,9 @@ impl Applier {
         &mut self,
         begin: &SnapshotBegin,
     ) -> Result<(), WriterError> {
+        if !begin.resumed {
+            self.check_beginning(begin).await?;
+        }
         for table in &begin.tables {
             self.make_table(table).await?;
         }
@@ -51,6 +55,27 @@ impl Applier {
             "snapshot begins"
         );
         Ok(())
+    }
+
+    /// What the source wrote under its own epoch lies before the beginning of the stream. Where nothing
+    /// is copied it has to be here by way of a later primary; a target that knows of epochs, and only
+    /// of earlier ones, would lack it without a word. `Never` says that both sides are equal.
+    async fn check_beginning(&mut self, begin: &SnapshotBegin) -> Result<(), WriterError> {
+        self.forget_epochs();
+        let newest = self.epochs().await?.newest();
+        let copies = !begin.tables.is_empty() || self.config.snapshot.mode == SnapshotMode::Never;
+        if copies || newest == 0 || begin.epoch <= newest {
+            return Ok(());
+        }
+        let (source, target) = (&self.config.source.idc, &self.config.target.idc);
+        Err(self.waits(
+            begin.epoch,
+            format!(
+                "this link begins behind what {source} has written under it and copies nothing, and \
+                 {target} knows of epoch {newest} only, so it would never get that; the copy from a \
+                 later primary brings it"
+            ),
+        ))
     }
 
     /// Writes down whose epoch the source's own one is. Its row lies before the beginning of the

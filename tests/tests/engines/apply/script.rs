@@ -58,6 +58,8 @@ struct State {
     undone: u64,
     /// How often it was asked for a page.
     asked: u64,
+    /// In which epoch it is where a link begins, if that is another one.
+    begins_in: Option<u64>,
     /// What it has applied of a third member's and hands on.
     handed_on: Vec<Transaction>,
 }
@@ -84,6 +86,11 @@ impl Source {
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Links begin in this epoch.
+    pub fn begin_in(&self, epoch: u64) {
+        self.state().begins_in = Some(epoch);
     }
 
     /// What it has applied of a third member's, as its binlog has it.
@@ -216,7 +223,7 @@ impl Source {
         });
         let begin = Frame::SnapshotBegin(SnapshotBegin {
             position: self.position(0),
-            epoch: self.epoch,
+            epoch: self.state().begins_in.unwrap_or(self.epoch),
             tables: described.collect(),
             resumed: false,
         });

@@ -97,6 +97,27 @@ fn waits_for_epochs_that_the_source_knew() -> Result<()> {
     })
 }
 
+/// The source was a primary, and the link begins only now, without a copy: what was written before it
+/// would be lacking without a word.
+#[test]
+fn waits_where_a_link_begins_behind_what_is_lacking() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        follow_gz(rig, "0-9-5", None)?;
+        rig.source.begin_in(3);
+        rig.source
+            .commit(vec![changes(&table(), vec![insert(50, 3, Some(50))])]);
+        rig.source.edit(1, |transaction| transaction.epoch = 4);
+        let writer = rig.start()?;
+        let parts = ["held before epoch 3", "knows of epoch 2 only"];
+        waits(rig, &writer, 3, &parts).await?;
+        // A later primary has copied everything.
+        rig.target.root(
+            "INSERT INTO multiactive.epoch (epoch, idc, ended, at) VALUES (4, 'tj', NULL, NOW(6))",
+        )?;
+        rig.wait_through(&writer).await
+    })
+}
+
 fn of_gz(number: u64, rows: Vec<RowChange>) -> Transaction {
     let changes: Vec<TableChange> = vec![changes(&table(), rows)];
     Transaction {
