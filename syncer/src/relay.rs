@@ -29,7 +29,7 @@ use crate::filter::LinkFilter;
 use crate::pull::{PACKET_BYTES, Sender, Shared, read_options};
 use crate::source::Source;
 
-/// So many transactions back is looked for the beginning first, and each time twice as many.
+/// So many transactions back is looked for the beginning first, and each time four times as many.
 const BACK: u64 = 32;
 /// On MariaDB a server does not begin behind a number that another server gave out, as those of
 /// statements are: the next one is tried.
@@ -91,7 +91,7 @@ pub async fn serve(shared: &Shared, wish: &Wish, sender: &Sender) -> Result<(), 
         {
             return send(reading, first, wish, sender).await;
         }
-        back = back.saturating_mul(2);
+        back = back.saturating_mul(4);
     }
     Err(PullError::halt(
         "Relay",

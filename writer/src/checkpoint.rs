@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use change::{Flavor, Position, SnapshotState, Transaction};
-use model::{Ledger, LinkKey, SnapshotProgress};
+use model::{DdlPolicy, Ledger, LinkKey, SnapshotProgress};
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::way::NewestData;
@@ -60,6 +60,9 @@ pub(crate) struct Record {
     /// Which tables the link carries at most; absent in a row that was just made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selection>,
+    /// What became of statements; absent as well where an earlier release wrote the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ddl: Option<DdlPolicy>,
 }
 
 /// A bound of the data that a link has brought: see [`crate::epoch::way::NewestData`].
@@ -391,6 +394,7 @@ mod tests {
             went_back: None,
             newest: None,
             selection: None,
+            ddl: None,
         };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);

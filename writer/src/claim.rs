@@ -49,6 +49,7 @@ pub(crate) async fn claim(
     }
     let mut mine = found.clone();
     mine.record.selection = Some(selection);
+    mine.record.ddl = Some(config.ddl);
     writer.clone_into(&mut mine.record.writer);
     mine.record.serial += 1;
     let sql =

@@ -73,7 +73,8 @@ impl Applier {
             format!(
                 "this link begins behind what {source} has written under it and copies nothing, and \
                  {target} knows of epoch {newest} only, so it would never get that; the copy from a \
-                 later primary brings it"
+                 later primary brings it, and if it is known to be there all the same, \
+                 snapshot.mode: Never on the SyncLink lets it begin"
             ),
         ))
     }

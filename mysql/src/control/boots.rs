@@ -73,7 +73,8 @@ impl ControlSession {
                 let persist = format!("SET PERSIST_ONLY {variable} = ON");
                 self.execute(DOING, &persist).await?;
             }
-            loads
+            // What is persisted anew in the middle of a boot tells nothing of how that one began.
+            loads && (boot != seen_boot || seen_fenced == 1)
         } else if boot == seen_boot {
             return Ok(known(loads && seen_fenced == 1));
         } else {
@@ -139,7 +140,8 @@ fn judge_persisted(offline: &str, read_only: &str, is_read_only: bool) -> BootsF
     match (offline, read_only) {
         ("PERSISTED", _) => BootsFenced::Yes,
         ("DYNAMIC", _) | (_, "DYNAMIC") => BootsFenced::NotKnown,
-        // They were not read. Its configuration may say it all the same.
+        // They were not read. Its configuration may say it all the same; what was prepared before a
+        // restart is shut out only by the first fence then.
         _ => known(is_read_only),
     }
 }

@@ -9,6 +9,7 @@
 //! without meanwhile must not come.
 
 use change::{Position, RowChange, Stretch, TableChange, Transaction};
+use model::DdlPolicy;
 
 use super::states::states;
 use super::{Applier, rows_of};
@@ -205,6 +206,10 @@ impl Applier {
         };
         if left_out(&theirs) != left_out(&before) {
             return Ok(Some("left out something that was set aside there"));
+        }
+        let carries = |record: &Record| record.ddl.is_some_and(|ddl| ddl != DdlPolicy::Ignore);
+        if !carries(&theirs) || !carries(&before) {
+            return Ok(Some("is of a time in which statements were left out there"));
         }
         let own = Some(Selection::of(&self.config));
         if theirs.selection != link.record.selection || theirs.selection != own {

@@ -15,8 +15,11 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// After a source could not hand it on it is asked again.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// While nothing comes, since the source looks for the beginning in a large log, the session shows so
+/// often that it lives.
+const BEAT: Duration = Duration::from_secs(15);
 /// Nothing comes for so long: it is asked anew later.
-const SILENCE: Duration = Duration::from_secs(20);
+const SILENCE: Duration = Duration::from_secs(300);
 
 /// What has come of asking so far.
 pub(super) struct Asked {
@@ -92,17 +95,23 @@ impl Follower<'_> {
             at: self.applier.settled.position.as_ref().map(Into::into),
         };
         let mut stream = self.stream.relay(request).await?;
-        let mut count = 0_u64;
+        let (mut count, mut silent) = (0_u64, Duration::ZERO);
         loop {
-            // Both this session and the link's own row have to be looked after meanwhile.
             let next = tokio::select! {
-                next = tokio::time::timeout(SILENCE, stream.next()) => next,
+                next = tokio::time::timeout(BEAT, stream.next()) => next,
                 () = self.shutdown.cancelled() => return Ok(None),
             };
             let Ok(next) = next else {
-                return Ok(Some(format!("nothing came for {SILENCE:?}")));
+                silent += BEAT;
+                if silent >= SILENCE {
+                    return Ok(Some(format!("nothing came for {SILENCE:?}")));
+                }
+                let doing = "showing that the session lives";
+                self.applier.target.execute(doing, b"DO 1").await?;
+                continue;
             };
             let Some(transaction) = next? else { break };
+            silent = Duration::ZERO;
             match self.applier.relayed(row, of, &transaction).await? {
                 Relayed::Here => count += 1,
                 Relayed::Moved => break,

@@ -13,7 +13,7 @@ fn ledger(newest: u64, conflicts: u64) -> String {
     format!(
         r#"{{"read": 5, "applied": 5, "filtered": 0, "conflicts": {conflicts}, "stranded": 0,
             "held": 0, "inFlight": 0, "epoch": 2, "writer": "the source's", "serial": 3,
-            "engine": "MariaDb", "newest": {{"epoch": 2, "within": "0-9-{newest}"}},
+            "engine": "MariaDb", "ddl": "Apply", "newest": {{"epoch": 2, "within": "0-9-{newest}"}},
             "selection": {{"databases": ["orders"], "include": [], "exclude": []}}}}"#
     )
 }
