@@ -8,7 +8,7 @@ use change::sync::RelayRequest;
 use super::Follower;
 use crate::apply::Relayed;
 use crate::epoch::EpochRow;
-use crate::error::WriterError;
+use crate::error::{Class, WriterError};
 
 /// The third member's own link has stood still for so long.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ impl Follower<'_> {
     /// if it is not.
     ///
     /// # Errors
-    /// If it cannot be applied; then nothing of the last transaction was.
+    /// If a session ended or something collided; then nothing of the last transaction was applied.
     pub(super) async fn relay(
         &mut self,
         row: &EpochRow,
@@ -75,6 +75,11 @@ impl Follower<'_> {
             Ok(why_not) => why_not,
             // An earlier release does not know the question.
             Err(WriterError::Syncer { reason, .. }) => Some(reason),
+            // Something does not fit here. The link waits for what it lacks either way.
+            Err(error) if error.class() == Class::Halt => {
+                self.applier.target.roll_back().await?;
+                Some(error.to_string())
+            }
             Err(error) => return Err(error),
         };
         Ok(true)

@@ -207,3 +207,22 @@ fn a_target_that_wrote_since_gets_nothing() -> Result<()> {
         Ok(())
     })
 }
+
+/// A row that somebody wrote here by hand has the value of one that comes.
+#[test]
+fn what_does_not_fit_here_is_said() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        prepare(rig, 4)?;
+        rig.target
+            .root("SET sql_log_bin = 0; INSERT INTO orders.t VALUES (9, 90, 2)")?;
+        rig.source.hand_on(of_gz());
+        let writer = rig.start()?;
+        let parts = ["cannot hand it on: ", "orders.t", "what gz had committed"];
+        waits(rig, &writer, 3, &parts).await?;
+        ensure!(has(rig, 1)? && !has(rig, 3)?, "{:?}", rig.rows()?);
+        rig.target
+            .root("SET sql_log_bin = 0; DELETE FROM orders.t WHERE id = 9")?;
+        rig.wait_through(&writer).await?;
+        arrived(rig)
+    })
+}
