@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use model::{ArbiterStatus, IdcName, MemberStatus, UnitKey};
+use model::{ArbiterStatus, FailoverStatus, IdcName, MemberStatus, UnitKey};
 
 /// The status of this arbiter, put together by its tasks. Clones share it.
 #[derive(Debug, Clone)]
@@ -20,6 +20,7 @@ impl Statuses {
             session: false,
             last_keep_alive: None,
             units: std::collections::BTreeMap::new(),
+            doubts: std::collections::BTreeMap::new(),
         };
         Self {
             shared: Arc::new(Mutex::new(status)),
@@ -58,13 +59,24 @@ impl Statuses {
 
     /// Another process is active: what is known here of members is past.
     pub fn forget_all(&self) {
-        self.change(|status| status.units.clear());
+        self.change(|status| {
+            status.units.clear();
+            status.doubts.clear();
+        });
     }
 
-    /// A Unit that has no member here any more.
-    pub fn forget(&self, unit: &UnitKey) {
+    /// A Unit without a member here, and what is said of etcd if it is not believed. True if that is
+    /// new.
+    pub fn without_member(&self, unit: &UnitKey, doubt: Option<FailoverStatus>) -> bool {
+        let mut new = false;
         self.change(|status| {
             status.units.remove(unit);
+            let before = status.doubts.remove(unit);
+            new = before != doubt;
+            if let Some(doubt) = doubt {
+                status.doubts.insert(unit.clone(), doubt);
+            }
         });
+        new
     }
 }

@@ -237,7 +237,7 @@ impl Unit {
             self.publish();
             if self.core.has_left() {
                 tracing::info!(unit = %self.key, "the unit has no member here any more");
-                self.shared.statuses.forget(&self.key);
+                self.shared.statuses.without_member(&self.key, None);
                 self.shared.metrics.forget(&self.key);
                 self.shared.servers.forget(&self.key);
                 return Ok(self.key.clone());

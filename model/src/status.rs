@@ -22,6 +22,10 @@ pub struct ArbiterStatus {
     /// Every Unit that has a member in this IDC, with that member. Empty at a witness, which votes
     /// on all of them.
     pub units: BTreeMap<UnitKey, MemberStatus>,
+    /// Every other Unit of which it does not believe what etcd says, and takes no part until somebody
+    /// has looked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub doubts: BTreeMap<UnitKey, FailoverStatus>,
 }
 
 /// A member as its own arbiter sees it.

@@ -271,7 +271,8 @@ fn mixed_up(name: &str) -> StatusError {
 fn differs(old: &Result<Said, StatusError>, new: &Result<Said, StatusError>) -> bool {
     match (old, new) {
         (Ok(Said::Arbiter(old)), Ok(Said::Arbiter(new))) => {
-            old.session != new.session || member_words(old) != member_words(new)
+            (old.session, &old.doubts) != (new.session, &new.doubts)
+                || member_words(old) != member_words(new)
         }
         (Ok(Said::Syncer(old)), Ok(Said::Syncer(new))) => {
             (old.connected, &old.error) != (new.connected, &new.error)

@@ -265,6 +265,10 @@ pub fn arbiter(idc: &IdcName, stores: &Stores) -> Vec<Target> {
     for unit in stores.units.state() {
         if unit.spec.member(idc).is_some() {
             targets.extend(unit_and_links(&unit, stores));
+        } else {
+            // It votes, or says why it does not.
+            let (namespace, name) = place(&*unit);
+            targets.push(Target::Unit(namespace, name));
         }
     }
     targets

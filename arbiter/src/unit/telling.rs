@@ -9,11 +9,17 @@ use crate::clock;
 impl Unit {
     /// Tells what changed since the last time.
     pub(super) fn publish(&mut self) {
+        let report = self.core.report(clock::now());
         if !self.core.has_member() {
-            self.shared.statuses.forget(&self.key);
+            // A witness has nothing else to tell of a Unit.
+            let doubt = Some(failover_status(&report.failover)).filter(FailoverStatus::doubts_etcd);
+            let message = doubt.as_ref().map(|it| it.message.clone());
+            let is_new = self.shared.statuses.without_member(&self.key, doubt);
+            if let Some(message) = message.filter(|_| is_new) {
+                tracing::warn!(unit = %self.key, message, "this arbiter takes no part");
+            }
             return;
         }
-        let report = self.core.report(clock::now());
         let blocking = self
             .told
             .iter()

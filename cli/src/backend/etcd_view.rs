@@ -61,7 +61,9 @@ pub fn unit(key: &UnitKey, state: &UnitState, reports: &Reports) -> Option<UnitV
     // The holder's arbiter judges best; without it, whichever answers.
     let holder = state.primary.as_ref().map(|primary| &primary.value.idc);
     let words = holder.into_iter().chain(reports.keys()).filter_map(report);
-    let failover = FailoverStatus::weightiest(words.map(|status| &status.failover));
+    let words = words.map(|status| &status.failover);
+    let doubts = reports.values().filter_map(|report| report.doubts.get(key));
+    let failover = FailoverStatus::weightiest(words.chain(doubts));
     Some(UnitView {
         unit: key.clone(),
         phase: phase(doc, state),

@@ -317,11 +317,28 @@ fn an_arbiter_that_answers_adds_what_etcd_does_not_hold() {
         session: true,
         last_keep_alive: None,
         units: BTreeMap::from([(key(), status)]),
+        doubts: BTreeMap::new(),
     };
-    let reports = BTreeMap::from([(idc("bj"), report)]);
+    let mut reports = BTreeMap::from([(idc("bj"), report.clone())]);
     let view = etcd_view::unit(&key(), &state(), &reports).unwrap();
     assert_eq!(view.members[1].lag_millis, Some(12));
     assert_eq!(view.members[1].message, "waits");
+    assert!(view.complaints.is_empty(), "{:?}", view.complaints);
+    // A witness takes no part and nobody else says why.
+    let doubt = model::FailoverStatus {
+        ready: false,
+        reason: model::FailoverStatus::ETCD_WENT_BACK.to_owned(),
+        message: "etcd shows less".to_owned(),
+    };
+    let witness = ArbiterStatus {
+        idc: idc("witness"),
+        units: BTreeMap::new(),
+        doubts: BTreeMap::from([(key(), doubt)]),
+        ..report
+    };
+    reports.insert(idc("witness"), witness);
+    let view = etcd_view::unit(&key(), &state(), &reports).unwrap();
+    assert_eq!(view.complaints[0].message, "etcd shows less.");
 }
 
 #[test]

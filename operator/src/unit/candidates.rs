@@ -193,5 +193,6 @@ fn arbiters_word<'a>(facts: &'a Facts<'a>, state: &UnitState) -> Option<&'a Fail
         .into_iter()
         .chain(members)
         .filter_map(|idc| facts.fresh_member(idc));
-    FailoverStatus::weightiest(words.map(|member| &member.failover))
+    let words = words.map(|member| &member.failover);
+    FailoverStatus::weightiest(words.chain(&facts.doubts))
 }

@@ -103,6 +103,7 @@ pub async fn reconcile(own: Arc<Unit>, context: Arc<Context>) -> Result<Action, 
         parting,
         failure: failed.as_ref().map(ToString::to_string),
         words: words(&unit, &key, &context),
+        doubts: doubts(&key, &context),
         links: links::facts(&unit, &key, &context),
         receipt: match receipt {
             Ok(Looked::Found(receipt)) => Some(*receipt),
@@ -373,6 +374,17 @@ fn words(unit: &Unit, key: &UnitKey, context: &Context) -> BTreeMap<IdcName, rep
         (member.idc.clone(), word)
     });
     words.collect()
+}
+
+/// What arbiters without a member of the Unit say of etcd, where they do not believe it.
+fn doubts(key: &UnitKey, context: &Context) -> Vec<model::FailoverStatus> {
+    let idcs = context.stores.idcs.state();
+    let names = idcs
+        .iter()
+        .filter_map(|idc| IdcName::new(idc.name_any()).ok());
+    let said = names.filter_map(|idc| context.reports.arbiter(&idc)?.ok());
+    said.filter_map(|mut status| status.doubts.remove(key))
+        .collect()
 }
 
 /// Copies that are older than the Unit allows for reading.

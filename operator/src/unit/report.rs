@@ -37,6 +37,8 @@ pub struct Facts<'a> {
     pub view: UnitView,
     /// The members' arbiters.
     pub words: BTreeMap<IdcName, MemberWord>,
+    /// What the arbiters of other IDCs say of etcd, where they do not believe it.
+    pub doubts: Vec<model::FailoverStatus>,
     /// Its links.
     pub links: Vec<LinkFacts>,
     /// The receipt of the current epoch, if it was just read.

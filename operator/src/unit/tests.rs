@@ -45,6 +45,7 @@ struct World {
     room: Option<topology::Room>,
     problems: Vec<Problem>,
     replica: MemberStatus,
+    doubts: Vec<model::FailoverStatus>,
     links: Vec<LinkFacts>,
     certificates: Certificates,
 }
@@ -67,6 +68,7 @@ impl World {
             room: Some(topology::Room::Enough),
             problems: Vec::new(),
             replica: said(Some(40)),
+            doubts: Vec::new(),
             links: vec![
                 link("orders-bj-sh", "bj", "sh"),
                 link("orders-sh-bj", "sh", "bj"),
@@ -96,6 +98,7 @@ impl World {
                 (idc_name("sh"), Some(Ok(Some(holder)))),
                 (idc_name("bj"), Some(Ok(Some(self.replica.clone())))),
             ]),
+            doubts: self.doubts.clone(),
             links: self.links.clone(),
             receipt: None,
             unresolved: Vec::new(),
@@ -501,6 +504,21 @@ fn an_etcd_that_runs_full_is_told_before_and_after() {
     let (status, reason, message) = world.says("FailoverReady");
     assert_eq!((status.as_str(), reason.as_str()), ("False", "EtcdFull"));
     assert!(message.contains("etcdctl alarm disarm"), "{message}");
+}
+
+#[test]
+fn a_witness_that_does_not_believe_etcd_is_heard() {
+    let mut world = World::well();
+    world.doubts = vec![model::FailoverStatus {
+        ready: false,
+        reason: model::FailoverStatus::ETCD_WENT_BACK.to_owned(),
+        message: "etcd shows less".to_owned(),
+    }];
+    let (status, reason, message) = world.says("FailoverReady");
+    assert_eq!(
+        (status.as_str(), reason.as_str(), message.as_str()),
+        ("False", "EtcdWentBack", "etcd shows less.")
+    );
 }
 
 #[test]

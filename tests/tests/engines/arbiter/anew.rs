@@ -36,6 +36,11 @@ async fn made_anew(world: &World) -> Result<()> {
         })
         .await?;
     }
+    // The witness as well, and it says so though it has no member.
+    until("the witness does not believe etcd", LEASE * 3, async || {
+        Ok(rig.status("witness")?.doubts.get(&rig.unit).map(drop))
+    })
+    .await?;
     until("three lease times go by", LEASE * 4, async || {
         let state = rig.state().await?;
         ensure!(
@@ -57,6 +62,10 @@ async fn made_anew(world: &World) -> Result<()> {
     let again = rig.primary("bj", epoch, Duration::from_secs(30)).await?;
     ensure!(again == epoch + 1, "epoch {again} after {epoch}");
     rig.written("bj", Duration::from_secs(10)).await?;
+    until("the witness believes it again", LEASE, async || {
+        Ok(rig.status("witness")?.doubts.is_empty().then_some(()))
+    })
+    .await?;
     ensure!(rig.moves() == moves, "writes moved to another server");
     rig.stop_arbiters()
 }
