@@ -50,9 +50,8 @@ impl ControlSession {
             Err(ControlError::NotInstalled { .. }) => return Ok(Uninstalled::NotThere),
             Err(error) => return Err(error),
         }
-        if self.engine == Engine::MariaDb {
-            self.open_door().await?;
-        }
+        // MySQL comes up with it shut, and nobody would be left to open it.
+        self.open_door().await?;
         self.execute(
             DOING,
             "SET SESSION sql_log_bin = 0; DROP DATABASE IF EXISTS multiactive; \

@@ -225,7 +225,19 @@ fn the_schema_is_taken_away_only_where_nothing_needs_it() -> Result<()> {
             .await?;
 
         let before = position(server).await?;
+        // As a MySQL comes up whose Unit was deleted before.
+        let persisted = "SELECT COUNT(*) FROM performance_schema.persisted_variables \
+                         WHERE variable_name IN ('read_only', 'offline_mode')";
+        if server.engine == Engine::MySql {
+            control.boots_fenced().await?;
+            ensure!(server.number(persisted).await? == 2);
+            root.query_drop("SET GLOBAL offline_mode = 1").await?;
+        }
         ensure!(control.uninstall().await? == Uninstalled::Gone);
+        if server.engine == Engine::MySql {
+            ensure!(server.number(persisted).await? == 0);
+            server.app().await?;
+        }
         ensure!(control.uninstall().await? == Uninstalled::NotThere);
         ensure!(server.number("SELECT COUNT(*) FROM orders.t").await? == 2);
         control.install().await?;
