@@ -71,8 +71,10 @@ fn at(number: u64) -> &'static str {
 }
 
 fn prepare(rig: &Rig<'_>, number: u64) -> Result<()> {
-    rig.target
-        .root(&format!("SET sql_log_bin = 0; {}", at(number)))?;
+    rig.target.root(&format!(
+        "SET sql_log_bin = 0; INSERT INTO orders.t VALUES (1, 10, NULL); {}",
+        at(number)
+    ))?;
     let position = format!("0-9-{number}");
     follow_gz(rig, &position, Some((2, &position)))?;
     begin(rig, 3, (2, "0-9-7"));
