@@ -32,6 +32,13 @@ pub enum SessionNews {
     },
     /// The lease expired.
     Lost,
+    /// etcd was put back to before the session was claimed.
+    Forgotten {
+        /// When it was asked, in milliseconds since boot.
+        sent_at: u64,
+        /// How far etcd was then or later.
+        mark: EtcdMark,
+    },
     /// Another process of this IDC claimed it; this one has nothing left to do.
     Superseded,
 }
@@ -47,8 +54,9 @@ pub async fn keep(
     news: mpsc::UnboundedSender<SessionNews>,
     mut above: watch::Receiver<Generation>,
 ) {
+    let mut forgotten = Generation(0);
     loop {
-        claim.above = *above.borrow_and_update();
+        claim.above = forgotten.max(*above.borrow_and_update());
         let session = claim_session(&topology, &claim, &metrics).await;
         tracing::info!(
             lease = %session.lease,
@@ -63,6 +71,9 @@ pub async fn keep(
             () = later_than(&mut above, session.generation) => continue,
         };
         let superseded = matches!(end, SessionNews::Superseded);
+        if matches!(end, SessionNews::Forgotten { .. }) {
+            forgotten = session.generation;
+        }
         if news.send(end).is_err() || superseded {
             return;
         }
@@ -131,6 +142,13 @@ async fn keep_alive(
                 return SessionNews::Lost;
             }
             Ok(KeepAlive::Superseded) => return SessionNews::Superseded,
+            Ok(KeepAlive::Forgotten { sent_at, mark }) => {
+                tracing::error!(
+                    generation = session.generation.0,
+                    "etcd names an earlier arbiter of this IDC: it was put back to an older state"
+                );
+                return SessionNews::Forgotten { sent_at, mark };
+            }
             Err(error) => {
                 metrics.etcd_error(&error);
                 tracing::warn!(%error, "a keep-alive was not acknowledged");

@@ -235,11 +235,11 @@ impl Supervisor {
                     self.tell_all(&event);
                 }
             }
-            SessionNews::Lost => {
-                self.session = None;
-                self.last_keep_alive = None;
-                self.set_session(false);
-                self.tell_all(&Event::SessionLost);
+            SessionNews::Lost => self.lose_session(),
+            SessionNews::Forgotten { sent_at, mark } => {
+                let (sent_at, mark) = (Moment(*sent_at), *mark);
+                self.tell_all(&Event::EtcdSeen { sent_at, mark });
+                self.lose_session();
             }
             SessionNews::Superseded => {
                 tracing::warn!("another process of this IDC has claimed the session");
@@ -247,6 +247,13 @@ impl Supervisor {
             }
         }
         true
+    }
+
+    fn lose_session(&mut self) {
+        self.session = None;
+        self.last_keep_alive = None;
+        self.set_session(false);
+        self.tell_all(&Event::SessionLost);
     }
 
     fn set_session(&self, lives: bool) {

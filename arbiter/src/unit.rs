@@ -228,7 +228,7 @@ impl Unit {
                 () = sleep_until(wake) => Some(Event::Tick),
             };
             if let Some(event) = event {
-                let reached = matches!(event, Event::Observed(_)) && !self.compared;
+                let reached = matches!(event, Event::Observed { .. }) && !self.compared;
                 self.step(event).await;
                 if reached {
                     self.ask_etcd();
@@ -297,6 +297,7 @@ impl Unit {
     fn take_report(&mut self, report: Report) -> Option<Event> {
         match report {
             Report::Seen {
+                asked_at,
                 observation,
                 has_data,
             } => {
@@ -307,29 +308,8 @@ impl Unit {
                 self.reached = true;
                 self.position = Some(observation.position.clone());
                 self.lag_millis = self.lag_of(&observation);
-                Some(Event::Observed(arbitration::Observation {
-                    identity: observation.identity.clone(),
-                    boot: observation.boot,
-                    read_only: observation.read_only && !observation.offline,
-                    offline: observation.offline,
-                    guard_running: !observation.guards.is_empty(),
-                    lag_millis: self.lag_millis,
-                    has_data,
-                    highest_epoch: observation.highest_epoch,
-                    held_highest: observation.highest_epoch_of.as_ref() == Some(&self.shared.idc),
-                    applied: observation.applied.clone().and_then(|position| {
-                        let sequence = born_here(&position, &self.idcs)?;
-                        Some(Applied { sequence, position })
-                    }),
-                    own_sequence: born_here(&observation.position, &self.idcs),
-                    boots_fenced: self.boots_fenced,
-                    etcd: observation.etcd,
-                    generation: observation.generation,
-                    promise: observation.promise.map(|promise| PromiseSeen {
-                        epoch: promise.epoch,
-                        for_millis: promise.for_millis,
-                    }),
-                }))
+                let seen = self.in_terms_of_the_core(&observation, has_data);
+                Some(Event::Observed { asked_at, seen })
             }
             Report::Unseen { reason, down, .. } => {
                 if self.unreached != reason || self.reached {
@@ -363,6 +343,37 @@ impl Unit {
             }
             // Taken with the signals.
             Report::Hindrances(_) => None,
+        }
+    }
+
+    fn in_terms_of_the_core(
+        &self,
+        observation: &mysql::control::Observation,
+        has_data: bool,
+    ) -> arbitration::Observation {
+        let held_by = observation.highest_epoch_of.as_ref();
+        arbitration::Observation {
+            identity: observation.identity.clone(),
+            boot: observation.boot,
+            read_only: observation.read_only && !observation.offline,
+            offline: observation.offline,
+            guard_running: !observation.guards.is_empty(),
+            lag_millis: self.lag_millis,
+            has_data,
+            highest_epoch: observation.highest_epoch,
+            held_highest: held_by == Some(&self.shared.idc),
+            applied: observation.applied.clone().and_then(|position| {
+                let sequence = born_here(&position, &self.idcs)?;
+                Some(Applied { sequence, position })
+            }),
+            own_sequence: born_here(&observation.position, &self.idcs),
+            boots_fenced: self.boots_fenced,
+            etcd: observation.etcd,
+            generation: observation.generation,
+            promise: observation.promise.map(|promise| PromiseSeen {
+                epoch: promise.epoch,
+                for_millis: promise.for_millis,
+            }),
         }
     }
 

@@ -7,7 +7,7 @@ mod contact;
 
 use std::time::Duration;
 
-use arbitration::{DatabaseCommand, DatabaseResult};
+use arbitration::{DatabaseCommand, DatabaseResult, Moment};
 use model::{Epoch, EtcdMark, Finding, Generation, HeartbeatCheck, IdcName, ServerIdentity};
 use mysql::control::{ControlError, ControlSession, GuardHandle, Hindrances, Observation};
 use mysql::preflight::{MemberReport, Subject};
@@ -83,6 +83,8 @@ pub struct Context {
 pub enum Report {
     /// A look succeeded.
     Seen {
+        /// When it was asked for.
+        asked_at: Moment,
         /// What it showed.
         observation: Box<Observation>,
         /// Whether the Unit's databases hold any row.
@@ -419,12 +421,13 @@ impl Worker {
         }
     }
 
-    fn report_look(&mut self, looked: Result<Observation, Failed>) {
+    fn report_look(&mut self, looked: Result<(Moment, Observation), Failed>) {
         let report = match looked {
-            Ok(observation) => {
+            Ok((asked_at, observation)) => {
                 self.failures = 0;
                 self.identity = Some(observation.identity.clone());
                 Report::Seen {
+                    asked_at,
                     observation: Box::new(observation),
                     has_data: self.has_data,
                 }

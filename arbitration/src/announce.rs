@@ -267,6 +267,7 @@ impl Core {
         let state = self.confirmed()?;
         self.note_epoch()
             .or_else(|| self.release(now))
+            .or_else(|| self.clear_left_over())
             .or_else(|| self.vote(now))
             .or_else(|| self.follow_intent(now))
             .or_else(|| self.announce_closed(now))

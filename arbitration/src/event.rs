@@ -54,7 +54,13 @@ pub enum Event {
         outcome: Outcome,
     },
     /// A look at the database succeeded.
-    Observed(Observation),
+    Observed {
+        /// When it was asked for. An arbiter that stood still meanwhile has an old answer, in which
+        /// everything is younger than it is now.
+        asked_at: Moment,
+        /// What it showed.
+        seen: Observation,
+    },
     /// The database does not answer.
     Unreachable,
     /// A signal of any member's, this IDC's own included.
@@ -341,6 +347,8 @@ pub enum Purpose {
     HandOver,
     /// Give `primary` up, with proof.
     Release,
+    /// Remove a `primary` of this IDC that is of another epoch than etcd's.
+    ClearPrimary,
     /// Say that the member is not open (any more), and bring earlier transactions to nothing.
     AnnounceClosed,
     /// Say that the member is open, with the receipt of the transition.
@@ -391,6 +399,7 @@ impl Purpose {
             Self::TakeForced => "take the primary, as the failover asks",
             Self::HandOver => "take the primary over",
             Self::Release => "release the primary",
+            Self::ClearPrimary => "remove a primary of another epoch",
             Self::AnnounceClosed => "announce that the member is closed",
             Self::AnnounceOpen => "announce that the member is open",
             Self::TargetReady => "answer that the target is ready",

@@ -124,32 +124,10 @@ impl Core {
     }
 
     fn message(&self, now: Now) -> String {
+        if let Some(text) = self.message_of_etcd(now) {
+            return text;
+        }
         let me = &self.me;
-        if self.session.is_none() || self.lease.is_none() {
-            return "waiting for a session in etcd".to_owned();
-        }
-        if self.is_outranked() {
-            return "the database obeys a later arbiter of this IDC: this one leaves it alone until \
-                    etcd says which of them counts"
-                .to_owned();
-        }
-        // A state that is a moment behind our own last transaction is no news.
-        if !self.trusts_etcd() {
-            return "etcd shows less than it did before, as after a restore from a backup: nothing is \
-                    held until two lease times have passed and somebody has looked at it: mactl \
-                    ack"
-                .to_owned();
-        }
-        if self.state.is_none() {
-            return "waiting for etcd to tell the state of the unit".to_owned();
-        }
-        if self.deleted() {
-            return "the unit was deleted: the member is let be".to_owned();
-        }
-        if self.held().is_some() && !self.holds(now.at) {
-            return "etcd does not acknowledge keep-alives: the member is fenced until it does"
-                .to_owned();
-        }
         if self.is_another_server() {
             return format!(
                 "the endpoint of {me} answers as another server than the one that was elected: it \
@@ -192,6 +170,48 @@ impl Core {
             return self.message_of_holder();
         }
         self.message_of_follower(now)
+    }
+
+    /// What is amiss with what etcd says.
+    fn message_of_etcd(&self, now: Now) -> Option<String> {
+        if self.session.is_none() || self.lease.is_none() {
+            return Some("waiting for a session in etcd".to_owned());
+        }
+        if self.is_outranked() {
+            return Some(
+                "the database obeys a later arbiter of this IDC: this one leaves it alone until \
+                    etcd says which of them counts"
+                    .to_owned(),
+            );
+        }
+        // A state that is a moment behind our own last transaction is no news.
+        if !self.trusts_etcd() {
+            return Some(
+                "etcd shows less than it did before, as after a restore from a backup: nothing is \
+                    held until two lease times have passed and somebody has looked at it: mactl \
+                    ack"
+                .to_owned(),
+            );
+        }
+        if self.state.is_none() {
+            return Some("waiting for etcd to tell the state of the unit".to_owned());
+        }
+        if self.deleted() {
+            return Some("the unit was deleted: the member is let be".to_owned());
+        }
+        if self.held().is_some() && !self.holds(now.at) {
+            return Some(
+                "etcd does not acknowledge keep-alives: the member is fenced until it does"
+                    .to_owned(),
+            );
+        }
+        self.left_over().map(|primary| {
+            format!(
+                "etcd names {} as the primary of epoch {}, which is not its current one, as after a \
+                 restore from a backup: that is removed once the member is closed",
+                self.me, primary.value.epoch
+            )
+        })
     }
 
     fn message_of_holder(&self) -> String {

@@ -2,10 +2,11 @@
 //! by everybody (rule 10).
 
 use model::{
-    Epoch, EpochRecord, IdcName, Ineligible, Intent, MemberRecord, Revision, UnitState, Versioned,
+    Epoch, EpochRecord, IdcName, Ineligible, Intent, MemberRecord, PrimaryRecord, Revision,
+    UnitState, Versioned,
 };
 
-use crate::core::{Core, Plan};
+use crate::core::{Core, Exposure, Plan};
 use crate::event::{Purpose, Slot, Write};
 
 impl Core {
@@ -130,6 +131,35 @@ impl Core {
             let noticed = unwritten.filter(|_| self.rules.note_loss)?;
             Some(self.note(epoch, Some(noticed)))
         }
+    }
+
+    /// A `primary` of this IDC's session that is of another epoch than etcd's: no transaction writes
+    /// such a pair, but two histories can leave one behind, where etcd is put back under its old name
+    /// and what was compared stands at the same revision in both. Nobody holds by it (rule 1), and
+    /// while its session lives nobody else could be elected.
+    pub(crate) fn left_over(&self) -> Option<&Versioned<PrimaryRecord>> {
+        let state = self.state.as_ref()?;
+        let primary = state.primary.as_ref()?;
+        let session = self.session?;
+        let current = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+        (primary.value.idc == self.me
+            && primary.lease == Some(session.lease)
+            && Some(primary.value.epoch) != current)
+            .then_some(primary)
+    }
+
+    /// Removes it, once the member is closed. That is no release: of the holder of etcd's epoch it
+    /// proves nothing, so who takes over needs votes and waits as after any lost holder.
+    pub(crate) fn clear_left_over(&self) -> Option<Plan> {
+        let closed = matches!(self.member.exposure, Exposure::Closed(_));
+        let primary = self.left_over().filter(|_| closed && !self.touches())?;
+        let epoch = self.confirmed()?.epoch.as_ref();
+        let epoch = epoch.map_or(Revision::ABSENT, |epoch| epoch.revision);
+        let plan = self
+            .plan(Purpose::ClearPrimary)
+            .compare(Slot::Primary, primary.revision)
+            .compare(Slot::Epoch, epoch);
+        Some(plan.write(Write::DeletePrimary))
     }
 
     /// Whether this holder holds an epoch that others know to be over: etcd forgot the later ones.

@@ -47,7 +47,7 @@ impl Core {
             Event::State(state) => self.take_state(now, *state),
             Event::Unrecorded => self.doubt_rights(now),
             Event::Committed { id, outcome } => self.take_outcome(now, id, outcome),
-            Event::Observed(observation) => self.take_observation(now, observation),
+            Event::Observed { asked_at, seen } => self.take_observation(now, asked_at, seen),
             Event::Signalled { of, sign } => self.take_sign(now, of, sign),
             Event::EtcdSeen { sent_at, mark } => self.take_mark(now, sent_at, mark),
             Event::Hindrances(hindrances) => self.hindrances = hindrances,
@@ -172,7 +172,7 @@ impl Core {
         }
     }
 
-    fn take_observation(&mut self, now: Now, observation: Observation) {
+    fn take_observation(&mut self, now: Now, asked_at: Moment, observation: Observation) {
         let before = self.member.seen.as_ref().map(|(_, before)| before.clone());
         let same_server = before
             .as_ref()
@@ -200,7 +200,7 @@ impl Core {
         if self.database.is_none() {
             self.member.exposure = self.exposure_after(&observation, same_boot);
         }
-        self.member.seen = Some((now.at, observation));
+        self.member.seen = Some((asked_at.min(now.at), observation));
     }
 
     /// A server that has fewer transactions of its own than it had before has lost some.

@@ -80,9 +80,13 @@ impl Core {
         // What arrives before the Unit is known counts as a sign of life all the same.
         let enough = match self.doc() {
             // A count kept for a member that the Unit no longer has would be believed when it
-            // returns.
+            // returns; that its heartbeats arrive is told with the time.
             Some(doc) if doc.value.member(&of).is_none() => {
-                self.signals.remove(&of);
+                let watched = self.signals.entry(of).or_default();
+                watched.counts.clear();
+                if let Sign::Replicated { epoch } = sign {
+                    watched.replicated = Some((now.at, epoch));
+                }
                 return;
             }
             Some(doc) => doc.value.heartbeat.failures.max(1),

@@ -1,15 +1,27 @@
 //! One keep-alive of a session's lease, and the record of it that other IDCs see.
 
 use etcd_client::{Client, Compare, CompareOp, Error, Txn, TxnOp, TxnOpResponse};
-use model::{EtcdMark, LeaseId, RenewalRecord, Revision};
+use model::{EtcdMark, Generation, LeaseId, RenewalRecord, Revision, SessionRecord};
 
 use crate::read::mark_of;
 use crate::{Session, Topology};
 
+/// Whose the session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Its key is the one that this process wrote.
+    This,
+    /// Another process claimed it after this one; or it cannot be told, which counts as that.
+    Later,
+    /// The key is of an earlier generation, or of this one in another history: etcd was put back.
+    Earlier,
+    /// Nobody holds it.
+    Nobody,
+}
+
 /// What a renewal's transaction came to.
 pub(crate) struct Answered {
-    /// The revision of the session's key.
-    pub owner: Option<Revision>,
+    pub owner: Owner,
     pub mark: EtcdMark,
     pub recorded: bool,
 }
@@ -53,19 +65,27 @@ impl Topology {
                 return None;
             };
             let pair = get.kvs().first()?;
-            Some(Revision(pair.mod_revision()))
+            Some((Revision(pair.mod_revision()), generation_of(pair.value())))
         });
-        let written = recorded && answer.succeeded();
+        let owner = match seen {
+            _ if recorded && answer.succeeded() => Owner::This,
+            None => Owner::Nobody,
+            Some((revision, _)) if revision == session.revision => Owner::This,
+            // Generations only ever grow.
+            Some((_, Some(generation))) if generation <= session.generation => Owner::Earlier,
+            Some(_) => Owner::Later,
+        };
         Ok(Answered {
-            owner: if written {
-                Some(session.revision)
-            } else {
-                seen
-            },
+            owner,
             mark,
             recorded,
         })
     }
+}
+
+fn generation_of(record: &[u8]) -> Option<Generation> {
+    let record: SessionRecord = serde_json::from_slice(record).ok()?;
+    Some(record.generation)
 }
 
 /// etcd's own word for it: `ErrGRPCNoSpace` in etcd's `api/v3rpc/rpctypes`.

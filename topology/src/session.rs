@@ -6,7 +6,7 @@ use etcd_client::Error;
 use model::{EtcdMark, Generation, IdcName, LeaseId, Revision, SessionRecord, Versioned};
 
 use crate::clock::boot_time_millis;
-use crate::renewal::keep_alive_once;
+use crate::renewal::{Owner, keep_alive_once};
 use crate::{CommitError, Topology, TopologyError, Transaction};
 
 /// An endpoint that has not answered a keep-alive within this time is joined by the next one.
@@ -66,6 +66,13 @@ pub enum KeepAlive {
     Expired,
     /// Another process claimed the session. It goes on with the same lease.
     Superseded,
+    /// etcd names an earlier holder of the session: it was put back to before this one.
+    Forgotten {
+        /// [`boot_time_millis`] before the request was sent.
+        sent_at: u64,
+        /// How far etcd was at `sent_at` or later.
+        mark: EtcdMark,
+    },
 }
 
 /// What an IDC's session looks like to a process of that IDC which does not hold it.
@@ -271,14 +278,16 @@ impl Topology {
                 keep_alive_once(client.clone(), session.lease),
                 self.record(client, &session)
             )?;
+            let mark = found.mark;
             Ok::<_, Error>(match (granted, found.owner) {
-                (None, _) | (_, None) => KeepAlive::Expired,
-                (_, Some(revision)) if revision != session.revision => KeepAlive::Superseded,
-                (Some(granted), _) => KeepAlive::Acknowledged {
+                (_, Owner::Earlier) => KeepAlive::Forgotten { sent_at, mark },
+                (None, _) | (_, Owner::Nobody) => KeepAlive::Expired,
+                (_, Owner::Later) => KeepAlive::Superseded,
+                (Some(granted), Owner::This) => KeepAlive::Acknowledged {
                     sent_at,
                     // What others were told.
                     granted_millis: granted.min(session.granted_millis),
-                    mark: found.mark,
+                    mark,
                     recorded: found.recorded,
                 },
             })

@@ -71,6 +71,7 @@ impl Findings {
 mod tests {
     use super::*;
     use model::{Endpoint, TlsSettings};
+    use mysql::preflight::Role;
     use mysql::session::{Engine, ServerVersion};
 
     fn account(idc: &str, server_id: u64) -> MemberAccount {
@@ -83,8 +84,10 @@ mod tests {
             },
             databases: vec!["orders".to_owned()],
             members: 2,
-            max_lag_millis: 5_000,
-            unit: None,
+            role: Role::Member {
+                max_lag_millis: 5_000,
+                unit: None,
+            },
         };
         let facts = MemberFacts {
             version: ServerVersion {

@@ -8,7 +8,7 @@ use arbitration::{Event, Hindrance, Sign};
 use model::{IdcName, MemberHindrances, PositionText, Signal, UnitDoc};
 use mysql::clock::ClockReading;
 use mysql::control::{Connections, Observation};
-use mysql::preflight::Subject;
+use mysql::preflight::{Role, Subject};
 use tokio::time::Instant;
 
 use super::Unit;
@@ -113,8 +113,10 @@ impl Unit {
                     endpoint: member.endpoint.clone(),
                     databases: doc.databases.clone(),
                     members: doc.members.len(),
-                    max_lag_millis: doc.failover.max_lag_millis,
-                    unit: None,
+                    role: Role::Member {
+                        max_lag_millis: doc.failover.max_lag_millis,
+                        unit: None,
+                    },
                 },
                 me: self.shared.idc.clone(),
                 heartbeat: doc.heartbeat.clone(),

@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use arbitration::Moment;
 use model::{Epoch, Finding, Severity};
 use mysql::control::{BootsFenced, ControlError, ControlSession, Observation};
-use mysql::preflight::{MemberReport, Subject};
+use mysql::preflight::{MemberReport, Role, Subject};
 use tokio::time::Instant;
+
+use crate::clock;
 
 use super::{Failed, HINDRANCES_EVERY, PREFLIGHT_AGAIN, PREFLIGHT_SOON_AGAIN, Report, Worker};
 
 impl Worker {
     /// A heartbeat and a look, within the Unit's time-out once a session is there.
-    pub(super) async fn look(&mut self) -> Result<Observation, Failed> {
+    pub(super) async fn look(&mut self) -> Result<(Moment, Observation), Failed> {
         self.ensure_session().await?;
         let Some(settings) = &self.settings else {
             return Err("no settings".to_owned().into());
@@ -26,6 +29,7 @@ impl Worker {
         };
         let context = &self.context;
         let (idc, writable) = (&self.idc, context.writable);
+        let asked_at = clock::now().at;
         let looking = async {
             // Without a session it is nobody's word.
             let generation = context.generation.unwrap_or_default();
@@ -77,7 +81,7 @@ impl Worker {
         if !session.is_usable() {
             self.session = None;
         }
-        looked
+        looked.map(|observation| (asked_at, observation))
     }
 
     /// Connects if need be. The first contact makes our schema, once preflight has passed.
@@ -184,8 +188,10 @@ impl Worker {
             endpoint: settings.subject_endpoint.clone(),
             databases: settings.databases.clone(),
             members: settings.members,
-            max_lag_millis: settings.max_lag_millis,
-            unit: None,
+            role: Role::Member {
+                max_lag_millis: settings.max_lag_millis,
+                unit: None,
+            },
         };
         self.preflight.spawn(async move {
             let report = mysql::preflight::member(&options, &subject).await;

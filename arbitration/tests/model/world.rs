@@ -354,7 +354,8 @@ impl World {
         }
         let seen = database.observe(now, generation, followed.as_ref(), (epoch, None));
         let heartbeats = database.heartbeats.clone();
-        self.step(place, Event::Observed(seen));
+        let asked_at = Moment(now);
+        self.step(place, Event::Observed { asked_at, seen });
         for (of, (written, epoch)) in heartbeats {
             if written + 1_000 >= now {
                 let sign = Sign::Replicated { epoch };

@@ -389,7 +389,10 @@ impl Stage {
                 sent_at: Moment(sent_at.parse().unwrap()),
                 granted_millis: 6_000,
             },
-            ["observed", rest @ ..] => Event::Observed(self.observation(rest)),
+            ["observed", rest @ ..] => Event::Observed {
+                asked_at: Moment(self.at - number(rest, "asked-ago").unwrap_or(0)),
+                seen: self.observation(rest),
+            },
             ["committed", rest @ ..] => Event::Committed {
                 id: self.committing(rest.is_empty()),
                 outcome: match rest {

@@ -32,6 +32,8 @@ pub enum Renewal {
     Granted(u64),
     Expired,
     Superseded,
+    /// etcd names an earlier holder: it was put back.
+    Forgotten,
 }
 
 impl Etcd {
@@ -174,7 +176,14 @@ impl Etcd {
         let granted = *ttl;
         match self.state.sessions.get(idc) {
             None => Renewal::Expired,
-            Some(found) if found.revision != session.revision => Renewal::Superseded,
+            Some(found) if found.revision != session.revision => {
+                // Generations only ever grow, unless etcd was put back.
+                if found.value.generation > session.generation {
+                    Renewal::Superseded
+                } else {
+                    Renewal::Forgotten
+                }
+            }
             Some(_) => {
                 let renewal = RenewalRecord {
                     granted_millis: granted,

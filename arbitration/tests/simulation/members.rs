@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arbitration::{DatabaseCommand, DatabaseResult, Event, Sign};
+use arbitration::{DatabaseCommand, DatabaseResult, Event, Moment, Sign};
 use model::{Epoch, Generation, IdcName, Signal};
 
 use crate::chaos::Fault;
@@ -113,7 +113,7 @@ impl World {
                     Statement::Observe(core.heartbeat().0, core.etcd_mark())
                 },
                 deadline: 0,
-                read_at: 0,
+                read_at: self.processes[process].clock.read(self.now),
             };
             self.later(there, Happening::Arrives(Box::new(sent)));
             self.later(DATABASE_TIMEOUT, Happening::Restored(process));
@@ -175,7 +175,8 @@ impl World {
             let clock = Some(database.clock.read(now));
             let heartbeats = database.heartbeats.clone();
             let seen = database.observe(now, sent.generation, followed.as_ref(), (epoch, mark));
-            let mut events = vec![Event::Observed(seen)];
+            let asked_at = Moment(sent.read_at);
+            let mut events = vec![Event::Observed { asked_at, seen }];
             events.extend(self.arrived(sent.process, &heartbeats));
             self.later(
                 sent.number,

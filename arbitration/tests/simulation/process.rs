@@ -13,6 +13,7 @@ const ETCD_TIMEOUT: u64 = 2_000;
 /// More than there are processes in a run.
 const CALLERS: u64 = 10_000;
 const KEEP_ALIVE_EVERY: u64 = 1_000;
+const CLAIM_EVERY: u64 = 500;
 
 impl World {
     pub fn local(&self, process: usize) -> Now {
@@ -37,7 +38,7 @@ impl World {
             event if verbose => format!("{event:?}"),
             _ => String::new(),
         };
-        let observed = matches!(event, Event::Observed(_));
+        let observed = matches!(event, Event::Observed { .. });
         if let Event::State(state) = &event {
             self.sight_order(process, state);
         }
@@ -46,6 +47,7 @@ impl World {
         if verbose && !commands.is_empty() {
             self.note(|| format!("process {process} on {words}: {commands:?}"));
         }
+        let mut lost = false;
         for command in commands {
             match command {
                 Command::Commit(transaction) => self.send_commit(process, transaction),
@@ -53,7 +55,7 @@ impl World {
                 Command::ClaimAgain { above } => {
                     self.processes[process].claim_above = above;
                     self.processes[process].session = None;
-                    self.step(process, Event::SessionLost);
+                    lost = true;
                 }
                 Command::AskPromise { of, ask } => self.ask_promise(process, of, ask),
                 Command::AnswerPromise {
@@ -63,20 +65,39 @@ impl World {
                 } => self.answer_promise(process, &to, number, promised),
             }
         }
+        // After what was asked for with it: what the next step asks for comes later.
+        if lost {
+            self.later(1, Happening::ClaimDue(process, false));
+            self.step(process, Event::SessionLost);
+        }
     }
 
     pub fn keep_alive_due(&mut self, process: usize) {
         self.later(KEEP_ALIVE_EVERY, Happening::KeepAliveDue(process));
         let cut = self.processes[process].reaches_no_etcd();
         let sent_at = self.local(process).at.0;
-        if let Some(session) = self.processes[process].session {
-            if let Some(delay) = self.delay(cut) {
-                self.later(
-                    delay,
-                    Happening::KeepAliveArrives(process, session, sent_at),
-                );
-            }
-        } else if let Some(delay) = self.delay(cut) {
+        let Some(session) = self.processes[process].session else {
+            return;
+        };
+        if let Some(delay) = self.delay(cut) {
+            self.later(
+                delay,
+                Happening::KeepAliveArrives(process, session, sent_at),
+            );
+        }
+    }
+
+    /// Sends a claim where there is no session: at once after a loss, and then again and again.
+    pub fn claim_due(&mut self, process: usize, again: bool) {
+        if again {
+            self.later(CLAIM_EVERY, Happening::ClaimDue(process, true));
+        }
+        let cut = self.processes[process].reaches_no_etcd();
+        let sent_at = self.local(process).at.0;
+        if self.processes[process].session.is_some() {
+            return;
+        }
+        if let Some(delay) = self.delay(cut) {
             let idc = &self.processes[process].idc;
             let seen = self
                 .etcd
@@ -150,6 +171,10 @@ impl World {
             Renewal::Granted(granted) => Ok(granted),
             Renewal::Expired => Err(false),
             Renewal::Superseded => Err(true),
+            Renewal::Forgotten => {
+                self.processes[process].claim_above = session.generation;
+                Err(false)
+            }
         };
         if answer.is_ok() {
             self.push_all();
@@ -190,6 +215,7 @@ impl World {
             }
             Err(false) => {
                 self.processes[process].session = None;
+                self.later(1, Happening::ClaimDue(process, false));
                 self.step(process, Event::SessionLost);
             }
             // Superseded: it ends, and leaves everything to its successor.

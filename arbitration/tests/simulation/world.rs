@@ -78,6 +78,8 @@ impl Process {
 pub enum Happening {
     Wake(usize),
     KeepAliveDue(usize),
+    /// Whether the next one follows it.
+    ClaimDue(usize, bool),
     ObserveDue(usize),
     /// With the revision of the session's key as the claimant read it before.
     ClaimArrives(usize, Option<Revision>, (u64, u64)),
@@ -365,7 +367,8 @@ impl World {
         let process = self.processes.len() - 1;
         self.note(|| format!("process {process} starts in {idc}"));
         self.later(1, Happening::Wake(process));
-        self.later(2, Happening::KeepAliveDue(process));
+        self.later(2, Happening::ClaimDue(process, true));
+        self.later(20, Happening::KeepAliveDue(process));
         self.later(3, Happening::ObserveDue(process));
         self.later(4, Happening::SignalsDue(process));
         process
@@ -434,6 +437,7 @@ impl World {
                 self.later(50, Happening::Wake(process));
             }
             Happening::KeepAliveDue(process) => self.keep_alive_due(process),
+            Happening::ClaimDue(process, again) => self.claim_due(process, again),
             Happening::ObserveDue(process) => self.observe_due(process),
             Happening::ClaimArrives(process, seen, claim) => {
                 self.claim_arrives(process, seen, claim);
@@ -582,6 +586,7 @@ fn addressee(what: &Happening) -> Option<usize> {
     match what {
         Happening::Wake(process)
         | Happening::KeepAliveDue(process)
+        | Happening::ClaimDue(process, _)
         | Happening::ObserveDue(process)
         | Happening::ClaimAnswered(process, ..)
         | Happening::KeepAliveAnswered(process, ..)

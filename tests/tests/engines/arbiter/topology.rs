@@ -65,6 +65,36 @@ fn a_session_is_taken_over_with_its_lease() -> Result<()> {
     })
 }
 
+/// An etcd that is put back under its old name holds a session of before: that is not somebody who
+/// came later.
+#[test]
+fn an_earlier_holder_of_the_session_is_no_successor() -> Result<()> {
+    with_world(&async |world| {
+        let etcd = topology(world, "/put-back/").await?;
+        let first = etcd.claim_session(&claim("first")?).await?;
+        let key = etcd.keys().session(&idc("sh")?);
+        let before: Option<model::Versioned<model::SessionRecord>> =
+            etcd.get(&key, "session").await?;
+        let before = before.context("no session")?.value;
+        let second = etcd.claim_session(&claim("second")?).await?;
+        let put_back = Transaction::new("put back").put(&key, &before, Some(second.lease));
+        etcd.commit(put_back).await?;
+        let answer = etcd.keep_alive(&second).await?;
+        ensure!(
+            matches!(answer, KeepAlive::Forgotten { .. }),
+            "{answer:?} for the second, {second:?}; the first is {first:?}"
+        );
+        let above = SessionClaim {
+            above: second.generation,
+            ..claim("second")?
+        };
+        let again = etcd.claim_session(&above).await?;
+        ensure!(again.generation > second.generation, "{again:?}");
+        ensure!(etcd.keep_alive(&first).await? == KeepAlive::Superseded);
+        Ok(())
+    })
+}
+
 /// Other IDCs see each keep-alive, unless etcd has no room for that: then the session lives on.
 #[test]
 fn keep_alives_are_recorded_while_there_is_room() -> Result<()> {
