@@ -27,8 +27,10 @@ use crate::rows::RowsEvent;
 pub struct Birth {
     /// The IDC.
     pub idc: String,
-    /// It is the IDC of the server that is read.
+    /// It is sent: it was born on the server that is read, or is handed on by it.
     pub local: bool,
+    /// It may have been applied on that server, by the writer of another link, and is handed on.
+    pub relayed: bool,
 }
 
 /// What becomes of a table's rows.
@@ -253,7 +255,7 @@ impl Assembler {
             return Ok(());
         };
         let sends = !open.changes.is_empty() || open.part > 0;
-        if open.checkpoint && sends {
+        if open.checkpoint && sends && !open.birth.relayed {
             return Err(applied_here(&open.start.gtid, decoder));
         }
         decoder.set_transaction(None);

@@ -64,6 +64,7 @@ impl Filter for All {
         Ok(Birth {
             idc: "sh".to_owned(),
             local: true,
+            relayed: false,
         })
     }
 

@@ -569,6 +569,7 @@ impl sync::PullRequest {
             checkpoint: checkpoint.map(Into::into),
             epoch,
             tables: tables.iter().map(Into::into).collect(),
+            relay: false,
         }
     }
 }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::schema;
-use crate::{ByteSize, Duration, Endpoint};
+use crate::{ByteSize, Duration, Endpoint, Member};
 
 /// Copies the changes of one member to another.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -57,6 +57,27 @@ pub struct SyncLinkSpec {
     /// True stops both ends; the checkpoint in the target stays.
     #[serde(default, skip_serializing_if = "is_false")]
     pub suspended: bool,
+}
+
+impl SyncLinkSpec {
+    /// Source and target of a link without a Unit, as a Unit's members are told; `None` under a Unit,
+    /// or where the target is no database.
+    pub fn own_ends(&self) -> Option<[Member; 2]> {
+        let (source, target) = (&self.source, &self.target);
+        let source = Member {
+            idc: source.idc.clone(),
+            endpoint: source.endpoint.clone()?,
+            credentials_secret: source.credentials_secret.clone()?,
+            priority: 0,
+        };
+        let target = Member {
+            idc: target.idc.clone()?,
+            endpoint: target.endpoint.clone()?,
+            credentials_secret: target.credentials_secret.clone()?,
+            priority: 0,
+        };
+        Some([source, target])
+    }
 }
 
 /// Whoever does not suspend a link leaves the field to whoever does.
@@ -143,7 +164,8 @@ pub struct LinkOptions {
     /// How changes are applied.
     #[serde(default)]
     pub apply: Apply,
-    /// What happens where both sides changed a row. Absent: noticed by the key, and the link halts.
+    /// What happens where both sides changed a row. Absent: the link halts; it is noticed by the key
+    /// under a Unit, which has one writer, and by the rows' contents without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflicts: Option<Conflicts>,
     /// What happens to DDL of the source.
@@ -163,7 +185,8 @@ pub struct LinkOptions {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Tables {
-    /// Copied if one matches. Empty: all tables of the Unit's databases.
+    /// Copied if one matches. Empty: all tables of the Unit's databases. Without a Unit it says which
+    /// databases there are, so it cannot be empty then.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<schema::TablePattern>", length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Atomic)]
@@ -306,6 +329,8 @@ impl Default for Batch {
 #[x_kube(
     validation = Rule::new("self.resolve != 'LastWriteWins' || has(self.column)").message("conflicts.resolve LastWriteWins compares a column: set conflicts.column to the column that holds the time of the last write, for example updated_at"),
     validation = Rule::new("self.resolve == 'Halt' || self.detect == 'BeforeImage'").message("conflicts.resolve other than Halt compares rows before they are changed: set conflicts.detect to BeforeImage, or conflicts.resolve to Halt"),
+    validation = Rule::new("self.resolve != 'Delta' || (has(self.counters) && size(self.counters) > 0)").message("conflicts.resolve Delta adds counters up: name them in conflicts.counters, for example [\"orders.stock.quantity\"]"),
+    validation = Rule::new("self.resolve == 'Delta' || !has(self.counters)").message("conflicts.counters is only used by resolve Delta: remove it or choose Delta"),
     validation = Rule::new("self.resolve == 'LastWriteWins' || !has(self.column)").message("conflicts.column is only used by resolve LastWriteWins: remove it or choose LastWriteWins"),
 )]
 pub struct Conflicts {
@@ -319,6 +344,12 @@ pub struct Conflicts {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub column: Option<String>,
+    /// The integer columns that Delta adds up, as `database.table.column` of the source; of a time
+    /// among them the later value stays.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<schema::CounterColumn>", length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Atomic)]
+    pub counters: Vec<String>,
 }
 
 /// How a conflict is noticed.
@@ -347,6 +378,8 @@ pub enum ConflictResolution {
     LastWriteWins,
     /// The IDC of higher priority.
     IdcPriority,
+    /// What the source added to counters is added to the target's; the rest of a row as by Hold.
+    Delta,
 }
 
 /// What happens to DDL of the source.

@@ -80,6 +80,13 @@ text_schema! {
 }
 
 text_schema! {
+    /// A column of a table.
+    CounterColumn: max 194,
+    rule "self.matches('^[^.*]+[.][^.*]+[.][^.*]+$')",
+    message "write a column as database.table.column, without wildcards, for example orders.stock.quantity"
+}
+
+text_schema! {
     /// An address that is fetched to see whether an application is well.
     HttpUrl: max 512,
     rule "isURL(self.replace('{idc}', 'idc')) && url(self.replace('{idc}', 'idc')).getScheme() == 'http' && url(self.replace('{idc}', 'idc')).getHostname() != ''",

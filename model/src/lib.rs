@@ -11,6 +11,7 @@ mod link;
 mod order;
 mod receipt;
 mod repair;
+mod routes;
 mod status;
 mod unit;
 mod unit_state;
@@ -36,6 +37,7 @@ pub use repair::{
     RepairConfig, RepairControl, RepairMode, RepairPhase, RepairReport, RepairStatus, TableReport,
     Throttle, Winner,
 };
+pub use routes::{Routes, routes_problem};
 pub use status::{
     ArbiterStatus, FailoverStatus, Finding, HaltedAt, Ledger, LinkPhase, MemberHindrances,
     MemberRole, MemberStatus, Severity, SnapshotProgress, SyncerStatus, WriterStatus,

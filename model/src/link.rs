@@ -10,15 +10,18 @@ use crate::{Endpoint, IdcName, LinkKey, UnitKey};
 pub struct LinkConfig {
     /// The link.
     pub link: LinkKey,
-    /// The Unit it belongs to.
-    pub unit: UnitKey,
+    /// The Unit it belongs to. Without one each end looks after its server itself, and applications
+    /// may write to both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<UnitKey>,
     /// Where changes come from.
     pub source: LinkEnd,
     /// Where they go.
     pub target: LinkEnd,
-    /// Every IDC with a member, in the Unit's order: the origins a transaction can have.
+    /// The origins a transaction can have: every IDC with a member, in the Unit's order; without a
+    /// Unit, every IDC whose servers are joined by links.
     pub origins: Vec<IdcName>,
-    /// The databases of the Unit.
+    /// The databases of the Unit, or those that the tables are in.
     pub databases: Vec<String>,
     /// Which of their tables.
     pub tables: TableSelection,
@@ -51,7 +54,7 @@ pub struct LinkEnd {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TableSelection {
-    /// Copied if one matches; empty means every table of the Unit's databases.
+    /// Copied if one matches; empty means every table of the databases.
     pub include: Vec<String>,
     /// Not copied if one matches, whatever `include` says.
     pub exclude: Vec<String>,
@@ -137,6 +140,11 @@ pub struct ConflictSettings {
     pub detect: ConflictDetection,
     /// What becomes of it.
     pub resolve: ConflictResolution,
+    /// Applications write at both ends, and a link carries each end's writes to the other. Policies
+    /// by which the target's row may win take that for granted; with `SourceWins`, which a Unit's
+    /// links may have too, it has to be said.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub both_write: bool,
 }
 
 impl ConflictSettings {
@@ -174,14 +182,20 @@ pub enum ConflictResolution {
     LastWriteWins {
         /// The column.
         column: String,
-        /// The source's priority in the Unit.
+        /// The source's priority.
         source_priority: u32,
         /// The target's.
         target_priority: u32,
     },
+    /// What the source added to counters is added to the target's; the rest of a row as by `Hold`.
+    Delta {
+        /// Columns of integers, or of times, of which the later one stays; as
+        /// `database.table.column` of the source.
+        counters: Vec<String>,
+    },
     /// The row of the IDC of higher priority stays.
     IdcPriority {
-        /// The source's priority in the Unit.
+        /// The source's priority.
         source_priority: u32,
         /// The target's.
         target_priority: u32,

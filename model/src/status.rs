@@ -201,6 +201,9 @@ pub struct SyncerStatus {
     pub position: Option<PositionText>,
     /// Why it cannot read or serve, as a sentence. Empty when all is well.
     pub error: String,
+    /// Of a link without a Unit: what was found on the source; `None` before anybody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Vec<Finding>>,
 }
 
 /// A writer. It knows the most about its link, so the link's status comes from here.
@@ -238,6 +241,10 @@ pub struct WriterStatus {
     /// transaction.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub halted_at: Option<HaltedAt>,
+    /// Of a link without a Unit: what was found on the target, and between it and the source; `None`
+    /// before anybody has looked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Vec<Finding>>,
 }
 
 /// The transaction of the source that a link is halted at.

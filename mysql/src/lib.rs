@@ -5,6 +5,7 @@ pub mod conflicts;
 pub mod control;
 pub mod keyset;
 pub mod lifeline;
+pub mod link_end;
 pub mod origin;
 pub mod preflight;
 pub mod select;

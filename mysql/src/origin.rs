@@ -118,6 +118,14 @@ impl Origins {
         &self.own
     }
 
+    /// Whether a transaction bears the mark of this IDC.
+    pub fn is_of(&self, gtid: &Gtid, idc: &IdcName) -> bool {
+        match gtid {
+            Gtid::MySql(gtid) => gtid.tag == origin_tag(idc),
+            Gtid::MariaDb(gtid) => gtid.domain == origin_domain(idc),
+        }
+    }
+
     /// Where a transaction on this server was born.
     pub fn of(&self, gtid: &Gtid) -> Result<&IdcName, OriginError> {
         let (found, mark) = match gtid {

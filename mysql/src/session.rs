@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::{Credentials, Endpoint, TlsMode};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder, SslOpts};
+use serde::{Deserialize, Serialize};
 
 use crate::lifeline::Lifeline;
 
@@ -39,7 +40,7 @@ impl Program {
 }
 
 /// The two engines.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Engine {
     /// Oracle's MySQL and builds that report themselves like it.
     MySql,
@@ -48,7 +49,7 @@ pub enum Engine {
 }
 
 /// A server's engine and version, as `SELECT VERSION()` tells it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerVersion {
     /// The engine.
     pub engine: Engine,

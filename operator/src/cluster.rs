@@ -1,6 +1,7 @@
 //! Writes to the Kubernetes API: all of them pass through here, where leadership is checked at the
 //! moment of writing, and nothing is written that is there already.
 
+mod merge;
 mod secrets;
 
 use std::fmt::Debug;

@@ -1,5 +1,6 @@
 //! The operator: custom resources in, pods and topology out.
 
+mod accounts;
 mod agreement;
 mod cluster;
 mod context;

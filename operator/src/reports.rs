@@ -479,6 +479,7 @@ mod tests {
             skipped_open: None,
             error: String::new(),
             halted_at: None,
+            findings: None,
         })
     }
 

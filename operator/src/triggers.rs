@@ -30,6 +30,7 @@ pub fn idc(idc: &Idc, stores: &Stores) -> Vec<Target> {
             targets.extend(unit_and_links(&unit, stores));
         }
     }
+    targets.extend(alone(stores));
     targets
 }
 
@@ -46,6 +47,8 @@ pub fn unit(unit: &Unit, stores: &Stores) -> Vec<Target> {
     );
     targets.extend(switchovers_of(&namespace, &name, stores));
     targets.extend(repairs_of(&namespace, &name, stores));
+    // Their servers may be this Unit's from now on, or no longer.
+    targets.extend(alone(stores));
     for other in stores.units.state() {
         if shares_server(unit, &other) {
             let (namespace, name) = place(&*other);
@@ -103,17 +106,31 @@ fn repairs_of(namespace: &str, unit: &str, stores: &Stores) -> Vec<Target> {
         .collect()
 }
 
-/// A SyncLink concerns itself and its Unit, whose health it is part of.
-pub fn link(link: &SyncLink, _: &Stores) -> Vec<Target> {
+/// A SyncLink concerns itself and its Unit, whose health it is part of. One without a Unit concerns
+/// every other such link: those that join the same servers are judged together.
+pub fn link(link: &SyncLink, stores: &Stores) -> Vec<Target> {
     let (namespace, name) = place(link);
     let unit = link
         .spec
         .unit
         .clone()
         .map(|unit| Target::Unit(namespace.clone(), unit));
+    if unit.is_none() {
+        return alone(stores)
+            .chain([Target::Link(namespace, name)])
+            .collect();
+    }
     let mut targets = vec![Target::Link(namespace, name)];
     targets.extend(unit);
     targets
+}
+
+/// The links without a Unit.
+fn alone(stores: &Stores) -> impl Iterator<Item = Target> {
+    let found = stores.links.state_filter(|link| link.spec.unit.is_none());
+    found
+        .into_iter()
+        .map(|link| Target::Link(link.namespace().unwrap_or_default(), link.name_any()))
 }
 
 /// A Switchover concerns itself.
@@ -181,7 +198,7 @@ pub fn secret(secret: &Secret, stores: &Stores, certificates: &Certificates) -> 
     let users = stores.units.state_filter(|unit| {
         unit.namespace().as_deref() == Some(namespace.as_str()) && uses(unit, &name)
     });
-    let mut targets = Vec::new();
+    let mut targets: Vec<Target> = alone(stores).collect();
     for unit in users {
         targets.extend(unit_and_links(&unit, stores));
         targets.extend(

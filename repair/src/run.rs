@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use model::{LinkConfig, RepairConfig, RepairControl, RepairPhase, TableSelection};
+use model::{LinkConfig, RepairConfig, RepairControl, RepairPhase, Routes, TableSelection};
 use mysql::select::Selection;
 use mysql::tables::TableInfo;
 use mysql_async::prelude::Queryable as _;
@@ -43,6 +43,13 @@ pub(crate) struct Run<'a> {
     pub found: Vec<Finding>,
     pub looked_at_load: Option<Instant>,
     pub kept: Instant,
+}
+
+/// Database and table of one of the ends that have it.
+fn name_of(ends: &[Option<TableInfo>; 2]) -> [String; 2] {
+    let info = ends.iter().flatten().next();
+    info.map(|info| [info.database.clone(), info.table.clone()])
+        .unwrap_or_default()
 }
 
 /// What comparing a range has come to.
@@ -127,6 +134,16 @@ impl Run<'_> {
         name: &str,
         mut ends: [Option<TableInfo>; 2],
     ) -> Result<Option<Halt>, RepairError> {
+        let [database, table] = name_of(&ends);
+        if let Some(route) = Routes::of(self.link).met_by(&database, Some(&table)) {
+            let why = format!(
+                "tables.routes (from {} to {}) meets {name}, and what has another name at the target, \
+                 or is there together with other tables, is not compared yet",
+                route.from, route.to
+            );
+            self.refuse(name, why).await?;
+            return Ok(None);
+        }
         for _ in 0..BEGINNINGS {
             let pair = match self.pair(name, ends).await? {
                 Ok(pair) => pair,

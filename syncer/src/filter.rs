@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use binlog::{Birth, Filter, QueryEvent, Refusal, StatementUse, TableUse};
 use change::{DdlObject, Gtid};
-use model::DdlPolicy;
+use model::{DdlPolicy, IdcName};
 use mysql::origin::Origins;
 use mysql::select::{OWN_SCHEMA, Selection};
 
@@ -19,10 +19,25 @@ pub struct LinkFilter {
     pub selection: Arc<Selection>,
     /// What happens to DDL.
     pub ddl: DdlPolicy,
+    /// Of a link that relays, its target: all is sent but what came from there.
+    pub relay_to: Option<IdcName>,
 }
 
 impl Filter for LinkFilter {
     fn birth(&self, gtid: &Gtid) -> Result<Birth, Refusal> {
+        if let Some(target) = &self.relay_to
+            && !self.origins.is_of(gtid, self.origins.own())
+        {
+            // What is handed on is the source's from here on: its target marks it so. Where links
+            // join servers like a tree, which the operator sees to, nothing comes anywhere twice.
+            let local = !self.origins.is_of(gtid, target);
+            let idc = if local { self.origins.own() } else { target };
+            return Ok(Birth {
+                idc: idc.to_string(),
+                local,
+                relayed: local && may_be_applied(gtid),
+            });
+        }
         let idc = self.origins.of(gtid).map_err(|error| Refusal {
             reason: "Origin",
             what: error.to_string(),
@@ -33,6 +48,7 @@ impl Filter for LinkFilter {
         Ok(Birth {
             idc: idc.to_string(),
             local: idc == self.origins.own(),
+            relayed: false,
         })
     }
 
@@ -78,6 +94,15 @@ impl Filter for LinkFilter {
             Class::ServerEvent => self.server_event(&objects, &shown),
             Class::Ddl => self.objects(verb, objects, &shown),
         }
+    }
+}
+
+/// Whether a transaction may have been applied by a writer. On MySQL such a one bears a tag; which of
+/// MariaDB's domains are marks of IDCs that this link has not heard of cannot be told.
+fn may_be_applied(gtid: &Gtid) -> bool {
+    match gtid {
+        Gtid::MySql(gtid) => !gtid.tag.is_empty(),
+        Gtid::MariaDb(_) => true,
     }
 }
 
@@ -180,7 +205,7 @@ impl LinkFilter {
 mod tests {
     use bytes::Bytes;
     use change::DdlSession;
-    use model::{IdcName, TableSelection};
+    use model::TableSelection;
 
     use super::*;
 
@@ -194,6 +219,7 @@ mod tests {
             origins: Arc::new(Origins::new(&idc("sh"), &[idc("sh"), idc("bj")]).unwrap()),
             selection: Arc::new(Selection::new(vec!["orders".into()], tables)),
             ddl,
+            relay_to: None,
         }
     }
 

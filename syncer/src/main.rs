@@ -4,6 +4,7 @@ mod ddl;
 mod error;
 mod filed;
 mod filter;
+mod keeper;
 mod metrics;
 mod progress;
 mod pull;
@@ -75,11 +76,16 @@ async fn main() -> ExitCode {
 
 async fn run(options: &SyncerOptions) -> anyhow::Result<()> {
     let process = Process::start(&options.process, "syncer").await?;
-    let shared = Arc::new(shared(options)?);
+    let mut shared = shared(options)?;
+    let stop = process.shutdown();
+    if shared.config.unit.is_none() {
+        let (source, status) = (shared.source.clone(), shared.status.clone());
+        shared.looked = Some(keeper::start(&shared.config, source, status, stop.clone()));
+    }
+    let shared = Arc::new(shared);
     process.registry(|registry| shared.metrics.register(registry));
     let status = shared.status.clone();
     process.publish_status(move || status.get());
-    let stop = process.shutdown();
     let (service, connections) = Service::new(shared, stop.clone()).into_server();
     let certificates = transport::Certificates::new(&options.tls)?;
     let connected = transport::listen(options.serve, certificates)
@@ -109,9 +115,9 @@ fn shared(options: &SyncerOptions) -> anyhow::Result<Shared> {
         std::fs::read(&options.link).with_context(|| format!("cannot read {path} (--link)"))?;
     let config: LinkConfig = serde_json::from_slice(&text)
         .with_context(|| format!("{path} (--link) does not hold a link's settings"))?;
-    if config.relay {
+    if config.relay && config.unit.is_some() {
         bail!(
-            "{}: relay: true is not supported yet; link each member with each other",
+            "{}: relay: true is for links without a Unit; a Unit's members are linked each with each",
             config.link
         );
     }
@@ -122,6 +128,7 @@ fn shared(options: &SyncerOptions) -> anyhow::Result<Shared> {
         origins: Arc::new(origins),
         selection: Arc::new(Selection::of(&config)),
         ddl: config.ddl,
+        relay_to: config.relay.then(|| config.target.idc.clone()),
     };
     let status = StatusBoard::new(config.link.clone());
     Ok(Shared {
@@ -130,6 +137,7 @@ fn shared(options: &SyncerOptions) -> anyhow::Result<Shared> {
         source,
         metrics: Metrics::default(),
         status,
+        looked: None,
     })
 }
 

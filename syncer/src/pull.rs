@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::PullError;
 use crate::filter::LinkFilter;
+use crate::keeper::Looked;
 use crate::metrics::Metrics;
 use crate::progress::Stretch;
 use crate::snapshot::Snapshot;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What `/status` tells.
     pub status: StatusBoard,
+    /// Of a link without a Unit: what the last look at the source came to.
+    pub looked: Option<Looked>,
 }
 
 /// Where packets go.
@@ -57,11 +60,21 @@ pub async fn serve(
         biased;
         () = stop.cancelled() => Err(PullError::Gone),
         () = sender.closed() => Err(PullError::Gone),
+        why = refused(shared) => Err(PullError::NotYet(why)),
         outcome = run(shared, wish, sender) => outcome,
     };
     match outcome {
         Ok(never) => match never {},
         Err(error) => error,
+    }
+}
+
+/// What is found against the source of a link without a Unit while it is served ends that.
+async fn refused(shared: &Shared) -> String {
+    match &shared.looked {
+        // It is asked before anything is served, too.
+        Some(looked) if looked.passed().is_ok() => looked.refused().await,
+        _ => std::future::pending().await,
     }
 }
 
@@ -71,6 +84,9 @@ async fn run(
     sender: &Sender,
 ) -> Result<std::convert::Infallible, PullError> {
     let Shared { config, filter, .. } = shared;
+    if let Some(looked) = &shared.looked {
+        looked.passed().map_err(PullError::NotYet)?;
+    }
     let mut source = Source::connect(&shared.source).await?;
     let lifeline = source.lifeline().clone();
     let start = lifeline

@@ -5,9 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use change::sync::sync_server::{Sync, SyncServer};
-use change::sync::{FiledReply, FiledRequest, Packet, PullRequest, RelayRequest};
+use change::sync::{
+    DescribeReply, DescribeRequest, FiledReply, FiledRequest, Packet, PullRequest, RelayRequest,
+};
 use change::{Compression, Frame, Halt, MAX_PACKET_BYTES, PacketEncoder};
 use futures::Stream;
+use mysql::link_end;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::ReceiverStream;
@@ -117,6 +120,29 @@ impl Sync for Service {
         ));
         *current = Some(Current { stop, task });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn describe(
+        &self,
+        request: Request<DescribeRequest>,
+    ) -> Result<Response<DescribeReply>, Status> {
+        transport::check_peer(&request)?;
+        self.check_link(&request.into_inner().link)?;
+        let Some(looked) = &self.shared.looked else {
+            return Err(Status::failed_precondition(
+                "the link belongs to a Unit here, and to none for the writer; both read link.json",
+            ));
+        };
+        let facts = looked.passed().map_err(Status::unavailable)?;
+        let brought_from = link_end::brought_from(&self.shared.source).await;
+        let brought_from = brought_from.map_err(Status::unavailable)?;
+        let facts = serde_json::to_vec(&facts);
+        let facts = facts.map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Response::new(DescribeReply {
+            facts: facts.into(),
+            brought_from,
+            relays: self.shared.config.relay,
+        }))
     }
 
     async fn filed(&self, request: Request<FiledRequest>) -> Result<Response<FiledReply>, Status> {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use change::{Flavor, Position, ServerUuid, SnapshotTable};
-use model::{Epoch, IdcName};
+use model::{Epoch, IdcName, Routes};
 use mysql::lifeline::Lifeline;
 use mysql::select::Selection;
 use mysql::session::{Engine, Session, SessionOptions};
@@ -308,6 +308,55 @@ impl Source {
                 ),
             )),
         }
+    }
+
+    /// What a cascade does to other rows is not in the binlog of every server, and then the same
+    /// foreign key at the target has to do it there. Between tables of which a route gives one another
+    /// name there is no such key.
+    pub async fn check_routed_keys(
+        &mut self,
+        selection: &Selection,
+        routes: &Routes,
+    ) -> Result<(), PullError> {
+        if routes.all().is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<(String, String, String, String)> = self
+            .session
+            .conn
+            .query(
+                "SELECT CAST(constraint_schema AS CHAR), CAST(table_name AS CHAR), \
+                 CAST(unique_constraint_schema AS CHAR), CAST(referenced_table_name AS CHAR) FROM \
+                 information_schema.referential_constraints \
+                 WHERE delete_rule NOT IN ('RESTRICT', 'NO ACTION') \
+                 OR update_rule NOT IN ('RESTRICT', 'NO ACTION')",
+            )
+            .await
+            .map_err(PullError::query(
+                "reading the foreign keys from information_schema",
+            ))?;
+        let copied = keys
+            .into_iter()
+            .filter(|(database, table, ..)| selection.has_table(database, table));
+        for (database, table, to_database, to_table) in copied {
+            let route = routes
+                .met_by(&database, Some(&table))
+                .or_else(|| routes.met_by(&to_database, Some(&to_table)));
+            if let Some(route) = route {
+                return Err(PullError::halt(
+                    "CascadesOfRoutedTable",
+                    format!(
+                        "the foreign key of {database}.{table} to {to_database}.{to_table} has \
+                         CASCADE, SET NULL or SET DEFAULT, and tables.routes (from {} to {}) gives \
+                         one of the two another name or brings several tables together, so at the \
+                         target it would not do the same. Make the key RESTRICT at the source, or \
+                         exclude one of the tables, or remove the route",
+                        route.from, route.to
+                    ),
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// The tables of the link, each checked: a link cannot carry tables without a key, without

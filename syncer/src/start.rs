@@ -8,7 +8,7 @@ use change::{
     Flavor, Halt, Position, SnapshotBegin, SnapshotState, SnapshotTable, TargetTable,
     sync::PullRequest,
 };
-use model::{LinkConfig, SnapshotMode};
+use model::{LinkConfig, Routes, SnapshotMode};
 use mysql::select::Selection;
 use mysql::tables::TableInfo;
 
@@ -71,6 +71,13 @@ pub fn read_wish(request: PullRequest, config: &LinkConfig) -> Result<Wish, Stri
             request.link, config.link
         ));
     }
+    if request.relay != config.relay {
+        return Err(format!(
+            "the writer's settings say relay: {} and this syncer's relay: {}; one of the two has not \
+             got the newest ones yet",
+            request.relay, config.relay
+        ));
+    }
     let checkpoint = match &request.checkpoint {
         None => None,
         Some(position) => Some((
@@ -98,6 +105,9 @@ pub async fn resolve(
     selection: &Selection,
     wish: Wish,
 ) -> Result<Start, PullError> {
+    source
+        .check_routed_keys(selection, &Routes::of(config))
+        .await?;
     match wish.checkpoint {
         Some((position, epoch)) => {
             let executed = source.executed().await?;
@@ -248,12 +258,14 @@ async fn fresh(
         if !same(&before, &after) {
             continue;
         }
-        if place.latest.is_none() && config.snapshot.mode != SnapshotMode::Never {
+        if let Some(unit) = &config.unit
+            && place.latest.is_none()
+            && config.snapshot.mode != SnapshotMode::Never
+        {
             return Err(PullError::NotYet(format!(
-                "the Unit {} has had no primary yet (multiactive.epoch of the source is empty), so \
+                "the Unit {unit} has had no primary yet (multiactive.epoch of the source is empty), so \
                  it is not known which member's rows are to be copied; the link begins with the \
-                 first primary",
-                config.unit
+                 first primary"
             )));
         }
         check_targets(config, &place, targets, &after)?;
@@ -282,11 +294,18 @@ fn check_targets(
     if !holds || config.snapshot.mode != SnapshotMode::IfEmpty {
         return Ok(());
     }
-    let filled: Vec<String> = tables
+    let routes = Routes::of(config);
+    let is_filled =
+        |table: &&SnapshotTable| target_of(&routes, targets, table).is_some_and(|it| !it.empty);
+    let mut filled: Vec<String> = tables
         .iter()
-        .filter(|table| target_of(targets, table).is_some_and(|target| !target.empty))
-        .map(|table| format!("{}.{}", table.database, table.table))
+        .filter(is_filled)
+        .map(|table| {
+            let (database, table) = routes.target(&table.database, &table.table);
+            format!("{database}.{table}")
+        })
         .collect();
+    filled.dedup();
     if filled.is_empty() {
         return Ok(());
     }
@@ -303,18 +322,23 @@ fn check_targets(
     ))
 }
 
-/// Whether it is the source's epoch.
+/// Whether it is the source's epoch. Without a Unit there are none, and the link's source is what its
+/// target is a copy of.
 fn holds(config: &LinkConfig, place: &Place) -> bool {
-    place
-        .latest
-        .as_ref()
-        .is_some_and(|(_, holder)| *holder == config.source.idc)
+    let latest = place.latest.as_ref();
+    config.unit.is_none() || latest.is_some_and(|(_, holder)| *holder == config.source.idc)
 }
 
-fn target_of<'a>(targets: &'a [TargetTable], table: &SnapshotTable) -> Option<&'a TargetTable> {
+/// The table that a source table goes to, if it is there.
+fn target_of<'a>(
+    routes: &Routes,
+    targets: &'a [TargetTable],
+    table: &SnapshotTable,
+) -> Option<&'a TargetTable> {
+    let name = routes.target(&table.database, &table.table);
     targets
         .iter()
-        .find(|target| target.database == table.database && target.table == table.table)
+        .find(|target| (target.database.as_str(), target.table.as_str()) == name)
 }
 
 fn begin(place: Place, tables: Vec<SnapshotTable>, flavor: Flavor) -> Start {
@@ -356,7 +380,7 @@ fn is_copied(
     targets: &[TargetTable],
     table: &SnapshotTable,
 ) -> bool {
-    let target = target_of(targets, table);
+    let target = target_of(&Routes::of(config), targets, table);
     holds(config, place)
         && match config.snapshot.mode {
             SnapshotMode::Never => false,

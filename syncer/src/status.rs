@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use model::{LinkKey, PositionText, SyncerStatus};
+use model::{Finding, LinkKey, PositionText, SyncerStatus};
 
 /// The status, written by connections and read by the HTTP endpoint; cheap to clone.
 #[derive(Debug, Clone)]
@@ -18,6 +18,7 @@ impl StatusBoard {
             connected: false,
             position: None,
             error: String::new(),
+            findings: None,
         };
         Self {
             status: Arc::new(Mutex::new(status)),
@@ -37,6 +38,11 @@ impl StatusBoard {
     /// A writer connected. What was wrong before is forgotten at the first packet.
     pub fn connect(&self) {
         self.lock().connected = true;
+    }
+
+    /// The source was looked at.
+    pub fn found(&self, findings: Vec<Finding>) {
+        self.lock().findings = Some(findings);
     }
 
     /// Something was read and sent.

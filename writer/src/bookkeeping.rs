@@ -190,7 +190,7 @@ fn number(value: &Value) -> Option<u64> {
     }
 }
 
-fn text(value: &Value) -> Option<&str> {
+pub(crate) fn text(value: &Value) -> Option<&str> {
     match value {
         Value::Text(bytes) | Value::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
         _ => None,

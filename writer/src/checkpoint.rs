@@ -63,6 +63,10 @@ pub(crate) struct Record {
     /// What became of statements; absent as well where an earlier release wrote the row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ddl: Option<DdlPolicy>,
+    /// Whatever other links have brought to the source since this one began is handed on: it has
+    /// relayed from then on, or from before the first of them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub relay: bool,
 }
 
 /// A bound of the data that a link has brought: see [`crate::epoch::way::NewestData`].
@@ -395,6 +399,7 @@ mod tests {
             newest: None,
             selection: None,
             ddl: None,
+            relay: true,
         };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);

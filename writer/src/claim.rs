@@ -1,15 +1,19 @@
 //! The beginning of a session: the lock, the checkpoint, and what the syncer is told.
 
-use change::{Flavor, Position, SnapshotState, TargetTable};
-use model::LinkConfig;
+use std::collections::BTreeMap;
 
-use crate::checkpoint::{Checkpoint, Record, Snapshot, unreadable};
+use change::{Flavor, Position, SnapshotState, TargetTable};
+use model::{LinkConfig, Routes};
+
+use crate::checkpoint::{Checkpoint, Record, Snapshot, TableCopy, unreadable};
 use crate::error::WriterError;
 use crate::selection::Selection;
 use crate::sql::literal;
 use crate::sql::plan::{Expect, Request, Subject};
 use crate::target::lookup::quote;
 use crate::target::session::{Cause, Failure, Target};
+
+type Names = (String, String);
 
 /// So many tables are looked into with one query.
 const TABLES_A_QUERY: usize = 100;
@@ -50,6 +54,7 @@ pub(crate) async fn claim(
     let mut mine = found.clone();
     mine.record.selection = Some(selection);
     mine.record.ddl = Some(config.ddl);
+    mine.record.relay = config.relay && (found.record.relay || found.position.is_none());
     writer.clone_into(&mut mine.record.writer);
     mine.record.serial += 1;
     let sql =
@@ -121,7 +126,9 @@ fn read(row: AppliedRow, config: &LinkConfig) -> Result<Checkpoint, WriterError>
     })
 }
 
-/// The tables of the link's databases at the target, as the syncer is to see them.
+/// What the syncer is to see: of each name, whether the target's table of that name is empty, and
+/// how far the copy of the source's table of that name is. Where that one goes to another table, the
+/// two have nothing to do with each other.
 ///
 /// Where the target's own IDC holds the newest epoch, every table counts as copied: it is where
 /// writes are made, and a copy would bring back what was changed there meanwhile.
@@ -130,7 +137,10 @@ pub(crate) async fn tables(
     config: &LinkConfig,
     checkpoint: &Checkpoint,
 ) -> Result<Vec<TargetTable>, WriterError> {
-    let databases: Vec<String> = config.databases.iter().map(|name| quote(name)).collect();
+    let routes = Routes::of(config);
+    let of_routes = routes.all().iter().map(|route| route.target().0);
+    let databases = config.databases.iter().map(String::as_str).chain(of_routes);
+    let databases: Vec<String> = databases.map(quote).collect();
     if databases.is_empty() {
         return Ok(Vec::new());
     }
@@ -139,7 +149,7 @@ pub(crate) async fn tables(
          WHERE table_type='BASE TABLE' AND table_schema IN ({}) ORDER BY 1, 2",
         databases.join(",")
     );
-    let names: Vec<(String, String)> = target.all("listing the target's tables", &sql).await?;
+    let names: Vec<Names> = target.all("listing the target's tables", &sql).await?;
     let holds = holds_newest_epoch(target, config).await?;
     let copied = holds || (checkpoint.position.is_some() && checkpoint.snapshot.done);
     let empty = if copied {
@@ -147,23 +157,45 @@ pub(crate) async fn tables(
     } else {
         emptiness(target, &names).await?
     };
-    Ok(names
+    let mut seen: BTreeMap<Names, (bool, SnapshotState)> = names
         .into_iter()
         .zip(empty)
-        .map(|((database, table), empty)| {
-            let snapshot = if holds {
-                SnapshotState::Done
-            } else {
-                checkpoint.snapshot.state(&database, &table)
-            };
-            TargetTable {
-                database,
-                table,
-                empty,
-                snapshot,
-            }
+        .map(|(name, empty)| (name, (empty, SnapshotState::None)))
+        .collect();
+    for (database, table) in copies(checkpoint, &routes, &seen) {
+        let state = checkpoint.snapshot.state(&database, &table);
+        seen.entry((database, table))
+            .or_insert((true, SnapshotState::None))
+            .1 = state;
+    }
+    Ok(seen
+        .into_iter()
+        .map(|((database, table), (empty, state))| TargetTable {
+            database,
+            table,
+            empty,
+            snapshot: if holds { SnapshotState::Done } else { state },
         })
         .collect())
+}
+
+/// The source tables with a copy, begun or done, whose tables are at the target. One that is not there
+/// was dropped since, and whatever makes it again is in the stream.
+fn copies(
+    checkpoint: &Checkpoint,
+    routes: &Routes,
+    there: &BTreeMap<Names, (bool, SnapshotState)>,
+) -> Vec<Names> {
+    let of_database = |(database, tables): (&String, &BTreeMap<String, TableCopy>)| {
+        let names = tables.keys().map(|table| (database.clone(), table.clone()));
+        names.collect::<Vec<_>>()
+    };
+    let all = checkpoint.snapshot.tables.iter().flat_map(of_database);
+    let is_there = |(database, table): &Names| {
+        let (database, table) = routes.target(database, table);
+        there.contains_key(&(database.to_owned(), table.to_owned()))
+    };
+    all.filter(is_there).collect()
 }
 
 async fn holds_newest_epoch(target: &mut Target, config: &LinkConfig) -> Result<bool, WriterError> {

@@ -54,6 +54,9 @@ pub enum WriterError {
         /// What was missing.
         reason: String,
     },
+    /// Of a link without a Unit: what stands against its servers.
+    #[error("preflight has not passed: {0}")]
+    Preflight(String),
     /// Another writer of this link holds the target.
     #[error(
         "another writer of this link is connected to the target (connection {connection}); waiting for it to end"
@@ -108,8 +111,9 @@ pub enum WriterError {
     },
     /// The link was made to carry tables that it has not copied.
     #[error(
-        "the link's tables were widened after it had begun (before: {before}; now: {now}), and what \
-         the tables that were taken in hold already would be missing at the target without a word. \
+        "the link's tables were widened, or its routes changed, after it had begun (before: {before}; \
+         now: {now}), and what the tables hold already would be missing where it is to go, without a \
+         word. \
          Put the settings back; or empty the link's tables at the target and remove its row from \
          multiactive.applied, so that all is copied anew; or, if both sides of those tables are \
          known to be equal, run at the target: UPDATE multiactive.applied SET \
@@ -143,6 +147,26 @@ pub enum WriterError {
     /// A change that does not fit what is at the target.
     #[error(transparent)]
     Conflict(#[from] Conflict),
+    /// Two source tables that go to one have a row with the same key.
+    #[error(
+        "a row of another source table has the place of the one at {key} of {told} ({gtid}): \
+         {detail}. The link has brought neither over the other. Give the two rows different keys and \
+         unique values at the source; if the link then halts on at what was written before, empty \
+         {table} at the target and remove the link's row from multiactive.applied, so that all is \
+         copied anew; or exclude one of the source tables from the link"
+    )]
+    RowsOfTwoTables {
+        /// The target's table and the source's.
+        told: String,
+        /// The target's table.
+        table: String,
+        /// The row's key, as `column=value`.
+        key: String,
+        /// The source transaction.
+        gtid: String,
+        /// What was seen.
+        detail: String,
+    },
     /// What the end of an epoch left behind stands in the way.
     #[error(transparent)]
     Aftermath(#[from] Box<Aftermath>),
@@ -265,6 +289,9 @@ pub enum ConflictKind {
     ForeignKey,
     /// The target would not store the value as it is.
     ValueRefused,
+    /// A conflict was decided lately at the key of a row that is removed or put; see
+    /// `conflict::tombstone`.
+    Disputed,
 }
 
 impl ConflictKind {
@@ -279,6 +306,7 @@ impl ConflictKind {
             Self::UniqueClash => "unique_clash",
             Self::ForeignKey => "foreign_key",
             Self::ValueRefused => "value_refused",
+            Self::Disputed => "disputed",
         }
     }
 
@@ -292,7 +320,7 @@ impl ConflictKind {
                 "Nothing of the transaction was applied. Put the row back at the target as it was at \
                  the source before this change; the link then goes on by itself"
             }
-            Self::UpdateDiffers | Self::DeleteDiffers => {
+            Self::UpdateDiffers | Self::DeleteDiffers | Self::Disputed => {
                 "Nothing of the transaction was applied. Make the row at the target what it was at \
                  the source before this change, or choose another conflicts.resolve; the link then \
                  goes on by itself"
@@ -335,6 +363,7 @@ impl WriterError {
             | Self::Locked { .. }
             | Self::Syncer { .. }
             | Self::SkipWithdrawn { .. }
+            | Self::Preflight(_)
             | Self::Schema { .. } => Class::Environment,
             Self::Session(SessionError::Refused { source, .. })
             | Self::Target { source, .. }
@@ -353,6 +382,7 @@ impl WriterError {
             Self::SkipWithdrawn { .. } => "skip_withdrawn",
             Self::NoOriginMarks { .. } => "no_origin_marks",
             Self::Schema { .. } => "schema",
+            Self::Preflight(_) => "preflight",
             Self::Locked { .. } => "locked",
             Self::CheckpointMoved | Self::CheckpointUnreadable { .. } => "checkpoint",
             Self::Syncer { .. } => "syncer",
@@ -362,6 +392,7 @@ impl WriterError {
             Self::Wire(_) | Self::Position(_) | Self::Unexpected { .. } => "stream",
             Self::Unfit(_) => "table",
             Self::Conflict(conflict) => conflict.kind.name(),
+            Self::RowsOfTwoTables { .. } => "rows_of_two_tables",
             Self::Aftermath(aftermath) => aftermath.category(),
             Self::EpochMoved => "epoch_moved",
             Self::CopyIntoPrimary { .. } => "copy_into_primary",

@@ -36,10 +36,7 @@ fn doing(statement: &Statement) -> String {
                 .as_ref()
                 .map(|key| format!(" at {key}"))
                 .unwrap_or_default();
-            format!(
-                "applying a change of {}.{}{key}",
-                table.database, table.table
-            )
+            format!("applying a change of {}{key}", table.told)
         }
         Subject::Checkpoint => "writing to multiactive.applied".to_owned(),
         Subject::Epoch => "reading multiactive.epoch".to_owned(),
@@ -143,7 +140,7 @@ pub(crate) fn losses<'a>(
             };
             return Err(Conflict {
                 kind: ConflictKind::ValueRefused,
-                table: format!("{}.{}", mapping.database, mapping.table),
+                table: mapping.told.clone(),
                 key: describe_row(row, mapping, true),
                 gtid: gtid.to_owned(),
                 detail: format!(
@@ -159,9 +156,7 @@ pub(crate) fn losses<'a>(
 
 fn conflict(kind: ConflictKind, statement: &Statement, gtid: &str, detail: String) -> WriterError {
     let (table, key) = match &statement.subject {
-        Subject::Rows { table, key, .. } => {
-            (format!("{}.{}", table.database, table.table), key.clone())
-        }
+        Subject::Rows { table, key, .. } => (table.told.clone(), key.clone()),
         _ => ("multiactive.epoch".to_owned(), None),
     };
     let key = key.unwrap_or_else(|| "one of several rows".to_owned());

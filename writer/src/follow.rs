@@ -10,6 +10,7 @@ use change::{Body, Frame, Halt, Progress, Transaction};
 use model::HaltedAt;
 use tokio_util::sync::CancellationToken;
 
+use crate::alone::Against;
 use crate::apply::Applier;
 use crate::batch::{Batch, is_whole_rows};
 use crate::bookkeeping::epoch_row;
@@ -53,6 +54,8 @@ pub(crate) struct Follower<'a> {
     /// When to look next for what was filed of the target's.
     look_at: Instant,
     progressed: &'a mut bool,
+    /// Of a link without a Unit.
+    pub(crate) against: Option<Against>,
 }
 
 impl<'a> Follower<'a> {
@@ -75,6 +78,7 @@ impl<'a> Follower<'a> {
             last_frame: Instant::now(),
             look_at: Instant::now(),
             progressed,
+            against: None,
         }
     }
 
@@ -139,6 +143,9 @@ impl<'a> Follower<'a> {
     /// were copied: rows that are not there yet would be taken for changed ones, and what the copy
     /// brings settles it.
     async fn look(&mut self) -> Result<(), WriterError> {
+        if let Some(against) = &self.against {
+            against.check()?;
+        }
         if self.applier.settled.snapshot.done {
             match self.applier.look_for_filed(&self.stream).await {
                 // The stream itself tells whether the syncer is there.
@@ -155,6 +162,7 @@ impl<'a> Follower<'a> {
         self.applier.count_conflicts_held().await?;
         self.applier.count_skipped_open().await?;
         self.applier.forget_passed_wish().await?;
+        self.applier.forget_tombstones().await?;
         self.look_at = Instant::now() + LOOK_FOR_FILED;
         Ok(())
     }

@@ -1,8 +1,10 @@
 //! How old the newest change is when it is applied.
 
-use change::{Body, Flavor, RowChange, Transaction, Value};
+use change::{Body, Flavor, Position, RowChange, Transaction, Value};
 use jiff::tz::TimeZone;
+use model::IdcName;
 
+use crate::apply::Applier;
 use crate::bookkeeping;
 
 /// The wall clock, in microseconds since 1970 (UTC).
@@ -15,11 +17,11 @@ pub(crate) fn now_micros() -> u64 {
 ///
 /// MariaDB tells a commit's time in whole seconds, so what it tells is taken for the end of that
 /// second; a heartbeat carries its own time in microseconds, which is better on both engines.
-pub(crate) fn of_batch(batch: &[Transaction], flavor: Flavor) -> u64 {
+fn of_batch(batch: &[Transaction], flavor: Flavor, source: &IdcName) -> u64 {
     let newest = batch
         .iter()
         .map(|transaction| {
-            heartbeat_micros(transaction).unwrap_or_else(|| match flavor {
+            heartbeat_micros(transaction, source).unwrap_or_else(|| match flavor {
                 Flavor::MySql => transaction.committed_micros,
                 Flavor::MariaDb => transaction.committed_micros + 999_999,
             })
@@ -29,12 +31,20 @@ pub(crate) fn of_batch(batch: &[Transaction], flavor: Flavor) -> u64 {
     since_millis(newest)
 }
 
+impl Applier {
+    /// The age of the newest of these transactions of the source, in milliseconds.
+    pub(crate) fn lag_of(&self, batch: &[Transaction], position: &Position) -> u64 {
+        of_batch(batch, position.flavor(), &self.config.source.idc)
+    }
+}
+
 /// How long ago a moment was, in milliseconds.
 pub(crate) fn since_millis(micros: u64) -> u64 {
     now_micros().saturating_sub(micros) / 1000
 }
 
-fn heartbeat_micros(transaction: &Transaction) -> Option<u64> {
+/// The time of the source's own heartbeat; those that a link hands on tell of other links' lag.
+fn heartbeat_micros(transaction: &Transaction, source: &IdcName) -> Option<u64> {
     let Body::Rows(changes) = &transaction.body else {
         return None;
     };
@@ -46,6 +56,10 @@ fn heartbeat_micros(transaction: &Transaction) -> Option<u64> {
         .flat_map(|change| change.rows.iter().map(move |row| (change, row)))
         .filter_map(|(change, row)| match row {
             RowChange::Insert { after } | RowChange::Update { after, .. } => {
+                let idc = bookkeeping::value(change, after, "idc").and_then(bookkeeping::text)?;
+                if idc != source.as_str() {
+                    return None;
+                }
                 moment_micros(bookkeeping::value(change, after, "at")?)
             }
             RowChange::Delete { .. } => None,

@@ -18,6 +18,7 @@
 //! understood halts the link, and what a person has it skip is filed whole.
 
 mod aftermath;
+mod alone;
 mod apply;
 mod backoff;
 mod batch;

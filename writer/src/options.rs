@@ -63,14 +63,11 @@ fn check_link(config: &LinkConfig) -> Result<(), WriterError> {
             config.source.idc
         ));
     }
-    if config.relay {
-        return refuse("relay: true is not supported yet; leave it out");
+    if config.relay && config.unit.is_some() {
+        return refuse("relay: true is for links without a Unit; leave it out");
     }
-    if let Some(route) = config.tables.routes.first() {
-        return refuse(&format!(
-            "tables.routes (from {:?} to {:?}) is not supported yet; remove it, or exclude the table",
-            route.from, route.to
-        ));
+    if let Some(problem) = model::routes_problem(config) {
+        return refuse(&problem);
     }
     if config.apply.max_rows == 0 {
         return refuse("apply.batch.maxRows is 0; give at least 1");
@@ -154,10 +151,56 @@ pub(crate) mod tests {
         assert!(refused(|config| config.apply.max_rows = 0).contains("maxRows is 0"));
         let by_key = refused(|config| config.conflicts.resolve = ConflictResolution::Hold);
         assert!(by_key.contains("detect BeforeImage"), "{by_key}");
-        let route = |config: &mut LinkConfig| {
-            let (from, to) = ("shop.log_*".to_owned(), "shop.log".to_owned());
-            config.tables.routes.push(model::Route { from, to });
+    }
+
+    #[test]
+    fn routes_that_cannot_be_carried_out_are_refused() {
+        let told = |routes: &[(&str, &str)], change: fn(&mut LinkConfig)| {
+            let told = link(|config| {
+                for (from, to) in routes {
+                    let (from, to) = ((*from).to_owned(), (*to).to_owned());
+                    config.tables.routes.push(model::Route { from, to });
+                }
+                change(config);
+            });
+            told.err()
+                .map(|error| error.to_string())
+                .unwrap_or_default()
         };
-        assert!(link(route).unwrap_err().to_string().contains("shop.log_*"));
+        let compared = |config: &mut LinkConfig| {
+            config.conflicts.detect = model::ConflictDetection::BeforeImage;
+        };
+        let merged = [("shop.log_*", "shop.log")];
+        assert_eq!(told(&merged, compared), "");
+        assert_eq!(told(&[("shop.a", "other.b")], |_| {}), "");
+        let by_key = told(&merged, |_| {});
+        assert!(by_key.contains("(from shop.log_* to shop.log)"), "{by_key}");
+        assert!(by_key.contains("detect: BeforeImage"), "{by_key}");
+        let over = told(&merged, |config| {
+            config.conflicts.detect = model::ConflictDetection::BeforeImage;
+            config.snapshot.mode = model::SnapshotMode::Always;
+        });
+        assert!(over.contains("snapshot.mode: IfEmpty"), "{over}");
+        // The source's own table of that name would go there too, until it is excluded.
+        assert!(told(&[("shop.a", "shop.b")], |_| {}).contains("exclude shop.b"));
+        let excluded = |config: &mut LinkConfig| config.tables.exclude = vec!["shop.b".into()];
+        assert_eq!(told(&[("shop.a", "shop.b")], excluded), "");
+        for (routes, word) in [
+            (vec![("shop.a", "Multiactive.b")], "Multiactive"),
+            (vec![("shop.a", "mysql.user")], "schema mysql"),
+            (vec![("shop.a", "shop.b*")], "name one table"),
+            (vec![("shop.a", "b")], "database.table"),
+            (
+                vec![("shop.a", "shop.b"), ("shop.b", "shop.c")],
+                "goes on to shop.c",
+            ),
+            (
+                vec![("shop.a", "other.b"), ("shop.c", "other.B")],
+                "in case only",
+            ),
+        ] {
+            let told = told(&routes, |_| {});
+            assert!(told.contains(word), "{word} is missing in: {told}");
+        }
     }
 }

@@ -12,10 +12,9 @@ use crate::apply::{LOCK_EPOCH, READ_EPOCH};
 use crate::error::WriterError;
 use crate::explain;
 use crate::sql::plan::{Plan, describe_row};
-use crate::target::lookup::look_up;
+use crate::target::lookup::fit;
 use crate::target::session::{Cause, Target};
-use crate::target::table::{Mapping, map};
-use crate::target::unfit::Unfit;
+use crate::target::table::Mapping;
 
 /// A session with a target whose changes are marked as born in the link's source.
 #[derive(Debug)]
@@ -87,11 +86,9 @@ impl RowTarget {
     /// # Errors
     /// [`WriterError::Unfit`] with the reason and the fix.
     pub async fn fit(&mut self, source: &TableSchema) -> Result<Fit, WriterError> {
-        let found = look_up(&mut self.target, &source.database, &source.table).await?;
-        let table = found.ok_or_else(|| Unfit::Missing {
-            table: source.to_string(),
-        })?;
-        Ok(Fit(Arc::new(map(source, &table)?)))
+        let (database, table) = (&source.database, &source.table);
+        let mapping = fit(&mut self.target, source, database, table).await?;
+        Ok(Fit(Arc::new(mapping)))
     }
 
     /// Begins a transaction and locks the newest epoch in it as each transaction of the writer

@@ -9,6 +9,7 @@ use mysql::session::{Program, SessionOptions};
 use process::Health;
 use tokio_util::sync::CancellationToken;
 
+use crate::alone::{Against, Alone};
 use crate::apply::Applier;
 use crate::backoff::Backoff;
 use crate::claim;
@@ -18,7 +19,7 @@ use crate::follow::Follower;
 use crate::options::read_credentials;
 use crate::skip;
 use crate::status::Status;
-use crate::stream::{self, Stream};
+use crate::stream::{self, Stream, Syncer};
 use crate::target::session::Target;
 
 /// What a session leaves to the next one.
@@ -97,11 +98,12 @@ impl Writer {
     ) -> Result<(), WriterError> {
         let credentials = read_credentials(&self.credentials)?;
         let options = SessionOptions::new(&config.target.endpoint, &credentials, Program::Writer)?;
+        let alone = Alone::prepare(config, &options, &self.status).await?;
         let mut target = Target::connect(&options, &config.source.idc).await?;
         // Ready before the lock: while a pod is replaced, the new one must count as ready for the
         // old one to be ended.
         self.health.set_ready();
-        let checkpoint = claim::claim(&mut target, config, name).await?;
+        let mut checkpoint = claim::claim(&mut target, config, name).await?;
         self.status.resume(&checkpoint);
         if let Some(position) = &checkpoint.position {
             forget_intents_before(&mut target, &config.link, position).await?;
@@ -112,10 +114,26 @@ impl Writer {
             _ => None,
         };
         let tables = claim::tables(&mut target, config, &checkpoint).await?;
-        let request = stream::request(&config.link, &checkpoint, &tables);
+        let request = stream::request(config, &checkpoint, &tables);
         let status = self.status.clone();
         let on_receive = move |frames: &[Frame]| note_received(&status, frames);
-        let stream = Stream::open(&self.syncer, &self.tls, request, on_receive).await?;
+        let mut syncer = Syncer::connect(&self.syncer, &self.tls).await?;
+        let against = match alone {
+            Some(alone) => {
+                let relays = checkpoint.record.relay;
+                alone
+                    .compare(config, &mut syncer, &self.status, relays)
+                    .await?;
+                // Nothing was brought to the source yet, or all of it was handed on.
+                checkpoint.record.relay = config.relay;
+                let at = (self.syncer.clone(), self.tls.clone());
+                let (config, status) = (Arc::clone(config), self.status.clone());
+                let relays = config.relay;
+                Some(Against::start(config, options.clone(), at, status, relays))
+            }
+            None => None,
+        };
+        let stream = Stream::open(syncer, request, on_receive).await?;
         tracing::info!(
             engine = ?target.engine(),
             position = %checkpoint.position.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -132,6 +150,7 @@ impl Writer {
         applier.wish = wish;
         let progressed = &mut left.progressed;
         let mut follower = Follower::new(applier, stream, self.shutdown.clone(), progressed);
+        follower.against = against;
         let outcome = follower.follow().await;
         left.halted_at = follower.halted_at();
         follower.close().await;

@@ -13,23 +13,32 @@ pub(crate) struct Selection {
     databases: Vec<String>,
     include: Vec<String>,
     exclude: Vec<String>,
+    /// From and to; absent where an earlier release wrote it, which carried none out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    routes: Vec<(String, String)>,
 }
 
 impl Selection {
     /// What the link's settings say now.
     pub(crate) fn of(config: &LinkConfig) -> Self {
+        let routes = config.tables.routes.iter();
         Self {
             databases: config.databases.clone(),
             include: config.tables.include.clone(),
             exclude: config.tables.exclude.clone(),
+            routes: routes
+                .map(|route| (route.from.clone(), route.to.clone()))
+                .collect(),
         }
     }
 
-    /// Whether every table of this selection is in `other` too, so far as the patterns alone tell.
+    /// Whether every table of this selection is in `other` too, and goes to the same table, so far as
+    /// the patterns alone tell.
     pub(crate) fn is_within(&self, other: &Self) -> bool {
         let all_in =
             |these: &[String], those: &[String]| these.iter().all(|one| those.contains(one));
-        all_in(&self.databases, &other.databases)
+        self.routes == other.routes
+            && all_in(&self.databases, &other.databases)
             && all_in(&other.exclude, &self.exclude)
             && (other.include.is_empty()
                 || !self.include.is_empty() && all_in(&self.include, &other.include))
@@ -42,7 +51,11 @@ impl std::fmt::Display for Selection {
             f,
             "databases {:?}, include {:?}, exclude {:?}",
             self.databases, self.include, self.exclude
-        )
+        )?;
+        for (from, to) in &self.routes {
+            write!(f, ", from {from} to {to}")?;
+        }
+        Ok(())
     }
 }
 
@@ -56,6 +69,7 @@ mod tests {
             databases: owned(databases),
             include: owned(include),
             exclude: owned(exclude),
+            routes: Vec::new(),
         }
     }
 
@@ -80,5 +94,11 @@ mod tests {
         assert!(!selection(&["a"], &[], &[]).is_within(&old));
         assert!(!selection(&["a"], &["a.u"], &[]).is_within(&old));
         assert!(selection(&["a"], &["a.t"], &["a.u"]).is_within(&old));
+        let mut routed = old.clone();
+        routed.routes.push(("a.t".to_owned(), "b.t".to_owned()));
+        assert!(
+            !routed.is_within(&old) && !old.is_within(&routed),
+            "{routed}"
+        );
     }
 }

@@ -27,11 +27,10 @@ use crate::error::{Class, WriterError};
 use crate::explain;
 use crate::replay::{HeldRow, ReplayError, Replayer};
 use crate::sql::plan::Plan;
-use crate::target::lookup::{look_up, quote};
+use crate::target::lookup::{fit, quote};
 use crate::target::row::{differences, locked};
 use crate::target::session::{Cause, Target};
-use crate::target::table::{Mapping, map};
-use crate::target::unfit::Unfit;
+use crate::target::table::Mapping;
 
 /// A collision with an application's transaction is tried again so often.
 const COLLISIONS: u32 = 4;
@@ -144,7 +143,7 @@ impl Settler<'_> {
         recorded: &Recorded,
     ) -> Result<(), SettleError> {
         self.begin(target, recorded).await?;
-        let mapping = mapping(target, &recorded.change).await?;
+        let mapping = mapping(target, recorded).await?;
         let images = Images::of(recorded, &mapping);
         let there = images.look(target, recorded, &mapping).await?;
         if let Some(change) = images.put(there.as_ref(), &mapping)? {
@@ -165,7 +164,7 @@ impl Settler<'_> {
         onto: &mut Replayer,
     ) -> Result<(), SettleError> {
         self.begin(target, recorded).await?;
-        let mapping = mapping(target, &recorded.change).await?;
+        let mapping = mapping(target, recorded).await?;
         let images = Images::of(recorded, &mapping);
         let there = images.look(target, recorded, &mapping).await?;
         if there != images.found {
@@ -320,13 +319,15 @@ fn back(from: Option<&Row>, to: Option<&Row>) -> Option<RowChange> {
     })
 }
 
-async fn mapping(target: &mut Target, change: &TableChange) -> Result<Arc<Mapping>, WriterError> {
-    let (database, table) = (&change.table.database, &change.table.table);
-    let found = look_up(target, database, table).await?;
-    let found = found.ok_or_else(|| Unfit::Missing {
-        table: change.table.to_string(),
-    })?;
-    Ok(Arc::new(map(&change.table, &found)?))
+/// The fit into the target's table, which the record names: the link may give it another name than
+/// the source has.
+async fn mapping(target: &mut Target, recorded: &Recorded) -> Result<Arc<Mapping>, WriterError> {
+    let source = &recorded.change.table;
+    let (database, table) = match recorded.conflict.table.split_once('.') {
+        Some(named) if recorded.conflict.table != source.to_string() => named,
+        _ => (source.database.as_str(), source.table.as_str()),
+    };
+    Ok(Arc::new(fit(target, source, database, table).await?))
 }
 
 /// Writes one row as the writer would, in the open transaction.

@@ -1,9 +1,11 @@
 //! The copy of rows that exist before the stream: making tables, putting chunks, keeping cursors.
 
+mod made;
+
 use change::{SnapshotBegin, SnapshotChunk, SnapshotTable};
 use model::SnapshotMode;
 
-use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH};
+use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH, clash};
 use crate::checkpoint::{Checkpoint, Newest, SourceEngine};
 use crate::epoch::{self, Seen, Verdict};
 use crate::error::WriterError;
@@ -28,6 +30,7 @@ impl Applier {
     ) -> Result<(), WriterError> {
         if !begin.resumed {
             self.check_beginning(begin).await?;
+            self.forget_routed().await?;
         }
         for table in &begin.tables {
             self.make_table(table).await?;
@@ -106,65 +109,75 @@ impl Applier {
         Err(explain::epoch_of_two("the beginning of the snapshot"))
     }
 
+    /// Makes the table that a source table goes to, if it is not there: by the definition of the first
+    /// that goes there. Whether the rows of the others fit is looked at with their rows.
     async fn make_table(&mut self, table: &SnapshotTable) -> Result<(), WriterError> {
-        let SnapshotTable {
-            database,
-            table: name,
-            create_database,
-            create_statement,
-            ..
-        } = table;
+        let routes = self.mappings.routes().clone();
+        let (database, name) = routes.target(&table.database, &table.table);
         if look_up(&mut self.target, database, name).await?.is_some() {
             return Ok(());
         }
-        let failed = |object: &str, statement: &str, error: WriterError| WriterError::DdlFailed {
+        let by_hand = |statement: &str, answer: String| WriterError::DdlFailed {
             statement: statement.chars().take(200).collect(),
             gtid: "snapshot".to_owned(),
-            answer: error.to_string(),
+            answer,
             fix: format!(
-                "make {object} at the target by hand, with everything that the engine there calls \
-                 otherwise replaced; the link then goes on by itself"
+                "make the empty table {database}.{name} at the target by hand, with everything that \
+                 the engine there calls otherwise replaced; the link then goes on by itself"
             ),
         };
         let engine = self.target.engine();
-        let create_database = dialect::translate_printed(create_database.as_bytes(), engine);
-        let create_statement = dialect::translate_printed(create_statement.as_bytes(), engine);
-        let known: Option<u8> = self
-            .target
-            .first(
-                "looking for a database",
-                &format!(
-                    "SELECT 1 FROM information_schema.schemata WHERE schema_name={}",
-                    quote(database)
-                ),
-            )
-            .await?;
-        if known.is_none() {
-            self.target
-                .execute("making a database", &create_database)
-                .await
-                .map_err(|error| {
-                    let text = String::from_utf8_lossy(&create_database);
-                    failed(&format!("the database {database}"), &text, error)
-                })?;
-            tracing::info!(%database, "database made at the target");
-        }
+        let statement = &table.create_statement;
+        let create = made::check_keys(statement, (&table.database, &table.table), &routes)
+            .and_then(|()| made::renamed(statement, &table.table, name))
+            .map_err(|error| by_hand(statement, error.to_string()))?;
+        let create = dialect::translate_printed(create.as_bytes(), engine);
+        self.make_database(table, database).await?;
         let mut sql = b"USE ".to_vec();
         literal::identifier(&mut sql, database);
         // The tables that it refers to may come later; its statement was printed by the source, so
         // it says what the source's table is whatever the mode.
         sql.extend_from_slice(b"; SET foreign_key_checks=0, sql_mode='NO_ENGINE_SUBSTITUTION'; ");
-        sql.extend_from_slice(&create_statement);
+        sql.extend_from_slice(&create);
         let made = self.target.execute("making a table", &sql).await;
         let reset = format!("SET foreign_key_checks=1, sql_mode='{STRICT_MODE}'");
         self.target
             .execute("resetting the session", reset.as_bytes())
             .await?;
-        made.map_err(|error| {
-            let text = String::from_utf8_lossy(&create_statement);
-            failed(&format!("the empty table {database}.{name}"), &text, error)
-        })?;
+        made.map_err(|error| by_hand(&String::from_utf8_lossy(&create), error.to_string()))?;
         tracing::info!(%database, table = %name, "table made at the target");
+        Ok(())
+    }
+
+    /// Makes a database as that of a source table is made, if it is not there.
+    async fn make_database(
+        &mut self,
+        table: &SnapshotTable,
+        database: &str,
+    ) -> Result<(), WriterError> {
+        let look = format!(
+            "SELECT 1 FROM information_schema.schemata WHERE schema_name={}",
+            quote(database)
+        );
+        let known: Option<u8> = self.target.first("looking for a database", &look).await?;
+        if known.is_some() {
+            return Ok(());
+        }
+        let failed = |answer: String| WriterError::DdlFailed {
+            statement: table.create_database.chars().take(200).collect(),
+            gtid: "snapshot".to_owned(),
+            answer,
+            fix: format!(
+                "make the database {database} at the target by hand, with everything that the engine \
+                 there calls otherwise replaced; the link then goes on by itself"
+            ),
+        };
+        let create = made::renamed(&table.create_database, &table.database, database)
+            .map_err(|error| failed(error.to_string()))?;
+        let create = dialect::translate_printed(create.as_bytes(), self.target.engine());
+        let made = self.target.execute("making a database", &create).await;
+        made.map_err(|error| failed(error.to_string()))?;
+        tracing::info!(%database, "database made at the target");
         Ok(())
     }
 
@@ -197,10 +210,20 @@ impl Applier {
         plan.epoch(READ_EPOCH);
         plan.not_held_by(self.config.target.idc.as_str());
         explain::losses(chunk.rows.iter(), &mapping, "snapshot")?;
-        plan.put_rows(&chunk.rows, &mapping);
+        if mapping.shared {
+            // Nobody but this writer changes which rows are there, or the checkpoint tells.
+            let here = self.here(&chunk.table, &mapping, chunk.rows.iter()).await?;
+            self.plan_shared_chunk(&mut plan, (&chunk.table, &chunk.rows), &mapping, &here);
+        } else {
+            plan.put_rows(&chunk.rows, &mapping);
+        }
         if let Err(error) = self.run_chunk(plan, chunk).await {
             let _gone_otherwise = self.target.roll_back().await;
-            return Err(error);
+            return Err(if mapping.shared {
+                clash(error, &mapping)
+            } else {
+                error
+            });
         }
         self.stored = next;
         self.settled = self.stored.clone();
@@ -267,6 +290,7 @@ impl Applier {
 
     /// Every table was copied.
     pub(crate) async fn snapshot_end(&mut self) -> Result<(), WriterError> {
+        self.forget_routed().await?;
         self.settled.snapshot.done = true;
         for copy in self
             .settled

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use model::{HaltedAt, Ledger, LinkConfig, LinkPhase, PositionText, WriterStatus};
+use model::{Finding, HaltedAt, Ledger, LinkConfig, LinkPhase, PositionText, WriterStatus};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -68,6 +68,7 @@ impl Status {
             skipped_open: None,
             error: String::new(),
             halted_at: None,
+            findings: None,
         };
         Self {
             shared: Arc::new(Mutex::new(status)),
@@ -152,6 +153,11 @@ impl Status {
     fn lock(&self) -> std::sync::MutexGuard<'_, WriterStatus> {
         // Every critical section only assigns or reads, so a poisoned lock holds sound data.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was found on the servers of a link without a Unit.
+    pub(crate) fn found(&self, findings: &[Finding]) {
+        self.lock().findings = Some(findings.to_vec());
     }
 
     /// A checkpoint was read: a connection begins, nothing is in flight.

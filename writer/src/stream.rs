@@ -6,8 +6,10 @@ use std::time::Duration;
 use change::sync::sync_client::SyncClient;
 use std::collections::VecDeque;
 
-use change::sync::{FiledReply, FiledRequest, PullRequest, RelayRequest};
+use change::sync::{DescribeRequest, FiledReply, FiledRequest, PullRequest, RelayRequest};
 use change::{Frame, MAX_PACKET_BYTES, PacketDecoder, TargetTable, Transaction};
+use model::LinkConfig;
+use mysql::preflight::MemberFacts;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tonic::Streaming;
@@ -22,23 +24,15 @@ const AHEAD: usize = 4;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 
-/// A running stream. Dropping it ends it.
-pub(crate) struct Stream {
-    frames: mpsc::Receiver<Result<Vec<Frame>, WriterError>>,
-    task: JoinHandle<()>,
+/// The link's syncer, connected.
+pub(crate) struct Syncer {
     address: String,
     client: SyncClient<Channel>,
 }
 
-impl Stream {
-    /// Connects to the syncer and asks for everything from the checkpoint on. Certificates are
-    /// read anew each time, so that renewed ones are used.
-    pub(crate) async fn open(
-        address: &str,
-        tls: &Path,
-        request: PullRequest,
-        on_receive: impl Fn(&[Frame]) + Send + 'static,
-    ) -> Result<Self, WriterError> {
+impl Syncer {
+    /// Certificates are read anew each time, so that renewed ones are used.
+    pub(crate) async fn connect(address: &str, tls: &Path) -> Result<Self, WriterError> {
         let failed = |reason: String| WriterError::Syncer {
             address: address.to_owned(),
             reason,
@@ -62,25 +56,77 @@ impl Stream {
             .connect()
             .await
             .map_err(|error| failed(chain(&error)))?;
-        let mut client = SyncClient::new(channel).max_decoding_message_size(MAX_PACKET_BYTES);
-        let packets = client
-            .pull(request)
-            .await
+        Ok(Self {
+            client: SyncClient::new(channel).max_decoding_message_size(MAX_PACKET_BYTES),
+            address: address.to_owned(),
+        })
+    }
+
+    /// Asks what the source's server says of itself, and from which IDCs links bring changes to it.
+    pub(crate) async fn describe(
+        &mut self,
+        config: &LinkConfig,
+    ) -> Result<(MemberFacts, Vec<String>), WriterError> {
+        let failed = |reason: String| WriterError::Syncer {
+            address: self.address.clone(),
+            reason,
+        };
+        let request = DescribeRequest {
+            link: config.link.to_string(),
+        };
+        let reply = self.client.describe(request).await;
+        let reply = reply
             .map_err(|status| failed(refusal(&status)))?
             .into_inner();
+        let facts = serde_json::from_slice(&reply.facts);
+        let facts = facts.map_err(|error| failed(error.to_string()))?;
+        if reply.relays != config.relay {
+            // An earlier release does not know the setting.
+            let text =
+                "it has not got the newest setting of relay yet, or is of an earlier release";
+            return Err(failed(text.to_owned()));
+        }
+        Ok((facts, reply.brought_from))
+    }
+}
+
+/// A running stream. Dropping it ends it.
+pub(crate) struct Stream {
+    frames: mpsc::Receiver<Result<Vec<Frame>, WriterError>>,
+    task: JoinHandle<()>,
+    address: String,
+    client: SyncClient<Channel>,
+}
+
+impl Stream {
+    /// Asks for everything from the checkpoint on.
+    pub(crate) async fn open(
+        syncer: Syncer,
+        request: PullRequest,
+        on_receive: impl Fn(&[Frame]) + Send + 'static,
+    ) -> Result<Self, WriterError> {
+        let Syncer {
+            mut client,
+            address,
+        } = syncer;
+        let packets = client.pull(request).await;
+        let packets = packets.map_err(|status| WriterError::Syncer {
+            address: address.clone(),
+            reason: refusal(&status),
+        })?;
         let decoder = PacketDecoder::new()?;
         let (sender, frames) = mpsc::channel(AHEAD);
         let task = tokio::spawn(receive(
-            packets,
+            packets.into_inner(),
             decoder,
             sender,
-            address.to_owned(),
+            address.clone(),
             on_receive,
         ));
         Ok(Self {
             frames,
             task,
-            address: address.to_owned(),
+            address,
             client,
         })
     }
@@ -198,16 +244,16 @@ async fn receive(
 
 /// What is asked of the syncer.
 pub(crate) fn request(
-    link: &model::LinkKey,
+    config: &LinkConfig,
     checkpoint: &Checkpoint,
     tables: &[TargetTable],
 ) -> PullRequest {
-    PullRequest::of(
-        link.to_string(),
-        checkpoint.position.as_ref(),
-        checkpoint.record.epoch,
-        tables,
-    )
+    let position = checkpoint.position.as_ref();
+    let epoch = checkpoint.record.epoch;
+    PullRequest {
+        relay: config.relay,
+        ..PullRequest::of(config.link.to_string(), position, epoch, tables)
+    }
 }
 
 /// A status of the syncer as a sentence.

@@ -15,11 +15,12 @@ A link with conflicts.detect BeforeImage compares each row at its target with wh
 source before it changes it. Every row that differs is recorded in the target's database, and what
 the link's policy does not settle waits there for a person.
 
-The databases are reached from this machine, by the endpoints in the Unit, with the passwords of its
-Secrets.
+The databases are reached from this machine, by the endpoints in the Unit or in the SyncLink, with the
+passwords of its Secrets.
 
 Examples:
   mactl conflicts list orders
+  mactl conflicts list sh-bj --link
   mactl conflicts show orders bj/17
   mactl conflicts resolve orders bj/17 --take source")]
 pub struct ConflictsArgs {
@@ -42,8 +43,11 @@ pub enum ConflictsCommand {
 /// `conflicts list`.
 #[derive(Debug, Args)]
 pub struct ConflictsListArgs {
-    /// The Unit, as NAME or NAMESPACE/NAME.
-    pub unit: UnitArg,
+    /// The Unit, or with --link the SyncLink, as NAME or NAMESPACE/NAME.
+    pub name: UnitArg,
+    /// The name is that of a SyncLink, which may have no Unit: both its ends are asked.
+    #[arg(long)]
+    pub link: bool,
     /// Those that are settled too, by a person or by the link's policy.
     #[arg(long)]
     pub settled: bool,
@@ -55,8 +59,11 @@ pub struct ConflictsListArgs {
 /// `conflicts show`.
 #[derive(Debug, Args)]
 pub struct ConflictsShowArgs {
-    /// The Unit, as NAME or NAMESPACE/NAME.
-    pub unit: UnitArg,
+    /// The Unit, or with --link the SyncLink, as NAME or NAMESPACE/NAME.
+    pub name: UnitArg,
+    /// The name is that of a SyncLink, which may have no Unit: both its ends are asked.
+    #[arg(long)]
+    pub link: bool,
     /// The conflict, as `list` names it.
     pub conflict: ConflictArg,
     /// Output format.
@@ -68,16 +75,19 @@ pub struct ConflictsShowArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 With --take source the source's row is put at the target, as the link would have put it. With --take
-target the target's row is written at the source, which has to be the primary, as an application's
-write, and reaches every member through the links. Either is done only where the rows are still what
-they were when the conflict was met. With --take neither the change is discarded: the rows stay as
-they are, and stay different.
+target the target's row is written at the source, which has to be the primary of its Unit if it has
+one, as an application's write, and reaches every copy through the links. Either is done only where
+the rows are still what they were when the conflict was met. With --take neither the change is
+discarded: the rows stay as they are, and stay different.
 
 Of several changes of one row that are held only the newest can be settled, and the older ones are
 settled with it.")]
 pub struct ConflictsResolveArgs {
-    /// The Unit, as NAME or NAMESPACE/NAME.
-    pub unit: UnitArg,
+    /// The Unit, or with --link the SyncLink, as NAME or NAMESPACE/NAME.
+    pub name: UnitArg,
+    /// The name is that of a SyncLink, which may have no Unit: both its ends are asked.
+    #[arg(long)]
+    pub link: bool,
     /// The conflict, as `list` names it.
     pub conflict: ConflictArg,
     /// Whose row both sides get.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use writer::{Replayer, Settler};
 
 use super::Context;
-use super::stranded::{Member, by, failed, members};
+use super::databases::{Member, Named, by, failed, named};
 use crate::args::{
     ConflictArg, ConflictsArgs, ConflictsCommand, ConflictsListArgs, ConflictsResolveArgs,
     ConflictsShowArgs, Take,
@@ -52,7 +52,7 @@ pub(super) async fn run(context: &Context, args: &ConflictsArgs) -> Result<Exit,
 
 async fn list(context: &Context, args: &ConflictsListArgs) -> Result<Exit, Failure> {
     const TRIED: &str = "not every conflict was listed";
-    let (key, mut members, unreached) = members(context, &args.unit).await?;
+    let (named, mut members, unreached) = named(context, &args.name, args.link).await?;
     let mut listed = Vec::new();
     for member in &mut members {
         let found = mysql::conflicts::list(&mut member.session, !args.settled).await;
@@ -64,12 +64,13 @@ async fn list(context: &Context, args: &ConflictsListArgs) -> Result<Exit, Failu
             ));
         }
         let of_member = |conflict| ListedConflict::new(&member.idc, conflict);
-        listed.extend(found.into_iter().map(of_member));
+        let found = found.into_iter().filter(|found| named.has(&found.source));
+        listed.extend(found.map(of_member));
     }
     super::show(
         args.output.output,
         &listed,
-        |wide| render::list(&key, &listed, args.settled, wide),
+        |wide| render::list(&named.title, &listed, args.settled, wide),
         || listed.iter().map(|it| it.id.clone()).collect(),
     )?;
     // A list with a gap must not look whole.
@@ -81,7 +82,8 @@ async fn list(context: &Context, args: &ConflictsListArgs) -> Result<Exit, Failu
 
 async fn show(context: &Context, args: &ConflictsShowArgs) -> Result<Exit, Failure> {
     let tried = format!("conflict {} was not shown", args.conflict);
-    let found = find(context, &args.unit, &args.conflict, &tried).await?;
+    let of = (&args.name, args.link);
+    let found = find(context, of, &args.conflict, &tried).await?;
     let id = args.conflict.to_string();
     let shown = found.recorded.shown();
     super::show(
@@ -96,7 +98,8 @@ async fn show(context: &Context, args: &ConflictsShowArgs) -> Result<Exit, Failu
 async fn resolve(context: &Context, args: &ConflictsResolveArgs) -> Result<Exit, Failure> {
     let id = args.conflict.to_string();
     let tried = format!("conflict {id} was not settled");
-    let mut found = find(context, &args.unit, &args.conflict, &tried).await?;
+    let of = (&args.name, args.link);
+    let mut found = find(context, of, &args.conflict, &tried).await?;
     let conflict = &found.recorded.conflict;
     let source = IdcName::new(&conflict.source)
         .map_err(|error| Failure::failed(tried.clone(), error.to_string()))?;
@@ -123,7 +126,7 @@ async fn resolve(context: &Context, args: &ConflictsResolveArgs) -> Result<Exit,
     if !args.yes {
         super::note(&render::show(&id, &found.recorded.clone().shown()));
     }
-    let command = format!("conflicts resolve {} {id} --take {take}", found.unit);
+    let command = format!("conflicts resolve {} {id} --take {take}", found.named.words);
     crate::confirm::obtain(args.yes, &question, &tried, &context.call.own(&command))?;
     carry_out(&mut found, args.take, &source, &tried).await?;
     super::print(&format!("conflict {id} settled\n"))?;
@@ -180,7 +183,7 @@ async fn carry_out(
 
 /// A conflict that was found, and the members that were reached.
 struct Found {
-    unit: model::UnitKey,
+    named: Named,
     members: Vec<Member>,
     /// The member in which it is recorded.
     at: usize,
@@ -189,13 +192,13 @@ struct Found {
 
 async fn find(
     context: &Context,
-    unit: &UnitArg,
+    (name, link): (&UnitArg, bool),
     conflict: &ConflictArg,
     tried: &str,
 ) -> Result<Found, Failure> {
-    let (key, mut members, unreached) = members(context, unit).await?;
+    let (named, mut members, unreached) = named(context, name, link).await?;
     let Some(at) = members.iter().position(|it| it.idc == conflict.idc) else {
-        let none = format!("Unit {key} has no member in {}", conflict.idc);
+        let none = format!("{} has no database in {}", named.title, conflict.idc);
         let failure = Failure::failed(tried, none);
         return Err(unreached.into_iter().next().unwrap_or(failure));
     };
@@ -203,7 +206,7 @@ async fn find(
     let read = read.map_err(|error| failed(tried, &conflict.idc, &error.to_string()))?;
     match read {
         Some(recorded) => Ok(Found {
-            unit: key,
+            named,
             members,
             at,
             recorded,
@@ -212,6 +215,10 @@ async fn find(
             tried,
             format!("there is none of this number in {}", conflict.idc),
         )
-        .next(context.call.own(&format!("conflicts list {key} --settled")))),
+        .next(
+            context
+                .call
+                .own(&format!("conflicts list {} --settled", named.words)),
+        )),
     }
 }

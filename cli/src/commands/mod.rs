@@ -2,6 +2,7 @@
 
 mod ack;
 mod conflicts;
+mod databases;
 mod evacuate;
 mod fence;
 mod history;

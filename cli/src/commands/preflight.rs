@@ -192,7 +192,7 @@ async fn members(
             server: None,
             findings: Vec::new(),
         };
-        let reached = match account(key, member, manifest, cluster).await {
+        let reached = match account(key.namespace(), member, manifest, cluster).await {
             Ok(credentials) => inspect::member(unit, member, &credentials, &mut report).await,
             Err(finding) => {
                 report.findings.push(finding);
@@ -206,27 +206,27 @@ async fn members(
 
 /// A member's account from its Secrets, or what is wrong with them.
 async fn account(
-    unit: &UnitKey,
+    namespace: &str,
     member: &crds::Member,
     manifest: &Manifest,
     cluster: &Cluster,
 ) -> Result<Credentials, Finding> {
-    let account = secret(unit, &member.credentials_secret, manifest, cluster).await;
+    let account = secret(namespace, &member.credentials_secret, manifest, cluster).await;
     let ca = match &member.endpoint.tls.ca_secret {
-        Some(name) => Some(secret(unit, name, manifest, cluster).await),
+        Some(name) => Some(secret(namespace, name, manifest, cluster).await),
         None => None,
     };
-    credentials(member, unit.namespace(), &account, ca.as_ref())
+    credentials(member, namespace, &account, ca.as_ref())
 }
 
 /// How to reach a member's server with the account of its Secrets, or why that is not known.
 pub(super) async fn session_options(
-    unit: &UnitKey,
+    namespace: &str,
     member: &crds::Member,
     manifest: &Manifest,
     cluster: &Cluster,
 ) -> Result<SessionOptions, String> {
-    let credentials = account(unit, member, manifest, cluster)
+    let credentials = account(namespace, member, manifest, cluster)
         .await
         .map_err(|finding| format!("{} {}", finding.message, finding.fix))?;
     SessionOptions::new(&member.endpoint.document(), &credentials, Program::Arbiter)
@@ -235,17 +235,17 @@ pub(super) async fn session_options(
 
 /// A Secret of the manifest, otherwise of the cluster.
 async fn secret(
-    unit: &UnitKey,
+    namespace: &str,
     name: &str,
     manifest: &Manifest,
     cluster: &Cluster,
 ) -> SecretSource {
-    let key = (unit.namespace().to_owned(), name.to_owned());
+    let key = (namespace.to_owned(), name.to_owned());
     if let Some(secret) = manifest.secrets.get(&key) {
         return SecretSource::Found(Box::new(secret.clone()));
     }
     let found = match cluster {
-        Ok(cluster) => cluster.secret(unit.namespace(), name).await,
+        Ok(cluster) => cluster.secret(namespace, name).await,
         Err(failure) => Err(failure.clone()),
     };
     match found {

@@ -2,25 +2,19 @@
 
 mod replay;
 
-use model::{IdcName, UnitKey};
-use mysql::session::{Session, SessionOptions};
+use model::IdcName;
 use mysql::stranded::{Filed, LISTED};
 use serde::Serialize;
 
 use super::Context;
-use super::preflight::{Cluster, session_options};
+use super::databases::{by, failed, members};
 use crate::args::{
     StrandedArgs, StrandedCommand, StrandedDiscardArgs, StrandedListArgs, StrandedShowArgs,
 };
-use crate::backend::{KubeBackend, Scope};
 use crate::failure::{Exit, Failure};
-use crate::preflight::Manifest;
 use crate::render::{count, stranded as render};
 
 pub use replay::ReplayReport;
-
-/// How long a server may take to accept a connection.
-const CONNECT_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// A transaction, and in which member it is set aside.
 #[derive(Debug, Serialize)]
@@ -31,13 +25,6 @@ pub struct Listed {
     /// The transaction.
     #[serde(flatten)]
     pub filed: Filed,
-}
-
-/// A member that was reached.
-pub(super) struct Member {
-    pub(super) idc: IdcName,
-    pub(super) options: SessionOptions,
-    pub(super) session: Session,
 }
 
 pub(super) async fn run(context: &Context, args: &StrandedArgs) -> Result<Exit, Failure> {
@@ -153,59 +140,4 @@ async fn discard(context: &Context, args: &StrandedDiscardArgs) -> Result<Exit, 
         count(done, "transaction")
     ))?;
     Ok(Exit::Done)
-}
-
-/// Who settles it, or asks for it.
-pub(super) fn by() -> String {
-    let user = std::env::var("USER").unwrap_or_else(|_| "unknown user".to_owned());
-    format!("mactl, {user}")
-}
-
-pub(super) fn failed(tried: &str, idc: &IdcName, returned: &str) -> Failure {
-    Failure::failed(tried, format!("the database of {idc}: {returned}"))
-}
-
-/// Sessions with every member, and why there is none with others.
-pub(super) async fn members(
-    context: &Context,
-    unit: &crate::names::UnitArg,
-) -> Result<(UnitKey, Vec<Member>, Vec<Failure>), Failure> {
-    let key = super::key(unit, &crate::kubeconfig::namespace(&context.kube)?)?;
-    let cluster: Cluster = KubeBackend::connect(&context.kube, &context.call).await;
-    let units = match &cluster {
-        Ok(cluster) => cluster.units(&Scope::Unit(key.clone())).await?,
-        Err(failure) => return Err(failure.clone()),
-    };
-    let mut reached = Vec::new();
-    let mut unreached = Vec::new();
-    for unit in &units {
-        for member in &unit.spec.members {
-            match connect(&key, member, &cluster).await {
-                Ok((options, session)) => reached.push(Member {
-                    idc: member.idc.clone(),
-                    options,
-                    session,
-                }),
-                Err(reason) => unreached.push(
-                    failed("not every member was asked", &member.idc, &reason)
-                        .next(context.call.own(&format!("preflight {key}"))),
-                ),
-            }
-        }
-    }
-    Ok((key, reached, unreached))
-}
-
-/// A session with a member, by the endpoint and the account in its Unit.
-pub(super) async fn connect(
-    key: &UnitKey,
-    member: &crds::Member,
-    cluster: &Cluster,
-) -> Result<(SessionOptions, Session), String> {
-    let options = session_options(key, member, &Manifest::default(), cluster).await?;
-    let options = options.with_connect_timeout(CONNECT_TIMEOUT);
-    let session = options.connect().await;
-    session
-        .map(|session| (options, session))
-        .map_err(|error| error.to_string())
 }

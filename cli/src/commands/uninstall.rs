@@ -137,7 +137,7 @@ async fn one(
     manifest: &Manifest,
     cluster: &Cluster,
 ) -> Result<Uninstalled, String> {
-    let options = session_options(unit, member, manifest, cluster).await?;
+    let options = session_options(unit.namespace(), member, manifest, cluster).await?;
     let session = ControlSession::connect(&options, PATIENCE).await;
     let mut session = session.map_err(|error| error.to_string())?;
     session.uninstall().await.map_err(|error| error.to_string())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crds::{Member, Unit};
 use model::{Credentials, Finding, Severity};
-use mysql::preflight::{MemberFacts, Subject, across, member as look};
+use mysql::preflight::{MemberFacts, Role, Subject, across, member as look};
 use mysql::session::{Program, SessionOptions};
 
 use super::MemberReport;
@@ -27,8 +27,10 @@ pub async fn member(
         endpoint: member.endpoint.document(),
         databases: unit.spec.databases.clone(),
         members: unit.spec.members.len(),
-        max_lag_millis: unit.spec.failover.max_lag.as_millis(),
-        unit: super::key(unit),
+        role: Role::Member {
+            max_lag_millis: unit.spec.failover.max_lag.as_millis(),
+            unit: super::key(unit),
+        },
     };
     let options = match SessionOptions::new(&subject.endpoint, credentials, Program::Arbiter) {
         Ok(options) => options.with_connect_timeout(CONNECT_TIMEOUT),

@@ -1,6 +1,5 @@
 //! Rows that were in conflict.
 
-use model::UnitKey;
 use mysql::conflicts::Shown;
 use mysql::stranded::FiledChange;
 
@@ -9,14 +8,14 @@ use super::table::Table;
 use crate::commands::ListedConflict;
 
 /// The list for people.
-pub fn list(unit: &UnitKey, listed: &[ListedConflict], settled: bool, wide: bool) -> String {
+pub fn list(of: &str, listed: &[ListedConflict], settled: bool, wide: bool) -> String {
     if listed.is_empty() {
         let what = if settled {
             "is recorded"
         } else {
             "waits for a person"
         };
-        return format!("No conflict of Unit {unit} {what}.\n");
+        return format!("No conflict of {of} {what}.\n");
     }
     let mut table = Table::with_heading(&[
         "CONFLICT", "KIND", "TABLE", "ROW", "FROM", "MET", "POLICY", "STATE",
@@ -135,19 +134,19 @@ mod tests {
 
     #[test]
     fn a_list_names_each_as_it_is_typed() {
-        let unit = UnitKey::new("shop", "orders").unwrap();
+        let unit = "Unit shop/orders";
         let listed = [ListedConflict::new(
             &model::IdcName::new("bj").unwrap(),
             conflict(),
         )];
-        let text = list(&unit, &listed, false, false);
+        let text = list(unit, &listed, false, false);
         assert!(text.contains("bj/17") && text.contains("id=1"), "{text}");
-        let empty = list(&unit, &[], false, false);
+        let empty = list(unit, &[], false, false);
         assert_eq!(
             empty,
             "No conflict of Unit shop/orders waits for a person.\n"
         );
-        let empty = list(&unit, &[], true, false);
+        let empty = list(unit, &[], true, false);
         assert_eq!(empty, "No conflict of Unit shop/orders is recorded.\n");
     }
 }

@@ -87,6 +87,15 @@ pub fn part(idc: &str) -> String {
     format!("database-{idc}")
 }
 
+/// Where a server finds its data, in the sandbox's view of the file systems.
+pub fn data(run: &Path, database: &Database) -> PathBuf {
+    let run = match database.engine {
+        Engine::MariaDb => run.to_owned(),
+        Engine::MySql => tools::mysql_root().join("world"),
+    };
+    run.join("database").join(&database.idc).join("data")
+}
+
 /// Starts a server on fresh data and returns when it answers.
 pub fn start(
     sandbox: &Sandbox,

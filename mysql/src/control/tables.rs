@@ -5,7 +5,7 @@
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Every table, in the order in which they are made.
-pub(super) const TABLES: [(&str, &str); 19] = [
+pub(super) const TABLES: [(&str, &str); 21] = [
     (
         "identity",
         // One row: which server this is. It belongs to one data directory, so it must never
@@ -183,6 +183,14 @@ pub(super) const TABLES: [(&str, &str); 19] = [
          body LONGBLOB NULL, at DATETIME(6) NOT NULL, KEY by_run (run, state, seq)",
     ),
     (
+        "routed",
+        // On the target, while several source tables are copied into one: which rows of each are
+        // there, as a digest of the source table and the key, written in the transaction that puts
+        // the row. Empty once the copy has ended. Never sent.
+        "link VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         place BINARY(32) NOT NULL, PRIMARY KEY (link, place)",
+    ),
+    (
         "conflicts",
         // On the target: changes that met another row than they expect, each written in the
         // transaction that settled it or left it for a person. `body` holds the change, `found` the
@@ -203,6 +211,22 @@ pub(super) const TABLES: [(&str, &str); 19] = [
          at DATETIME(6) NOT NULL, settled DATETIME(6) NULL, \
          settled_by VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL, \
          KEY by_state (state, seq), KEY by_place (place, seq)",
+    ),
+    (
+        "tombstones",
+        // On the target of a link whose both ends take writes: keys at which a conflict was decided
+        // lately (`place` as in `conflicts`), each written in the transaction that decided it. The
+        // writer removes them when they are old. Never sent.
+        "link VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         place BINARY(32) NOT NULL, \
+         source VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         gtid VARCHAR(128) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         `database` VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         `table` VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         `row` MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         kind VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         state VARCHAR(32) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         at DATETIME(6) NOT NULL, PRIMARY KEY (link, place), KEY by_age (link, at)",
     ),
 ];
 

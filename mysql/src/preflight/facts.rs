@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use model::{Finding, Severity};
 use mysql_async::prelude::Queryable;
+use serde::{Deserialize, Serialize};
 
-use super::{Subject, clock};
+use super::{Role, Subject, clock};
 use crate::clock::ClockReading;
 use crate::session::{Engine, ServerVersion, Session};
 
 /// What a server says of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberFacts {
     /// Engine and version.
     pub version: ServerVersion,
@@ -28,12 +29,13 @@ pub struct MemberFacts {
     pub lower_case_table_names: u64,
     /// What a table of each of the Unit's databases gets if its statement does not say.
     pub defaults: BTreeMap<String, TextDefaults>,
-    /// Its clock.
+    /// Its clock, as it is from where this was read.
+    #[serde(skip)]
     pub clock: ClockReading,
 }
 
 /// What a table gets if the statement that makes it does not say.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextDefaults {
     /// The character set.
     pub charset: String,
@@ -126,13 +128,28 @@ fn compare_two(
     let object = format!("{left} and {right}");
     let mut findings = compare_identities(&object, left_facts, right_facts);
     findings.extend(compare_settings(&object, left_facts, right_facts));
-    let limit = left.max_lag_millis.min(right.max_lag_millis);
-    findings.extend(clock::compare(
+    findings.extend(compare_offsets(
         &object,
-        (&left.idc, left_facts.clock),
-        (&right.idc, right_facts.clock),
-        limit,
+        &left.role,
+        left_facts,
+        right_facts,
     ));
+    // Two ends of a link read their clocks in two places, and nobody is elected by their lag.
+    if let (
+        Role::Member { max_lag_millis, .. },
+        Role::Member {
+            max_lag_millis: other,
+            ..
+        },
+    ) = (&left.role, &right.role)
+    {
+        findings.extend(clock::compare(
+            &object,
+            (&left.idc, left_facts.clock),
+            (&right.idc, right_facts.clock),
+            *max_lag_millis.min(other),
+        ));
+    }
     for (database, one) in &left_facts.defaults {
         if let Some(other) = right_facts.defaults.get(database) {
             findings.extend(compare_defaults(&object, database, one, other));
@@ -164,7 +181,7 @@ fn compare_identities(
             object,
             "SameServer",
             format!("both have the identity {identity}: they are one server, or one was copied"),
-            "name two servers in spec.members; on a server whose data directory was copied from \
+            "name two servers; on a server whose data directory was copied from \
              another run: SET SESSION sql_log_bin = 0; DELETE FROM multiactive.identity; (a new \
              identity is made at the next look)",
         ));
@@ -213,23 +230,32 @@ fn compare_settings(
              the data directory is made)",
         ));
     }
-    if left_facts.auto_increment_offset == right_facts.auto_increment_offset {
-        findings.push(Finding {
-            severity: Severity::Warning,
-            ..blocking(
-                object,
-                "SameAutoIncrementOffset",
-                format!(
-                    "both have auto_increment_offset = {}: after a failover an id that was lost \
-                     with the old primary can be given out again",
-                    left_facts.auto_increment_offset
-                ),
-                "give each member its own: SET GLOBAL auto_increment_offset = <1, 2, ...>; and the \
-                 same in its configuration",
-            )
-        });
-    }
     findings
+}
+
+fn compare_offsets(
+    object: &str,
+    role: &Role,
+    left_facts: &MemberFacts,
+    right_facts: &MemberFacts,
+) -> Option<Finding> {
+    let offset = left_facts.auto_increment_offset;
+    let consequence = match role {
+        Role::Member { .. } => {
+            "after a failover an id that was lost with the old primary can be given out again"
+        }
+        Role::LinkEnd => "if applications write to both, both give out the same ids",
+    };
+    (offset == right_facts.auto_increment_offset).then(|| Finding {
+        severity: Severity::Warning,
+        ..blocking(
+            object,
+            "SameAutoIncrementOffset",
+            format!("both have auto_increment_offset = {offset}: {consequence}"),
+            "give each its own: SET GLOBAL auto_increment_offset = <1, 2, ...>; and the same in its \
+             configuration",
+        )
+    })
 }
 
 /// `CREATE TABLE` travels as it was written; what it leaves out is filled in on each server.
@@ -318,8 +344,10 @@ mod tests {
             },
             databases: vec![],
             members: 2,
-            max_lag_millis: 5_000,
-            unit: None,
+            role: Role::Member {
+                max_lag_millis: 5_000,
+                unit: None,
+            },
         };
         let facts = MemberFacts {
             version: ServerVersion {

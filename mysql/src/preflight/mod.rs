@@ -33,18 +33,34 @@ pub struct Subject {
     pub endpoint: Endpoint,
     /// The Unit's databases.
     pub databases: Vec<String>,
-    /// How many members the Unit has.
+    /// How many servers have copies of them.
     pub members: usize,
-    /// The Unit's `failover.maxLag`, in milliseconds.
-    pub max_lag_millis: u64,
-    /// The Unit, where preflight is to say whether the server belongs to another one. An arbiter
-    /// claims its server itself, and knows more.
-    pub unit: Option<UnitKey>,
+    /// What the server is there for.
+    pub role: Role,
+}
+
+/// What a server is there for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// A Unit's member.
+    Member {
+        /// The Unit's `failover.maxLag`, in milliseconds.
+        max_lag_millis: u64,
+        /// The Unit, where preflight is to say whether the server belongs to another one. An arbiter
+        /// claims its server itself, and knows more.
+        unit: Option<UnitKey>,
+    },
+    /// An end of a link without a Unit: nobody fences it, and applications may write to it.
+    LinkEnd,
 }
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "member {} ({})", self.idc, self.endpoint)
+        let what = match self.role {
+            Role::Member { .. } => "member",
+            Role::LinkEnd => "database of",
+        };
+        write!(f, "{what} {} ({})", self.idc, self.endpoint)
     }
 }
 
@@ -111,9 +127,11 @@ async fn look(
     findings.extend(missing);
     // With a privilege missing the other checks would see half, and say wrong things of it.
     if may_look {
-        findings.extend(privileges::bypassing(session, subject).await?);
+        if matches!(subject.role, Role::Member { .. }) {
+            findings.extend(privileges::bypassing(session, subject).await?);
+            findings.extend(locks::check(session, subject).await?);
+        }
         findings.extend(owner::check(session, subject).await?);
-        findings.extend(locks::check(session, subject).await?);
         findings.extend(state::check(session, subject).await?);
         findings.extend(tables::check(session, subject).await?);
     }

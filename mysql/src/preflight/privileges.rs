@@ -373,6 +373,7 @@ fn is_expected(account: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::preflight::Role;
     use model::{Endpoint, IdcName, TlsSettings};
 
     fn grants(lines: &[&str]) -> Grants {
@@ -393,8 +394,10 @@ mod tests {
             },
             databases: vec!["orders".into()],
             members: 2,
-            max_lag_millis: 5_000,
-            unit: None,
+            role: Role::Member {
+                max_lag_millis: 5_000,
+                unit: None,
+            },
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use model::{Finding, Severity};
 use mysql_async::prelude::Queryable;
 
-use super::Subject;
+use super::{Role, Subject};
 use crate::session::{Engine, ServerVersion, Session};
 
 /// Global variables by lower-case name.
@@ -41,6 +41,9 @@ const fn must(
         otherwise,
     }
 }
+
+/// The check of a setting without which a server would not come up fenced.
+const BOOTS: &str = "PersistedSettings";
 
 const RULES: &[Rule] = &[
     Rule {
@@ -120,7 +123,7 @@ const RULES: &[Rule] = &[
         engine: Some(Engine::MySql),
         at_run_time: false,
         ..must(
-            "PersistedSettings",
+            BOOTS,
             "persisted_globals_load",
             "ON",
             "the server would start writable after a crash, whatever is persisted",
@@ -262,6 +265,10 @@ fn judge(engine: Engine, variables: &Variables, subject: &Subject) -> Vec<Findin
         if rule.engine.is_some_and(|of| of != engine) || is(value, rule.value) {
             continue;
         }
+        // Nobody fences an end of a link.
+        if rule.check == BOOTS && subject.role == Role::LinkEnd {
+            continue;
+        }
         let Rule {
             variable,
             otherwise,
@@ -283,9 +290,14 @@ fn judge(engine: Engine, variables: &Variables, subject: &Subject) -> Vec<Findin
     }
     let step = number("auto_increment_increment").unwrap_or(0);
     if usize::try_from(step).is_ok_and(|step| step < subject.members) {
+        let consequence = match subject.role {
+            Role::Member { .. } => {
+                "after a failover an id that was lost with the old primary can be given out again"
+            }
+            Role::LinkEnd => "if applications write to more than one, they give out the same ids",
+        };
         let message = format!(
-            "auto_increment_increment is {step}, and the Unit has {} members: after a failover an \
-             id that was lost with the old primary can be given out again",
+            "auto_increment_increment is {step}, and {} servers have these tables: {consequence}",
             subject.members
         );
         let fix = set(
@@ -368,8 +380,10 @@ mod tests {
             },
             databases: vec!["orders".into()],
             members: 2,
-            max_lag_millis: 5_000,
-            unit: None,
+            role: Role::Member {
+                max_lag_millis: 5_000,
+                unit: None,
+            },
         }
     }
 

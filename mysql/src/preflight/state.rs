@@ -3,7 +3,7 @@
 use model::{Finding, Severity};
 use mysql_async::prelude::Queryable;
 
-use super::Subject;
+use super::{Role, Subject};
 use crate::control::process_list;
 use crate::session::{Engine, Session};
 
@@ -37,7 +37,8 @@ pub(super) async fn check(
             },
         ));
     }
-    if session.engine() == Engine::MariaDb {
+    let fenced = matches!(subject.role, Role::Member { .. });
+    if session.engine() == Engine::MariaDb && fenced {
         findings.extend(boots_writable(session, subject).await?);
     }
     Ok(findings)

@@ -28,7 +28,10 @@ pub fn left_for_a_person(
 ) -> Vec<(&'static str, String)> {
     let spec = &link.spec;
     let target = spec.target.idc.as_ref().map_or("", model::IdcName::as_str);
-    let unit = spec.unit.as_deref().unwrap_or_default();
+    let settle = match &spec.unit {
+        Some(unit) => format!("See mactl conflicts list {unit}."),
+        None => format!("See mactl conflicts list {} --link.", link.name_any()),
+    };
     let mut left = Vec::new();
     if let Some(number) = skipped.filter(|number| *number > 0) {
         let text = format!(
@@ -41,8 +44,8 @@ pub fn left_for_a_person(
     }
     if let Some(number) = conflicts.filter(|number| *number > 0) {
         let text = format!(
-            "Changes that are held as conflicts in {target}, and wait for a person: {number}. See \
-             mactl conflicts list {unit}."
+            "Changes that are held as conflicts in {target}, and wait for a person: {number}. \
+             {settle}"
         );
         left.push((crds::CONFLICTS_HELD, text));
     }

@@ -1,19 +1,25 @@
 //! SyncLinks: a syncer and a writer each.
 
+mod alone;
+mod around;
+mod kept;
 mod left;
 mod plan;
 mod reach;
 mod report;
 mod validate;
+mod waits;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crds::SyncLink;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
-use model::{IdcName, LinkKey, SyncerAddress, UnitKey, UnitState};
+use model::{IdcName, LinkKey, SyncerAddress, UnitKey};
 
 pub use left::left_for_a_person;
 pub use plan::{Names, config, config_volume, credentials_volume};
@@ -26,9 +32,11 @@ use crate::options::SyncerService;
 use crate::stores::find;
 use crate::transport::certificates;
 use crate::unit::Problem;
+use around::surroundings;
 use plan::{Inputs, LinkPlan};
 use report::Facts;
-use validate::{Surroundings, validate};
+use validate::validate;
+use waits::waits;
 
 /// The field manager of this controller.
 const MANAGER: &str = "multiactive-link";
@@ -56,32 +64,26 @@ pub async fn reconcile(
         &context.settings.transport_secret,
     );
     let around = surroundings(&link, &key, unit.as_deref(), transport.as_deref(), &context);
-    let held = certificates(&context.stores, &context.settings);
-    let look_at = held.look_at;
     let sides = Sides::of(&link, &context);
-    let mut facts = Facts {
-        link: &link,
-        sides: sides.clone(),
-        certificate: held.transport,
-        problems: &[],
-        waits: Vec::new(),
-        failure: None,
-        started: sides.started(&key, &context),
-        syncer: context.reports.syncer(&key),
-        writer: context.reports.writer(&key),
-        rate: context.reports.rate(&key),
-    };
+    let (mut facts, look_at) = known(&link, &key, &sides, &context);
     let mut again = None;
     let mut failed = None;
     let mut problems = Vec::new();
     match validate(&link, &key, &around) {
-        Err(found) => problems = found,
+        Err(found) => {
+            problems = found;
+            let certificate = certificate(transport.as_deref());
+            if let Err(error) = kept::keep(&link, &key, &certificate, &context).await {
+                facts.failure = Some(error.to_string());
+                failed = Some(error.into());
+            }
+        }
         Ok(ends) => {
             facts.waits = waits(&ends, &key, &sides, &context);
             let acted = act(
                 &link,
                 &key,
-                ends,
+                &ends,
                 &mut facts,
                 transport.as_deref(),
                 &context,
@@ -106,6 +108,29 @@ pub async fn reconcile(
         Some(error) => Err(error),
         None => Ok(again.map_or_else(Action::await_change, Action::requeue)),
     }
+}
+
+/// What is known of a link before anything is done, and when to look again.
+fn known<'a>(
+    link: &'a SyncLink,
+    key: &LinkKey,
+    sides: &Sides,
+    context: &Context,
+) -> (Facts<'a>, Option<Duration>) {
+    let held = certificates(&context.stores, &context.settings);
+    let facts = Facts {
+        link,
+        sides: sides.clone(),
+        certificate: held.transport,
+        problems: &[],
+        waits: Vec::new(),
+        failure: None,
+        started: sides.started(key, context),
+        syncer: context.reports.syncer(key),
+        writer: context.reports.writer(key),
+        rate: context.reports.rate(key),
+    };
+    (facts, held.look_at)
 }
 
 /// The Unit with the spec that is in force.
@@ -154,25 +179,6 @@ impl Sides {
     }
 }
 
-fn surroundings<'a>(
-    link: &SyncLink,
-    key: &LinkKey,
-    unit: Option<&'a crds::Unit>,
-    transport: Option<&Secret>,
-    context: &Context,
-) -> Surroundings<'a> {
-    let settings = &context.settings;
-    Surroundings {
-        unit,
-        units: names_of_units(key, context),
-        twins: twins(link, key, context),
-        transport: (
-            format!("{}/{}", settings.namespace, settings.transport_secret),
-            transport.map(keys),
-        ),
-    }
-}
-
 async fn write(
     link: &SyncLink,
     key: &LinkKey,
@@ -197,7 +203,7 @@ async fn write(
 async fn act(
     link: &SyncLink,
     key: &LinkKey,
-    ends: Ends<'_>,
+    ends: &Ends,
     facts: &mut Facts<'_>,
     transport: Option<&Secret>,
     context: &Context,
@@ -208,23 +214,15 @@ async fn act(
         return Ok(());
     }
     facts.started = true;
-    let unit = UnitKey::new(key.namespace(), ends.unit.name_any())?;
     let idc = |name: &IdcName| context.stores.idc(name);
     let (source, target) = (idc(&ends.source.idc), idc(&ends.target.idc));
-    let certificate = transport
-        .and_then(|secret| secret.data.clone())
-        .unwrap_or_default();
     let inputs = Inputs {
         link,
         key,
-        unit: &unit,
         ends,
         source: source.as_deref(),
         target: target.as_deref(),
-        certificate: certificate
-            .into_iter()
-            .filter(|(name, _)| ["ca.crt", "tls.crt", "tls.key"].contains(&name.as_str()))
-            .collect(),
+        certificate: certificate(transport),
         settings: &context.settings,
         syncer_at: context.coordination.syncer(key).map(|found| found.address),
         sides,
@@ -238,6 +236,14 @@ async fn act(
         publish_syncer(link, key, context).await?;
     }
     Ok(())
+}
+
+/// What syncer and writer prove to each other who they are with.
+fn certificate(transport: Option<&Secret>) -> BTreeMap<String, ByteString> {
+    let all = transport.and_then(|secret| secret.data.clone());
+    let mut all = all.unwrap_or_default();
+    all.retain(|name, _| ["ca.crt", "tls.crt", "tls.key"].contains(&name.as_str()));
+    all
 }
 
 /// Tells the cluster of the target where the syncer is reached. What was told before stays while
@@ -303,88 +309,4 @@ async fn apply(plan: Box<LinkPlan>, context: &Context) -> Result<(), ReconcileEr
             .await?;
     }
     Ok(())
-}
-
-/// What has to happen before the link may be started.
-fn waits(ends: &Ends<'_>, key: &LinkKey, sides: &Sides, context: &Context) -> Vec<String> {
-    let Ok(unit) = UnitKey::new(key.namespace(), ends.unit.name_any()) else {
-        return Vec::new();
-    };
-    let view = context.coordination.unit(&unit);
-    let Some(state) = view.state else {
-        return vec!["etcd has not been read yet.".to_owned()];
-    };
-    if state.unit.is_none() {
-        return vec![format!(
-            "Unit {unit} is not in force yet: its conditions tell why."
-        )];
-    }
-    let unreached = sides.writer && !sides.syncer && context.coordination.syncer(key).is_none();
-    let unreached = unreached.then(|| {
-        format!(
-            "The cluster of {} has not told yet where its syncer is reached: it does once the \
-             syncer runs and Service {}/{} has an address from outside (Helm value \
-             transport.syncerService there).",
-            ends.source.idc,
-            key.namespace(),
-            Names::of(key.name()).reach
-        )
-    });
-    [&ends.source.idc, &ends.target.idc]
-        .into_iter()
-        .filter(|idc| !passed(&state, idc))
-        .map(|idc| {
-            format!(
-                "Member {idc} of Unit {unit} has not passed preflight: the Unit's condition \
-                 PreflightPassed tells why."
-            )
-        })
-        .chain(unreached)
-        .collect()
-}
-
-/// A member that was never reached has nothing to start a link on, whatever was found before.
-fn passed(state: &UnitState, idc: &IdcName) -> bool {
-    let record = state.members.get(idc).map(|record| &record.value);
-    record.is_some_and(|record| record.preflight_passed && record.reachable)
-}
-
-fn names_of_units(key: &LinkKey, context: &Context) -> Vec<String> {
-    let here = |unit: &crds::Unit| unit.namespace().as_deref() == Some(key.namespace());
-    let units = context.stores.units.state_filter(here);
-    let mut names: Vec<String> = units.iter().map(|unit| unit.name_any()).collect();
-    names.sort();
-    names
-}
-
-fn twins(
-    link: &SyncLink,
-    key: &LinkKey,
-    context: &Context,
-) -> Vec<(String, Option<jiff::Timestamp>)> {
-    let Some(unit) = &link.spec.unit else {
-        return Vec::new();
-    };
-    let links = context.stores.links_of(key.namespace(), unit);
-    let twins = links.iter().filter(|other| {
-        other.name_any() != key.name()
-            && other.metadata.deletion_timestamp.is_none()
-            && other.spec.source.idc == link.spec.source.idc
-            && other.spec.target.idc == link.spec.target.idc
-    });
-    twins
-        .map(|other| {
-            (
-                other.name_any(),
-                other.creation_timestamp().map(|time| time.0),
-            )
-        })
-        .collect()
-}
-
-fn keys(secret: &Secret) -> std::collections::BTreeMap<String, bool> {
-    let data = secret.data.clone().unwrap_or_default();
-    data.into_iter()
-        .map(|(key, value)| (key, !value.0.is_empty()))
-        .collect()
 }

@@ -11,12 +11,12 @@ use k8s_openapi::api::core::v1::{
 };
 use model::{
     ApplySettings, ConflictResolution, ConflictSettings, LinkConfig, LinkEnd, LinkKey, Route,
-    SnapshotSettings, TableSelection, UnitKey,
+    SnapshotSettings, TableSelection,
 };
 use serde_json::json;
 
-use super::Sides;
 use super::validate::Ends;
+use super::{Sides, alone};
 use crate::covers::hash;
 use crate::options::{Settings, SyncerService};
 use crate::resources::{
@@ -75,10 +75,8 @@ pub struct Inputs<'a> {
     pub link: &'a SyncLink,
     /// Its name.
     pub key: &'a LinkKey,
-    /// The Unit's name.
-    pub unit: &'a UnitKey,
     /// What it joins.
-    pub ends: Ends<'a>,
+    pub ends: &'a Ends,
     /// The IDC of the source, for scheduling.
     pub source: Option<&'a Idc>,
     /// The IDC of the target.
@@ -94,7 +92,7 @@ pub struct Inputs<'a> {
 }
 
 /// The settings as both ends read them.
-pub fn config(link: &SyncLink, key: &LinkKey, unit: &UnitKey, ends: Ends<'_>) -> LinkConfig {
+pub fn config(link: &SyncLink, key: &LinkKey, ends: &Ends) -> LinkConfig {
     let LinkOptions {
         tables,
         snapshot,
@@ -107,7 +105,6 @@ pub fn config(link: &SyncLink, key: &LinkKey, unit: &UnitKey, ends: Ends<'_>) ->
         relay,
         classes: _,
     } = &link.spec.options;
-    let spec = &ends.unit.spec;
     let end = |member: &crds::Member| LinkEnd {
         idc: member.idc.clone(),
         endpoint: member.endpoint.document(),
@@ -115,15 +112,11 @@ pub fn config(link: &SyncLink, key: &LinkKey, unit: &UnitKey, ends: Ends<'_>) ->
     let routes = tables.routes.iter();
     LinkConfig {
         link: key.clone(),
-        unit: unit.clone(),
-        source: end(ends.source),
-        target: end(ends.target),
-        origins: spec
-            .members
-            .iter()
-            .map(|member| member.idc.clone())
-            .collect(),
-        databases: spec.databases.clone(),
+        unit: ends.unit.clone(),
+        source: end(&ends.source),
+        target: end(&ends.target),
+        origins: ends.origins.clone(),
+        databases: ends.databases.clone(),
         tables: TableSelection {
             include: tables.include.clone(),
             exclude: tables.exclude.clone(),
@@ -159,14 +152,15 @@ pub fn config(link: &SyncLink, key: &LinkKey, unit: &UnitKey, ends: Ends<'_>) ->
             DdlPolicy::Halt => model::DdlPolicy::Halt,
         },
         relay: *relay,
-        conflicts: conflicts
-            .as_ref()
-            .map(|conflicts| settings(conflicts, ends))
-            .unwrap_or_default(),
+        conflicts: match (conflicts, &ends.unit) {
+            (Some(conflicts), _) => settings(conflicts, ends),
+            (None, Some(_)) => ConflictSettings::default(),
+            (None, None) => settings(&alone::conflicts(link), ends),
+        },
     }
 }
 
-fn settings(conflicts: &crds::Conflicts, ends: Ends<'_>) -> ConflictSettings {
+fn settings(conflicts: &crds::Conflicts, ends: &Ends) -> ConflictSettings {
     use crds::ConflictResolution as Asked;
     let (source_priority, target_priority) = (ends.source.priority, ends.target.priority);
     ConflictSettings {
@@ -185,18 +179,23 @@ fn settings(conflicts: &crds::Conflicts, ends: Ends<'_>) -> ConflictSettings {
                 source_priority,
                 target_priority,
             },
+            Asked::Delta => ConflictResolution::Delta {
+                counters: conflicts.counters.clone(),
+            },
             Asked::IdcPriority => ConflictResolution::IdcPriority {
                 source_priority,
                 target_priority,
             },
         },
+        // Of a Unit's members one takes writes at a time.
+        both_write: false,
     }
 }
 
 /// Plans a link.
 pub fn plan(inputs: &Inputs<'_>) -> Result<LinkPlan, serde_json::Error> {
     let names = Names::of(inputs.key.name());
-    let config = config(inputs.link, inputs.key, inputs.unit, inputs.ends);
+    let config = config(inputs.link, inputs.key, inputs.ends);
     let config = serde_json::to_string_pretty(&config)?;
     let syncer = part(inputs, "syncer", &names.syncer);
     let writer = part(inputs, "writer", &names.writer);
@@ -208,13 +207,13 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<LinkPlan, serde_json::Error> {
     )]);
     let source = Side {
         names: &names,
-        member: inputs.ends.source,
+        member: &inputs.ends.source,
         idc: inputs.source,
         annotations: annotations.clone(),
         replicas: i32::from(!inputs.link.spec.suspended),
     };
     let target = Side {
-        member: inputs.ends.target,
+        member: &inputs.ends.target,
         idc: inputs.target,
         annotations,
         ..source.clone()
@@ -280,15 +279,16 @@ fn reach(inputs: &Inputs<'_>, syncer: &Part, names: &Names) -> Option<Service> {
 }
 
 fn part(inputs: &Inputs<'_>, component: &'static str, name: &str) -> Part {
+    let mut all = labels([("multiactive.dev/link", inputs.key.name())]);
+    if let Some(unit) = &inputs.ends.unit {
+        all.extend(labels([("multiactive.dev/unit", unit.name())]));
+    }
     Part {
         component,
         name: name.to_owned(),
         namespace: inputs.key.namespace().to_owned(),
         owner: owner(inputs.link),
-        labels: labels([
-            ("multiactive.dev/unit", inputs.unit.name()),
-            ("multiactive.dev/link", inputs.key.name()),
-        ]),
+        labels: all,
     }
 }
 
@@ -418,12 +418,12 @@ mod tests {
         let inputs = Inputs {
             link,
             key: &LinkKey::new("shop", "orders-sh-bj").unwrap(),
-            unit: &samples::key(),
-            ends: Ends {
-                unit: &unit,
-                source: &unit.spec.members[0],
-                target: &unit.spec.members[1],
-            },
+            ends: &Ends::of_unit(
+                samples::key(),
+                &unit,
+                &unit.spec.members[0],
+                &unit.spec.members[1],
+            ),
             source: Some(&source),
             target: Some(&target),
             certificate: BTreeMap::from([("tls.key".to_owned(), ByteString(b"key".to_vec()))]),
@@ -483,6 +483,7 @@ mod tests {
             detect: crds::ConflictDetection::BeforeImage,
             resolve: crds::ConflictResolution::SourceWins,
             column: None,
+            counters: Vec::new(),
         });
         with_link(&link, |plan| {
             let text = serde_json::to_string(&plan.config).unwrap();

@@ -5,7 +5,7 @@ use crds::{
     SyncLinkStatus, Verdict, condition, merge_conditions,
 };
 use jiff::Timestamp;
-use model::{SyncerStatus, WriterStatus};
+use model::{Severity, SyncerStatus, WriterStatus};
 
 use super::Sides;
 use super::left::left;
@@ -146,11 +146,44 @@ fn verdicts(facts: &Facts<'_>) -> Vec<Verdict> {
     let degraded = degraded(facts, &ready);
     let preflight = match facts.problems.first() {
         Some(first) => Verdict::no("PreflightPassed", first.reason, describe(facts.problems)),
+        None if facts.started && facts.link.spec.unit.is_none() => found(facts),
         None if facts.started => Verdict::yes("PreflightPassed", "Passed", ""),
         None if facts.waits.is_empty() => Verdict::unknown("PreflightPassed", "Waiting", ""),
         None => Verdict::unknown("PreflightPassed", "Waiting", facts.waits.join(" ")),
     };
     vec![ready, progressing, degraded, preflight]
+}
+
+/// What syncer and writer of a link without a Unit have found on their servers.
+fn found(facts: &Facts<'_>) -> Verdict {
+    const PREFLIGHT: &str = "PreflightPassed";
+    let by_syncer = match &facts.syncer {
+        Some(Ok(said)) => said.findings.as_ref(),
+        _ => None,
+    };
+    let by_writer = match &facts.writer {
+        Some(Ok(said)) => said.findings.as_ref(),
+        _ => None,
+    };
+    let all = || by_syncer.into_iter().chain(by_writer).flatten();
+    let words = |severity: Severity| {
+        let of = all().filter(move |finding| finding.severity == severity);
+        let words: Vec<String> = of.map(ToString::to_string).collect();
+        words.join(" ")
+    };
+    let blocking = words(Severity::Blocking);
+    let looked = (by_syncer.is_some() || !facts.sides.syncer)
+        && (by_writer.is_some() || !facts.sides.writer);
+    if !blocking.is_empty() {
+        Verdict::no(PREFLIGHT, "PreflightFailed", blocking)
+    } else if !looked {
+        let message = "Syncer and writer have not looked at their servers yet.";
+        Verdict::unknown(PREFLIGHT, "Waiting", message)
+    } else if all().next().is_none() {
+        Verdict::yes(PREFLIGHT, "Passed", "")
+    } else {
+        Verdict::yes(PREFLIGHT, "PassedWithWarnings", words(Severity::Warning))
+    }
 }
 
 /// A link goes on with a certificate that has ended, until it has to connect anew.
@@ -380,6 +413,7 @@ pub(super) mod tests {
             skipped_open: Some(0),
             error: "conflict".to_owned(),
             halted_at,
+            findings: None,
         }
     }
 

@@ -1,15 +1,18 @@
 //! What keeps a SyncLink from being started: a pure function.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crds::{
     Compression, ConflictDetection, ConflictResolution, Consistency, DdlPolicy, LinkOptions,
-    SyncLink, Transport, Unit,
+    Member, SyncLink, Transport, Unit,
 };
 use jiff::Timestamp;
 use kube::ResourceExt;
-use model::{IdcName, LinkKey};
+use model::{IdcName, LinkKey, UnitKey};
 
+use super::alone;
+use crate::accounts::Secrets;
 use crate::unit::Problem;
 
 /// What other objects there are.
@@ -23,35 +26,64 @@ pub struct Surroundings<'a> {
     pub twins: Vec<(String, Option<Timestamp>)>,
     /// The Secret of the links' certificate: `namespace/name`, and its keys if it exists.
     pub transport: (String, Option<BTreeMap<String, bool>>),
+    /// Of a link without a Unit: the other such links, of all namespaces.
+    pub alone: Vec<Arc<SyncLink>>,
+    /// Of a link without a Unit: the servers of Units.
+    pub servers: BTreeMap<(String, u16), UnitKey>,
+    /// Of a link without a Unit: the Secrets of its namespace.
+    pub secrets: Secrets,
 }
 
-/// The members that a valid link joins.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Ends<'a> {
-    /// The Unit.
-    pub unit: &'a Unit,
+/// What a valid link joins.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Ends {
+    /// The Unit, if it is of one.
+    pub unit: Option<UnitKey>,
     /// The source.
-    pub source: &'a crds::Member,
+    pub source: Member,
     /// The target.
-    pub target: &'a crds::Member,
+    pub target: Member,
+    /// Where transactions that are met can have been born.
+    pub origins: Vec<IdcName>,
+    /// The databases that are copied, in part or whole.
+    pub databases: Vec<String>,
+}
+
+impl Ends {
+    /// Two members of a Unit.
+    pub fn of_unit(key: UnitKey, unit: &Unit, source: &Member, target: &Member) -> Self {
+        let spec = &unit.spec;
+        let members = spec.members.iter();
+        Self {
+            unit: Some(key),
+            source: source.clone(),
+            target: target.clone(),
+            origins: members.map(|member| member.idc.clone()).collect(),
+            databases: spec.databases.clone(),
+        }
+    }
 }
 
 /// The two ends of a link, or every problem.
-pub fn validate<'a>(
+pub fn validate(
     link: &SyncLink,
     key: &LinkKey,
-    around: &Surroundings<'a>,
-) -> Result<Ends<'a>, Vec<Problem>> {
+    around: &Surroundings<'_>,
+) -> Result<Ends, Vec<Problem>> {
     let mut problems: Vec<Problem> = unsupported(link)
         .into_iter()
         .map(|field| Problem::new("NotSupportedYet", format!("spec.{field}")))
         .collect();
-    if let Some(field) = not_converging(&link.spec.options) {
-        problems.push(Problem::new("CannotConverge", format!("spec.{field}")));
-    }
     transport(around, &mut problems);
-    twins(link, key, around, &mut problems);
-    let ends = ends(link, key, around, &mut problems);
+    let ends = if link.spec.unit.is_some() {
+        for field in not_converging(&link.spec.options) {
+            problems.push(Problem::new("CannotConverge", format!("spec.{field}")));
+        }
+        twins(link, key, around, &mut problems);
+        ends(link, key, around, &mut problems)
+    } else {
+        alone::ends(link, key, around, &mut problems)
+    };
     match ends {
         Some(ends) if problems.is_empty() => Ok(ends),
         _ => Err(problems),
@@ -61,13 +93,6 @@ pub fn validate<'a>(
 /// Each field of a link that asks for what is not built yet, with the way out.
 fn unsupported(link: &SyncLink) -> Vec<String> {
     let mut fields = Vec::new();
-    if link.spec.unit.is_none() {
-        fields.push(
-            "unit is not set: links without a Unit are not supported yet; make a Unit with both \
-             servers and name it."
-                .to_owned(),
-        );
-    }
     if link.spec.target.kafka.is_some() {
         fields.push("target.kafka is not supported yet: remove it and set target.idc.".to_owned());
     }
@@ -100,18 +125,8 @@ pub fn unsupported_options(options: &LinkOptions) -> Vec<String> {
             "remove it or set it to 1; changes are applied one batch after the other",
         );
     }
-    if let Some(route) = options.tables.routes.first() {
-        let field = format!("tables.routes (from {} to {})", route.from, route.to);
-        not_yet(&field, "remove it, or put the tables into exclude");
-    }
     match options.ddl {
         DdlPolicy::Apply | DdlPolicy::Ignore | DdlPolicy::Halt => {}
-    }
-    if options.relay {
-        not_yet(
-            "relay true",
-            "set it to false and link each pair of members directly",
-        );
     }
     if !options.classes.is_empty() {
         not_yet("classes", "remove it");
@@ -119,13 +134,43 @@ pub fn unsupported_options(options: &LinkOptions) -> Vec<String> {
     fields
 }
 
-/// What the conflicts of a Unit's links cannot be settled by, with the way out.
+/// What the links of a Unit cannot have, since its copies would stay different, with the way out.
+pub fn not_converging(options: &LinkOptions) -> Vec<String> {
+    [unsettled(options), routed(options), relayed(options)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// The members of a Unit are copies of each other, and its links go both ways: the application would
+/// find its tables under other names after a failover, the link back would carry the table `to` to a
+/// table of that name, and rows of several tables are not taken apart again.
+fn routed(options: &LinkOptions) -> Option<String> {
+    let route = options.tables.routes.first()?;
+    Some(format!(
+        "tables.routes (from {} to {}) gives tables of a Unit another name at one member, so that \
+         after a failover the application would not find them and the link back would not bring them \
+         home: remove it; routes are for links without a Unit.",
+        route.from, route.to
+    ))
+}
+
+/// A Unit's members are linked each with each, so what one handed on would come twice.
+fn relayed(options: &LinkOptions) -> Option<String> {
+    options.relay.then(|| {
+        "relay true hands on what other links bring to the source, and a Unit links its members each \
+         with each, so it would come twice: remove it; it is for links without a Unit."
+            .to_owned()
+    })
+}
+
+/// What the conflicts of a Unit's links cannot be settled by.
 ///
 /// Only the primary's writes are carried: what was written at another member is stranded and never
 /// reaches the primary. A policy by which the target's row may win would therefore leave that row
 /// other than the primary's for good. `SourceWins` on the links of both directions is no
 /// contradiction, since only one of them carries changes at a time: the primary's.
-pub fn not_converging(options: &LinkOptions) -> Option<String> {
+fn unsettled(options: &LinkOptions) -> Option<String> {
     let conflicts = options.conflicts.as_ref()?;
     match conflicts.resolve {
         ConflictResolution::Halt | ConflictResolution::Hold | ConflictResolution::SourceWins => {
@@ -141,6 +186,12 @@ pub fn not_converging(options: &LinkOptions) -> Option<String> {
                 conflicts.resolve
             ))
         }
+        ConflictResolution::Delta => Some(
+            "conflicts.resolve Delta adds up what several members have written, and under a Unit one \
+             takes writes at a time: choose SourceWins (the primary's row is put), Hold (a person \
+             decides) or Halt."
+                .to_owned(),
+        ),
         ConflictResolution::TargetWins
         | ConflictResolution::LastWriteWins
         | ConflictResolution::IdcPriority => Some(format!(
@@ -197,12 +248,12 @@ fn twins(link: &SyncLink, key: &LinkKey, around: &Surroundings<'_>, problems: &m
     }
 }
 
-fn ends<'a>(
+fn ends(
     link: &SyncLink,
     key: &LinkKey,
-    around: &Surroundings<'a>,
+    around: &Surroundings<'_>,
     problems: &mut Vec<Problem>,
-) -> Option<Ends<'a>> {
+) -> Option<Ends> {
     let name = link.spec.unit.as_ref()?;
     let Some(unit) = around.unit else {
         let known = if around.units.is_empty() {
@@ -249,19 +300,16 @@ fn ends<'a>(
         .idc
         .as_ref()
         .and_then(|idc| member("target", idc));
-    Some(Ends {
-        unit,
-        source: source?,
-        target: target?,
-    })
+    let unit_key = UnitKey::new(key.namespace(), name.as_str()).ok()?;
+    Some(Ends::of_unit(unit_key, unit, source?, target?))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::samples;
 
-    fn around(unit: Option<&Unit>) -> Surroundings<'_> {
+    pub fn around(unit: Option<&Unit>) -> Surroundings<'_> {
         let keys = ["ca.crt", "tls.crt", "tls.key"].map(|key| (key.to_owned(), true));
         Surroundings {
             unit,
@@ -271,6 +319,7 @@ mod tests {
                 "multiactive-system/t".to_owned(),
                 Some(BTreeMap::from(keys)),
             ),
+            ..Surroundings::default()
         }
     }
 
@@ -292,9 +341,8 @@ mod tests {
         let link: SyncLink = samples::object(
             "{apiVersion: multiactive.dev/v1alpha1, kind: SyncLink,\
               metadata: {name: orders-sh-bj, namespace: shop},\
-              spec: {unit: orders, source: {idc: sh}, target: {idc: bj}, relay: true,\
+              spec: {unit: orders, source: {idc: sh}, target: {idc: bj},\
                      compression: Lz4, apply: {consistency: Eventual, workers: 4}, transport: Kafka,\
-                     tables: {routes: [{from: 'orders.log_*', to: orders.log}]},\
                      kafka: {bootstrapServers: k, topic: changes},\
                      classes: [{tables: [a.b]}]}}",
         );
@@ -304,12 +352,29 @@ mod tests {
             "spec.compression Lz4 is not",
             "spec.apply.consistency Eventual is not",
             "spec.apply.workers 4 is not",
-            "spec.tables.routes (from orders.log_* to orders.log) is not",
-            "spec.relay true is not",
             "spec.classes is not",
         ] {
             assert!(told.contains(field), "{field} is missing in:\n{told}");
         }
+    }
+
+    #[test]
+    fn routes_are_refused_under_a_unit() {
+        let unit = samples::unit();
+        let mut link = samples::link();
+        link.spec.options.tables.routes = vec![crds::Route {
+            from: "orders.log_*".to_owned(),
+            to: "orders.log".to_owned(),
+        }];
+        let key = LinkKey::new("shop", "orders-sh-bj").unwrap();
+        let problems = validate(&link, &key, &around(Some(&unit))).unwrap_err();
+        assert_eq!(problems[0].reason, "CannotConverge");
+        let told = &problems[0].message;
+        assert!(told.starts_with("spec.tables.routes (from orders.log_* to orders.log) gives"));
+        assert!(
+            told.contains("remove it; routes are for links without a Unit"),
+            "{told}"
+        );
     }
 
     #[test]
@@ -321,6 +386,7 @@ mod tests {
                 detect,
                 resolve,
                 column: None,
+                counters: Vec::new(),
             });
             problems(&link, &around(Some(&unit))).join("\n")
         };

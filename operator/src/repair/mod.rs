@@ -147,11 +147,7 @@ fn planned(
         link,
         key: &key,
         unit: unit_key,
-        ends: Ends {
-            unit,
-            source,
-            target,
-        },
+        ends: Ends::of_unit(unit_key.clone(), unit, source, target),
         target: idc.as_deref(),
         settings: &context.settings,
     };

@@ -42,7 +42,7 @@ pub struct Inputs<'a> {
     /// The Unit's name.
     pub unit: &'a UnitKey,
     /// What the link joins.
-    pub ends: Ends<'a>,
+    pub ends: Ends,
     /// The IDC of the target, for scheduling.
     pub target: Option<&'a Idc>,
     /// The installation.
@@ -91,7 +91,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<WorkerPlan, serde_json::Error> {
             ("multiactive.dev/link", inputs.key.name()),
         ]),
     };
-    let link = link::config(inputs.link, inputs.key, inputs.unit, inputs.ends);
+    let link = link::config(inputs.link, inputs.key, &inputs.ends);
     let files = BTreeMap::from([
         ("link.json".to_owned(), serde_json::to_string_pretty(&link)?),
         (
@@ -118,7 +118,7 @@ pub fn plan(inputs: &Inputs<'_>) -> Result<WorkerPlan, serde_json::Error> {
 }
 
 fn program(inputs: &Inputs<'_>, settings: &str, image: &str) -> Program {
-    let Ends { source, target, .. } = inputs.ends;
+    let Ends { source, target, .. } = &inputs.ends;
     let account = |member: &crds::Member| {
         link::credentials_volume(&member.credentials_secret, &member.endpoint)
     };
@@ -167,11 +167,12 @@ mod tests {
             link: &samples::link(),
             key: &LinkKey::new("shop", "orders-sh-bj").unwrap(),
             unit: &samples::key(),
-            ends: Ends {
-                unit: &unit,
-                source: &unit.spec.members[0],
-                target: &unit.spec.members[1],
-            },
+            ends: Ends::of_unit(
+                samples::key(),
+                &unit,
+                &unit.spec.members[0],
+                &unit.spec.members[1],
+            ),
             target: Some(&samples::idc("bj")),
             settings: &samples::settings(),
         })

@@ -34,7 +34,7 @@ use crate::cluster::ClusterError;
 use crate::context::{Context, ReconcileError};
 use crate::coordination::UnitView;
 use crate::idc;
-use crate::stores::find;
+use crate::stores::{Stores, find};
 use crate::transport::certificates;
 use ending::{Parting, delete};
 use report::Facts;
@@ -359,8 +359,30 @@ fn surroundings(unit: &Unit, key: &UnitKey, context: &Context) -> Surroundings {
     Surroundings {
         idcs: idcs.collect(),
         units: units.collect(),
+        links: servers_of_links(unit, stores),
         secrets,
     }
+}
+
+/// The servers that older links without a Unit join. A younger one is refused itself.
+fn servers_of_links(unit: &Unit, stores: &Stores) -> BTreeMap<(String, u16), String> {
+    let older = |link: &SyncLink| link.creation_timestamp() < unit.creation_timestamp();
+    let links = stores
+        .links
+        .state_filter(|link| link.spec.unit.is_none() && older(link));
+    let mut servers = BTreeMap::new();
+    for link in links {
+        let name = format!(
+            "{}/{}",
+            link.namespace().unwrap_or_default(),
+            link.name_any()
+        );
+        for end in link.spec.own_ends().into_iter().flatten() {
+            let host = end.endpoint.host.to_ascii_lowercase();
+            servers.insert((host, end.endpoint.port), name.clone());
+        }
+    }
+    servers
 }
 
 /// What each member's arbiter says of it: `None` where the arbiter was not asked yet.

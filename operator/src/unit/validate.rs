@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use model::{IdcName, UnitKey};
 
+use crate::accounts::{self, End};
 use crate::link::{not_converging, unsupported_options};
 
 /// Something that keeps a Unit from being started, or its changed spec from taking effect.
@@ -55,6 +56,9 @@ pub struct Surroundings {
     pub idcs: BTreeMap<IdcName, IdcRole>,
     /// The other Units.
     pub units: Vec<Neighbour>,
+    /// The servers of links without a Unit that are older than this one, as hosts in small letters, with
+    /// one such link each.
+    pub links: BTreeMap<(String, u16), String>,
     /// The Secrets of the Unit's namespace that it names: for each that exists, its keys and
     /// whether there is anything under them.
     pub secrets: BTreeMap<String, BTreeMap<String, bool>>,
@@ -66,9 +70,11 @@ pub fn validate(unit: &Unit, key: &UnitKey, around: &Surroundings) -> Vec<Proble
     for (place, member) in unit.spec.members.iter().enumerate() {
         idc(place, member, around, &mut problems);
         server(unit, key, member, around, &mut problems);
-        secrets(key, place, member, around, &mut problems);
+        let place = format!("spec.members[{place}]");
+        let end = End::of(&place, member);
+        accounts::check(&end, key.namespace(), &around.secrets, &mut problems);
         if unit.spec.routing.service {
-            routable(place, member, &mut problems);
+            accounts::check_routable(&end, &mut problems);
         }
     }
     if let Some(template) = &unit.spec.link_template {
@@ -78,7 +84,7 @@ pub fn validate(unit: &Unit, key: &UnitKey, around: &Surroundings) -> Vec<Proble
                 format!("spec.linkTemplate.{field}"),
             ));
         }
-        if let Some(field) = not_converging(template) {
+        for field in not_converging(template) {
             problems.push(Problem::new(
                 "CannotConverge",
                 format!("spec.linkTemplate.{field}"),
@@ -128,6 +134,16 @@ fn server(
     problems: &mut Vec<Problem>,
 ) {
     let ours = (member.endpoint.host.clone(), member.endpoint.port);
+    if let Some(link) = around.links.get(&(ours.0.to_ascii_lowercase(), ours.1)) {
+        problems.push(Problem::new(
+            "ServerInUse",
+            format!(
+                "member {} has the server {}:{}, which SyncLink {link} joins without a Unit, and so \
+                 past this Unit's fence: delete that link, or give this member another endpoint.",
+                member.idc, ours.0, ours.1
+            ),
+        ));
+    }
     let age = |created: Option<Timestamp>, key: &UnitKey| (created, key.clone());
     let created = unit.creation_timestamp().map(|time| time.0);
     for other in &around.units {
@@ -146,99 +162,6 @@ fn server(
     }
 }
 
-fn secrets(
-    key: &UnitKey,
-    place: usize,
-    member: &Member,
-    around: &Surroundings,
-    problems: &mut Vec<Problem>,
-) {
-    let namespace = key.namespace();
-    let account = &member.credentials_secret;
-    match around.secrets.get(account) {
-        None => problems.push(Problem::new(
-            "MissingSecret",
-            format!(
-                "Secret {namespace}/{account} does not exist; spec.members[{place}] ({}) takes its \
-                 account from it. Create it: kubectl create secret generic {account} --namespace \
-                 {namespace} --from-literal=username=... --from-literal=password=...",
-                member.idc
-            ),
-        )),
-        Some(keys) => {
-            for wanted in ["username", "password"] {
-                if !keys.get(wanted).copied().unwrap_or(false) {
-                    problems.push(missing_key(namespace, account, wanted, keys));
-                }
-            }
-        }
-    }
-    let Some(ca) = &member.endpoint.tls.ca_secret else {
-        return;
-    };
-    match around.secrets.get(ca) {
-        None => problems.push(Problem::new(
-            "MissingSecret",
-            format!(
-                "Secret {namespace}/{ca} does not exist; \
-                 spec.members[{place}].endpoint.tls.caSecret ({}) names it. Create it: kubectl \
-                 create secret generic {ca} --namespace {namespace} --from-file=ca.crt",
-                member.idc
-            ),
-        )),
-        Some(keys) if !keys.get("ca.crt").copied().unwrap_or(false) => {
-            problems.push(missing_key(namespace, ca, "ca.crt", keys));
-        }
-        Some(_) => {}
-    }
-}
-
-fn missing_key(
-    namespace: &str,
-    secret: &str,
-    wanted: &str,
-    keys: &BTreeMap<String, bool>,
-) -> Problem {
-    let present: Vec<&str> = keys.keys().map(String::as_str).collect();
-    let state = if keys.contains_key(wanted) {
-        format!("Secret {namespace}/{secret} has nothing under the key {wanted}")
-    } else {
-        let present = if present.is_empty() {
-            "none".to_owned()
-        } else {
-            present.join(", ")
-        };
-        format!("Secret {namespace}/{secret} has no key {wanted} (it has: {present})")
-    };
-    Problem::new("InvalidSecret", format!("{state}: put it in."))
-}
-
-/// Kubernetes refuses such addresses in EndpointSlices, and in a pod they mean the pod itself.
-fn routable(place: usize, member: &Member, problems: &mut Vec<Problem>) {
-    let host = &member.endpoint.host;
-    let local = host == "localhost"
-        || host.parse::<std::net::IpAddr>().is_ok_and(|address| {
-            address.is_loopback() || address.is_unspecified() || is_link_local(address)
-        });
-    if local {
-        problems.push(Problem::new(
-            "LocalEndpoint",
-            format!(
-                "spec.members[{place}].endpoint.host is {host:?}, which means each pod itself and \
-                 not a server of IDC {}: give an address that pods of every IDC reach.",
-                member.idc
-            ),
-        ));
-    }
-}
-
-fn is_link_local(address: std::net::IpAddr) -> bool {
-    match address {
-        std::net::IpAddr::V4(address) => address.is_link_local(),
-        std::net::IpAddr::V6(address) => address.is_unicast_link_local(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -253,6 +176,7 @@ mod tests {
                 (idc_name("gz"), IdcRole::Witness),
             ]),
             units: Vec::new(),
+            links: BTreeMap::new(),
             secrets: BTreeMap::from([
                 ("orders-sh".to_owned(), keys(&["username", "password"])),
                 ("orders-bj".to_owned(), keys(&["username", "password"])),

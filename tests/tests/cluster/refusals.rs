@@ -152,7 +152,7 @@ fn conditions(product: &Product<'_>) -> Result<()> {
         product,
         "synclink/lost",
         "Ready",
-        &["no-such-unit", "relay true is not supported yet"],
+        &["no-such-unit", "relay true hands on what other links bring"],
     )?;
     requests(product)?;
     let made = "deployments,services,configmaps,endpointslices";

@@ -194,7 +194,7 @@ fn link(
     };
     Ok(LinkConfig {
         link: LinkKey::new(unit.namespace(), format!("{}-{}", source.idc, target.idc))?,
-        unit: unit.clone(),
+        unit: Some(unit.clone()),
         source: end(source)?,
         target: end(target)?,
         origins: origins.to_vec(),

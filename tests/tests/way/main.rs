@@ -1,6 +1,7 @@
 //! From mistakes to a running Unit, through a switchover and a failover, to its deletion: one test,
 //! since each step needs what the one before has made.
 
+mod alone;
 mod moves;
 mod repairs;
 mod routing;
@@ -275,5 +276,6 @@ fn ends(world: &World, product: &Product<'_>, sh: &Database, bj: &Database) -> R
         ensure!(left.is_empty(), "{}: {left:?}", database.idc);
     }
     ensure!((tables(sh)?, tables(bj)?) == before);
+    alone::both_ends_take_writes(product, sh, bj)?;
     product.uninstall()
 }

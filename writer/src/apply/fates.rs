@@ -32,7 +32,7 @@ impl Applier {
                     stranded::plan(plan, transaction, ended_by, 0)?;
                 }
                 (Fate::Lacking { ended_by, known }, _) => {
-                    let error = self.lacking(transaction, ended_by, known);
+                    let error = self.lacking(transaction, ended_by, known).await;
                     // What came before it is still to be applied, so one by one.
                     return Err(match batch.len() {
                         1 => Attempt::Known(error),
@@ -130,7 +130,13 @@ impl Applier {
     /// The rows of `multiactive.epoch`, as they were read last.
     pub(crate) async fn epochs(&mut self) -> Result<&Epochs, WriterError> {
         if self.epochs.is_none() {
-            self.epochs = Some(read_epochs(&mut self.target).await?);
+            let epochs = read_epochs(&mut self.target).await?;
+            if let Some(policy) = &self.policy {
+                let newest = epochs.holder().map(|idc| (epochs.newest(), idc));
+                let suits = policy.suits_epochs(newest);
+                suits.map_err(WriterError::Unsupported)?;
+            }
+            self.epochs = Some(epochs);
         }
         Ok(self.epochs.get_or_insert_default())
     }
@@ -166,12 +172,16 @@ impl Applier {
         Ok(())
     }
 
-    pub(crate) fn lacking(
-        &self,
+    pub(crate) async fn lacking(
+        &mut self,
         transaction: &Transaction,
         ended_by: u64,
         known: bool,
     ) -> WriterError {
+        // The new primary may have handed it on meanwhile, which moves the link's row.
+        if let Err(error) = self.check_own_row().await {
+            return error;
+        }
         Box::new(Aftermath::Lacking {
             gtid: transaction.gtid.clone(),
             source_idc: self.config.source.idc.to_string(),

@@ -2,18 +2,14 @@
 
 use std::sync::Arc;
 
-use change::Position;
-
 use super::Applier;
+use super::beside::Beside;
 use crate::aftermath::Aftermath;
-use crate::checkpoint::{self, Record, Snapshot};
+use crate::checkpoint;
 use crate::epoch::EpochRow;
 use crate::epoch::way::{Aside, Brought, NewestData, Way};
 use crate::error::WriterError;
 use crate::target::lookup::quote;
-
-/// Source, position, snapshot and ledger of a link, as texts.
-type Link = (String, Option<String>, Option<String>, Option<String>);
 
 impl Applier {
     /// What stands before the row of an epoch, by what is there now: the target may have been
@@ -67,36 +63,8 @@ impl Applier {
 
     /// What the other links have brought.
     pub(crate) async fn brought(&mut self, lock: bool) -> Result<Vec<Brought>, WriterError> {
-        let sql = format!(
-            "SELECT CAST(source AS CHAR), CAST(position AS CHAR), CAST(snapshot AS CHAR), \
-             CAST(ledger AS CHAR) FROM multiactive.applied ORDER BY link{}",
-            if lock { " FOR UPDATE" } else { "" }
-        );
-        let rows: Vec<Link> = self.target.all("reading multiactive.applied", &sql).await?;
-        let source = self.config.source.idc.as_str();
-        let mut all = Vec::new();
-        for (idc, position, snapshot, ledger) in rows.into_iter().filter(|row| row.0 != source) {
-            let record = ledger.as_deref().map(Record::parse).transpose()?;
-            let record = record.unwrap_or_default();
-            let position = position.filter(|text| !text.is_empty());
-            let position = position.map(|text| text.parse::<Position>()).transpose()?;
-            let copies = Snapshot::parse(snapshot.as_deref())?.is_under_way();
-            // An earlier release did not say what was the newest data: everything may be.
-            let whole = position.clone().filter(|_| record.ledger.applied > 0);
-            let newest = match &record.newest {
-                Some(newest) => Some(newest.bound()?),
-                None => whole.map(|within| NewestData {
-                    epoch: record.epoch,
-                    within,
-                }),
-            };
-            all.push(Brought {
-                idc,
-                position: position.filter(|_| !copies),
-                newest,
-            });
-        }
-        Ok(all)
+        let links = self.beside(lock).await?;
+        links.into_iter().map(brought_by).collect()
     }
 
     /// What was set aside here or taken back, so far as it can matter to a row whose source and the
@@ -193,4 +161,28 @@ impl Applier {
             Way::Clear | Way::TakeBack(_) => WriterError::EpochMoved,
         }
     }
+}
+
+fn brought_by(link: Beside) -> Result<Brought, WriterError> {
+    let Beside {
+        idc,
+        position,
+        copies,
+        record,
+        ..
+    } = link;
+    // An earlier release did not say what was the newest data: everything may be.
+    let whole = position.clone().filter(|_| record.ledger.applied > 0);
+    let newest = match &record.newest {
+        Some(newest) => Some(newest.bound()?),
+        None => whole.map(|within| NewestData {
+            epoch: record.epoch,
+            within,
+        }),
+    };
+    Ok(Brought {
+        idc,
+        position: position.filter(|_| !copies),
+        newest,
+    })
 }

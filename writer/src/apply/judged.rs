@@ -6,22 +6,23 @@
 //! ([`crate::conflict`]) and written or left, with a record of each conflict, all in the
 //! transaction of the checkpoint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use change::{Row, RowChange, TableChange, Transaction};
 
+use super::on::{On, reaches};
 use super::parts::OpenTransaction;
 use super::{Applier, Attempt, rows_of};
 use crate::bookkeeping;
 use crate::conflict::record::Record;
-use crate::conflict::{Decision, Expected, Outcome, Policy, is_move, only_written};
+use crate::conflict::tombstone::{Place, Tombstone, looked_for, places};
+use crate::conflict::{Decision, Expected, Outcome, is_move};
 use crate::epoch::Fate;
 use crate::error::{Conflict, ConflictKind, WriterError};
 use crate::explain;
-use crate::replay::verdict::Found;
-use crate::sql::plan::{Plan, describe_row};
-use crate::target::row::{differences, locked, locked_all};
+use crate::sql::plan::Plan;
+use crate::target::row::{locked, locked_all};
 use crate::target::table::Mapping;
 use crate::target::unfit::Unfit;
 
@@ -48,14 +49,6 @@ impl Tally {
             .entry((kind.name(), outcome.state()))
             .or_default() += 1;
     }
-}
-
-/// A change of a table that is gone through row by row.
-struct On<'a> {
-    transaction: &'a Transaction,
-    change: &'a TableChange,
-    mapping: &'a Arc<Mapping>,
-    policy: &'a Policy,
 }
 
 /// What came of writing a row.
@@ -110,17 +103,23 @@ impl Applier {
     }
 
     /// Whether every row that these changes touch is at the target as it was at the source, which
-    /// stays so until the end of the open transaction.
+    /// stays so until the end of the open transaction, and no tombstone counts for them.
     pub(super) async fn is_as_expected<'a>(
         &mut self,
         changes: impl Iterator<Item = &'a TableChange>,
     ) -> Result<bool, WriterError> {
         let mut tables: BTreeMap<(&str, &str), Expected<'_>> = BTreeMap::new();
+        let has_tombstones = self.has_tombstones().await?;
+        let mut disputable: BTreeSet<Place> = BTreeSet::new();
         for change in changes {
             if bookkeeping::is_ours(&change.table.database) {
                 continue;
             }
             let mapping = self.mappings.get(&mut self.target, &change.table).await?;
+            if change.lenient && mapping.shared {
+                // Which rows are there is asked change by change.
+                return Ok(false);
+            }
             self.check_comparable(change, &mapping)?;
             let name = (change.table.database.as_str(), change.table.table.as_str());
             let expected = tables
@@ -131,6 +130,13 @@ impl Applier {
                 return Ok(false);
             }
             expected.add(change);
+            if has_tombstones && !change.lenient {
+                let rows = change.rows.iter();
+                disputable.extend(rows.flat_map(|row| looked_for(row, &mapping)));
+            }
+        }
+        if self.tombstone(&disputable).await?.is_some() {
+            return Ok(false);
         }
         for expected in tables.values() {
             let (table, mapping) = (&expected.table, &expected.mapping);
@@ -152,7 +158,15 @@ impl Applier {
         let Some(policy) = self.policy.clone() else {
             return Ok(());
         };
+        let config = Arc::clone(&self.config);
         for change in changes {
+            let mapping = self.mappings.get(&mut self.target, &change.table).await?;
+            let after = change.rows.iter().filter_map(RowChange::after);
+            if change.lenient && mapping.shared {
+                explain::losses(after, &mapping, &transaction.gtid)?;
+                self.put_shared(change, &mapping, &transaction.gtid).await?;
+                continue;
+            }
             if change.lenient || bookkeeping::is_ours(&change.table.database) {
                 let mut plan = Plan::new(true);
                 let one = std::slice::from_ref(change);
@@ -163,11 +177,10 @@ impl Applier {
                 }
                 continue;
             }
-            let mapping = self.mappings.get(&mut self.target, &change.table).await?;
             self.check_comparable(change, &mapping)?;
-            let after = change.rows.iter().filter_map(RowChange::after);
             explain::losses(after, &mapping, &transaction.gtid)?;
             let on = On {
+                link: &config.link,
                 transaction,
                 change,
                 mapping: &mapping,
@@ -194,49 +207,75 @@ impl Applier {
             .into());
         }
         let moves = is_move(row, on.mapping);
+        let disputed = self.tombstone(&looked_for(row, on.mapping)).await?;
         let mut looks = 0;
         loop {
             let (old, new) = self.look(on, row, moves).await?;
-            let decision = on.decide(row, old.as_ref(), new.as_ref(), moves)?;
+            let is_disputed = disputed.is_some();
+            let decision = on.decide(row, old.as_ref(), new.as_ref(), moves, is_disputed)?;
             let written = match &decision {
                 Decision::Apply => self.write_row(on, row).await?,
-                Decision::Settled(_, Outcome::SourceWon(put)) => self.write_row(on, put).await?,
-                Decision::Settled(..) | Decision::Halt(_) => Written::Done,
+                Decision::Settled(_, outcome) => match outcome.put() {
+                    Some(put) => self.write_row(on, put).await?,
+                    None => Written::Done,
+                },
+                Decision::Halt(_) => Written::Done,
             };
             let there = old.as_ref().or(new.as_ref());
-            let (decision, detail) = match written {
-                Written::Done => (decision, on.differences(row, there)),
-                Written::Clash(clash) => (on.policy.clash(), clash.detail),
-                Written::Taken(_) if looks < LOOKS => {
+            let (decision, detail) = match (written, &disputed) {
+                (Written::Done, Some(disputed)) if decision.is_disputed() => {
+                    (decision, disputed.clone())
+                }
+                (Written::Done, _) => (decision, on.differences(row, there)),
+                (Written::Clash(clash), _) => (on.policy.clash(), clash.detail),
+                (Written::Taken(_), _) if looks < LOOKS => {
                     looks += 1;
                     continue;
                 }
-                Written::Taken(taken) => return Err(taken.into()),
+                (Written::Taken(taken), _) => return Err(taken.into()),
             };
             return match decision {
                 Decision::Apply => Ok(()),
-                Decision::Halt(kind) => Err(on.conflict(kind, row, detail).into()),
+                Decision::Halt(kind) => Err(on.halt(kind, row, there, detail)),
                 Decision::Settled(kind, outcome) => {
-                    let record = Record {
-                        link: &self.config.link,
-                        transaction: on.transaction,
-                        change: on.change,
-                        row,
-                        mapping: on.mapping,
-                        kind,
-                        policy: on.policy.name,
-                        outcome: &outcome,
-                        found: there,
-                        detail: &detail,
-                    };
-                    let sql = record.insert()?;
-                    let doing = "writing to multiactive.conflicts";
-                    self.target.execute(doing, &sql).await?;
                     tally.count(kind, &outcome);
+                    // There can be thousands a second, and nothing was lost or chosen.
+                    if matches!(outcome, Outcome::Added(_)) {
+                        return Ok(());
+                    }
+                    let detail = on.told(detail);
+                    let record = on.record(row, (kind, &outcome), there, &detail);
+                    self.file(on, &record).await?;
                     Ok(())
                 }
             };
         }
+    }
+
+    /// Writes the record of a conflict, and a tombstone where its policy keeps one.
+    async fn file(&mut self, on: &On<'_>, record: &Record<'_>) -> Result<(), WriterError> {
+        let sql = record.insert()?;
+        let doing = "writing to multiactive.conflicts";
+        self.target.execute(doing, &sql).await?;
+        let moves = is_move(record.row, on.mapping);
+        if !on
+            .policy
+            .leaves_tombstone(record.row, record.outcome, moves)
+        {
+            return Ok(());
+        }
+        let row = record.describe();
+        let said = Tombstone {
+            link: record.link,
+            source: &on.transaction.origin,
+            gtid: &on.transaction.gtid,
+            mapping: on.mapping,
+            row: &row,
+            kind: record.kind.name(),
+            state: record.outcome.state(),
+        };
+        let places = places(record.row, on.mapping, record.found);
+        self.remember(&said, &places).await
     }
 
     /// What is at the keys of a change: of the row before, and of the row after.
@@ -302,7 +341,7 @@ impl Applier {
         if let Some(policy) = &self.policy {
             policy
                 .fits(&change.table)
-                .map_err(|error| WriterError::Unsupported(format!("conflicts.column: {error}")))?;
+                .map_err(|error| WriterError::Unsupported(format!("conflicts: {error}")))?;
         }
         let seen = change.flags.logs_cascades || change.flags.no_foreign_key_checks;
         if !seen && !change.lenient && change.rows.iter().any(|row| reaches(row, mapping)) {
@@ -312,80 +351,5 @@ impl Applier {
             .into());
         }
         Ok(())
-    }
-}
-
-/// Whether a change of a row would change rows of other tables.
-pub(crate) fn reaches(row: &RowChange, mapping: &Mapping) -> bool {
-    match row {
-        RowChange::Insert { .. } => false,
-        RowChange::Delete { .. } => mapping.foreign.cascades_below,
-        RowChange::Update { before, after } => mapping
-            .cascading
-            .iter()
-            .any(|index| before[*index] != after[*index]),
-    }
-}
-
-impl On<'_> {
-    fn decide(
-        &self,
-        row: &RowChange,
-        old: Option<&Row>,
-        new: Option<&Row>,
-        moves: bool,
-    ) -> Result<Decision, WriterError> {
-        let compared = |row: &Row| only_written(row, self.mapping);
-        let row = match row {
-            RowChange::Insert { after } => RowChange::Insert {
-                after: compared(after),
-            },
-            RowChange::Update { before, after } => RowChange::Update {
-                before: compared(before),
-                after: compared(after),
-            },
-            RowChange::Delete { before } => RowChange::Delete {
-                before: compared(before),
-            },
-        };
-        let (old, new) = (old.map(compared), new.map(compared));
-        let found = Found {
-            old: old.as_ref(),
-            new: new.as_ref(),
-        };
-        let decision = self.policy.decide(&self.change.table, &row, found, moves);
-        let decision = decision.map_err(|error| WriterError::Unsupported(error.to_string()))?;
-        Ok(match decision {
-            // What it would change besides has not been compared.
-            Decision::Settled(kind, Outcome::SourceWon(put)) if reaches(&put, self.mapping) => {
-                Decision::Settled(kind, Outcome::Held)
-            }
-            other => other,
-        })
-    }
-
-    fn differences(&self, row: &RowChange, there: Option<&Row>) -> String {
-        let Some(there) = there else {
-            return "there is no such row".to_owned();
-        };
-        let images = match row {
-            RowChange::Insert { after } => (None, Some(after)),
-            RowChange::Update { before, after } => (Some(before), Some(after)),
-            RowChange::Delete { before } => (Some(before), None),
-        };
-        differences(images, there, self.mapping)
-    }
-
-    fn conflict(&self, kind: ConflictKind, row: &RowChange, detail: String) -> Conflict {
-        let (RowChange::Insert { after: at }
-        | RowChange::Update { before: at, .. }
-        | RowChange::Delete { before: at }) = row;
-        Conflict {
-            kind,
-            table: self.change.table.to_string(),
-            key: describe_row(at, self.mapping, true),
-            gtid: self.transaction.gtid.clone(),
-            detail,
-        }
     }
 }

@@ -1,11 +1,15 @@
 //! Applying: rows, checkpoint and epoch check in one transaction of the target.
 
+mod beside;
 mod fates;
 mod gate;
 mod judged;
+mod on;
 mod parts;
 mod relayed;
+mod shared;
 mod states;
+mod tombstones;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +25,6 @@ use crate::epoch::{Epochs, Fate};
 use crate::error::{Class, WriterError};
 use crate::explain;
 use crate::failpoint::{self, Point};
-use crate::lag;
 use crate::skip::{self, Wish};
 use crate::sql::merge::Merge;
 use crate::sql::plan::{Expect, Plan, Request, Subject};
@@ -29,9 +32,10 @@ use crate::status::{Done, Status};
 use crate::target::lookup::Mappings;
 use crate::target::session::{Cause, Failure, Target};
 use crate::undo::Filed;
-pub(crate) use judged::reaches;
+pub(crate) use on::reaches;
 use parts::OpenTransaction;
 pub(crate) use relayed::Relayed;
+pub(crate) use shared::clash;
 
 /// A collision with another transaction is tried again so often before everything starts anew.
 const COLLISIONS: u32 = 6;
@@ -60,6 +64,8 @@ pub(crate) struct Applier {
     pub careful: bool,
     /// How rows are judged that are compared before they are changed; `None`: they are not.
     policy: Option<Policy>,
+    /// Whether the link has tombstones; `None`: it is not known.
+    tombstones: Option<bool>,
     /// The rows of `multiactive.epoch`; `None` if they are to be read again.
     epochs: Option<Epochs>,
     /// The open transaction of a source transaction that comes in parts.
@@ -100,10 +106,15 @@ impl Applier {
         careful: bool,
     ) -> Result<Self, WriterError> {
         let policy = Policy::of(&config.conflicts).map_err(WriterError::Unsupported)?;
+        if let Some(policy) = &policy {
+            let suits = policy.suits(&config.origins, config.snapshot.mode);
+            suits.map_err(WriterError::Unsupported)?;
+        }
         Ok(Self {
             policy,
+            tombstones: None,
             target,
-            mappings: Mappings::default(),
+            mappings: Mappings::new(model::Routes::of(&config)),
             options,
             config,
             status,
@@ -228,7 +239,7 @@ impl Applier {
             self.forget_epochs();
         }
         let (stranded, held) = self.tell_all_filed(batch, &fates);
-        let lag_millis = Some(lag::of_batch(batch, position.flavor()));
+        let lag_millis = Some(self.lag_of(batch, position));
         let done = Done {
             transactions: batch.len() as u64 - stranded - held,
             changes,

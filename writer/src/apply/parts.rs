@@ -9,7 +9,6 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::epoch::Fate;
 use crate::error::WriterError;
 use crate::failpoint::{self, Point};
-use crate::lag;
 use crate::skip;
 use crate::sql::plan::{Expect, Plan};
 use crate::status::Done;
@@ -127,7 +126,7 @@ impl Applier {
                 lag_millis: part
                     .position
                     .as_ref()
-                    .map(|position| lag::of_batch(std::slice::from_ref(part), position.flavor())),
+                    .map(|position| self.lag_of(std::slice::from_ref(part), position)),
             };
             self.status.committed(&self.stored, done);
             self.status.conflicts(&open.tally.ended);
@@ -218,7 +217,9 @@ impl Applier {
         match fate {
             Fate::Applied | Fate::Stranded { .. } => Ok(()),
             Fate::Held => Ok(self.plan_held(&mut open.plan, part)?),
-            Fate::Lacking { ended_by, known } => Err(self.lacking(part, ended_by, known).into()),
+            Fate::Lacking { ended_by, known } => {
+                Err(self.lacking(part, ended_by, known).await.into())
+            }
         }
     }
 }

@@ -11,6 +11,7 @@
 use change::{Position, RowChange, Stretch, TableChange, Transaction};
 use model::DdlPolicy;
 
+use super::beside::Beside;
 use super::states::states;
 use super::{Applier, rows_of};
 use crate::batch::is_whole_rows;
@@ -23,7 +24,6 @@ use crate::explain;
 use crate::failpoint::{self, Point};
 use crate::selection::Selection;
 use crate::sql::plan::Plan;
-use crate::target::lookup::quote;
 
 /// What became of a transaction that was handed on.
 #[derive(Debug, PartialEq, Eq)]
@@ -36,45 +36,26 @@ pub(crate) enum Relayed {
     Cannot(String),
 }
 
-/// Name, position, snapshot and ledger of a link, as texts.
-type Columns = (String, Option<String>, Option<String>, Option<String>);
-
-/// The row of the link that brings a member's transactions.
-struct Link {
-    name: String,
-    position: Position,
-    record: Record,
-}
-
 impl Applier {
     /// How much the target has of a member's, where one link brings it and its copy is done.
-    async fn link_from(&mut self, of: &str) -> Result<Result<Link, String>, WriterError> {
-        let sql = format!(
-            "SELECT CAST(link AS CHAR), CAST(position AS CHAR), CAST(snapshot AS CHAR), \
-             CAST(ledger AS CHAR) FROM multiactive.applied WHERE source={}",
-            quote(of)
-        );
-        let mut rows: Vec<Columns> = self.target.all("reading multiactive.applied", &sql).await?;
-        let (Some((name, position, snapshot, ledger)), true) = (rows.pop(), rows.is_empty()) else {
+    async fn link_from(
+        &mut self,
+        of: &str,
+    ) -> Result<Result<(Beside, Position), String>, WriterError> {
+        let mut links = self.beside(false).await?;
+        links.retain(|link| link.idc == of);
+        let (Some(link), true) = (links.pop(), links.is_empty()) else {
             return Ok(Err(format!("not one link alone comes from {of}")));
         };
-        let record = ledger.as_deref().map(Record::parse).transpose()?;
-        let record = record.unwrap_or_default();
-        let position = position.filter(|text| !text.is_empty());
-        let copies = Snapshot::parse(snapshot.as_deref())?.is_under_way();
-        let Some(position) = position.filter(|_| !copies) else {
+        let Some(position) = link.position.clone().filter(|_| !link.copies) else {
             return Ok(Err(format!("the tables are still to be copied from {of}")));
         };
-        if record.went_back.is_some() {
+        if link.record.went_back.is_some() {
             return Ok(Err(format!(
                 "the link from {of} has halted: {of} went back"
             )));
         }
-        Ok(Ok(Link {
-            name,
-            position: position.parse()?,
-            record,
-        }))
+        Ok(Ok((link, position)))
     }
 
     /// How much the target has of a member's that could be handed on to it; else why not.
@@ -85,7 +66,7 @@ impl Applier {
         if self.settled.snapshot.is_under_way() {
             return Ok(Err("the tables are still being copied".to_owned()));
         }
-        Ok(self.link_from(of).await?.map(|link| link.position))
+        Ok(self.link_from(of).await?.map(|(_, position)| position))
     }
 
     /// Applies a transaction that the source hands on, unless it is here.
@@ -97,47 +78,42 @@ impl Applier {
     ) -> Result<Relayed, WriterError> {
         let doing = "beginning to apply what is handed on";
         self.target.execute(doing, b"START TRANSACTION").await?;
-        let relayed = self.relay_in_transaction(row, of, transaction).await;
+        let relayed = self.relay_in_transaction(row, of, transaction).await?;
         match relayed {
-            Ok(Some(Relayed::Here)) => {
-                self.commit().await?;
-                Ok(Relayed::Here)
-            }
-            Ok(other) => {
-                self.target.roll_back().await?;
-                Ok(other.unwrap_or(Relayed::Here))
-            }
-            // Whoever is told rolls back.
-            Err(error) => Err(error),
+            Relayed::Here => self.commit().await?,
+            Relayed::Moved | Relayed::Cannot(_) => self.target.roll_back().await?,
         }
+        Ok(relayed)
     }
 
-    /// `None` where it was here already.
     async fn relay_in_transaction(
         &mut self,
         row: &EpochRow,
         of: &str,
         transaction: &Transaction,
-    ) -> Result<Option<Relayed>, WriterError> {
+    ) -> Result<Relayed, WriterError> {
         match self.look_at_way(row, true).await? {
             Way::Behind { idc, alone, .. } if idc == of && alone => {}
-            _ => return Ok(Some(Relayed::Moved)),
+            _ => return Ok(Relayed::Moved),
         }
-        let link = match self.link_from(of).await? {
+        let (link, here) = match self.link_from(of).await? {
             Ok(link) => link,
-            Err(why) => return Ok(Some(Relayed::Cannot(why))),
+            Err(why) => return Ok(Relayed::Cannot(why)),
         };
-        let cannot = |why: &str| Ok(Some(Relayed::Cannot(format!("{} {why}", transaction.gtid))));
+        let cannot = |why: &str| Ok(Relayed::Cannot(format!("{} {why}", transaction.gtid)));
         let Some(stretch) = Stretch::of(transaction)? else {
             return cannot("does not say what it holds: it is a statement, or was not applied");
         };
-        if stretch.source == of && link.position.contains(&stretch.after) {
-            return Ok(None);
+        if stretch.source == of && here.contains(&stretch.after) {
+            return Ok(Relayed::Here);
         }
         let changes = rows_of(transaction).iter();
         let ours = |change: &&TableChange| bookkeeping::is_ours(&change.table.database);
         let changes: Vec<&TableChange> = changes.filter(|change| !ours(change)).collect();
-        if let Some(why) = self.unfit(of, &link, &stretch, transaction, changes.is_empty())? {
+        if stretch.source != of || !stretch.joins(&here) || !stretch.after.contains(&here) {
+            return cannot("does not go on from what is here");
+        }
+        if let Some(why) = self.unfit(&link, &stretch, transaction, changes.is_empty())? {
             return cannot(why);
         }
         let mut touched = Vec::new();
@@ -168,23 +144,17 @@ impl Applier {
         }
         failpoint::pass(Point::AfterRow);
         self.move_link(link, &stretch, count).await?;
-        Ok(Some(Relayed::Here))
+        Ok(Relayed::Here)
     }
 
     /// Why a transaction cannot be applied here, whatever its rows are. `empty`: it has none.
     fn unfit(
         &self,
-        of: &str,
-        link: &Link,
+        link: &Beside,
         stretch: &Stretch,
         transaction: &Transaction,
         empty: bool,
     ) -> Result<Option<&'static str>, WriterError> {
-        let here = &link.position;
-        let goes_on = stretch.joins(here) && stretch.after.contains(here);
-        if stretch.source != of || !goes_on {
-            return Ok(Some("does not go on from what is here"));
-        }
         if !is_whole_rows(transaction) || bookkeeping::newest_epoch(transaction).is_some() {
             return Ok(Some("is too large, or begins an epoch"));
         }
@@ -218,28 +188,21 @@ impl Applier {
         Ok(None)
     }
 
-    /// The link from that member goes on behind these; its writer finds its row changed.
+    /// The link from that member goes on behind these.
     async fn move_link(
         &mut self,
-        link: Link,
+        mut link: Beside,
         stretch: &Stretch,
         changes: u64,
     ) -> Result<(), WriterError> {
         let theirs = Record::parse(&stretch.ledger)?;
-        let mut record = link.record;
-        record.engine = theirs.engine;
-        record.epoch = theirs.epoch;
-        record.newest = theirs.newest;
-        record.serial += 1;
-        record.ledger.read += changes;
-        record.ledger.applied += changes;
-        let sql = format!(
-            "UPDATE multiactive.applied SET position={}, ledger={}, at=UTC_TIMESTAMP(6) WHERE link={}",
-            quote(&stretch.after.to_string()),
-            quote(&record.text()?),
-            quote(&link.name)
-        );
+        link.position = Some(stretch.after.clone());
+        link.record.engine = theirs.engine;
+        link.record.epoch = theirs.epoch;
+        link.record.newest = theirs.newest;
+        link.record.ledger.read += changes;
+        link.record.ledger.applied += changes;
         let doing = "moving a link on behind what was handed on";
-        self.target.execute(doing, sql.as_bytes()).await
+        self.move_beside(doing, link).await
     }
 }

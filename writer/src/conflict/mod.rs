@@ -7,43 +7,59 @@
 //! change leaves the target's row other than the next change of it expects, so the next one is in
 //! conflict too, and goes on being so until somebody has made the row what it is at the source.
 //!
-//! **What converges, and why.** Two sites, each applying the other's changes, over rows that never
-//! return to what they have been (*nothing returns*: no content twice, and *no row* counts as a
-//! content). Then, for as long as nothing was held, both sites end with the same rows:
+//! **What converges, and why.** Two sites that both take writes, each applying the other's changes,
+//! over rows whose contents do not return (no content twice; that there is *no row* may come again
+//! and again). Then both sites end with the same row, or something of it is held at one of them and
+//! a person told:
 //!
 //! - *One site wins always* (`SourceWins` on one link with `TargetWins` on the opposite one, or
-//!   `IdcPriority`). Say A wins, and let y be what A itself wrote last. At B it is put whatever is
-//!   there, and what B writes after that begins at y. At A every change of B that was made before
-//!   y came there starts at something else than y, since nothing returns, so it is in conflict and
-//!   lost; every later one is in one chain that begins at y, so it is applied. Both have the end
-//!   of that chain. If A writes nothing, both have the end of B's.
-//! - *The last write wins*, where each write moves the column on (or, with different priorities,
-//!   does not move it back). Rows are then in one order: by the column, by the priority of the IDC
-//!   that wrote them, by their bytes. Where two sites conflict, the target's row was written by the
-//!   target: it is not in the chain of the source's changes that were applied in order. So both
-//!   sites know who wrote which of the two, choose by the same order and have the greater. A row
-//!   that was removed has no time: a conflict of a removal with a change is held, not guessed.
+//!   `IdcPriority` on both). Say A wins, and let y be what A itself wrote last. At B it is put
+//!   whatever is there, and what B writes after that begins at y. At A every change of B that was
+//!   made before y came there starts at something else than y, so it is in conflict and lost; every
+//!   later one is in one chain that begins at y, so it is applied. Both have the end of that chain.
+//!   If A writes nothing, both have the end of B's.
+//! - *The last write wins*. What is compared is a column that the application writes, and no time
+//!   of a server's or of a commit. Rows are then in one order: by the column, by the priority of
+//!   the IDC that wrote them, by their bytes. Where two sites conflict, the target's row was written
+//!   by the target: it is not in the chain of the source's changes that were applied in order. So
+//!   both sites know who wrote which of the two, choose by the same order and have the greater.
+//!   *Clocks that differ* make a site win that wrote earlier, but not two sites choose differently:
+//!   each compares the same two values. All that is needed is that one site's own writes of a row
+//!   do not go back (with equal priorities, that they move on), since then its last one is its
+//!   greatest.
+//! - *A removal beside a change*. Where one site wins, that site's does. Where the last write wins,
+//!   a removal has no value in the column: the change wins at both sites (where the row is gone it
+//!   is put again), since a row that was kept by mistake can be removed again.
+//! - *What a removal leaves open.* That there is no row says nothing of who removed it, so a row
+//!   that is put or removed at a key where a conflict was decided is held ([`tombstone`]).
+//!
+//! `convergence_tests.rs` tries this in every order of some steps, and in many longer ones, with
+//! clocks that agree and that do not.
 //!
 //! A change of a row's key that is in conflict, and a clash of a unique value, concern two rows and
 //! are held under every policy but `Halt`: whoever wins, one of two rows would be lost.
 //!
-//! Where a row does return (A sets a flag and clears it again while B changes the row), the change
-//! meets the very row that it expects, and no comparison of rows can tell. The tests below show
+//! Where a content does return (A sets a flag and clears it again while B changes the row), the
+//! change meets the very row that it expects, and no comparison of rows can tell. The tests show
 //! such a case. A column that each write moves on, such as a time in microseconds or a version,
 //! keeps contents from returning; verification (the crate `repair`) finds the rest.
 
+mod delta;
 mod expected;
+mod order;
 pub(crate) mod record;
+pub(crate) mod tombstone;
 
-use std::cmp::Ordering;
-
-use change::{ColumnKind, Row, RowChange, TableSchema, Value, encode_row};
-use model::{ConflictDetection, ConflictResolution, ConflictSettings};
+use change::{Row, RowChange, TableSchema};
+use model::{ConflictDetection, ConflictResolution, ConflictSettings, IdcName, SnapshotMode};
 
 use crate::error::ConflictKind;
 use crate::replay::verdict::{Found, Kind, Verdict, judge};
 
-pub(crate) use expected::{Expected, is_move, only_written};
+use delta::{Counters, sum};
+pub(crate) use expected::{Expected, is_move, key, only_written};
+pub(crate) use order::NoOrder;
+use order::{column_index, higher, last};
 
 /// One of the two sites of a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +74,8 @@ pub(crate) struct Policy {
     /// As the SyncLink names it.
     pub name: &'static str,
     rule: Rule,
+    /// Both ends take writes, so the keys at which a conflict was decided are remembered.
+    remembers: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +88,7 @@ enum Rule {
         /// Whose row stays where both columns are equal; `None`: the rows' bytes decide.
         tie: Option<Side>,
     },
+    Add(Counters),
 }
 
 /// What becomes of a change.
@@ -83,6 +102,13 @@ pub(crate) enum Decision {
     Settled(ConflictKind, Outcome),
 }
 
+impl Decision {
+    /// Whether it is held because of a tombstone.
+    pub(crate) fn is_disputed(&self) -> bool {
+        matches!(self, Self::Settled(ConflictKind::Disputed, _))
+    }
+}
+
 /// How a conflict ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -90,6 +116,8 @@ pub(crate) enum Outcome {
     Same,
     /// The source's row is put by this change.
     SourceWon(RowChange),
+    /// What the source added is added by this change. It is counted and not recorded.
+    Added(RowChange),
     /// The target's row stays; nothing is written.
     TargetWon,
     /// A person decides; nothing is written.
@@ -102,6 +130,7 @@ impl Outcome {
         match self {
             Self::Same => "Same",
             Self::SourceWon(_) => "SourceWon",
+            Self::Added(_) => "Added",
             Self::TargetWon => "TargetWon",
             Self::Held => "Held",
         }
@@ -109,20 +138,16 @@ impl Outcome {
 
     /// Whether what the change leads to is at the target.
     pub(crate) fn is_applied(&self) -> bool {
-        matches!(self, Self::Same | Self::SourceWon(_))
+        matches!(self, Self::Same | Self::SourceWon(_) | Self::Added(_))
     }
-}
 
-/// Why rows cannot be put in order by a column.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum NoOrder {
-    #[error("table {table} has no column {column}, by which the last write is to win")]
-    Missing { table: String, column: String },
-    #[error(
-        "column {column} of table {table} is neither a time nor an integer, so it does not tell \
-         which write was the last"
-    )]
-    Kind { table: String, column: String },
+    /// The change that is written.
+    pub(crate) fn put(&self) -> Option<&RowChange> {
+        match self {
+            Self::SourceWon(put) | Self::Added(put) => Some(put),
+            Self::Same | Self::TargetWon | Self::Held => None,
+        }
+    }
 }
 
 impl Policy {
@@ -148,6 +173,9 @@ impl Policy {
                 };
                 ("LastWriteWins", rule)
             }
+            ConflictResolution::Delta { counters } => {
+                ("Delta", Rule::Add(Counters::parse(counters)?))
+            }
             ConflictResolution::IdcPriority {
                 source_priority,
                 target_priority,
@@ -161,8 +189,18 @@ impl Policy {
                 }
             },
         };
+        let remembers = match &rule {
+            Rule::Halt | Rule::Hold | Rule::Add(_) => false,
+            // Under a Unit the source alone writes, and its row always wins.
+            Rule::Wins(Side::Source) if name == "SourceWins" => settings.both_write,
+            Rule::Wins(_) | Rule::Last { .. } => true,
+        };
         match (settings.detect, &rule) {
-            (ConflictDetection::BeforeImage, _) => Ok(Some(Self { name, rule })),
+            (ConflictDetection::BeforeImage, _) => Ok(Some(Self {
+                name,
+                rule,
+                remembers,
+            })),
             (ConflictDetection::Key, Rule::Halt) => Ok(None),
             (ConflictDetection::Key, _) => Err(format!(
                 "conflicts.resolve {name} needs conflicts.detect BeforeImage: by the key alone a row \
@@ -174,19 +212,108 @@ impl Policy {
     /// Whether rows of this table can be put in the order that the policy needs.
     pub(crate) fn fits(&self, table: &TableSchema) -> Result<(), NoOrder> {
         match &self.rule {
-            Rule::Last { column, .. } => place(table, column).map(|_| ()),
+            Rule::Last { column, .. } => column_index(table, column).map(|_| ()),
+            Rule::Add(counters) => counters.of(table).map(|_| ()),
             Rule::Halt | Rule::Hold | Rule::Wins(_) => Ok(()),
         }
     }
 
-    /// Decides a change by what is at its keys. `moves` says that it changes the row's key.
+    /// Whether a link with these settings can have the policy.
+    ///
+    /// # Errors
+    /// What of them stands against it, as a sentence.
+    pub(crate) fn suits(&self, origins: &[IdcName], copies: SnapshotMode) -> Result<(), String> {
+        let name = self.name;
+        if !self.remembers {
+            return Ok(());
+        }
+        if origins.len() > 2 {
+            let origins: Vec<&str> = origins.iter().map(IdcName::as_str).collect();
+            return Err(format!(
+                "conflicts.resolve {name} is for two IDCs that both take writes, and changes can come \
+                 here from {}: which of them wrote the target's row is not known; choose Hold or Halt",
+                origins.join(", ")
+            ));
+        }
+        if copies != SnapshotMode::Never {
+            return Err(format!(
+                "conflicts.resolve {name} is for a target that takes writes of its own, and \
+                 snapshot.mode {copies:?} would put the source's rows over them: make both sides \
+                 equal, then set snapshot.mode: Never"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether a target can have the policy where `newest` of its epochs is the newest one.
+    ///
+    /// # Errors
+    /// Why it cannot, as a sentence: under a Unit one member takes writes, and the others' rows
+    /// never reach it.
+    pub(crate) fn suits_epochs(&self, newest: Option<(u64, &str)>) -> Result<(), String> {
+        match newest {
+            Some((epoch, idc)) if self.remembers || matches!(self.rule, Rule::Add(_)) => {
+                Err(format!(
+                    "conflicts.resolve {} is for two IDCs that both take writes, and the target belongs to \
+                 a Unit whose primary is {idc} (epoch {epoch} in multiactive.epoch): a row that wins \
+                 elsewhere would never reach it; choose SourceWins, Hold or Halt",
+                    self.name
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the keys at which a conflict was decided are remembered.
+    pub(crate) fn remembers(&self) -> bool {
+        self.remembers
+    }
+
+    /// Whether what becomes of a change is remembered by its keys. `moves` as in [`Self::decide`].
+    pub(crate) fn leaves_tombstone(
+        &self,
+        change: &RowChange,
+        outcome: &Outcome,
+        moves: bool,
+    ) -> bool {
+        let removes = moves || matches!(change, RowChange::Delete { .. });
+        self.remembers
+            && match outcome {
+                Outcome::SourceWon(_) | Outcome::Added(_) | Outcome::TargetWon => true,
+                // Each side has removed it by itself.
+                Outcome::Same => removes,
+                Outcome::Held => false,
+            }
+    }
+
+    /// Decides a change by what is at its keys. `moves` says that it changes the row's key,
+    /// `disputed` that a tombstone is kept for a key of it.
     pub(crate) fn decide(
         &self,
         table: &TableSchema,
         change: &RowChange,
         found: Found<'_>,
         moves: bool,
+        disputed: bool,
     ) -> Result<Decision, NoOrder> {
+        if disputed && (moves || ends_or_begins(change, found)) {
+            return Ok(Decision::Settled(ConflictKind::Disputed, Outcome::Held));
+        }
+        if let Rule::Add(counters) = &self.rule
+            && let RowChange::Update { before, after } = change
+            && let Some(there) = found.old.filter(|there| !moves && *there != before)
+        {
+            let summed = sum(table, &counters.of(table)?, (before, after), there);
+            let outcome = match summed {
+                Some(row) if row == *there => Outcome::Same,
+                Some(after) => Outcome::Added(RowChange::Update {
+                    before: there.clone(),
+                    after,
+                }),
+                None => Outcome::Held,
+            };
+            return Ok(Decision::Settled(ConflictKind::UpdateDiffers, outcome));
+        }
         let (kind, same) = match judge(change, found) {
             Verdict::Apply => return Ok(Decision::Apply),
             Verdict::AlreadyThere => (kind_where_same(change, found), true),
@@ -222,12 +349,13 @@ impl Policy {
     ) -> Result<Outcome, NoOrder> {
         let there = found.old.or(found.new);
         let winner = match &self.rule {
-            Rule::Halt | Rule::Hold => None,
+            Rule::Halt | Rule::Hold | Rule::Add(_) => None,
             Rule::Wins(side) => Some(*side),
             Rule::Last { column, tie } => match (change.after(), there) {
                 (Some(after), Some(there)) => Some(last(table, column, *tie, after, there)?),
-                // One of the two is no row, which has no time.
-                _ => None,
+                // A removal has no time, and loses nothing that could not be removed again.
+                (Some(_), None) => Some(Side::Source),
+                (None, _) => Some(Side::Target),
             },
         };
         Ok(match winner {
@@ -238,89 +366,12 @@ impl Policy {
     }
 }
 
-/// The side of the higher priority.
-fn higher(source: u32, target: u32) -> Option<Side> {
-    match source.cmp(&target) {
-        Ordering::Greater => Some(Side::Source),
-        Ordering::Less => Some(Side::Target),
-        Ordering::Equal => None,
-    }
-}
-
-/// Whose row is the later one.
-fn last(
-    table: &TableSchema,
-    column: &str,
-    tie: Option<Side>,
-    source: &Row,
-    target: &Row,
-) -> Result<Side, NoOrder> {
-    let at = place(table, column)?;
-    let order = moment(&source[at]).cmp(&moment(&target[at]));
-    Ok(match (order, tie) {
-        (Ordering::Greater, _) => Side::Source,
-        (Ordering::Less, _) => Side::Target,
-        (Ordering::Equal, Some(side)) => side,
-        (Ordering::Equal, None) => {
-            let bytes = |row: &Row| {
-                let mut bytes = Vec::new();
-                encode_row(row, &mut bytes);
-                bytes
-            };
-            if bytes(source) > bytes(target) {
-                Side::Source
-            } else {
-                Side::Target
-            }
-        }
-    })
-}
-
-/// The column by which rows are ordered.
-fn place(table: &TableSchema, column: &str) -> Result<usize, NoOrder> {
-    use ColumnKind as K;
-    let named = |of_table: &change::Column| of_table.name.eq_ignore_ascii_case(column);
-    let (table_name, column) = (table.to_string(), column.to_owned());
-    let Some(at) = table.columns.iter().position(named) else {
-        return Err(NoOrder::Missing {
-            table: table_name,
-            column,
-        });
-    };
-    match table.columns[at].kind {
-        K::TinyInt
-        | K::SmallInt
-        | K::MediumInt
-        | K::Int
-        | K::BigInt
-        | K::DateTime
-        | K::Timestamp
-        | K::Date => Ok(at),
-        _ => Err(NoOrder::Kind {
-            table: table_name,
-            column,
-        }),
-    }
-}
-
-/// A value of such a column in an order in which `NULL` comes before everything. Values of one
-/// column are of one kind, so kinds are never compared.
-fn moment(value: &Value) -> (u16, u8, u8, i128) {
-    match value {
-        Value::Int(number) | Value::Timestamp(number) => (0, 0, 0, i128::from(*number)),
-        Value::UInt(number) => (0, 0, 0, i128::from(*number)),
-        Value::Date(day) => (day.year, day.month, day.day, 0),
-        Value::DateTime(time) => {
-            let clock = (u64::from(time.hour) * 60 + u64::from(time.minute)) * 60;
-            let micros = (clock + u64::from(time.second)) * 1_000_000 + u64::from(time.micros);
-            (
-                time.date.year,
-                time.date.month,
-                time.date.day,
-                i128::from(micros),
-            )
-        }
-        _ => (0, 0, 0, i128::MIN),
+/// Whether a change removes a row, or puts one where there is none.
+fn ends_or_begins(change: &RowChange, found: Found<'_>) -> bool {
+    match change {
+        RowChange::Insert { .. } => found.new.is_none(),
+        RowChange::Delete { .. } => true,
+        RowChange::Update { .. } => false,
     }
 }
 
@@ -365,5 +416,7 @@ fn kind_of(kind: Kind) -> ConflictKind {
     }
 }
 
+#[cfg(test)]
+mod convergence_tests;
 #[cfg(test)]
 mod tests;

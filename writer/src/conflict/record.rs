@@ -34,11 +34,22 @@ pub(crate) struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// The statement that writes it.
-    pub(crate) fn insert(&self) -> Result<Vec<u8>, WriterError> {
+    /// The row that the change is about: as it was before, where it was.
+    fn at(&self) -> &Row {
         let (RowChange::Insert { after: at }
         | RowChange::Update { before: at, .. }
         | RowChange::Delete { before: at }) = self.row;
+        at
+    }
+
+    /// The key of that row, for people.
+    pub(crate) fn describe(&self) -> String {
+        describe_row(self.at(), self.mapping, true)
+    }
+
+    /// The statement that writes it.
+    pub(crate) fn insert(&self) -> Result<Vec<u8>, WriterError> {
+        let at = self.at();
         let change = TableChange {
             table: Arc::clone(&self.change.table),
             rows: vec![self.row.clone()],
@@ -62,7 +73,7 @@ impl Record<'_> {
             self.kind.name(),
             self.policy,
             self.outcome.state(),
-            &describe_row(at, self.mapping, true),
+            &self.describe(),
         ] {
             literal::text(&mut sql, text);
             sql.push(b',');
@@ -86,7 +97,7 @@ impl Record<'_> {
 }
 
 /// Which row of which table it is, in 32 bytes.
-fn place(row: &Row, mapping: &Mapping) -> [u8; 32] {
+pub(super) fn place(row: &Row, mapping: &Mapping) -> [u8; 32] {
     let mut digest = Sha256::new();
     for part in [
         mapping.database.as_bytes(),

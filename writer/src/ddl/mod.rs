@@ -20,6 +20,7 @@ mod decide;
 mod environment;
 mod fingerprint;
 pub(crate) mod intent;
+mod routed;
 mod session;
 
 use std::time::Duration;
@@ -33,7 +34,6 @@ use crate::checkpoint::{self, Checkpoint, Newest};
 use crate::epoch::Fate;
 use crate::error::{Class, WriterError};
 use crate::failpoint::{self, Point};
-use crate::lag;
 use crate::sql::charset;
 use crate::sql::dialect;
 use crate::sql::literal;
@@ -75,7 +75,7 @@ impl Applier {
                 return self.transactions(std::slice::from_ref(transaction)).await;
             }
             Fate::Lacking { ended_by, known } => {
-                return Err(self.lacking(transaction, ended_by, known));
+                return Err(self.lacking(transaction, ended_by, known).await);
             }
         }
         match self.config.ddl {
@@ -89,6 +89,9 @@ impl Applier {
                      there, and set ddl: Ignore until the link has passed it",
                 ));
             }
+        }
+        if self.makes_what_is_there(ddl).await? {
+            return self.settle_ddl(transaction, ddl, false).await;
         }
         let mut guard = Target::connect(&self.options, &self.config.source.idc).await?;
         let outcome = self.ddl_guarded(&mut guard, transaction, ddl).await;
@@ -119,7 +122,7 @@ impl Applier {
                 });
             }
             Decision::Run => {
-                if let Some(reason) = decide::refusal(ddl) {
+                if let Some(reason) = self.meets_route(ddl).or_else(|| decide::refusal(ddl)) {
                     self.record_intent(transaction, ddl, &before, None).await?;
                     let reason = format!("{reason}. {}", fix(&transaction.gtid));
                     return Err(refused(transaction, ddl, &reason));
@@ -326,7 +329,7 @@ impl Applier {
         let lag_millis = transaction
             .position
             .as_ref()
-            .map(|position| lag::of_batch(std::slice::from_ref(transaction), position.flavor()));
+            .map(|position| self.lag_of(std::slice::from_ref(transaction), position));
         let settled = 1 + transaction.filtered;
         self.status.committed(
             &self.stored,

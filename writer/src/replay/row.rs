@@ -143,7 +143,8 @@ fn kind_of(conflict: &Conflict) -> Kind {
     match conflict.kind {
         ConflictKind::InsertExists => Kind::InsertExists,
         ConflictKind::UpdateMissing | ConflictKind::DeleteMissing => Kind::UpdateMissing,
-        ConflictKind::UpdateDiffers => Kind::UpdateDiffers,
+        // Links alone keep tombstones, so the second is never met.
+        ConflictKind::UpdateDiffers | ConflictKind::Disputed => Kind::UpdateDiffers,
         ConflictKind::DeleteDiffers => Kind::DeleteDiffers,
         ConflictKind::UniqueClash => Kind::UniqueClash,
         ConflictKind::ForeignKey => Kind::ForeignKey,

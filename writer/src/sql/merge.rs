@@ -77,6 +77,10 @@ impl<'a> Net<'a> {
 #[derive(Debug)]
 struct Table<'a> {
     mapping: Arc<Mapping>,
+    /// Of other source tables that go there and are written alike.
+    alike: Vec<Arc<Mapping>>,
+    /// Another definition of the table has come since: nothing more is collected here.
+    left: bool,
     rows: BTreeMap<Key, Net<'a>>,
 }
 
@@ -85,7 +89,7 @@ struct Table<'a> {
 pub(crate) struct Merge<'a> {
     engine: Engine,
     tables: Vec<Table<'a>>,
-    /// Places in `tables` by the mapping's address, which the table keeps alive.
+    /// Places in `tables` by the mappings' addresses, which the table keeps alive.
     places: HashMap<usize, usize>,
 }
 
@@ -148,8 +152,8 @@ impl<'a> Merge<'a> {
         self.tables[place].rows.insert(key, net);
     }
 
-    /// Where the rows of a table are collected. Should a table come with another definition, what
-    /// was collected by the one before is written first.
+    /// Where the rows of a table are collected. Should a table come with another definition, or
+    /// another source table with other columns go there, what was collected before is written first.
     fn place(&mut self, plan: &mut Plan, mapping: &Arc<Mapping>) -> usize {
         let address = Arc::as_ptr(mapping).addr();
         if let Some(place) = self.places.get(&address) {
@@ -162,14 +166,21 @@ impl<'a> Merge<'a> {
             .filter(|place| same_table(&self.tables[*place]))
             .collect();
         for other in others {
+            if self.tables[other].mapping.writes_like(mapping) && !self.tables[other].left {
+                self.tables[other].alike.push(Arc::clone(mapping));
+                self.places.insert(address, other);
+                return other;
+            }
             self.write(plan, other);
-            // Its next rows are met as those of a definition that was not seen yet.
-            let gone = Arc::as_ptr(&self.tables[other].mapping).addr();
-            self.places.remove(&gone);
+            // The next rows of its definitions are met as those of one that was not seen yet.
+            self.tables[other].left = true;
+            self.places.retain(|_, place| *place != other);
         }
         let place = self.tables.len();
         self.tables.push(Table {
             mapping: Arc::clone(mapping),
+            alike: Vec::new(),
+            left: false,
             rows: BTreeMap::new(),
         });
         self.places.insert(address, place);

@@ -163,26 +163,50 @@ fn what_is_not_merged_keeps_its_place() {
     );
 }
 
-#[test]
-fn another_definition_of_a_table_comes_after_the_one_before() {
-    let (first, second) = (mapping(), mapping());
-    let changes = [
-        change(vec![insert(1, 1)]),
-        change(vec![delete(1)]),
-        change(vec![insert(1, 2)]),
-    ];
+/// The statements for changes that come by these fits, in turn.
+fn by_fits(changes: &[(TableChange, &Arc<Mapping>)]) -> String {
     let mut plan = Plan::new(false);
     let mut merge = Merge::new(Engine::MariaDb);
-    for (change, mapping) in changes.iter().zip([&first, &second, &first]) {
+    for (change, mapping) in changes {
         merge.change(&mut plan, change, mapping);
     }
     merge.finish(&mut plan);
     let sql: Vec<_> = plan.finish().into_iter().map(|it| it.sql).collect();
+    String::from_utf8(sql.concat()).unwrap()
+}
+
+#[test]
+fn another_definition_of_a_table_comes_after_the_one_before() {
+    let (first, mut other) = (mapping(), Mapping::clone(&mapping()));
+    other.columns.reverse();
+    let second = Arc::new(other);
+    let changes = [
+        (change(vec![insert(1, 1)]), &first),
+        (change(vec![delete(1)]), &second),
+        (change(vec![insert(1, 2)]), &first),
+    ];
     assert_eq!(
-        String::from_utf8(sql.concat()).unwrap(),
+        by_fits(&changes),
         "INSERT INTO `shop`.`orders` (`id`,`kind`) VALUES (1,1);\
          DELETE FROM `shop`.`orders` WHERE (`id`=1);\
          INSERT INTO `shop`.`orders` (`id`,`kind`) VALUES (1,2)"
+    );
+}
+
+#[test]
+fn rows_of_tables_that_go_to_one_share_statements_and_keys() {
+    let (first, second) = (mapping(), mapping());
+    let changes = [
+        (change(vec![insert(1, 1)]), &first),
+        (change(vec![insert(2, 1)]), &second),
+        (change(vec![insert(1, 2)]), &second),
+        (change(vec![insert(3, 1)]), &first),
+    ];
+    // The second row of key 1 is not lost in the first: it is for the server to refuse.
+    assert_eq!(
+        by_fits(&changes),
+        "INSERT INTO `shop`.`orders` (`id`,`kind`) VALUES (1,1),(2,1);\
+         INSERT INTO `shop`.`orders` (`id`,`kind`) VALUES (1,2),(3,1)"
     );
 }
 

@@ -280,6 +280,12 @@ impl Plan {
         }
     }
 
+    /// Adds rows of a snapshot chunk that must not be there.
+    pub(crate) fn insert_rows(&mut self, rows: &[&Row], mapping: &Arc<Mapping>) {
+        self.check_foreign_keys(mapping, false);
+        self.inserts(&mut rows.to_vec(), mapping, Verb::Insert);
+    }
+
     /// The requests, leaving the session in its usual state.
     pub(crate) fn finish(mut self) -> Vec<Request> {
         self.usual_state();

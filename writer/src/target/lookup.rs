@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use change::TableSchema;
+use model::Routes;
 
 use super::session::Target;
 use super::table::{ForeignKeys, Mapping, TargetColumn, TargetTable, UniqueIndex, map};
@@ -17,18 +18,33 @@ pub(crate) struct Mappings {
     /// By address of the source's definition; the value keeps it alive, so that no other can get
     /// its address.
     known: HashMap<usize, (Arc<TableSchema>, Arc<Mapping>)>,
+    routes: Routes,
 }
 
 /// So many fits are remembered before they are looked up anew.
 const MOST: usize = 1 << 14;
 
 impl Mappings {
+    /// Nothing known yet, of a link with these routes.
+    pub(crate) fn new(routes: Routes) -> Self {
+        Self {
+            known: HashMap::new(),
+            routes,
+        }
+    }
+
+    /// Where the tables of the link go.
+    pub(crate) fn routes(&self) -> &Routes {
+        &self.routes
+    }
+
     /// Forgets everything, since definitions may have changed.
     pub(crate) fn clear(&mut self) {
         self.known.clear();
     }
 
-    /// The fit of a source table, looked up if it is not known.
+    /// The fit of a source table into the table that it goes to, looked up if it is not known. The one
+    /// place where a source table becomes one of the target.
     pub(crate) async fn get(
         &mut self,
         target: &mut Target,
@@ -38,13 +54,10 @@ impl Mappings {
         if let Some((_, mapping)) = self.known.get(&address) {
             return Ok(Arc::clone(mapping));
         }
-        let Some(table) = look_up(target, &source.database, &source.table).await? else {
-            return Err(Unfit::Missing {
-                table: source.to_string(),
-            }
-            .into());
-        };
-        let mapping = Arc::new(map(source, &table)?);
+        let (database, table) = self.routes.target(&source.database, &source.table);
+        let mut mapping = fit(target, source, database, table).await?;
+        mapping.shared = self.routes.shares(database, table);
+        let mapping = Arc::new(mapping);
         if self.known.len() >= MOST {
             self.known.clear();
         }
@@ -80,6 +93,24 @@ impl Mappings {
         }
         Ok(())
     }
+}
+
+/// Fits a source table into this table of the target.
+pub(crate) async fn fit(
+    target: &mut Target,
+    source: &TableSchema,
+    database: &str,
+    table: &str,
+) -> Result<Mapping, WriterError> {
+    let Some(found) = look_up(target, database, table).await? else {
+        let table_name = format!("{database}.{table}");
+        let missing = Unfit::Missing { table: table_name };
+        return Err(missing.by_route(source, database, table).into());
+    };
+    let routed = |unfit: Unfit| unfit.by_route(source, database, table);
+    let mut mapping = map(source, &found).map_err(routed)?;
+    mapping.incomparable = mapping.incomparable.map(routed);
+    Ok(mapping)
 }
 
 type ColumnRow = (

@@ -92,8 +92,13 @@ pub(crate) struct ForeignKeys {
 /// How rows of a source table become statements on a target table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Mapping {
+    /// The target's; the source's table may have another name ([`model::Routes`]).
     pub database: String,
     pub table: String,
+    /// Both for people: the target's table, and the source's where its name is another one.
+    pub told: String,
+    /// Rows of other source tables may be in it.
+    pub shared: bool,
     /// The columns that are written, in the source's order.
     pub columns: Vec<MappedColumn>,
     /// Indexes into `columns` of the target's key.
@@ -179,6 +184,8 @@ pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping,
     Ok(Mapping {
         cascading: cascading.collect(),
         incomparable,
+        told: told(source, &target.database, &target.name),
+        shared: false,
         database: target.database.clone(),
         table: target.name.clone(),
         columns,
@@ -187,6 +194,23 @@ pub(crate) fn map(source: &TableSchema, target: &TargetTable) -> Result<Mapping,
         whole,
         merges,
     })
+}
+
+impl Mapping {
+    /// Whether rows that were collected by the other one are written as by this one.
+    pub(crate) fn writes_like(&self, other: &Self) -> bool {
+        (&self.database, &self.table, &self.columns, &self.key)
+            == (&other.database, &other.table, &other.columns, &other.key)
+    }
+}
+
+/// A table of the target with the one that its rows come from, if that has another name.
+pub(crate) fn told(source: &TableSchema, database: &str, table: &str) -> String {
+    let target = format!("{database}.{table}");
+    if target == source.to_string() {
+        return target;
+    }
+    format!("{target} (rows of {source})")
 }
 
 /// Whether rows can be applied to the table at all.

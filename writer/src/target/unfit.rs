@@ -135,4 +135,35 @@ pub enum Unfit {
         /// `database.table`.
         table: String,
     },
+    /// The same, of a table that a route leads to.
+    #[error("rows of {source_table} go to {table} by tables.routes: {why}")]
+    Routed {
+        /// The source's.
+        source_table: String,
+        /// The target's.
+        table: String,
+        /// Why they cannot.
+        why: Box<Self>,
+    },
+}
+
+impl Unfit {
+    /// With the route that the rows took, if their table has another name at the target.
+    pub(crate) fn by_route(
+        self,
+        source: &change::TableSchema,
+        database: &str,
+        table: &str,
+    ) -> Self {
+        let table = format!("{database}.{table}");
+        let source_table = source.to_string();
+        if source_table == table {
+            return self;
+        }
+        Self::Routed {
+            source_table,
+            table,
+            why: Box::new(self),
+        }
+    }
 }

@@ -12,7 +12,7 @@ use model::IdcName;
 use super::transaction::Set;
 use super::{Ask, is_through};
 use crate::apply::Applier;
-use crate::checkpoint::{Newest, Record, unreadable};
+use crate::checkpoint::{Newest, unreadable};
 use crate::epoch::way::{Ahead, NewestData};
 use crate::error::WriterError;
 use crate::stream::Stream;
@@ -151,26 +151,13 @@ impl Applier {
         Ok(here)
     }
 
-    /// Writes down what is left of a third member's. Its writer finds its row changed, and begins
-    /// anew.
+    /// Writes down what is left of a third member's.
     async fn lower_newest(&mut self, ahead: &Ahead) -> Result<(), WriterError> {
-        let doing = "writing down what was taken back";
-        let sql = format!(
-            "SELECT CAST(link AS CHAR), CAST(ledger AS CHAR) FROM multiactive.applied WHERE source={}",
-            quote(&ahead.idc)
-        );
-        let links: Vec<(String, Option<String>)> = self.target.all(doing, &sql).await?;
-        for (link, ledger) in links {
-            let record = ledger.as_deref().map(Record::parse).transpose()?;
-            let mut record = record.unwrap_or_default();
-            record.newest = Some(Newest::from(&ahead.left));
-            record.serial += 1;
-            let update = format!(
-                "UPDATE multiactive.applied SET ledger={} WHERE link={}",
-                quote(&record.text()?),
-                quote(&link)
-            );
-            self.target.execute(doing, update.as_bytes()).await?;
+        let links = self.beside(false).await?.into_iter();
+        for mut link in links.filter(|link| link.idc == ahead.idc) {
+            link.record.newest = Some(Newest::from(&ahead.left));
+            self.move_beside("writing down what was taken back", link)
+                .await?;
         }
         Ok(())
     }

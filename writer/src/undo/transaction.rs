@@ -149,6 +149,19 @@ impl Applier {
             if bookkeeping::is_ours(&change.table.database) {
                 continue;
             }
+            if let Some(route) = self.mappings.routes().all().first() {
+                // What was written here has the target's names, which routes are not about.
+                return Err(WriterError::Unsupported(format!(
+                    "SyncLink {}: {} has filed transaction {} of {}, which is to be taken back here, and \
+                     the link has tables.routes (from {} to {}); remove the routes",
+                    self.config.link,
+                    self.config.source.idc,
+                    filed.gtid,
+                    self.config.target.idc,
+                    route.from,
+                    route.to
+                )));
+            }
             let mapping = self.mappings.get(&mut self.target, &change.table).await?;
             for row in change.rows.iter().rev() {
                 let inverse = Inverse::of(row);

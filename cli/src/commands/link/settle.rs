@@ -5,7 +5,7 @@ use mysql::skips::{self, Held};
 use super::skip::target;
 use super::{LinkReport, read};
 use crate::args::LinkSettleArgs;
-use crate::commands::stranded::{by, failed};
+use crate::commands::databases::{by, failed};
 use crate::commands::{Context, note, show};
 use crate::failure::{Exit, Failure};
 use crate::invocation::quoted;

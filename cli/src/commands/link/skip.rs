@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::{LinkReport, read};
 use crate::args::{LinkHeldArgs, LinkSkipArgs};
-use crate::backend::{KubeBackend, Scope};
-use crate::commands::stranded::{by, connect, failed};
+use crate::backend::KubeBackend;
+use crate::commands::databases::{self, by, failed};
 use crate::commands::{Context, note, show};
 use crate::failure::{Exit, Failure};
 use crate::invocation::quoted;
@@ -243,30 +243,17 @@ pub(super) async fn held(context: &Context, args: &LinkHeldArgs) -> Result<Exit,
     Ok(Exit::Done)
 }
 
-/// A session with the link's target, with the account that its Unit gives.
+/// A session with the link's target, with the account that its Unit or the link itself gives.
 pub(super) async fn target(
     context: &Context,
     kube: KubeBackend,
     report: &LinkReport,
     tried: &str,
 ) -> Result<(IdcName, Session), Failure> {
-    let (Some(unit), Some(idc)) = (&report.unit, &report.target) else {
-        return Err(Failure::refused(
-            tried,
-            "the link names no Unit and IDC from which its target would be known",
-        ));
+    let link = &report.link;
+    let look = match &report.unit {
+        Some(unit) => context.call.own(&format!("preflight {unit}")),
+        None => context.call.own(&format!("link lag {link}")),
     };
-    let units = kube.units(&Scope::Unit(unit.clone())).await?;
-    let mut members = units.iter().flat_map(|unit| &unit.spec.members);
-    let Some(member) = members.find(|member| member.idc == *idc) else {
-        return Err(Failure::failed(
-            tried,
-            format!("Unit {unit} has no member in {idc}"),
-        ));
-    };
-    let reached = connect(unit, member, &Ok(kube)).await;
-    let (_, session) = reached.map_err(|reason| {
-        failed(tried, idc, &reason).next(context.call.own(&format!("preflight {unit}")))
-    })?;
-    Ok((idc.clone(), session))
+    databases::target(kube, link, tried, &look).await
 }

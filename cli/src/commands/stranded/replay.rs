@@ -7,7 +7,7 @@ use mysql::stranded::Filed;
 use serde::Serialize;
 use writer::{Outcome, ReplayError, Replayed, Replayer};
 
-use super::{Member, by, failed, members};
+use super::super::databases::{Member, by, failed, members};
 use crate::args::StrandedReplayArgs;
 use crate::commands::Context;
 use crate::failure::{Exit, Failure};

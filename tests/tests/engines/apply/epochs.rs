@@ -227,6 +227,38 @@ fn what_the_new_primary_may_have_halts_a_third_member() -> Result<()> {
     })
 }
 
+/// What the new primary has handed on meanwhile is no reason to halt a session of before, which was cut
+/// off and does not know of it yet.
+#[test]
+fn what_was_handed_on_meanwhile_is_not_lacking() -> Result<()> {
+    on_each(async |rig: &Rig<'_>| {
+        rig.source
+            .commit(vec![changes(&table(), vec![insert(1, 1, None)])]);
+        let writer = rig.start()?;
+        rig.wait_through(&writer).await?;
+        let through = rig.source.position(2);
+        rig.target.root(&format!(
+            "START TRANSACTION; INSERT INTO orders.t VALUES (2, 1, NULL); \
+             INSERT INTO multiactive.epoch (epoch, idc, ended, at) \
+             VALUES (2, 'gz', '{through}', NOW(6)); \
+             UPDATE multiactive.applied SET position = '{through}', \
+             ledger = JSON_SET(ledger, '$.serial', 999); COMMIT"
+        ))?;
+        for id in [2, 3] {
+            rig.source
+                .commit(vec![changes(&table(), vec![insert(id, 1, None)])]);
+        }
+        rig.wait_through(&writer).await?;
+        let log = writer.describe();
+        ensure!(!log.contains("halted"), "{log}");
+        ensure!(log.contains("was changed by somebody else"), "{log}");
+        // The last one nobody has.
+        ensure!(filed(rig)?.len() == 1, "{:?}", filed(rig)?);
+        ensure!(rig.rows()?.len() == 2, "{:?}", rig.rows()?);
+        Ok(())
+    })
+}
+
 /// Killed between any two steps, the writer files each transaction once, in order and whole, those
 /// that come in parts too.
 #[test]
@@ -245,17 +277,8 @@ fn a_writer_that_is_killed_files_once() -> Result<()> {
                 rig.source.commit(vec![changes(&table(), rows(0))]);
             }
         }
-        let mut crashes = 0;
-        for point in ["before-commit", "after-commit", "after-part"] {
-            for time in 1..=4 {
-                let mut writer = rig.start_with(&["--crash-at", &format!("{point}:{time}")])?;
-                let ended = until("the writer ends or is through", async || {
-                    Ok(!writer.is_running()? || rig.is_through()?)
-                });
-                ended.await.with_context(|| writer.describe())?;
-                crashes += u32::from(!writer.is_running()?);
-            }
-        }
+        let points = ["before-commit", "after-commit", "after-part"];
+        let crashes = rig.crash_at(&points, 4).await?;
         ensure!(crashes > 3, "only {crashes} crashes");
         let writer = rig.start()?;
         rig.wait_through(&writer).await?;

@@ -130,7 +130,7 @@ impl Link {
     }
 }
 
-async fn equal(sh: &Database, bj: &Database, links: &[&Link]) -> Result<()> {
+pub async fn equal(sh: &Database, bj: &Database, links: &[&Link]) -> Result<()> {
     let mut sides = Vec::new();
     let writers: Vec<&Writer> = links
         .iter()

@@ -1,16 +1,22 @@
 //! What the writer does to a target, on both engines: the shipped program against real servers,
-//! fed by a syncer that plays a script, so that every moment can be chosen. The last module lets
-//! both ends of a link run for real.
+//! fed by a syncer that plays a script, so that every moment can be chosen. In `links` and
+//! `both_write` both ends of a link run for real.
 
+mod alone;
+mod both_write;
 mod conflicts;
+mod counters;
 mod crashes;
 mod epochs;
+mod handed_on;
 pub mod links;
 mod merged;
 mod policies;
 mod relays;
 mod replays;
 pub mod rig;
+mod routed;
+mod routes;
 mod script;
 mod settles;
 mod skips;

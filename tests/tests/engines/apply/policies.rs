@@ -7,13 +7,21 @@ use mysql::conflicts::{self, Conflict};
 use serde_json::json;
 use writer::{Replayer, SettleError, Settler};
 
-use super::rig::{Rig, Writer, on_each, options, until};
+use super::rig::{Rig, Writer, on_each, on_each_under, options, until};
 use super::script::{changes, delete, insert, row, table, update};
 
 /// The link compares rows, and does this with what differs.
 fn resolve(rig: &Rig<'_>, policy: &serde_json::Value) -> Result<()> {
     rig.settings(|link| {
         link["conflicts"] = json!({"detect": "BeforeImage", "resolve": policy});
+    })
+}
+
+/// The same, for a target that takes writes of its own: nothing is copied over them.
+fn resolve_both(rig: &Rig<'_>, policy: &serde_json::Value) -> Result<()> {
+    rig.settings(|link| {
+        link["conflicts"] = json!({"detect": "BeforeImage", "resolve": policy});
+        link["snapshot"]["mode"] = json!("Never");
     })
 }
 
@@ -95,6 +103,17 @@ const OF_TARGET: &[[&str; 3]] = &[
     ["101", "1", "NULL"],
 ];
 
+const OF_LAST: &[[&str; 3]] = &[
+    ["1", "11", "NULL"],
+    ["2", "2", "NULL"],
+    ["3", "13", "NULL"],
+    ["4", "14", "NULL"],
+    ["7", "7", "70"],
+    ["9", "10", "NULL"],
+    ["100", "1", "NULL"],
+    ["101", "1", "NULL"],
+];
+
 /// A policy, how each of [`KINDS`] ends by it, the rows after all, and how many changes were left.
 type Case = (
     serde_json::Value,
@@ -105,24 +124,33 @@ type Case = (
 
 fn cases() -> Vec<Case> {
     let all = |state| [state, state, state, state, "Same", "Held"];
-    // By the column v: 11 and 13 at the target are later than 1 and 3 of the source.
+    // By the column v: 11 and 13 at the target are later than 1 and 3 of the source. What one side
+    // removed and the other has changed stays.
     let last = json!({"LastWriteWins": {"column": "v", "sourcePriority": 1, "targetPriority": 2}});
-    let by_last = ["TargetWon", "Held", "TargetWon", "Held", "Same", "Held"];
+    let by_last = [
+        "TargetWon",
+        "SourceWon",
+        "TargetWon",
+        "TargetWon",
+        "Same",
+        "Held",
+    ];
     let higher = json!({"IdcPriority": {"sourcePriority": 2, "targetPriority": 1}});
     vec![
         (json!("SourceWins"), all("SourceWon"), OF_SOURCE, 1),
         (higher, all("SourceWon"), OF_SOURCE, 1),
         (json!("TargetWins"), all("TargetWon"), OF_TARGET, 5),
         (json!("Hold"), all("Held"), OF_TARGET, 5),
-        (last, by_last, OF_TARGET, 5),
+        (last, by_last, OF_LAST, 4),
     ]
 }
 
 #[test]
 fn each_policy_settles_what_differs_and_records_it() -> Result<()> {
     for (policy, states, rows, conflicts) in cases() {
-        on_each(async |rig: &Rig<'_>| {
-            resolve(rig, &policy)?;
+        // Without an epoch, so not under a Unit.
+        on_each_under(0, async |rig: &Rig<'_>| {
+            resolve_both(rig, &policy)?;
             let writer = rig.start()?;
             rig.wait_through(&writer).await?;
             rig.target.root(HERE)?;
@@ -139,6 +167,28 @@ fn each_policy_settles_what_differs_and_records_it() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+#[test]
+fn a_target_whose_row_may_win_is_refused_under_a_unit_and_where_rows_are_copied() -> Result<()> {
+    let refused = |epoch, copied: bool, told: &str| {
+        on_each_under(epoch, async |rig: &Rig<'_>| {
+            if copied {
+                resolve(rig, &json!("TargetWins"))?;
+            } else {
+                resolve_both(rig, &json!("TargetWins"))?;
+            }
+            rig.source
+                .commit(vec![changes(&table(), vec![insert(1, 1, None)])]);
+            let writer = rig.start()?;
+            let error = rig.wait_halted(&writer).await?;
+            ensure!(error.contains(told), "{error}");
+            ensure!(rig.rows()?.is_empty(), "{:?}", rig.rows()?);
+            Ok(())
+        })
+    };
+    refused(0, true, "then set snapshot.mode: Never")?;
+    refused(1, false, "belongs to a Unit whose primary is")
 }
 
 #[test]

@@ -116,17 +116,8 @@ fn a_crash_while_it_is_handed_on_repeats_nothing() -> Result<()> {
     on_each(async |rig: &Rig<'_>| {
         prepare(rig, 4)?;
         rig.source.hand_on(of_gz());
-        let mut crashes = 0;
-        for point in ["after-row", "before-commit", "after-commit"] {
-            for time in 1..=2 {
-                let mut writer = rig.start_with(&["--crash-at", &format!("{point}:{time}")])?;
-                let ended = until("the writer ends or is through", async || {
-                    Ok(!writer.is_running()? || rig.is_through()?)
-                });
-                ended.await.with_context(|| writer.describe())?;
-                crashes += u32::from(!writer.is_running()?);
-            }
-        }
+        let points = ["after-row", "before-commit", "after-commit"];
+        let crashes = rig.crash_at(&points, 2).await?;
         ensure!(crashes > 2, "only {crashes} crashes");
         let writer = rig.start()?;
         rig.wait_through(&writer).await?;

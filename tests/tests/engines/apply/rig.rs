@@ -141,6 +141,15 @@ impl Drop for Writer {
     reason = "tests read best as closures in the call"
 )]
 pub fn on_each(test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
+    on_each_under(1, test)
+}
+
+/// The same, where the source's transactions are of this epoch; of 0 where it belongs to no Unit.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "tests read best as closures in the call"
+)]
+pub fn on_each_under(epoch: u64, test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
     let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
     programs::writer_with_failpoints()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -150,7 +159,8 @@ pub fn on_each(test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
     // The source is of the other engine: what is the same on both is tried crosswise.
     for (idc, from, flavor) in [("sh", "bj", Flavor::MariaDb), ("bj", "sh", Flavor::MySql)] {
         let target = world.database(idc)?;
-        let source = Source::new(from, flavor);
+        let mut source = Source::new(from, flavor);
+        source.epoch = epoch;
         runtime
             .block_on(async {
                 let rig = Rig::new(&world, target, source).await?;
@@ -210,7 +220,8 @@ pub async fn reset(database: &Database) -> Result<()> {
          DELETE FROM multiactive.heartbeat; DELETE FROM multiactive.stranded; \
          DELETE FROM multiactive.undone; DELETE FROM multiactive.replayed; \
          DELETE FROM multiactive.skips; DELETE FROM multiactive.held; \
-         DELETE FROM multiactive.conflicts; \
+         DELETE FROM multiactive.conflicts; DELETE FROM multiactive.tombstones; \
+         DELETE FROM multiactive.routed; \
          DROP DATABASE IF EXISTS orders; \
          CREATE DATABASE orders CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; \
          CREATE TABLE orders.t (id INT PRIMARY KEY, v INT, u INT UNIQUE)",
@@ -259,6 +270,24 @@ impl<'a> Rig<'a> {
     /// Starts a writer that ends at a failpoint.
     pub fn start_with(&self, arguments: &[&str]) -> Result<Writer> {
         start_writer(&self.directory, &self.syncer, arguments)
+    }
+
+    /// Starts a writer again and again, so that it ends at each of these points: the first time that
+    /// it gets there, then the second, and so on up to `times`, unless it has applied everything
+    /// before. Says how often it ended.
+    pub async fn crash_at(&self, points: &[&str], times: u32) -> Result<u32> {
+        let mut crashes = 0;
+        for time in 1..=times {
+            for point in points {
+                let mut writer = self.start_with(&["--crash-at", &format!("{point}:{time}")])?;
+                let ended = until("the writer ends or is through", async || {
+                    Ok(!writer.is_running()? || self.is_through()?)
+                });
+                ended.await.with_context(|| writer.describe())?;
+                crashes += u32::from(!writer.is_running()?);
+            }
+        }
+        Ok(crashes)
     }
 
     /// Everything in `orders.t`, as text.

@@ -16,7 +16,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use bytes::Bytes;
 use change::sync::sync_server::{Sync, SyncServer};
-use change::sync::{FiledPiece, FiledReply, FiledRequest, RelayRequest};
+use change::sync::{
+    DescribeReply, DescribeRequest, FiledPiece, FiledReply, FiledRequest, RelayRequest,
+};
 use change::{
     Body, Column, ColumnKind, Ddl, DdlObject, DdlSession, Flavor, Frame, Halt, MAX_PACKET_BYTES,
     PacketEncoder, Position, RowChange, RowFlags, SnapshotBegin, SnapshotChunk, SnapshotTable,
@@ -306,6 +308,13 @@ impl Source {
 
 #[tonic::async_trait]
 impl Sync for Source {
+    async fn describe(
+        &self,
+        _: Request<DescribeRequest>,
+    ) -> Result<Response<DescribeReply>, Status> {
+        Err(Status::unimplemented("a scripted source has no server"))
+    }
+
     async fn filed(&self, request: Request<FiledRequest>) -> Result<Response<FiledReply>, Status> {
         let request = request.into_inner();
         let mut state = self.state();

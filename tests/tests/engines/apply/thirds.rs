@@ -225,17 +225,8 @@ fn a_crash_takes_nothing_back_twice() -> Result<()> {
         file(rig)?;
         begin(rig, 3, (2, "0-9-5"));
         rig.source.reach("gz", "0-9-9".parse::<Position>()?);
-        let mut crashes = 0;
-        for time in 1..=3 {
-            for point in ["after-row", "before-commit", "after-commit"] {
-                let mut writer = rig.start_with(&["--crash-at", &format!("{point}:{time}")])?;
-                let ended = until("the writer ends or is through", async || {
-                    Ok(!writer.is_running()? || rig.is_through()?)
-                });
-                ended.await.with_context(|| writer.describe())?;
-                crashes += u32::from(!writer.is_running()?);
-            }
-        }
+        let points = ["after-row", "before-commit", "after-commit"];
+        let crashes = rig.crash_at(&points, 3).await?;
         ensure!(crashes > 2, "only {crashes} crashes");
         let writer = rig.start()?;
         rig.wait_through(&writer).await?;

@@ -238,17 +238,8 @@ fn a_writer_that_is_killed_takes_back_once() -> Result<()> {
         rig.target.root(AFTER)?;
         file(rig);
         reach_all(rig)?;
-        let mut crashes = 0;
-        for point in ["after-row", "before-commit", "after-commit"] {
-            for time in 1..=4 {
-                let mut writer = rig.start_with(&["--crash-at", &format!("{point}:{time}")])?;
-                let ended = until("the writer ends or is through", async || {
-                    Ok(!writer.is_running()? || rig.is_through()?)
-                });
-                ended.await.with_context(|| writer.describe())?;
-                crashes += u32::from(!writer.is_running()?);
-            }
-        }
+        let points = ["after-row", "before-commit", "after-commit"];
+        let crashes = rig.crash_at(&points, 4).await?;
         ensure!(crashes > 4, "only {crashes} crashes");
         let writer = rig.start()?;
         rig.wait_through(&writer).await?;

@@ -3,7 +3,7 @@
 use super::*;
 use model::Severity;
 use mysql::control::{BootsFenced, FenceError, FenceOptions};
-use mysql::preflight::{Subject, member};
+use mysql::preflight::{Role, Subject, member};
 use mysql_async::prelude::Queryable as _;
 
 /// MariaDB has no statement that makes it come up fenced: a configuration that lets it come up
@@ -24,8 +24,10 @@ fn a_mariadb_that_comes_up_writable_is_refused() -> Result<()> {
                 endpoint: server.options.endpoint().clone(),
                 databases: vec!["orders".to_owned()],
                 members: 2,
-                unit: None,
-                max_lag_millis: 5_000,
+                role: Role::Member {
+                    unit: None,
+                    max_lag_millis: 5_000,
+                },
             };
             let findings = member(&server.options, &subject).await.findings;
             let found = findings.iter().find(|it| it.check == "BootsFenced");

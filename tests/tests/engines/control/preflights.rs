@@ -5,7 +5,7 @@ use model::{Epoch, Finding, Generation, Severity, UnitKey};
 use mysql::control::{
     FenceOptions, GuardOrder, OpenOrder, OpenOutcome, Owner, Ownership, PromotionOrder,
 };
-use mysql::preflight::{MemberReport, Subject, across, member};
+use mysql::preflight::{MemberReport, Role, Subject, across, member};
 
 const ACCOUNTS: &str = include_str!("../../../../docs/database-accounts.md");
 
@@ -15,8 +15,10 @@ fn subject(server: &Server<'_>) -> Result<Subject> {
         endpoint: server.options.endpoint().clone(),
         databases: vec!["orders".to_owned()],
         members: 2,
-        max_lag_millis: 5_000,
-        unit: None,
+        role: Role::Member {
+            max_lag_millis: 5_000,
+            unit: None,
+        },
     })
 }
 
@@ -221,7 +223,7 @@ fn settings_are_named_with_value_and_statement() -> Result<()> {
             &["MINIMAL", &fix("binlog_row_metadata")],
         )?;
         found(&report, "SyncBinlog", Warning, &["sync_binlog is 0"])?;
-        found(&report, "AutoIncrement", Warning, &["2 members"])?;
+        found(&report, "AutoIncrement", Warning, &["2 servers"])?;
         if server.engine == Engine::MySql {
             let on = "SET GLOBAL super_read_only = 1, GLOBAL binlog_row_value_options = \
                       PARTIAL_JSON, GLOBAL binlog_order_commits = 0";
@@ -361,7 +363,10 @@ fn a_server_of_another_unit_is_refused() -> Result<()> {
         ensure!(control.claim(&owner, |_, _| true).await? == Ownership::Claimed);
         let of = async |name: &str| -> Result<MemberReport> {
             let subject = Subject {
-                unit: Some(unit(name)?),
+                role: Role::Member {
+                    max_lag_millis: 5_000,
+                    unit: Some(unit(name)?),
+                },
                 ..subject(server)?
             };
             Ok(member(&server.options, &subject).await)
