@@ -60,11 +60,16 @@ async fn prepare(world: &World) -> Result<()> {
         // The guard of an earlier test's arbiter may be over just now.
         patiently(async || {
             let mut root = Conn::new(options.clone()).await?;
-            root.query_drop(
-                "SET SESSION sql_log_bin = 0; SET GLOBAL read_only = 0; \
-                 DROP DATABASE IF EXISTS multiactive; \
+            // Without its schema no guard fences any more. A server that was protected comes up closed,
+            // MySQL for logins as well.
+            let open = match database.engine {
+                harness::Engine::MySql => "SET GLOBAL read_only = 0, GLOBAL offline_mode = 0",
+                harness::Engine::MariaDb => "SET GLOBAL read_only = 0",
+            };
+            root.query_drop(format!(
+                "SET SESSION sql_log_bin = 0; DROP DATABASE IF EXISTS multiactive; {open}; \
                  CREATE TABLE IF NOT EXISTS orders.t (id INT PRIMARY KEY AUTO_INCREMENT, v INT)",
-            )
+            ))
             .await?;
             root.disconnect().await?;
             Ok(())

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::panic::Location;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -549,15 +550,19 @@ impl<'a> Rig<'a> {
     }
 
     /// Waits until an application's write to this server is acknowledged.
-    pub async fn written(&self, name: &str, limit: Duration) -> Result<Write> {
-        let since = Instant::now();
-        until(&format!("{name} takes writes"), limit, async || {
-            let writes = self.writes();
-            Ok(writes
-                .into_iter()
-                .find(|write| write.idc == name && write.sent > since))
-        })
-        .await
+    #[track_caller]
+    pub fn written(&self, name: &str, limit: Duration) -> impl Future<Output = Result<Write>> {
+        let what = format!("{name} takes writes, at {}", Location::caller());
+        async move {
+            let since = Instant::now();
+            until(&what, limit, async || {
+                let writes = self.writes();
+                Ok(writes
+                    .into_iter()
+                    .find(|write| write.idc == name && write.sent > since))
+            })
+            .await
+        }
     }
 }
 
