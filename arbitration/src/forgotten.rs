@@ -138,14 +138,8 @@ impl Core {
     /// and what was compared stands at the same revision in both. Nobody holds by it (rule 1), and
     /// while its session lives nobody else could be elected.
     pub(crate) fn left_over(&self) -> Option<&Versioned<PrimaryRecord>> {
-        let state = self.state.as_ref()?;
-        let primary = state.primary.as_ref()?;
-        let session = self.session?;
-        let current = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
-        (primary.value.idc == self.me
-            && primary.lease == Some(session.lease)
-            && Some(primary.value.epoch) != current)
-            .then_some(primary)
+        let (primary, current) = self.own_primary()?;
+        (Some(primary.value.epoch) != current).then_some(primary)
     }
 
     /// Removes it, once the member is closed. That is no release: of the holder of etcd's epoch it

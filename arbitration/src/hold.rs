@@ -1,7 +1,8 @@
 //! Rules 1 to 6: when a member may be open, when it must be fenced, and what is done about it.
 
 use model::{
-    FenceProof, IntentKind, IntentPhase, PrimaryRecord, ServerIdentity, VacatedRecord, Versioned,
+    Epoch, FenceProof, IntentKind, IntentPhase, PrimaryRecord, ServerIdentity, VacatedRecord,
+    Versioned,
 };
 
 use crate::core::{Core, Exposure, Plan};
@@ -56,14 +57,18 @@ impl Core {
 
     /// The `primary` key if it is this IDC's, bound to this session's lease, in the current epoch.
     pub(crate) fn held(&self) -> Option<&Versioned<PrimaryRecord>> {
+        let (primary, current) = self.own_primary()?;
+        (Some(primary.value.epoch) == current).then_some(primary)
+    }
+
+    /// The `primary` that lives by this IDC's session, and etcd's epoch.
+    pub(crate) fn own_primary(&self) -> Option<(&Versioned<PrimaryRecord>, Option<Epoch>)> {
         let state = self.state.as_ref()?;
         let primary = state.primary.as_ref()?;
         let session = self.session?;
-        let current = state.epoch.as_ref()?.value.epoch;
-        (primary.value.idc == self.me
-            && primary.lease == Some(session.lease)
-            && primary.value.epoch == current)
-            .then_some(primary)
+        let current = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+        (primary.value.idc == self.me && primary.lease == Some(session.lease))
+            .then_some((primary, current))
     }
 
     /// Rule 1, checked at the moment of acting.

@@ -582,8 +582,9 @@ fn applied_here(gtid: &Gtid, decoder: &Decoder) -> BinlogError {
              multiactive.applied, and its mark does not say where it was born: to send it on would \
              apply it twice"
         ),
-        "Check that every IDC whose changes reach this server is a member of the Unit, and that \
-         the operator has given this syncer its newest settings",
+        "Check that every IDC whose changes reach this server is a member of the Unit, or, without a \
+         Unit, set relay: true on this link, which hands them on; and that the operator has given this \
+         syncer its newest settings",
     )
 }
 

@@ -19,7 +19,7 @@ pub struct LinkConfig {
     /// Where they go.
     pub target: LinkEnd,
     /// The origins a transaction can have: every IDC with a member, in the Unit's order; without a
-    /// Unit, every IDC whose servers are joined by links.
+    /// Unit, those of the two ends.
     pub origins: Vec<IdcName>,
     /// The databases of the Unit, or those that the tables are in.
     pub databases: Vec<String>,

@@ -189,6 +189,15 @@ pub enum Severity {
     Blocking,
 }
 
+impl Severity {
+    /// The findings of this severity as sentences; empty if there are none.
+    pub fn words<'a>(self, findings: impl IntoIterator<Item = &'a Finding>) -> String {
+        let of = findings.into_iter().filter(|it| it.severity == self);
+        let words: Vec<String> = of.map(ToString::to_string).collect();
+        words.join(" ")
+    }
+}
+
 /// A syncer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -5,17 +5,28 @@
 
 use std::time::Duration;
 
-use model::{Epoch, Finding, Generation, IdcName, Severity};
+use model::{Epoch, Finding, Generation, IdcName, LinkConfig, LinkEnd, Severity};
 use mysql_async::prelude::Queryable;
 
 use crate::control::{ControlError, ControlSession};
-use crate::preflight::{self, MemberReport, Subject};
+use crate::preflight::{self, MemberReport, Role, Subject};
 use crate::session::SessionOptions;
 
 /// Making the schema asks for locks that a statement of somebody else's may hold.
 const INSTALL_WITHIN: Duration = Duration::from_secs(15);
 /// An answer to a heartbeat takes no longer.
 const BEAT_WITHIN: Duration = Duration::from_secs(5);
+
+/// One end of such a link, as preflight looks at it.
+pub fn subject(config: &LinkConfig, end: &LinkEnd) -> Subject {
+    Subject {
+        idc: end.idc.clone(),
+        endpoint: end.endpoint.clone(),
+        databases: config.databases.clone(),
+        members: config.origins.len(),
+        role: Role::LinkEnd,
+    }
+}
 
 /// Looks at the server and, where nothing blocks, makes the schema. It never fails: what keeps it from
 /// doing so is a finding.
@@ -49,19 +60,52 @@ async fn install(options: &SessionOptions) -> Result<String, ControlError> {
     Ok(session.install().await?.0)
 }
 
-/// From which IDCs links bring changes to a server, by the rows that they keep there.
+/// A link that brings changes to a server, by the row that it keeps there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Brings {
+    /// Its source's IDC.
+    pub from: String,
+    /// Whether it has begun.
+    pub begun: bool,
+    /// Whether it copies tables, or will.
+    pub copies: bool,
+    /// What it adds up (`conflicts.counters`), in order; `None` where it adds up nothing.
+    pub counters: Option<Vec<String>>,
+}
+
+/// Which links bring changes to a server. One that is no more is among them until somebody removes its
+/// row.
 ///
 /// # Errors
 /// Where the server could not be asked, as a sentence.
-pub async fn brought_from(options: &SessionOptions) -> Result<Vec<String>, String> {
-    let sql = "SELECT DISTINCT CAST(source AS CHAR) FROM multiactive.applied";
+pub async fn brings(options: &SessionOptions) -> Result<Vec<Brings>, String> {
+    type Read = (String, bool, Option<String>, Option<String>, Option<String>);
+    const READ: &str = "SELECT CAST(source AS CHAR), position IS NOT NULL, \
+                        CAST(JSON_EXTRACT(ledger, '$.copies') AS CHAR), \
+                        CAST(JSON_EXTRACT(snapshot, '$.done') AS CHAR), \
+                        CAST(JSON_EXTRACT(ledger, '$.counters') AS CHAR) FROM multiactive.applied";
     let mut session = options.connect().await.map_err(|error| error.to_string())?;
-    let sources = session.conn.query(sql).await;
-    let sources = sources.map_err(|error| format!("reading multiactive.applied: {error}"))?;
+    let rows: Result<Vec<Read>, _> = session.conn.query(READ).await;
+    let rows = rows.map_err(|error| format!("reading multiactive.applied: {error}"))?;
     if let Err(error) = session.close().await {
         tracing::debug!(%error, "a session did not end in good order");
     }
-    Ok(sources)
+    let parse = |text: String| {
+        serde_json::from_str(&text)
+            .map_err(|error| format!("multiactive.applied has the counters {text}: {error}"))
+    };
+    let is_true = |value: Option<String>| value.as_deref() == Some("true");
+    let brings = rows
+        .into_iter()
+        .map(|(from, begun, copies, copied, counters)| {
+            Ok(Brings {
+                from,
+                begun,
+                copies: is_true(copies) && !is_true(copied),
+                counters: counters.map(parse).transpose()?,
+            })
+        });
+    brings.collect()
 }
 
 /// Writes heartbeats, by whose age the link's lag is told while nobody writes anything else.

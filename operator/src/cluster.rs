@@ -237,11 +237,7 @@ impl Cluster {
         let Some(live) = store.get(&ObjectRef::new(name).within(namespace)) else {
             return Ok(());
         };
-        let ours = live
-            .owner_references()
-            .iter()
-            .any(|owner| owner.uid == owner_uid);
-        if !ours || live.meta().deletion_timestamp.is_some() {
+        if !is_owned(&*live, owner_uid) || live.meta().deletion_timestamp.is_some() {
             return Ok(());
         }
         let kind = K::kind(&()).into_owned();
@@ -521,6 +517,11 @@ fn typed<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> serde_json::R
     value["apiVersion"] = Value::String(K::api_version(&()).into_owned());
     value["kind"] = Value::String(K::kind(&()).into_owned());
     Ok(value)
+}
+
+fn is_owned<K: ResourceExt>(live: &K, owner_uid: &str) -> bool {
+    let mut owners = live.owner_references().iter();
+    owners.any(|owner| owner.uid == owner_uid)
 }
 
 fn same_owner<K: ResourceExt>(

@@ -41,8 +41,9 @@ impl Filter for LinkFilter {
         let idc = self.origins.of(gtid).map_err(|error| Refusal {
             reason: "Origin",
             what: error.to_string(),
-            fix: "Check that every IDC whose changes reach this server is a member of the Unit, \
-                  and that nothing but multiactive writes with its origin marks"
+            fix: "Check that every IDC whose changes reach this server is a member of the Unit, or, \
+                  without a Unit, set relay: true on this link, which hands them on; and that nothing \
+                  but multiactive writes with its origin marks"
                 .to_owned(),
         })?;
         Ok(Birth {

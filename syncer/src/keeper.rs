@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use model::{Finding, LinkConfig, Severity};
-use mysql::link_end::{Heart, prepare};
-use mysql::preflight::{MemberFacts, MemberReport, Role, Subject};
+use model::{LinkConfig, Severity};
+use mysql::link_end::{Heart, prepare, subject};
+use mysql::preflight::{MemberFacts, MemberReport, Subject};
 use mysql::session::SessionOptions;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -31,12 +31,8 @@ impl Looked {
         };
         let passed = report.passed();
         report.facts.clone().filter(|_| passed).ok_or_else(|| {
-            let of = |finding: &&Finding| finding.severity == Severity::Blocking;
-            let words = report.findings.iter().filter(of).map(ToString::to_string);
-            format!(
-                "the source has not passed preflight: {}",
-                words.collect::<Vec<_>>().join(" ")
-            )
+            let words = Severity::Blocking.words(&report.findings);
+            format!("the source has not passed preflight: {words}")
         })
     }
 
@@ -63,16 +59,9 @@ pub fn start(
     status: StatusBoard,
     stop: CancellationToken,
 ) -> Looked {
-    let subject = Subject {
-        idc: config.source.idc.clone(),
-        endpoint: config.source.endpoint.clone(),
-        databases: config.databases.clone(),
-        members: config.origins.len(),
-        role: Role::LinkEnd,
-    };
     let (sender, receiver) = watch::channel(None);
     let keeper = Keeper {
-        subject,
+        subject: subject(config, &config.source),
         options,
         status,
         looked: sender,

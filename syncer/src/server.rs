@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use change::sync::sync_server::{Sync, SyncServer};
 use change::sync::{
-    DescribeReply, DescribeRequest, FiledReply, FiledRequest, Packet, PullRequest, RelayRequest,
+    Brings, DescribeReply, DescribeRequest, FiledReply, FiledRequest, Packet, PullRequest,
+    RelayRequest,
 };
 use change::{Compression, Frame, Halt, MAX_PACKET_BYTES, PacketEncoder};
 use futures::Stream;
@@ -29,6 +30,16 @@ const PACKETS_AHEAD: usize = 4;
 
 /// A page of what is filed is read within this time.
 const FILED_WITHIN: Duration = Duration::from_secs(30);
+
+fn told(link: link_end::Brings) -> Brings {
+    Brings {
+        from: link.from,
+        begun: link.begun,
+        copies: link.copies,
+        adds: link.counters.is_some(),
+        counters: link.counters.unwrap_or_default(),
+    }
+}
 
 /// Serves the one writer of a link.
 pub struct Service {
@@ -134,13 +145,13 @@ impl Sync for Service {
             ));
         };
         let facts = looked.passed().map_err(Status::unavailable)?;
-        let brought_from = link_end::brought_from(&self.shared.source).await;
-        let brought_from = brought_from.map_err(Status::unavailable)?;
+        let brings = link_end::brings(&self.shared.source).await;
+        let brings = brings.map_err(Status::unavailable)?.into_iter();
         let facts = serde_json::to_vec(&facts);
         let facts = facts.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(DescribeReply {
             facts: facts.into(),
-            brought_from,
+            brings: brings.map(told).collect(),
             relays: self.shared.config.relay,
         }))
     }

@@ -98,6 +98,9 @@ pub fn read_wish(request: PullRequest, config: &LinkConfig) -> Result<Wish, Stri
     })
 }
 
+/// How tables are emptied: what a person does in the binlog, links that begin there carry on.
+pub const UNLOGGED: &str = "after SET SESSION sql_log_bin = 0";
+
 /// Decides where to start, and checks that the source can serve it.
 pub async fn resolve(
     source: &mut Source,
@@ -130,7 +133,7 @@ async fn check_reach(
             "OtherEngine",
             format!(
                 "the target has applied a {} position and the source is {flavor} now. Empty the \
-                 target's tables and let the link copy them anew",
+                 target's tables ({UNLOGGED}) and let the link copy them anew",
                 checkpoint.flavor()
             ),
         ));
@@ -143,7 +146,7 @@ async fn check_reach(
                  {checkpoint}, the source has {executed}. The source was restored from a backup, or \
                  is another server. Nothing more is read from it, since new transactions would \
                  reuse the numbers of lost ones: find out which copy is right, empty the tables of \
-                 the other and let the link copy them anew"
+                 the other ({UNLOGGED}) and let the link copy them anew"
             ),
         ));
     }
@@ -153,8 +156,8 @@ async fn check_reach(
             "Purged",
             format!(
                 "the source has purged binlogs that the target has not applied: applied \
-                 {checkpoint}, purged {purged}. Empty the target's tables and let the link copy \
-                 them anew; keep binlogs for longer than a link may be down \
+                 {checkpoint}, purged {purged}. Empty the target's tables ({UNLOGGED}) and let the \
+                 link copy them anew; keep binlogs for longer than a link may be down \
                  (binlog_expire_logs_seconds)"
             ),
         ));
@@ -313,7 +316,7 @@ fn check_targets(
         "TargetHasRows",
         format!(
             "the link begins, snapshot.mode is IfEmpty, and these tables have rows at the target \
-             already: {}. Whether they are the rows of {} is not known. Empty them, and they are \
+             already: {}. Whether they are the rows of {} is not known. Empty them ({UNLOGGED}), and they are \
              copied; or set snapshot.mode on the SyncLink: Never if both sides are equal now and \
              nothing is written until the link has begun, Always to put the source's rows over them",
             filled.join(", "),

@@ -1,22 +1,24 @@
 //! A link without a Unit: what an arbiter would look at, its writer looks at for itself.
 
+mod around;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use model::{
-    ConflictDetection, ConflictResolution, Finding, LinkConfig, LinkEnd, Severity, TableSelection,
-};
-use mysql::link_end::prepare;
-use mysql::preflight::{MemberFacts, Role, Subject, across};
+use model::{Finding, LinkConfig, Severity, TableSelection};
+use mysql::link_end::{prepare, subject};
+use mysql::preflight::{MemberFacts, Subject, across};
 use mysql::session::SessionOptions;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::checkpoint::Checkpoint;
 use crate::error::WriterError;
 use crate::status::Status;
 use crate::stream::Syncer;
+use around::{alike, copied_still, counted_apart, left_out, twice, unseen};
 
 /// So often both ends are looked at again.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -35,14 +37,17 @@ impl Against {
         options: SessionOptions,
         (address, tls): (String, PathBuf),
         status: Status,
-        relays: bool,
     ) -> Self {
         let (sender, words) = watch::channel(None);
         let look = async move || -> Result<(), WriterError> {
             let alone = Alone::prepare(&config, &options, &status).await?;
             let mut syncer = Syncer::connect(&address, &tls).await?;
             match alone {
-                Some(alone) => alone.compare(&config, &mut syncer, &status, relays).await,
+                Some(alone) => {
+                    alone
+                        .compare(&config, &options, &mut syncer, &status, None)
+                        .await
+                }
                 None => Ok(()),
             }
         };
@@ -59,6 +64,17 @@ impl Against {
             }
         });
         Self { words, task }
+    }
+
+    /// Waits until something stands against the link.
+    pub(crate) async fn found(this: Option<&Self>) {
+        if let Some(against) = this {
+            let mut words = against.words.clone();
+            if words.wait_for(Option::is_some).await.is_ok() {
+                return;
+            }
+        }
+        std::future::pending().await
     }
 
     /// # Errors
@@ -110,38 +126,38 @@ impl Alone {
         }))
     }
 
-    /// Compares it with the source. `relays` says that the link has handed on all that others ever
-    /// brought to the source.
+    /// Compares it with the source. `begins` is the checkpoint of a session that begins.
     ///
     /// # Errors
     /// [`WriterError::Preflight`] where something stands against the two together.
     pub(crate) async fn compare(
         mut self,
         config: &LinkConfig,
+        options: &SessionOptions,
         syncer: &mut Syncer,
         status: &Status,
-        relays: bool,
+        begins: Option<&Checkpoint>,
     ) -> Result<(), WriterError> {
-        let (facts, brought_from) = syncer.describe(config).await?;
+        let (facts, brings) = syncer.describe(config).await?;
         let source = (subject(config, &config.source), facts);
         self.findings.extend(folded(config, &source));
         self.findings.extend(folded(config, &self.target));
-        self.findings.extend(unseen(config, &brought_from));
-        self.findings
-            .extend(left_out(config, &brought_from, relays));
+        self.findings.extend(unseen(config, &brings));
+        self.findings.extend(counted_apart(config, &brings));
+        self.findings.extend(begins.and_then(|checkpoint| {
+            let copied = checkpoint.snapshot.done;
+            copied_still(config, &brings, checkpoint.position.is_some(), copied)
+        }));
+        self.findings.extend(alike(config, &brings));
+        self.findings.extend(left_out(config, &brings));
+        match mysql::link_end::brings(options).await {
+            Ok(at_target) => self.findings.extend(twice(config, &brings, &at_target)),
+            // The session tells why the target does not answer.
+            Err(error) => tracing::debug!(error, "what links bring to the target was not read"),
+        }
         self.findings.extend(across(&[source, self.target]));
         status.found(&self.findings);
         refuse(&self.findings)
-    }
-}
-
-fn subject(config: &LinkConfig, end: &LinkEnd) -> Subject {
-    Subject {
-        idc: end.idc.clone(),
-        endpoint: end.endpoint.clone(),
-        databases: config.databases.clone(),
-        members: config.origins.len(),
-        role: Role::LinkEnd,
     }
 }
 
@@ -181,79 +197,12 @@ fn folded(config: &LinkConfig, (subject, facts): &(Subject, MemberFacts)) -> Opt
     })
 }
 
-/// Whatever manifests say: a link that runs the other way has a row at the source.
-fn unseen(config: &LinkConfig, brought_from: &[String]) -> Option<Finding> {
-    let target = config.target.idc.as_str();
-    let opposite = brought_from.iter().any(|source| source == target);
-    let conflicts = &config.conflicts;
-    let blind = conflicts.detect == ConflictDetection::Key
-        || (conflicts.resolve == ConflictResolution::SourceWins && !conflicts.both_write);
-    (opposite && blind).then(|| Finding {
-        severity: Severity::Blocking,
-        check: "OppositeLink".to_owned(),
-        object: format!("link {}", config.link),
-        message: format!(
-            "a link from {target} to {} keeps a row in multiactive.applied there, so both may be \
-             written to, and by conflicts.detect {:?} and resolve {:?} a row that both changed would \
-             be overwritten",
-            config.source.idc, conflicts.detect, conflicts.resolve
-        ),
-        fix: "set conflicts.detect: BeforeImage and resolve: Hold or Halt; or, if that link is no more, \
-              delete its row there"
-            .to_owned(),
-    })
-}
-
-/// What other links bring to the source is not born there: a link that does not relay leaves it out.
-fn left_out(config: &LinkConfig, brought_from: &[String], relays: bool) -> Option<Finding> {
-    let target = config.target.idc.as_str();
-    let source = &config.source.idc;
-    let others = brought_from.iter().filter(|from| *from != target);
-    let others: Vec<&str> = others.map(String::as_str).collect();
-    if others.is_empty() || (config.relay && relays) {
-        return None;
-    }
-    let others = others.join(", ");
-    let (message, fix) = if config.relay {
-        (
-            format!(
-                "it began without relay: true, and left out what links brought to {source} from {others} \
-                 before"
-            ),
-            format!(
-                "empty its tables at {target}, remove its row from multiactive.applied there, and it \
-                 copies them anew"
-            ),
-        )
-    } else {
-        (
-            format!(
-                "links from {others} keep a row in multiactive.applied at {source}, and what they bring \
-                 there this link would leave out"
-            ),
-            format!(
-                "set relay: true, which hands it on, before the first of them begins; or, if those links \
-                 are no more, delete their rows at {source}"
-            ),
-        )
-    };
-    Some(Finding {
-        severity: Severity::Blocking,
-        check: "LeftOut".to_owned(),
-        object: format!("link {}", config.link),
-        message,
-        fix,
-    })
-}
-
 fn refuse(findings: &[Finding]) -> Result<(), WriterError> {
-    let blocking = |finding: &&Finding| finding.severity == Severity::Blocking;
-    let words = findings.iter().filter(blocking).map(ToString::to_string);
-    let words: Vec<String> = words.collect();
+    let words = Severity::Blocking.words(findings);
     if words.is_empty() {
         Ok(())
     } else {
-        Err(WriterError::Preflight(words.join(" ")))
+        Err(WriterError::Preflight(words))
     }
 }
 
@@ -263,33 +212,6 @@ mod tests {
     use model::Route;
 
     use super::*;
-
-    #[test]
-    fn a_link_hands_on_what_others_bring_or_says_that_it_does_not() {
-        let checks = |relay: bool, relays: bool, from: &[&str]| {
-            let end =
-                |idc: &str| serde_json::json!({"idc": idc, "endpoint": {"host": idc, "port": 1}});
-            let config = serde_json::json!({
-                "link": "shop/a", "source": end("sh"), "target": end("bj"), "relay": relay,
-                "origins": [], "databases": ["orders"], "compression": "Zstd", "ddl": "Apply",
-                "tables": {"include": [], "exclude": [], "routes": []},
-                "snapshot": {"mode": "IfEmpty", "chunkBytes": 1},
-                "apply": {"consistency": "Transactional", "maxRows": 1, "lingerMillis": 5},
-            });
-            let config: LinkConfig = serde_json::from_value(config).unwrap();
-            let from: Vec<String> = from.iter().map(ToString::to_string).collect();
-            left_out(&config, &from, relays).map(|finding| finding.message)
-        };
-        for relay in [false, true] {
-            assert_eq!(checks(relay, false, &[]), None);
-            assert_eq!(checks(relay, false, &["bj"]), None);
-        }
-        assert_eq!(checks(true, true, &["bj", "gz"]), None);
-        let told = checks(false, false, &["bj", "gz"]).unwrap();
-        assert!(told.contains("links from gz keep"), "{told}");
-        let told = checks(true, false, &["gz"]).unwrap();
-        assert!(told.contains("began without relay"), "{told}");
-    }
 
     #[test]
     fn routes_lead_to_the_databases_that_are_looked_at() {

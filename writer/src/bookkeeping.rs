@@ -119,7 +119,9 @@ pub(crate) fn check(change: &TableChange, config: &LinkConfig) -> Result<(), Wri
                 {
                     return unexpected(
                         format!("the heartbeat of {target}, which was born at the target"),
-                        "changes go round in circles: check the origin marks of both servers",
+                        "changes go round in circles: some way of links, of which one has relay: true, leads from the \
+                         target back to the source, or a server has the origin marks of another; remove a \
+                         link of that way",
                     );
                 }
             }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use change::{Flavor, Position, SnapshotState, Transaction};
-use model::{DdlPolicy, Ledger, LinkKey, SnapshotProgress};
+use model::{DdlPolicy, IdcName, Ledger, LinkKey, SnapshotProgress};
 use serde::{Deserialize, Serialize};
 
 use crate::epoch::way::NewestData;
@@ -63,10 +63,16 @@ pub(crate) struct Record {
     /// What became of statements; absent as well where an earlier release wrote the row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ddl: Option<DdlPolicy>,
-    /// Whatever other links have brought to the source since this one began is handed on: it has
-    /// relayed from then on, or from before the first of them.
+    /// Whether the link copies tables as it begins.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub relay: bool,
+    pub copies: bool,
+    /// What the link adds up, in order; absent where it adds up nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counters: Option<Vec<String>>,
+    /// What the target's IDC is called: changes that were born there are told by it. Absent where an
+    /// earlier release wrote the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<IdcName>,
 }
 
 /// A bound of the data that a link has brought: see [`crate::epoch::way::NewestData`].
@@ -399,7 +405,9 @@ mod tests {
             newest: None,
             selection: None,
             ddl: None,
-            relay: true,
+            copies: true,
+            counters: Some(vec!["a.b.c".into()]),
+            target: Some(IdcName::new("bj").unwrap()),
         };
         let text = serde_json::to_string(&record).unwrap();
         assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);

@@ -1,9 +1,9 @@
 //! The beginning of a session: the lock, the checkpoint, and what the syncer is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use change::{Flavor, Position, SnapshotState, TargetTable};
-use model::{LinkConfig, Routes};
+use model::{ConflictResolution, LinkConfig, Routes, SnapshotMode};
 
 use crate::checkpoint::{Checkpoint, Record, Snapshot, TableCopy, unreadable};
 use crate::error::WriterError;
@@ -41,6 +41,20 @@ pub(crate) async fn claim(
             link: config.link.to_string(),
         });
     }
+    if let Some(before) = found
+        .record
+        .target
+        .as_ref()
+        .filter(|it| **it != config.target.idc)
+    {
+        // What was born there, and is on its way, bears the mark of the former name.
+        return Err(WriterError::CheckpointUnreadable {
+            reason: format!(
+                "its target is {before}, the link's is {}; a link under another name has a row of its own",
+                config.target.idc
+            ),
+        });
+    }
     let selection = Selection::of(config);
     if let (Some(_), Some(before)) = (&found.position, &found.record.selection)
         && !selection.is_within(before)
@@ -54,7 +68,9 @@ pub(crate) async fn claim(
     let mut mine = found.clone();
     mine.record.selection = Some(selection);
     mine.record.ddl = Some(config.ddl);
-    mine.record.relay = config.relay && (found.record.relay || found.position.is_none());
+    mine.record.counters = counted(config);
+    mine.record.copies = config.snapshot.mode != SnapshotMode::Never;
+    mine.record.target = Some(config.target.idc.clone());
     writer.clone_into(&mut mine.record.writer);
     mine.record.serial += 1;
     let sql =
@@ -71,6 +87,17 @@ pub(crate) async fn claim(
             source,
         )),
         Err(_) => Err(WriterError::CheckpointMoved),
+    }
+}
+
+/// What a link adds up, in order; `None` where it adds up nothing.
+pub(crate) fn counted(config: &LinkConfig) -> Option<Vec<String>> {
+    match &config.conflicts.resolve {
+        ConflictResolution::Delta { counters } => {
+            let counters: BTreeSet<&String> = counters.iter().collect();
+            Some(counters.into_iter().cloned().collect())
+        }
+        _ => None,
     }
 }
 

@@ -314,16 +314,18 @@ impl ConflictKind {
         match self {
             Self::InsertExists | Self::UniqueClash => {
                 "Nothing of the transaction was applied. Remove or change the row that is in its way \
-                 at the target; the link then goes on by itself"
+                 at the target (after SET SESSION sql_log_bin = 0, where a link begins there); the link \
+                 then goes on by itself"
             }
             Self::UpdateMissing | Self::DeleteMissing => {
                 "Nothing of the transaction was applied. Put the row back at the target as it was at \
-                 the source before this change; the link then goes on by itself"
+                 the source before this change (after SET SESSION sql_log_bin = 0, where a link begins \
+                 there); the link then goes on by itself"
             }
             Self::UpdateDiffers | Self::DeleteDiffers | Self::Disputed => {
                 "Nothing of the transaction was applied. Make the row at the target what it was at \
-                 the source before this change, or choose another conflicts.resolve; the link then \
-                 goes on by itself"
+                 the source before this change (after SET SESSION sql_log_bin = 0, where a link begins \
+                 there), or choose another conflicts.resolve; the link then goes on by itself"
             }
             Self::ForeignKey => {
                 "Nothing of the transaction was applied. Make the target's rows and foreign keys what \

@@ -121,7 +121,11 @@ impl<'a> Follower<'a> {
             if self.shutdown.is_cancelled() {
                 return Ok(None);
             }
-            if self.look_at <= Instant::now() && !self.applier.is_open() {
+            let between = !self.applier.is_open();
+            if let Some(against) = self.against.as_ref().filter(|_| between) {
+                against.check()?;
+            }
+            if self.look_at <= Instant::now() && between {
                 self.look().await?;
             }
             if let Some(frame) = self.queue.pop_front() {
@@ -134,6 +138,7 @@ impl<'a> Follower<'a> {
             tokio::select! {
                 frames = self.stream.next() => self.queue.extend(frames?),
                 () = self.shutdown.cancelled() => {}
+                () = Against::found(self.against.as_ref()), if between => {}
                 () = tokio::time::sleep_until(wake.into()) => self.chores().await?,
             }
         }
@@ -143,9 +148,6 @@ impl<'a> Follower<'a> {
     /// were copied: rows that are not there yet would be taken for changed ones, and what the copy
     /// brings settles it.
     async fn look(&mut self) -> Result<(), WriterError> {
-        if let Some(against) = &self.against {
-            against.check()?;
-        }
         if self.applier.settled.snapshot.done {
             match self.applier.look_for_filed(&self.stream).await {
                 // The stream itself tells whether the syncer is there.

@@ -4,7 +4,6 @@ use change::{Body, Flavor, Position, RowChange, Transaction, Value};
 use jiff::tz::TimeZone;
 use model::IdcName;
 
-use crate::apply::Applier;
 use crate::bookkeeping;
 
 /// The wall clock, in microseconds since 1970 (UTC).
@@ -12,12 +11,13 @@ pub(crate) fn now_micros() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0)
 }
 
-/// The age of the newest of these transactions, in milliseconds. The clocks of the two sides may
+/// The age of the newest of these transactions of a source, in milliseconds. The clocks of the two sides may
 /// differ; an age below zero counts as zero.
 ///
 /// MariaDB tells a commit's time in whole seconds, so what it tells is taken for the end of that
 /// second; a heartbeat carries its own time in microseconds, which is better on both engines.
-fn of_batch(batch: &[Transaction], flavor: Flavor, source: &IdcName) -> u64 {
+pub(crate) fn of_batch(batch: &[Transaction], position: &Position, source: &IdcName) -> u64 {
+    let flavor = position.flavor();
     let newest = batch
         .iter()
         .map(|transaction| {
@@ -29,13 +29,6 @@ fn of_batch(batch: &[Transaction], flavor: Flavor, source: &IdcName) -> u64 {
         .max()
         .unwrap_or(0);
     since_millis(newest)
-}
-
-impl Applier {
-    /// The age of the newest of these transactions of the source, in milliseconds.
-    pub(crate) fn lag_of(&self, batch: &[Transaction], position: &Position) -> u64 {
-        of_batch(batch, position.flavor(), &self.config.source.idc)
-    }
 }
 
 /// How long ago a moment was, in milliseconds.

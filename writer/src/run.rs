@@ -103,7 +103,7 @@ impl Writer {
         // Ready before the lock: while a pod is replaced, the new one must count as ready for the
         // old one to be ended.
         self.health.set_ready();
-        let mut checkpoint = claim::claim(&mut target, config, name).await?;
+        let checkpoint = claim::claim(&mut target, config, name).await?;
         self.status.resume(&checkpoint);
         if let Some(position) = &checkpoint.position {
             forget_intents_before(&mut target, &config.link, position).await?;
@@ -120,16 +120,18 @@ impl Writer {
         let mut syncer = Syncer::connect(&self.syncer, &self.tls).await?;
         let against = match alone {
             Some(alone) => {
-                let relays = checkpoint.record.relay;
                 alone
-                    .compare(config, &mut syncer, &self.status, relays)
+                    .compare(
+                        config,
+                        &options,
+                        &mut syncer,
+                        &self.status,
+                        Some(&checkpoint),
+                    )
                     .await?;
-                // Nothing was brought to the source yet, or all of it was handed on.
-                checkpoint.record.relay = config.relay;
                 let at = (self.syncer.clone(), self.tls.clone());
                 let (config, status) = (Arc::clone(config), self.status.clone());
-                let relays = config.relay;
-                Some(Against::start(config, options.clone(), at, status, relays))
+                Some(Against::start(config, options.clone(), at, status))
             }
             None => None,
         };

@@ -4,6 +4,8 @@
 //! **The source's row** is put as the writer would have put it: marked as born in the source, so
 //! that no link carries it on, under the lock of the newest epoch, in the transaction that settles
 //! the record, and only where the row still is what was found or what it was at the source before.
+//! Without a Unit the target may have won at the source meanwhile, so the source has to have the row
+//! still, as it is put.
 //!
 //! **The target's row** is written at the source, as an application's write there, since whatever
 //! else is done to it at the target the primary would never get: only if the source takes the writes
@@ -98,17 +100,29 @@ enum Taken {
 }
 
 impl Settler<'_> {
-    /// Puts the source's row at the target.
+    /// Puts the source's row at the target. `has_it` is a source that has to have it; it is `None` under
+    /// a Unit, whose primary says what the row is.
     ///
     /// # Errors
     /// Any [`SettleError`]; nothing was changed then, unless the connection broke while it was
     /// committed.
-    pub async fn take_source(&self, recorded: &Recorded) -> Result<(), SettleError> {
+    pub async fn take_source(
+        &self,
+        recorded: &Recorded,
+        has_it: Option<&SessionOptions>,
+    ) -> Result<(), SettleError> {
         let mut collisions = 0;
         loop {
+            let held = match has_it {
+                Some(options) => Some(held_at_source(options, recorded).await?),
+                None => None,
+            };
             let mut target = Target::connect(self.target, self.source).await?;
             let done = self.put_at_target(&mut target, recorded).await;
             target.close().await;
+            if let Some(source) = held {
+                source.close().await;
+            }
             collisions += 1;
             match done {
                 Err(SettleError::Target(error))
@@ -241,6 +255,32 @@ impl Settler<'_> {
         let doing = "writing to multiactive.conflicts";
         target.execute(doing, older.as_bytes()).await
     }
+}
+
+/// A session in which the source's row is locked, which is as the change left it.
+async fn held_at_source(
+    options: &SessionOptions,
+    recorded: &Recorded,
+) -> Result<Target, SettleError> {
+    let mut source = Target::connect_local(options).await?;
+    source
+        .execute("beginning a transaction", b"START TRANSACTION")
+        .await?;
+    let schema = &recorded.change.table;
+    let mapping = fit(&mut source, schema, &schema.database, &schema.table).await?;
+    let images = Images::of(recorded, &mapping);
+    let there = images.look(&mut source, recorded, &mapping).await?;
+    if there != images.after {
+        let at = "source";
+        let told = images.after.as_ref().zip(there.as_ref());
+        let detail = match told {
+            Some((after, there)) => differences((Some(after), None), there, &mapping),
+            None if there.is_none() => "there is no such row".to_owned(),
+            None => "there is a row now".to_owned(),
+        };
+        return Err(SettleError::Changed { at, detail });
+    }
+    Ok(source)
 }
 
 /// The images of a record, as far as they are compared.

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use change::sync::{DescribeRequest, FiledReply, FiledRequest, PullRequest, RelayRequest};
 use change::{Frame, MAX_PACKET_BYTES, PacketDecoder, TargetTable, Transaction};
 use model::LinkConfig;
+use mysql::link_end::Brings;
 use mysql::preflight::MemberFacts;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -62,11 +63,11 @@ impl Syncer {
         })
     }
 
-    /// Asks what the source's server says of itself, and from which IDCs links bring changes to it.
+    /// Asks what the source's server says of itself, and which links bring changes to it.
     pub(crate) async fn describe(
         &mut self,
         config: &LinkConfig,
-    ) -> Result<(MemberFacts, Vec<String>), WriterError> {
+    ) -> Result<(MemberFacts, Vec<Brings>), WriterError> {
         let failed = |reason: String| WriterError::Syncer {
             address: self.address.clone(),
             reason,
@@ -86,7 +87,13 @@ impl Syncer {
                 "it has not got the newest setting of relay yet, or is of an earlier release";
             return Err(failed(text.to_owned()));
         }
-        Ok((facts, reply.brought_from))
+        let brings = reply.brings.into_iter().map(|told| Brings {
+            from: told.from,
+            begun: told.begun,
+            copies: told.copies,
+            counters: told.adds.then_some(told.counters),
+        });
+        Ok((facts, brings.collect()))
     }
 }
 

@@ -75,10 +75,14 @@ pub struct ConflictsShowArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 With --take source the source's row is put at the target, as the link would have put it. With --take
-target the target's row is written at the source, which has to be the primary of its Unit if it has
-one, as an application's write, and reaches every copy through the links. Either is done only where
-the rows are still what they were when the conflict was met. With --take neither the change is
-discarded: the rows stay as they are, and stay different.
+target the target's row is written at the source, which has to be the primary, as an application's
+write, and reaches every copy through the links. Either is done only where the rows are still what
+they were when the conflict was met. With --take neither the change is discarded: the rows stay as
+they are, and stay different.
+
+A link without a Unit has --take source and neither: where another one runs the other way, its
+conflict of the same row has the other row to take. If counters are added up (Delta) both rows are
+made right by hand, each after SET SESSION sql_log_bin = 0, and --take neither settles it.
 
 Of several changes of one row that are held only the newest can be settled, and the older ones are
 settled with it.")]

@@ -105,6 +105,11 @@ async fn resolve(context: &Context, args: &ConflictsResolveArgs) -> Result<Exit,
         .map_err(|error| Failure::failed(tried.clone(), error.to_string()))?;
     let place = format!("{} at {}", conflict.table, conflict.row);
     let idc = &args.conflict.idc;
+    if !found.named.has_unit
+        && let Some(why) = not_without_a_unit(args.take, conflict, &source, idc)
+    {
+        return Err(Failure::failed(tried, why));
+    }
     let (take, question) = match args.take {
         Take::Source => (
             "source",
@@ -133,6 +138,36 @@ async fn resolve(context: &Context, args: &ConflictsResolveArgs) -> Result<Exit,
     Ok(Exit::Done)
 }
 
+/// Why a conflict of a link without a Unit cannot be settled so: its target's writes come to the source
+/// by another link, or not at all.
+fn not_without_a_unit(
+    take: Take,
+    conflict: &Conflict,
+    source: &IdcName,
+    idc: &IdcName,
+) -> Option<String> {
+    if take == Take::Neither {
+        return None;
+    }
+    let unlogged = format!(
+        "make the row at {source} and at {idc} what it shall be, each after SET SESSION sql_log_bin = 0, \
+         and then --take neither"
+    );
+    if conflict.policy == "Delta" {
+        return Some(format!(
+            "its link adds counters up, and additions of {idc} may be on their way to {source} still: \
+             {unlogged}"
+        ));
+    }
+    (take == Take::Target).then(|| {
+        format!(
+            "its link has no Unit, so what is written at {source} comes back as a change of its own: \
+             where a link runs the other way, settle the conflict that it has of this row, with --take \
+             source, and this one with --take neither; or {unlogged}"
+        )
+    })
+}
+
 async fn carry_out(
     found: &mut Found,
     take: Take,
@@ -141,10 +176,10 @@ async fn carry_out(
 ) -> Result<(), Failure> {
     let by = by();
     let Found {
+        named,
         members,
         at,
         recorded,
-        ..
     } = found;
     let idc = members[*at].idc.clone();
     let settler = Settler {
@@ -152,15 +187,24 @@ async fn carry_out(
         source,
         by: &by,
     };
+    let not_reached = || {
+        let why = format!("{source}, where the change comes from, was not reached");
+        Failure::failed(tried, why)
+    };
     match take {
         Take::Source => {
-            let done = settler.take_source(recorded).await;
+            let has_it = members.iter().find(|member| member.idc == *source);
+            let has_it = match has_it {
+                _ if named.has_unit => None,
+                Some(member) => Some(&member.options),
+                None => return Err(not_reached()),
+            };
+            let done = settler.take_source(recorded, has_it).await;
             done.map_err(|error| failed(tried, &idc, &error.to_string()))
         }
         Take::Target => {
             let Some(member) = members.iter().find(|member| member.idc == *source) else {
-                let why = format!("{source}, where the change comes from, was not reached");
-                return Err(Failure::failed(tried, why));
+                return Err(not_reached());
             };
             let onto = Replayer::connect(&member.options, source).await;
             let mut onto = onto.map_err(|error| failed(tried, source, &error.to_string()))?;

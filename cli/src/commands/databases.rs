@@ -51,6 +51,8 @@ pub(super) struct Named {
     pub(super) words: String,
     /// Those that the databases hold something of; `None`: all of it.
     pub(super) sources: Option<Vec<IdcName>>,
+    /// Whether it belongs to a Unit, or is one.
+    pub(super) has_unit: bool,
 }
 
 impl Named {
@@ -73,12 +75,13 @@ pub(super) async fn named(
             title: format!("Unit {key}"),
             words: key.to_string(),
             sources: None,
+            has_unit: true,
         };
         return Ok((named, reached, unreached));
     }
     let key = super::key(name, &crate::kubeconfig::namespace(&context.kube)?)?;
     let cluster = Ok(KubeBackend::connect(&context.kube, &context.call).await?);
-    let ends = of_link(&key, &cluster).await?;
+    let (ends, has_unit) = of_link(&key, &cluster).await?;
     let kubectl = format!("-n {} describe synclink {}", key.namespace(), key.name());
     let look = context.call.kubectl(&kubectl);
     let (reached, unreached) = reach(key.namespace(), &ends, &look, &cluster).await;
@@ -86,6 +89,7 @@ pub(super) async fn named(
         title: format!("SyncLink {key}"),
         words: format!("{key} --link"),
         sources: Some(ends.into_iter().map(|end| end.idc).collect()),
+        has_unit,
     };
     Ok((named, reached, unreached))
 }
@@ -99,8 +103,8 @@ async fn of_unit(key: &UnitKey, cluster: &Cluster) -> Result<Vec<crds::Member>, 
     Ok(members.collect())
 }
 
-/// Source and target of a link, by its Unit or by itself.
-async fn of_link(key: &UnitKey, cluster: &Cluster) -> Result<Vec<crds::Member>, Failure> {
+/// Source and target of a link, by its Unit or by itself, and whether it has one.
+async fn of_link(key: &UnitKey, cluster: &Cluster) -> Result<(Vec<crds::Member>, bool), Failure> {
     let link = match cluster {
         Ok(cluster) => cluster.link(key.namespace(), key.name()).await?,
         Err(failure) => return Err(failure.clone()),
@@ -110,7 +114,7 @@ async fn of_link(key: &UnitKey, cluster: &Cluster) -> Result<Vec<crds::Member>, 
     let Some(unit) = &link.spec.unit else {
         let ends = link.spec.own_ends();
         return ends
-            .map(Vec::from)
+            .map(|ends| (Vec::from(ends), false))
             .ok_or_else(|| unknown("its target is no database"));
     };
     let unit = UnitKey::new(key.namespace(), unit.as_str());
@@ -122,7 +126,7 @@ async fn of_link(key: &UnitKey, cluster: &Cluster) -> Result<Vec<crds::Member>, 
         member.cloned().ok_or_else(none)
     };
     let (source, target) = (&link.spec.source.idc, link.spec.target.idc.as_ref());
-    Ok(vec![end(Some(source))?, end(target)?])
+    Ok((vec![end(Some(source))?, end(target)?], true))
 }
 
 async fn reach(
@@ -156,7 +160,7 @@ pub(super) async fn target(
     let cluster = Ok(kube);
     let key = UnitKey::new(link.namespace(), link.name());
     let key = key.map_err(|error| Failure::failed(tried, error.to_string()))?;
-    let Some(member) = of_link(&key, &cluster).await?.pop() else {
+    let Some(member) = of_link(&key, &cluster).await?.0.pop() else {
         return Err(Failure::failed(tried, "it has no target"));
     };
     let reached = connect(link.namespace(), &member, &cluster).await;

@@ -4,7 +4,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Cluster, ClusterError, Owned};
+use super::{Cluster, ClusterError, Owned, is_owned};
 
 impl Cluster {
     /// Merges a patch into an object, provided that this owner made it and that it is still the same.
@@ -15,8 +15,7 @@ impl Cluster {
         owner_uid: &str,
         manager: &str,
     ) -> Result<(), ClusterError> {
-        let mut owners = live.owner_references().iter();
-        if !owners.any(|owner| owner.uid == owner_uid) {
+        if !is_owned(live, owner_uid) {
             return Ok(());
         }
         let (namespace, name) = (live.namespace().unwrap_or_default(), live.name_any());

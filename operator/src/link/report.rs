@@ -166,12 +166,7 @@ fn found(facts: &Facts<'_>) -> Verdict {
         _ => None,
     };
     let all = || by_syncer.into_iter().chain(by_writer).flatten();
-    let words = |severity: Severity| {
-        let of = all().filter(move |finding| finding.severity == severity);
-        let words: Vec<String> = of.map(ToString::to_string).collect();
-        words.join(" ")
-    };
-    let blocking = words(Severity::Blocking);
+    let blocking = Severity::Blocking.words(all());
     let looked = (by_syncer.is_some() || !facts.sides.syncer)
         && (by_writer.is_some() || !facts.sides.writer);
     if !blocking.is_empty() {
@@ -182,7 +177,11 @@ fn found(facts: &Facts<'_>) -> Verdict {
     } else if all().next().is_none() {
         Verdict::yes(PREFLIGHT, "Passed", "")
     } else {
-        Verdict::yes(PREFLIGHT, "PassedWithWarnings", words(Severity::Warning))
+        Verdict::yes(
+            PREFLIGHT,
+            "PassedWithWarnings",
+            Severity::Warning.words(all()),
+        )
     }
 }
 

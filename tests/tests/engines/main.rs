@@ -7,3 +7,4 @@ mod matrix;
 mod patience;
 mod read;
 mod repair;
+mod worlds;

@@ -36,6 +36,8 @@ pub(super) struct Tally {
     pub left: u64,
     /// Of those, held.
     pub held: u64,
+    /// The last row whose change was held.
+    held_row: String,
     /// All, by kind and by how they ended.
     pub ended: BTreeMap<(&'static str, &'static str), u64>,
 }
@@ -201,8 +203,9 @@ impl Applier {
     ) -> Result<(), WriterError> {
         if tally.held > 0 && reaches(row, on.mapping) {
             // What the source's binlog says of the rows below may be what is held.
-            return Err(Unfit::Cascades {
+            return Err(Unfit::CascadesToHeld {
                 table: on.change.table.to_string(),
+                held: tally.held_row.clone(),
             }
             .into());
         }
@@ -245,6 +248,9 @@ impl Applier {
                     }
                     let detail = on.told(detail);
                     let record = on.record(row, (kind, &outcome), there, &detail);
+                    if outcome == Outcome::Held {
+                        tally.held_row = format!("{} of {}", record.describe(), on.change.table);
+                    }
                     self.file(on, &record).await?;
                     Ok(())
                 }

@@ -25,6 +25,7 @@ use crate::epoch::{Epochs, Fate};
 use crate::error::{Class, WriterError};
 use crate::explain;
 use crate::failpoint::{self, Point};
+use crate::lag;
 use crate::skip::{self, Wish};
 use crate::sql::merge::Merge;
 use crate::sql::plan::{Expect, Plan, Request, Subject};
@@ -239,7 +240,7 @@ impl Applier {
             self.forget_epochs();
         }
         let (stranded, held) = self.tell_all_filed(batch, &fates);
-        let lag_millis = Some(self.lag_of(batch, position));
+        let lag_millis = Some(lag::of_batch(batch, position, &self.config.source.idc));
         let done = Done {
             transactions: batch.len() as u64 - stranded - held,
             changes,

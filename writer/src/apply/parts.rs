@@ -9,6 +9,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::epoch::Fate;
 use crate::error::WriterError;
 use crate::failpoint::{self, Point};
+use crate::lag;
 use crate::skip;
 use crate::sql::plan::{Expect, Plan};
 use crate::status::Done;
@@ -123,10 +124,13 @@ impl Applier {
                 settled: open.changes + part.filtered,
                 stranded,
                 held,
-                lag_millis: part
-                    .position
-                    .as_ref()
-                    .map(|position| self.lag_of(std::slice::from_ref(part), position)),
+                lag_millis: part.position.as_ref().map(|position| {
+                    lag::of_batch(
+                        std::slice::from_ref(part),
+                        position,
+                        &self.config.source.idc,
+                    )
+                }),
             };
             self.status.committed(&self.stored, done);
             self.status.conflicts(&open.tally.ended);
@@ -141,8 +145,9 @@ impl Applier {
         part: &Transaction,
     ) -> Result<(), Attempt> {
         let rows = rows_of(part);
-        let as_is =
-            self.policy.is_none() || (!open.careful && self.is_as_expected(rows.iter()).await?);
+        // After a change that is held, what others cascade to is looked at row by row.
+        let judged = open.careful || open.tally.held > 0;
+        let as_is = self.policy.is_none() || (!judged && self.is_as_expected(rows.iter()).await?);
         if as_is {
             return Ok(self
                 .plan_changes(&mut open.plan, rows, &part.gtid, None)

@@ -34,11 +34,11 @@ impl Site {
             Decision::Settled(_, outcome) => {
                 self.disputed |= policy.leaves_tombstone(change, &outcome, false);
                 match outcome {
-                    Outcome::SourceWon(put) | Outcome::Added(put) => {
+                    Outcome::SourceWon(put) | Outcome::Added(Some(put)) => {
                         self.row = put.after().cloned();
                     }
                     Outcome::Held => return true,
-                    Outcome::Same | Outcome::TargetWon => {}
+                    Outcome::Same | Outcome::Added(None) | Outcome::TargetWon => {}
                 }
             }
             Decision::Halt(kind) => panic!("halted by {kind}"),

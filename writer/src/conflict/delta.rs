@@ -11,6 +11,9 @@
 //! them is no exception, unless the whole row is the same and nothing was added: one of the two may
 //! write the former value again, and would meet what it expects.
 //!
+//! Rows that are put, moved or removed at both ends are held, unless they tell that nothing was added
+//! ([`may_be_both`]).
+//!
 //! Of a column that holds a time the later value stays, whose order commutes as well: most tables have
 //! one that every write moves on, and no change would touch nothing but counters otherwise. Where an
 //! application sets such a time back, the ends may come to differ in it.
@@ -19,14 +22,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use change::{ColumnKind, Row, TableSchema, Value};
+use change::{ColumnKind, Row, RowChange, TableSchema, Value};
 
 use super::NoOrder;
 use super::order::moment;
 
 /// Which columns are counters, by database and table of the source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Counters(BTreeMap<(String, String), BTreeSet<String>>);
+pub(crate) struct Counters(BTreeMap<String, BTreeMap<String, BTreeSet<String>>>);
 
 impl Counters {
     /// # Errors
@@ -40,8 +43,8 @@ impl Counters {
                     "conflicts.counters has {name:?}, which is not database.table.column"
                 ));
             };
-            let table = (database.to_owned(), table.to_owned());
-            let columns = counters.0.entry(table).or_default();
+            let tables = counters.0.entry(database.to_owned()).or_default();
+            let columns = tables.entry(table.to_owned()).or_default();
             columns.insert(column.to_owned());
         }
         Ok(counters)
@@ -52,8 +55,9 @@ impl Counters {
     /// # Errors
     /// If one of them is no column of it that holds an integer or a time.
     pub(crate) fn of(&self, table: &TableSchema) -> Result<Vec<usize>, NoOrder> {
-        let name = (table.database.clone(), table.table.clone());
-        let named = self.0.get(&name).into_iter().flatten();
+        let tables = self.0.get(&table.database);
+        let named = tables.and_then(|tables| tables.get(&table.table));
+        let named = named.into_iter().flatten();
         let find = |column: &String| {
             let mut columns = table.columns.iter();
             let at = columns.position(|it| it.name.eq_ignore_ascii_case(column));
@@ -95,6 +99,21 @@ pub(super) fn sum(
         row[*at] = add(table, *at, (&before[*at], &after[*at]), &there[*at])?;
     }
     Some(row)
+}
+
+/// Whether a change whose result is at the target already may be one of two that both count: each end
+/// put the row with a number in it, or moved it and added to it. And whether a removal that finds no row
+/// may be of another row than the one that was removed here, which has been put anew meanwhile: rows
+/// are told from each other by all of their columns, and times that are counters tell nothing.
+pub(super) fn may_be_both(table: &TableSchema, counters: &[usize], change: &RowChange) -> bool {
+    let mut numbers = counters.iter().filter(|at| !is_time(table, **at));
+    match change {
+        RowChange::Insert { after } => {
+            numbers.any(|at| number(&after[*at]).is_some_and(|number| number != 0))
+        }
+        RowChange::Update { before, after } => numbers.any(|at| before[*at] != after[*at]),
+        RowChange::Delete { .. } => !counters.is_empty(),
+    }
 }
 
 fn add(

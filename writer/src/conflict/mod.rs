@@ -56,7 +56,7 @@ use model::{ConflictDetection, ConflictResolution, ConflictSettings, IdcName, Sn
 use crate::error::ConflictKind;
 use crate::replay::verdict::{Found, Kind, Verdict, judge};
 
-use delta::{Counters, sum};
+use delta::{Counters, may_be_both, sum};
 pub(crate) use expected::{Expected, is_move, key, only_written};
 pub(crate) use order::NoOrder;
 use order::{column_index, higher, last};
@@ -116,8 +116,9 @@ pub(crate) enum Outcome {
     Same,
     /// The source's row is put by this change.
     SourceWon(RowChange),
-    /// What the source added is added by this change. It is counted and not recorded.
-    Added(RowChange),
+    /// What the source added is added by this change; `None` where it has only moved a time on that is
+    /// later at the target already. It is counted and not recorded.
+    Added(Option<RowChange>),
     /// The target's row stays; nothing is written.
     TargetWon,
     /// A person decides; nothing is written.
@@ -144,7 +145,8 @@ impl Outcome {
     /// The change that is written.
     pub(crate) fn put(&self) -> Option<&RowChange> {
         match self {
-            Self::SourceWon(put) | Self::Added(put) => Some(put),
+            Self::SourceWon(put) => Some(put),
+            Self::Added(put) => put.as_ref(),
             Self::Same | Self::TargetWon | Self::Held => None,
         }
     }
@@ -305,11 +307,11 @@ impl Policy {
         {
             let summed = sum(table, &counters.of(table)?, (before, after), there);
             let outcome = match summed {
-                Some(row) if row == *there => Outcome::Same,
-                Some(after) => Outcome::Added(RowChange::Update {
+                Some(row) if row == *there => Outcome::Added(None),
+                Some(after) => Outcome::Added(Some(RowChange::Update {
                     before: there.clone(),
                     after,
-                }),
+                })),
                 None => Outcome::Held,
             };
             return Ok(Decision::Settled(ConflictKind::UpdateDiffers, outcome));
@@ -322,9 +324,13 @@ impl Policy {
         if self.rule == Rule::Halt {
             return Ok(Decision::Halt(kind));
         }
-        let outcome = if same {
+        let twice = match &self.rule {
+            Rule::Add(counters) => may_be_both(table, &counters.of(table)?, change),
+            _ => false,
+        };
+        let outcome = if same && !twice {
             Outcome::Same
-        } else if moves {
+        } else if moves || same {
             Outcome::Held
         } else {
             self.outcome(table, change, found)?

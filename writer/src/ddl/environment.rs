@@ -35,7 +35,7 @@ impl Applier {
                 ddl,
                 &format!(
                     "it ran with bit {bit} of sql_mode, which the target's engine does not have. {}",
-                    fix(&transaction.gtid)
+                    fix(&self.intent_key(&transaction.gtid))
                 ),
             )
         })?;
@@ -50,14 +50,12 @@ impl Applier {
         ddl: &Ddl,
     ) -> Result<String, WriterError> {
         let session = &ddl.session;
+        let by_hand = fix(&self.intent_key(&transaction.gtid));
         let unknown = |what: &str, id: u16| {
             refused(
                 transaction,
                 ddl,
-                &format!(
-                    "the target does not know its {what}, number {id}. {}",
-                    fix(&transaction.gtid)
-                ),
+                &format!("the target does not know its {what}, number {id}. {by_hand}",),
             )
         };
         let client = match session.charset_client {

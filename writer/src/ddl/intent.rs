@@ -3,10 +3,12 @@
 use change::{Ddl, Gtid, Position, Transaction};
 use model::LinkKey;
 use mysql::session::Engine;
+use sha2::{Digest as _, Sha256};
 
 use super::DDL_SERVER_ID;
 use super::decide::{self, Decision, Intent};
 use crate::apply::Applier;
+use crate::checkpoint;
 use crate::error::WriterError;
 use crate::target::lookup::quote;
 use crate::target::session::Target;
@@ -18,7 +20,7 @@ impl Applier {
         gtid: &Gtid,
         now: &str,
     ) -> Result<Decision, WriterError> {
-        let key = quote(&transaction.gtid);
+        let key = quote(&self.intent_key(&transaction.gtid));
         let recorded: Option<(String, String)> = self
             .target
             .first(
@@ -90,7 +92,7 @@ impl Applier {
             "SET SESSION sql_log_bin=0; \
              REPLACE INTO multiactive.ddl (gtid, statement, `before`, at) \
              VALUES ({}, {}, {}, UTC_TIMESTAMP(6)); SET SESSION sql_log_bin=1",
-            quote(&transaction.gtid),
+            quote(&self.intent_key(&transaction.gtid)),
             quote(&statement),
             quote(before)
         );
@@ -102,8 +104,21 @@ impl Applier {
     /// A writer that ends before this leaves the intent to [`forget_intents_before`].
     pub(super) async fn forget_intent(&mut self, gtid: &str) -> Result<(), WriterError> {
         self.target
-            .execute("writing to multiactive.ddl", delete(gtid).as_bytes())
+            .execute(
+                "writing to multiactive.ddl",
+                delete(&self.intent_key(gtid)).as_bytes(),
+            )
             .await
+    }
+
+    /// Under which name an intent is recorded. Members of a Unit never give out one GTID twice; servers
+    /// that only links join may, where they are MariaDB with one `server_id`.
+    pub(super) fn intent_key(&self, gtid: &str) -> String {
+        if self.config.unit.is_some() {
+            return gtid.to_owned();
+        }
+        let digest = Sha256::digest(self.config.link.to_string().as_bytes());
+        format!("{gtid} {}", checkpoint::to_hex(&digest[..8]))
     }
 }
 
@@ -124,7 +139,8 @@ pub(crate) async fn forget_intents_before(
     let recorded: Vec<(String, String)> = target.all("reading multiactive.ddl", &sql).await?;
     for (text, statement) in recorded {
         // What cannot be read is not of this source; it does no harm where it is.
-        let Ok(gtid) = text.parse::<Gtid>() else {
+        let gtid = text.split(' ').next().unwrap_or_default();
+        let Ok(gtid) = gtid.parse::<Gtid>() else {
             continue;
         };
         if position.contains_gtid(&gtid) {

@@ -34,6 +34,7 @@ use crate::checkpoint::{self, Checkpoint, Newest};
 use crate::epoch::Fate;
 use crate::error::{Class, WriterError};
 use crate::failpoint::{self, Point};
+use crate::lag;
 use crate::sql::charset;
 use crate::sql::dialect;
 use crate::sql::literal;
@@ -118,13 +119,13 @@ impl Applier {
                     statement: shorten(ddl),
                     gtid: transaction.gtid.clone(),
                     seen: seen.to_owned(),
-                    fix: fix(&transaction.gtid),
+                    fix: fix(&self.intent_key(&transaction.gtid)),
                 });
             }
             Decision::Run => {
                 if let Some(reason) = self.meets_route(ddl).or_else(|| decide::refusal(ddl)) {
                     self.record_intent(transaction, ddl, &before, None).await?;
-                    let reason = format!("{reason}. {}", fix(&transaction.gtid));
+                    let reason = format!("{reason}. {}", fix(&self.intent_key(&transaction.gtid)));
                     return Err(refused(transaction, ddl, &reason));
                 }
                 self.run_ddl(guard, transaction, ddl, &gtid, &before)
@@ -232,7 +233,7 @@ impl Applier {
                         statement: shorten(ddl),
                         gtid: transaction.gtid.clone(),
                         answer: answer(&source),
-                        fix: fix(&transaction.gtid),
+                        fix: fix(&self.intent_key(&transaction.gtid)),
                     });
                 }
                 Err(error)
@@ -326,10 +327,13 @@ impl Applier {
     }
 
     fn report_ddl(&self, transaction: &Transaction, changes: u64) {
-        let lag_millis = transaction
-            .position
-            .as_ref()
-            .map(|position| self.lag_of(std::slice::from_ref(transaction), position));
+        let lag_millis = transaction.position.as_ref().map(|position| {
+            lag::of_batch(
+                std::slice::from_ref(transaction),
+                position,
+                &self.config.source.idc,
+            )
+        });
         let settled = 1 + transaction.filtered;
         self.status.committed(
             &self.stored,
@@ -379,10 +383,10 @@ fn answer(error: &mysql_async::Error) -> String {
 }
 
 /// How a person says that a statement's work is done.
-fn fix(gtid: &str) -> String {
+fn fix(key: &str) -> String {
     format!(
         "mend the cause and it is tried again; or do its work at the target by hand and then run there: \
-         UPDATE multiactive.ddl SET `before`='{}' WHERE gtid='{gtid}'",
+         UPDATE multiactive.ddl SET `before`='{}' WHERE gtid='{key}'",
         decide::DONE_BY_HAND
     )
 }

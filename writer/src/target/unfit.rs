@@ -135,6 +135,19 @@ pub enum Unfit {
         /// `database.table`.
         table: String,
     },
+    /// Rows that a held change may be about would be changed with another one.
+    #[error(
+        "a row of table {table} was removed, or its key changed, foreign keys of other tables cascade \
+         from it, and a change of the same transaction would be held for a person, of {held}, which \
+         may be such a row: make that row at the target what the source's binlog says, then the link \
+         goes on"
+    )]
+    CascadesToHeld {
+        /// `database.table`.
+        table: String,
+        /// The row whose change would be held.
+        held: String,
+    },
     /// The same, of a table that a route leads to.
     #[error("rows of {source_table} go to {table} by tables.routes: {why}")]
     Routed {

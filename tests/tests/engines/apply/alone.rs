@@ -215,7 +215,6 @@ fn a_link_that_overwrites_unseen_ends_when_one_the_other_way_begins() -> Result<
         })
         .await
         .with_context(|| there.describe())?;
-        // It is found beside the session, and ends it a few seconds later.
         until("its session has ended", async || {
             Ok(status(&there).await?.error.contains("would be overwritten"))
         })
@@ -223,7 +222,15 @@ fn a_link_that_overwrites_unseen_ends_when_one_the_other_way_begins() -> Result<
         .with_context(|| there.describe())?;
         // What its source changes from here on is not put over anything.
         sh.app("UPDATE orders.t SET v = 3 WHERE id = 1")?;
-        ensure!(bj.root("SELECT v FROM orders.t WHERE id = 1")? == [["1"]]);
+        // The careful one meets it, and halts.
+        bj.app("UPDATE orders.t SET v = 2 WHERE id = 1")?;
+        until("the other one halts", async || {
+            Ok(status(&back).await?.phase == LinkPhase::Halted)
+        })
+        .await
+        .with_context(|| back.describe())?;
+        ensure!(bj.root("SELECT v FROM orders.t WHERE id = 1")? == [["2"]]);
+        ensure!(sh.root("SELECT v FROM orders.t WHERE id = 1")? == [["3"]]);
         Ok(())
     })
 }

@@ -2,9 +2,8 @@
 //! without a Unit: MySQL in `sh`, MariaDB in `bj`, MySQL in `witness`.
 
 use std::path::Path;
-use std::sync::{Mutex, OnceLock, PoisonError};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use harness::database::Database;
 use harness::programs::{self, beside_test};
 use harness::{Databases, Engine, World, WorldSpec};
@@ -14,25 +13,19 @@ use serde_json::json;
 use super::alone::{begins, refusals, start, status};
 use super::links::Link;
 use super::rig::{Writer, reset, until, until_applied};
+use crate::worlds::{self, Shared, block_on};
 
-fn world() -> Result<&'static Mutex<World>> {
-    static WORLD: OnceLock<Result<Mutex<World>, String>> = OnceLock::new();
-    let start = || {
-        let servers = [
-            ("sh", Engine::MySql),
-            ("bj", Engine::MariaDb),
-            ("witness", Engine::MySql),
-        ];
-        let spec = WorldSpec {
-            databases: Databases::of(&servers),
-            ..WorldSpec::empty("suite-relay")
-        };
-        let world = World::up(&spec).map_err(|error| format!("{error:#}"));
-        world.map(Mutex::new)
-    };
-    match WORLD.get_or_init(start) {
-        Ok(world) => Ok(world),
-        Err(error) => bail!("the world did not start: {error}"),
+static WORLD: Shared = Shared::new();
+
+fn spec() -> WorldSpec {
+    let servers = [
+        ("sh", Engine::MySql),
+        ("bj", Engine::MariaDb),
+        ("witness", Engine::MySql),
+    ];
+    WorldSpec {
+        databases: Databases::of(&servers),
+        ..WorldSpec::empty("suite-relay")
     }
 }
 
@@ -76,14 +69,10 @@ impl Three<'_> {
 
 /// Servers that nobody has prepared; applications write to all of them.
 fn in_three(test: &impl AsyncFn(&Three<'_>) -> Result<()>) -> Result<()> {
-    let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = worlds::lock(&WORLD, spec())?;
     programs::writer_with_failpoints()?;
     let syncer = beside_test("syncer")?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    block_on(async {
         let servers = ["sh", "bj", "witness"].map(|idc| world.database(idc));
         let [sh, bj, witness] = servers;
         let servers = [sh?, bj?, witness?];
@@ -161,8 +150,7 @@ fn what_comes_to_the_middle_is_handed_on_to_all_others() -> Result<()> {
     })
 }
 
-/// A link that does not hand on says so before what it leaves out makes its target differ, and is not
-/// mended by handing on later.
+/// A link that does not hand on stops before its target differs, and goes on from there once it does.
 #[test]
 fn what_would_be_left_out_is_told() -> Result<()> {
     in_three(&async |three: &Three<'_>| {
@@ -175,15 +163,35 @@ fn what_would_be_left_out_is_told() -> Result<()> {
         })
         .await
         .with_context(|| second.describe())?;
-        drop(second);
-        let second = three.link(BJ, WITNESS, true)?;
-        until("it is told what it has left out", async || {
-            let findings = status(&second).await?.findings.unwrap_or_default();
-            let text = findings.iter().map(ToString::to_string).collect::<String>();
-            Ok(text.contains("began without relay: true"))
+        three.servers[SH].app("INSERT INTO orders.t VALUES (1, 1, 1)")?;
+        let at_bj = "SELECT COUNT(*) FROM orders.t";
+        until("it has come to the middle", async || {
+            Ok(three.servers[BJ].root(at_bj)? == [["1"]])
         })
         .await
-        .with_context(|| second.describe())
+        .with_context(|| first.describe())?;
+        drop(second);
+        let second = three.link(BJ, WITNESS, true)?;
+        three.equal("t", &[first, second]).await?;
+        ensure!(three.servers[WITNESS].root(at_bj)? == [["1"]]);
+        Ok(())
+    })
+}
+
+/// Two ways from one server to another, of which no manifest tells.
+#[test]
+fn what_comes_to_both_ends_is_not_handed_on() -> Result<()> {
+    in_three(&async |three: &Three<'_>| {
+        let first = three.link(SH, BJ, false)?;
+        three.begins(&first, SH, BJ).await?;
+        let short = three.link(SH, WITNESS, false)?;
+        three.begins(&short, SH, WITNESS).await?;
+        let long = three.link(BJ, WITNESS, true)?;
+        until("it is refused", async || {
+            Ok(refusals(&long).await? == ["ComesTwice"])
+        })
+        .await
+        .with_context(|| long.describe())
     })
 }
 

@@ -9,6 +9,7 @@ mod counters;
 mod crashes;
 mod epochs;
 mod handed_on;
+mod held_at_both;
 pub mod links;
 mod merged;
 mod policies;

@@ -363,21 +363,21 @@ fn a_person_puts_the_source_s_row() -> Result<()> {
             let one = conflicts::read(&mut session, *number).await?;
             read.push(one.context("no such conflict")?);
         }
-        let older = settler.take_source(&read[0]).await;
+        let older = settler.take_source(&read[0], None).await;
         ensure!(
             matches!(older, Err(SettleError::Newer(newer)) if newer == numbers[1]),
             "{older:?}"
         );
         // The row that was removed at the source has changed here since.
         rig.target.root("UPDATE orders.t SET v = 15 WHERE id = 4")?;
-        let changed = settler.take_source(&read[2]).await;
+        let changed = settler.take_source(&read[2], None).await;
         ensure!(
             matches!(changed, Err(SettleError::Changed { .. })),
             "{changed:?}"
         );
-        settler.take_source(&read[1]).await?;
+        settler.take_source(&read[1], None).await?;
         ensure!(conflicts::discard(&mut session, numbers[2], "test").await?);
-        let again = settler.take_source(&read[1]).await;
+        let again = settler.take_source(&read[1], None).await;
         ensure!(matches!(again, Err(SettleError::NotHeld(_))), "{again:?}");
         ensure!(rig.rows()? == [["1", "3", "NULL"], ["4", "15", "NULL"]]);
         let told = told(&recorded(rig).await?);

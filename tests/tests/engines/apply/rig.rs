@@ -3,13 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use change::Flavor;
 use harness::database::Database;
-use harness::{Databases, World, WorldSpec, programs, shell};
+use harness::{World, programs, shell};
 use model::{LinkPhase, PositionText, WriterStatus};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,29 +16,14 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::script::Source;
+use crate::worlds::{self, Shared, block_on, one_of_each};
 
 /// How long something may take on a slow machine before a test fails.
 const LIMIT: Duration = Duration::from_secs(120);
 /// How long a link that has not stood still may take in all.
 const MOST: Duration = Duration::from_secs(600);
 
-fn world() -> Result<&'static Mutex<World>> {
-    static WORLD: OnceLock<Result<Mutex<World>, String>> = OnceLock::new();
-    let start = || {
-        let databases = Databases::pair(harness::Engine::MySql, harness::Engine::MariaDb);
-        let spec = WorldSpec {
-            databases,
-            ..WorldSpec::empty("suite-apply")
-        };
-        World::up(&spec)
-            .map(Mutex::new)
-            .map_err(|error| format!("{error:#}"))
-    };
-    match WORLD.get_or_init(start) {
-        Ok(world) => Ok(world),
-        Err(error) => bail!("the world did not start: {error}"),
-    }
-}
+static WORLD: Shared = Shared::new();
 
 /// What both ends of our own connections are called.
 const TRANSPORT: &str = "transport.multiactive";
@@ -150,25 +134,20 @@ pub fn on_each(test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
     reason = "tests read best as closures in the call"
 )]
 pub fn on_each_under(epoch: u64, test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
-    let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = worlds::lock(&WORLD, one_of_each("suite-apply"))?;
     programs::writer_with_failpoints()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
     // The source is of the other engine: what is the same on both is tried crosswise.
     for (idc, from, flavor) in [("sh", "bj", Flavor::MariaDb), ("bj", "sh", Flavor::MySql)] {
         let target = world.database(idc)?;
         let mut source = Source::new(from, flavor);
         source.epoch = epoch;
-        runtime
-            .block_on(async {
-                let rig = Rig::new(&world, target, source).await?;
-                tokio::time::timeout(Duration::from_secs(240), Box::pin(test(&rig)))
-                    .await
-                    .context("too slow")?
-            })
-            .with_context(|| format!("with {} as the target", target.engine.name()))?;
+        let tried = block_on(async {
+            let rig = Rig::new(&world, target, source).await?;
+            tokio::time::timeout(Duration::from_secs(240), Box::pin(test(&rig)))
+                .await
+                .context("too slow")?
+        });
+        tried.with_context(|| format!("with {} as the target", target.engine.name()))?;
     }
     Ok(())
 }
@@ -179,13 +158,9 @@ pub fn on_each_under(epoch: u64, test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> 
     reason = "tests read best as closures in the call"
 )]
 pub fn in_world(test: impl AsyncFn(&World) -> Result<()>) -> Result<()> {
-    let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
+    let world = worlds::lock(&WORLD, one_of_each("suite-apply"))?;
     programs::writer_with_failpoints()?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(Box::pin(test(&world)))
+    block_on(Box::pin(test(&world)))
 }
 
 /// How the product reaches a server.

@@ -46,7 +46,7 @@ fn merges(rig: &Rig<'_>) -> Result<()> {
 
 /// Says that a statement's work is done.
 fn done_by_hand(rig: &Rig<'_>, gtid: &str) -> Result<()> {
-    let sql = format!("UPDATE multiactive.ddl SET `before`='done' WHERE gtid='{gtid}'");
+    let sql = format!("UPDATE multiactive.ddl SET `before`='done' WHERE gtid LIKE '{gtid}%'");
     rig.target.root(&sql).map(drop)
 }
 

@@ -4,14 +4,14 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::panic::Location;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use harness::database::Database;
 use harness::programs::beside_test;
 use harness::sandbox::PartSpec;
-use harness::{Databases, World, WorldSpec};
+use harness::{World, WorldSpec};
 use model::{
     ApplicationCheck, ArbiterStatus, Credentials, Endpoint, FailoverMode, FailoverPolicy,
     HeartbeatCheck, IdcDoc, IdcName, IdcRole, Intent, IntentKind, IntentPhase, MemberDoc,
@@ -24,6 +24,7 @@ use topology::{EtcdOptions, Topology};
 
 use super::links::{Checkpoints, Link};
 use crate::apply::rig::Authority;
+use crate::worlds::{self, Shared, block_on, one_of_each};
 
 /// The IDCs with data.
 pub const DATA: [&str; 2] = ["sh", "bj"];
@@ -33,32 +34,16 @@ const PORT: u16 = 8080;
 const ACCOUNT: u32 = 20_001;
 const ETCD_PORT: u16 = 2379;
 
-pub fn world() -> Result<&'static Mutex<World>> {
-    static WORLD: OnceLock<Result<Mutex<World>, String>> = OnceLock::new();
-    let start = || {
-        let databases = Databases::pair(harness::Engine::MySql, harness::Engine::MariaDb);
-        let spec = WorldSpec {
-            databases,
-            etcd: true,
-            ..WorldSpec::empty("suite-arbiter")
-        };
-        World::up(&spec)
-            .map(Mutex::new)
-            .map_err(|error| format!("{error:#}"))
-    };
-    match WORLD.get_or_init(start) {
-        Ok(world) => Ok(world),
-        Err(error) => bail!("the world did not start: {error}"),
-    }
-}
+static WORLD: Shared = Shared::new();
 
 /// Runs a test that has the world to itself.
 pub fn with_world(test: &impl AsyncFn(&World) -> Result<()>) -> Result<()> {
-    let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
+    let spec = WorldSpec {
+        etcd: true,
+        ..one_of_each("suite-arbiter")
+    };
+    let world = worlds::lock(&WORLD, spec)?;
+    block_on(async {
         tokio::time::timeout(Duration::from_secs(300), Box::pin(test(&world)))
             .await
             .context("the test took more than 300 s")?

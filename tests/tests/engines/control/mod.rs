@@ -13,7 +13,7 @@ mod promises;
 mod promotes;
 
 use std::future::Future;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -26,6 +26,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
 use crate::patience::patiently;
+use crate::worlds::{self, Shared, block_on, one_of_each};
 
 /// Of an arbiter that nobody has superseded.
 const NEWEST: Generation = Generation(u64::MAX);
@@ -33,23 +34,7 @@ const NEWEST: Generation = Generation(u64::MAX);
 /// What a call may take before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-fn world() -> Result<&'static Mutex<World>> {
-    static WORLD: OnceLock<Result<Mutex<World>, String>> = OnceLock::new();
-    let start = || {
-        let databases = Databases::pair(harness::Engine::MySql, harness::Engine::MariaDb);
-        let spec = WorldSpec {
-            databases,
-            ..WorldSpec::empty("suite-control")
-        };
-        World::up(&spec)
-            .map(Mutex::new)
-            .map_err(|error| format!("{error:#}"))
-    };
-    match WORLD.get_or_init(start) {
-        Ok(world) => Ok(world),
-        Err(error) => bail!("the world did not start: {error}"),
-    }
-}
+static WORLD: Shared = Shared::new();
 
 /// One of the two servers.
 struct Server<'a> {
@@ -160,14 +145,10 @@ fn server<'a>(world: &'a World, idc: &str, engine: Engine) -> Result<Server<'a>>
     reason = "tests read best as closures in the call"
 )]
 fn on_each(test: impl AsyncFn(&Server<'_>, ServerIdentity) -> Result<()>) -> Result<()> {
-    let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let world = worlds::lock(&WORLD, one_of_each("suite-control"))?;
     for (idc, engine) in [("sh", Engine::MySql), ("bj", Engine::MariaDb)] {
         let server = server(&world, idc, engine)?;
-        runtime.block_on(async {
+        block_on(async {
             let identity = server
                 .reset()
                 .await

@@ -11,8 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use harness::database::{Database, part};
 use harness::{Engine, World};
 
-use super::pair::{Pair, block_on, world};
+use super::pair::{Pair, world};
 use crate::apply::rig::{start_writer, until};
+use crate::worlds::block_on;
 
 /// Numbers that look random and are the same each time (Knuth's constants).
 struct Numbers(u64);

@@ -9,8 +9,9 @@ mod pair;
 use anyhow::{Context as _, Result, ensure};
 use harness::{Engine, World};
 
+use crate::worlds::block_on;
 use entries::Entry;
-use pair::{Pair, block_on, world};
+use pair::{Pair, world};
 
 /// A row of every type at its extremes; both engines understand it.
 const VALUES: &str = include_str!("../read/values.sql");

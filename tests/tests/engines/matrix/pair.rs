@@ -39,15 +39,6 @@ pub fn world(sh: Engine, bj: Engine) -> Result<World> {
     })
 }
 
-/// Runs something to its end.
-pub fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
-    runtime.block_on(work)
-}
-
 impl<'a> Pair<'a> {
     /// Empties both sides, makes `before` at the source and lets a link copy it.
     pub async fn start(

@@ -11,38 +11,22 @@ mod values;
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use change::{Flavor, Position};
+use harness::World;
 use harness::database::Database;
 use harness::programs::beside_test;
-use harness::{Databases, World, WorldSpec};
 
 use crate::apply::rig::{certificates, credentials, free_port, link, reset};
+use crate::worlds::{self, Shared, block_on, one_of_each};
 use pull::Pull;
 
 /// How long something may take on a slow machine before a test fails.
 const LIMIT: Duration = Duration::from_secs(60);
 
-fn world() -> Result<&'static Mutex<World>> {
-    static WORLD: OnceLock<Result<Mutex<World>, String>> = OnceLock::new();
-    let start = || {
-        let databases = Databases::pair(harness::Engine::MySql, harness::Engine::MariaDb);
-        let spec = WorldSpec {
-            databases,
-            ..WorldSpec::empty("suite-read")
-        };
-        World::up(&spec)
-            .map(Mutex::new)
-            .map_err(|error| format!("{error:#}"))
-    };
-    match WORLD.get_or_init(start) {
-        Ok(world) => Ok(world),
-        Err(error) => bail!("the world did not start: {error}"),
-    }
-}
+static WORLD: Shared = Shared::new();
 
 /// One source and the syncer that reads it; the syncer is killed when dropped.
 struct Source<'a> {
@@ -190,24 +174,19 @@ fn on_each_of(
     chunk_bytes: u32,
     test: impl AsyncFn(&Source<'_>) -> Result<()>,
 ) -> Result<()> {
-    let world = world()?.lock().unwrap_or_else(PoisonError::into_inner);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
+    let world = worlds::lock(&WORLD, one_of_each("suite-read"))?;
     for idc in ["sh", "bj"] {
         let database = world.database(idc)?;
-        runtime
-            .block_on(async {
-                reset(database).await?;
-                let source = Source::start(&world, database, mode, chunk_bytes)?;
-                tokio::time::timeout(4 * LIMIT, Box::pin(test(&source)))
-                    .await
-                    .context("too slow")
-                    .flatten()
-                    .with_context(|| source.describe())
-            })
-            .with_context(|| format!("with {} as the source", database.engine.name()))?;
+        let tried = block_on(async {
+            reset(database).await?;
+            let source = Source::start(&world, database, mode, chunk_bytes)?;
+            tokio::time::timeout(4 * LIMIT, Box::pin(test(&source)))
+                .await
+                .context("too slow")
+                .flatten()
+                .with_context(|| source.describe())
+        });
+        tried.with_context(|| format!("with {} as the source", database.engine.name()))?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::apply::rig::{certificates, credentials, free_port, link, reset, until};
+use crate::worlds::block_on;
 
 /// The pairs of engines that a link may join.
 const PAIRS: [(Engine, Engine); 3] = [
@@ -47,17 +48,13 @@ pub fn between(
         ..WorldSpec::empty(&format!("repair-{name}"))
     };
     let world = World::up(&spec)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()?;
     let mut ways = vec![("sh", "bj")];
     if sh != bj {
         ways.push(("bj", "sh"));
     }
     for (source, target) in ways {
         let (source, target) = (world.database(source)?, world.database(target)?);
-        let outcome = runtime.block_on(async {
+        let outcome = block_on(async {
             let rig = Rig::new(&world, source, target).await?;
             tokio::time::timeout(Duration::from_secs(600), Box::pin(test(&rig)))
                 .await
