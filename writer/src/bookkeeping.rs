@@ -119,9 +119,11 @@ pub(crate) fn check(change: &TableChange, config: &LinkConfig) -> Result<(), Wri
                 {
                     return unexpected(
                         format!("the heartbeat of {target}, which was born at the target"),
-                        "changes go round in circles: some way of links, of which one has relay: true, leads from the \
-                         target back to the source, or a server has the origin marks of another; remove a \
-                         link of that way",
+                        "changes go round in circles: some way of links, of which one has relay: true, \
+                         leads from the target back to the source, or a server has the origin marks of \
+                         another. Remove a link of that way and compare the tables, since changes may have \
+                         been applied twice; then make this link anew under another name, with \
+                         snapshot.mode: Never, and it begins behind what came round",
                     );
                 }
             }
