@@ -184,6 +184,7 @@ impl Core {
             (!self.is_admitted(state), Ineligible::NotAdmitted),
             (!self.trusts_etcd(), Ineligible::EtcdWentBack),
             (self.not_in_line().is_some(), Ineligible::Stranded),
+            (!self.copied_by().is_empty(), Ineligible::Copying),
             (self.is_barred_by_order(), Ineligible::FenceOrdered),
         ]
         .into_iter()
@@ -207,6 +208,18 @@ impl Core {
                 crate::Hindrance::NotInLine(count) => Some(*count),
                 _ => None,
             })
+    }
+
+    /// The links that still copy tables to this member: until they have ended it lacks rows that
+    /// every other member has.
+    pub(crate) fn copied_by(&self) -> &[String] {
+        self.hindrances
+            .iter()
+            .find_map(|hindrance| match hindrance {
+                crate::Hindrance::Copying(links) => Some(links.as_slice()),
+                _ => None,
+            })
+            .unwrap_or_default()
     }
 
     /// Why this member could not be elected if the primary failed now, as it is published. What

@@ -57,6 +57,15 @@ impl Core {
                 self.me
             ));
         }
+        if !self.copied_by().is_empty() {
+            return Err(format!(
+                "link {} still copies tables to {}, so rows are missing there. Let it finish (see its \
+                 status), or promote another member; to promote this one all the same, without them: \
+                 mactl failover --allow-data-loss",
+                self.copied_by().join(", "),
+                self.me
+            ));
+        }
         if missed {
             return Err(format!(
                 "{} has received a later epoch than etcd knows of, and what its holder wrote last may \

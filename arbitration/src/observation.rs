@@ -92,6 +92,8 @@ pub enum Hindrance {
     /// So many transactions that this member committed under an ended epoch are nowhere else, and
     /// were not taken back here yet.
     NotInLine(u64),
+    /// These links still copy tables to this member, so rows are missing here.
+    Copying(Vec<String>),
     /// The link from this IDC does not stream.
     LinkStopped(IdcName),
 }
@@ -120,6 +122,12 @@ impl std::fmt::Display for Hindrance {
                 f,
                 "{count} transactions that it committed under an ended epoch are nowhere else, and \
                  were not taken back yet. See the status of the link to it"
+            ),
+            Self::Copying(links) => write!(
+                f,
+                "link {} still copies tables to it, so rows are missing there. Wait until it has \
+                 ended; its status tells how far it is",
+                links.join(", ")
             ),
             Self::LinkStopped(from) => {
                 write!(f, "the link from {from} does not stream. See its status")

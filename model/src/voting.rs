@@ -128,6 +128,8 @@ pub enum Ineligible {
     EtcdWentBack,
     /// It holds transactions of an ended epoch that nobody else has, not taken back yet.
     Stranded,
+    /// Tables are still being copied to it, for the first time or anew, so that rows are missing.
+    Copying,
     /// A person has taken it out.
     FenceOrdered,
 }
@@ -154,6 +156,9 @@ impl Ineligible {
             Self::Stranded => {
                 "it holds writes of an ended epoch that nobody else has, and that were not taken back \
                  yet: see the link to it, and mactl stranded"
+            }
+            Self::Copying => {
+                "tables are still being copied to it, so rows are missing there: see the link to it"
             }
             Self::FenceOrdered => "a person has fenced it: mactl unfence",
             Self::EtcdWentBack => "etcd shows less than before: mactl ack",

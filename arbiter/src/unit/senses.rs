@@ -151,7 +151,9 @@ pub(super) fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindran
     let backup = (found.backup_lock == Some(true)).then_some(Hindrance::BackupLock);
     let prepared = counted(found.prepared_xa, Hindrance::PreparedXa);
     let stranded = counted(found.stranded, Hindrance::Stranded);
-    [alter, backup, prepared, stranded]
+    let copying =
+        (!found.copied_by.is_empty()).then(|| Hindrance::Copying(found.copied_by.clone()));
+    [alter, backup, prepared, stranded, copying]
         .into_iter()
         .flatten()
         .collect()

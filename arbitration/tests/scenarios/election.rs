@@ -191,6 +191,7 @@ fn hindrance(word: &str) -> Hindrance {
         "xa" => Hindrance::PreparedXa(1),
         "stranded" => Hindrance::Stranded(3),
         "not-in-line" => Hindrance::NotInLine(2),
+        "copying" => Hindrance::Copying(vec!["shop/orders-sh-bj".to_owned()]),
         other => Hindrance::LinkStopped(idc(other)),
     }
 }

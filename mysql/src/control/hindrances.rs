@@ -28,6 +28,9 @@ pub struct Hindrances {
     /// How many of this server's own transactions that another member has set aside were taken back
     /// here, by the member.
     pub undone: BTreeMap<IdcName, u64>,
+    /// The links that still copy tables to this server, so that rows are missing here. Not told of a
+    /// server that holds the newest epoch: what it has is what the others are copies of.
+    pub copied_by: Vec<String>,
     /// How many connections are in use.
     pub connections: Connections,
 }
@@ -56,7 +59,11 @@ impl ControlSession {
              SELECT filed_in, COUNT(*) FROM multiactive.undone WHERE source IS NULL \
              GROUP BY filed_in; \
              SHOW GLOBAL STATUS LIKE 'Threads_connected'; \
-             SELECT @@GLOBAL.max_connections",
+             SELECT @@GLOBAL.max_connections; \
+             SELECT CAST(link AS CHAR), CAST(snapshot AS CHAR) FROM multiactive.applied \
+             WHERE COALESCE(JSON_UNQUOTE(JSON_EXTRACT(snapshot, '$.done')), 'false') <> 'true' \
+             AND NOT (SELECT idc FROM multiactive.epoch ORDER BY epoch DESC LIMIT 1) \
+             <=> (SELECT idc FROM multiactive.owner) ORDER BY 1",
             process_list(self.engine)
         );
         let mut sets = self.query(DOING, &statement).await?;
@@ -73,6 +80,14 @@ impl ControlSession {
                 .map_err(|_| answer.missing("Threads_connected".to_owned()))?,
             most: answer.value(&mut answer.row(&mut sets, 4)?, 0, "max_connections")?,
         };
+        let mut copied_by = Vec::new();
+        for mut row in std::mem::take(&mut sets[5]) {
+            let link: String = answer.value(&mut row, 0, "link")?;
+            let snapshot: Option<String> = answer.value(&mut row, 1, "snapshot")?;
+            if snapshot.is_some_and(|snapshot| lacks_tables(&snapshot)) {
+                copied_by.push(link);
+            }
+        }
         let mut undone = BTreeMap::new();
         for mut row in std::mem::take(&mut sets[2]) {
             let name: String = answer.value(&mut row, 0, "IDC")?;
@@ -91,6 +106,7 @@ impl ControlSession {
                 .unwrap_or(u64::MAX),
             stranded,
             undone,
+            copied_by,
             connections,
         })
     }
@@ -168,5 +184,35 @@ impl ControlSession {
         };
         let mut row = answer.row(sets, 0)?;
         Ok(answer.value::<u8>(&mut row, 0, "answer")? != 0)
+    }
+}
+
+/// Whether a link's column `snapshot` names a table whose copy has not ended. What cannot be read is
+/// not taken for a whole copy.
+fn lacks_tables(snapshot: &str) -> bool {
+    let Ok(snapshot) = serde_json::from_str::<serde_json::Value>(snapshot) else {
+        return true;
+    };
+    let databases = snapshot["tables"].as_object().into_iter().flatten();
+    let mut tables = databases.flat_map(|(_, tables)| tables.as_object().into_iter().flatten());
+    tables.any(|(_, table)| table["done"] != true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lacks_tables;
+
+    #[test]
+    fn a_copy_is_whole_once_each_of_its_tables_is() {
+        assert!(!lacks_tables("{}"));
+        assert!(!lacks_tables(r#"{"done": false, "tables": {}}"#));
+        assert!(!lacks_tables(
+            r#"{"done": false, "tables": {"shop": {"a": {"done": true, "rows": 7}}}}"#
+        ));
+        assert!(lacks_tables(
+            r#"{"done": false, "tables": {"shop": {"a": {"done": true, "rows": 7},
+                "b": {"done": false, "rows": 3, "cursor": "00"}}}}"#
+        ));
+        assert!(lacks_tables("{"));
     }
 }

@@ -96,7 +96,8 @@ impl Applier {
         &mut self,
         transaction: &Transaction,
     ) -> Result<(), Attempt> {
-        let mut open = OpenTransaction::of(transaction, true);
+        let copying = self.settled.snapshot.is_under_way();
+        let mut open = OpenTransaction::of(transaction, true, copying);
         self.attempt_part(&mut open, transaction).await?;
         if bookkeeping::newest_epoch(transaction).is_some() {
             self.forget_epochs();
@@ -318,7 +319,8 @@ impl Applier {
             rows: vec![row.clone()],
             ..*on.change
         };
-        let mut plan = Plan::new(true);
+        let copying = self.settled.snapshot.is_under_way();
+        let mut plan = Plan::new(true).while_copying(copying);
         plan.change(&change, on.mapping);
         let mut written = Written::Done;
         for request in plan.finish() {

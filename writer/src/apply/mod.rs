@@ -200,7 +200,7 @@ impl Applier {
             fates.push(self.fate(transaction).await?);
         }
         let next = self.after(batch, &fates, position);
-        let mut plan = Plan::new(careful);
+        let mut plan = Plan::new(careful).while_copying(self.settled.snapshot.is_under_way());
         plan.housekeeping(Expect::Success, b"START TRANSACTION");
         let row = bookkeeping::epoch_row(last)?;
         if row.is_some() {

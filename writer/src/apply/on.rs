@@ -24,14 +24,7 @@ pub(super) struct On<'a> {
 
 /// Whether a change of a row would change rows of other tables.
 pub(crate) fn reaches(row: &RowChange, mapping: &Mapping) -> bool {
-    match row {
-        RowChange::Insert { .. } => false,
-        RowChange::Delete { .. } => mapping.foreign.cascades_below,
-        RowChange::Update { before, after } => mapping
-            .cascading
-            .iter()
-            .any(|index| before[*index] != after[*index]),
-    }
+    mapping.reaches(row)
 }
 
 impl On<'_> {

@@ -31,14 +31,14 @@ pub(crate) struct OpenTransaction {
 }
 
 impl OpenTransaction {
-    pub(super) fn of(transaction: &Transaction, careful: bool) -> Self {
+    pub(super) fn of(transaction: &Transaction, careful: bool, copying: bool) -> Self {
         Self {
             careful,
             tally: Tally::default(),
             gtid: transaction.gtid.clone(),
             next_part: 0,
             changes: 0,
-            plan: Plan::new(careful),
+            plan: Plan::new(careful).while_copying(copying),
             fate: Fate::Applied,
             pieces: 0,
         }
@@ -54,8 +54,9 @@ impl Applier {
     /// Applies a part of a source transaction that does not fit into memory. All parts share one
     /// target transaction, committed with the last.
     pub(crate) async fn part(&mut self, part: &Transaction) -> Result<(), WriterError> {
+        let copying = self.settled.snapshot.is_under_way();
         let mut open = match self.open.take() {
-            None if part.part == 0 => OpenTransaction::of(part, self.careful),
+            None if part.part == 0 => OpenTransaction::of(part, self.careful, copying),
             Some(open) if open.gtid == part.gtid && open.next_part == part.part => open,
             _ => {
                 return Err(WriterError::Unexpected {

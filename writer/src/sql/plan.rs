@@ -103,6 +103,8 @@ pub(crate) struct Plan {
     requests: Vec<Request>,
     /// One row a statement and one statement a request, so that an error names its row.
     one_by_one: bool,
+    /// Tables are being copied, so a row may come before the one that it refers to.
+    parents_may_lack: bool,
     foreign_key_checks: bool,
     strict: bool,
 }
@@ -132,9 +134,17 @@ impl Plan {
         Self {
             requests: Vec::new(),
             one_by_one,
+            parents_may_lack: false,
             foreign_key_checks: true,
             strict: true,
         }
+    }
+
+    /// The same while tables are being copied, if they are: the row that one refers to may be of a
+    /// table whose copy comes later, also where the row's own table is copied already.
+    pub(crate) fn while_copying(mut self, copying: bool) -> Self {
+        self.parents_may_lack = copying;
+        self
     }
 
     /// Adds a statement of our own.
@@ -210,7 +220,9 @@ impl Plan {
             self.put_changes(&change.rows, mapping);
             return;
         }
-        self.check_foreign_keys(mapping, is_checked(change, mapping));
+        let check = is_checked(change, mapping)
+            && (!self.parents_may_lack || acts_on_others(change, mapping));
+        self.check_foreign_keys(mapping, check);
         let mut inserts: Vec<&Row> = Vec::new();
         let mut deletes: Vec<&Row> = Vec::new();
         for row in &change.rows {
@@ -595,4 +607,10 @@ fn is_checked(change: &TableChange, mapping: &Mapping) -> bool {
     let is_done =
         flags.logs_cascades && mapping.foreign.referred_to && change.rows.iter().any(removes);
     !flags.no_foreign_key_checks && !is_done
+}
+
+/// Whether the target itself has to do to other rows what the foreign keys did to them at the source,
+/// which its binlog leaves out: then they must be in force.
+fn acts_on_others(change: &TableChange, mapping: &Mapping) -> bool {
+    !change.flags.logs_cascades && change.rows.iter().any(|row| mapping.reaches(row))
 }

@@ -1,6 +1,6 @@
 //! A table at the target, and how the rows of a source table fit into it. Pure.
 
-use change::{ColumnKind, TableSchema};
+use change::{ColumnKind, RowChange, TableSchema};
 
 use super::compare;
 use super::unfit::Unfit;
@@ -123,6 +123,20 @@ pub(crate) struct MappedColumn {
     pub index: usize,
     pub name: String,
     pub form: Form,
+}
+
+impl Mapping {
+    /// Whether a change of a row would change rows of other tables.
+    pub(crate) fn reaches(&self, row: &RowChange) -> bool {
+        match row {
+            RowChange::Insert { .. } => false,
+            RowChange::Delete { .. } => self.foreign.cascades_below,
+            RowChange::Update { before, after } => self
+                .cascading
+                .iter()
+                .any(|index| before[*index] != after[*index]),
+        }
+    }
 }
 
 /// Fits a source table to a target table, or says why that cannot be done safely.

@@ -121,6 +121,55 @@ fn what_stands_against_a_switchover_is_seen() -> Result<()> {
     })
 }
 
+#[test]
+fn a_copy_that_has_not_ended_is_seen() -> Result<()> {
+    on_each(async |server, _| {
+        let mut control = server.control().await?;
+        let mut root = server.root().await?;
+        let copied = |done: bool, table: bool| {
+            format!(
+                "REPLACE INTO multiactive.applied (link, source, position, snapshot, ledger, at) \
+                 VALUES ('shop/away-here', 'away', NULL, '{{\"done\": {done}, \"tables\": \
+                 {{\"shop\": {{\"a\": {{\"done\": true}}, \"b\": {{\"done\": {table}}}}}}}}}', \
+                 '{{}}', NOW())"
+            )
+        };
+        let holds = |idc: &str| {
+            format!(
+                "DELETE FROM multiactive.epoch; INSERT INTO multiactive.epoch (epoch, idc, at) \
+                 VALUES (3, '{idc}', NOW()); DELETE FROM multiactive.owner; \
+                 INSERT INTO multiactive.owner (installation, unit, idc, at) \
+                 VALUES ('/', 'shop/orders', 'here', NOW())"
+            )
+        };
+        root.query_drop("SET sql_log_bin = 0").await?;
+        root.query_drop(holds("away")).await?;
+        for (done, table, seen) in [
+            (false, false, true),
+            // Its end was not written down yet.
+            (false, true, false),
+            (true, true, false),
+        ] {
+            root.query_drop(copied(done, table)).await?;
+            let links = control.hindrances().await?.copied_by;
+            ensure!(links.is_empty() != seen, "{done} {table}: {links:?}");
+        }
+        root.query_drop(copied(false, false)).await?;
+        let links = control.hindrances().await?.copied_by;
+        ensure!(links == ["shop/away-here"], "{links:?}");
+        // What the primary holds nobody copies.
+        root.query_drop(holds("here")).await?;
+        let links = control.hindrances().await?.copied_by;
+        ensure!(links.is_empty(), "{links:?}");
+        root.query_drop(
+            "DELETE FROM multiactive.applied; DELETE FROM multiactive.epoch; \
+             DELETE FROM multiactive.owner",
+        )
+        .await?;
+        Ok(())
+    })
+}
+
 /// Without the plugin a lock is noticed once somebody waits for it.
 async fn mariadb_shows_backup_locks_by_a_plugin(
     server: &Server<'_>,

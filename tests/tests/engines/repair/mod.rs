@@ -6,6 +6,7 @@ mod agreement;
 mod deaths;
 mod limits;
 mod load;
+mod parents;
 mod planted;
 mod plants;
 mod rig;

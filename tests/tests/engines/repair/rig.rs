@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -83,10 +84,19 @@ impl Drop for Process {
 
 impl Process {
     fn start(directory: &Path, name: &str, arguments: &[&str]) -> Result<Self> {
+        Self::start_program(directory, name, &programs::beside_test(name)?, arguments)
+    }
+
+    fn start_program(
+        directory: &Path,
+        name: &str,
+        program: &Path,
+        arguments: &[&str],
+    ) -> Result<Self> {
         let port = free_port()?;
         let log = directory.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log)?;
-        let child = Command::new(programs::beside_test(name)?)
+        let child = Command::new(program)
             .args(["--link", "link.json", "--log", "text", "--listen"])
             .arg(format!("127.0.0.1:{port}"))
             .args(arguments)
@@ -210,6 +220,55 @@ impl<'a> Rig<'a> {
         }
         self.source.root(&format!("SET sql_log_bin = 0; {rows}"))?;
         Ok(())
+    }
+
+    /// Changes the link's settings, before it is started.
+    pub fn settings(&self, change: impl FnOnce(&mut serde_json::Value)) -> Result<()> {
+        let path = self.directory.join("link.json");
+        let mut settings = serde_json::from_str(&std::fs::read_to_string(&path)?)?;
+        change(&mut settings);
+        Ok(std::fs::write(path, settings.to_string())?)
+    }
+
+    /// Waits until a statement says the same of both ends.
+    pub async fn equal(&self, sql: &str) -> Result<()> {
+        let mut found = Vec::new();
+        let same = until("both ends are equal", async || {
+            found = vec![self.source.root(sql)?, self.target.root(sql)?];
+            Ok(found[0] == found[1])
+        });
+        same.await.with_context(|| format!("{sql}: {found:?}"))
+    }
+
+    /// Writes at the source, round after round, while something else is done.
+    pub fn under_load<T>(
+        &self,
+        round: impl Fn(u64) -> String + Sync,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let writing = scope.spawn(|| -> Result<u64> {
+                let mut number = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    self.source.app(&round(number))?;
+                    number += 1;
+                }
+                Ok(number)
+            });
+            let runtime = tokio::runtime::Handle::current();
+            let outcome = tokio::task::block_in_place(|| runtime.block_on(work));
+            stop.store(true, Ordering::Relaxed);
+            match writing.join() {
+                Ok(rounds) => {
+                    let rounds = rounds?;
+                    let outcome = outcome?;
+                    ensure!(rounds >= 5, "{rounds} rounds are no load");
+                    Ok(outcome)
+                }
+                Err(_) => anyhow::bail!("the application panicked"),
+            }
+        })
     }
 
     /// Starts the link and waits until it has copied everything.
@@ -337,6 +396,30 @@ impl Link {
         let arguments = [arguments.as_slice(), &[&self.address]].concat();
         self.writer = Some(Process::start(&rig.directory, "writer", &arguments)?);
         Ok(())
+    }
+
+    /// Starts a writer that ends at a failpoint, in place of the one that runs.
+    pub fn crash_at(&mut self, rig: &Rig<'_>, point: &str) -> Result<()> {
+        self.kill_writer()?;
+        let arguments = ["--credentials", "credentials", "--tls", "tls", "--syncer"];
+        let end = [self.address.as_str(), "--crash-at", point];
+        let arguments = [arguments.as_slice(), &end].concat();
+        let program = programs::writer_with_failpoints()?;
+        self.writer = Some(Process::start_program(
+            &rig.directory,
+            "writer",
+            &program,
+            &arguments,
+        )?);
+        Ok(())
+    }
+
+    /// Whether the writer runs.
+    pub fn is_writing(&mut self) -> Result<bool> {
+        match &mut self.writer {
+            Some(writer) => Ok(writer.child.try_wait()?.is_none()),
+            None => Ok(false),
+        }
     }
 
     /// Kills the writer.
