@@ -42,7 +42,7 @@ pub(crate) fn translate(statement: &[u8], target: Engine) -> Cow<'_, [u8]> {
 /// The same for a statement that a server has printed: its names are in quotes, so that a bare word
 /// is never the name of a table or column.
 pub(crate) fn translate_printed(statement: &[u8], target: Engine) -> Cow<'_, [u8]> {
-    rewrite(statement, target, |name| {
+    let renamed = rewrite(statement, target, |name| {
         // Both know the longer name, and MySQL prints the shorter one.
         let is_collection = name.eq_ignore_ascii_case("geomcollection");
         if is_collection {
@@ -50,7 +50,61 @@ pub(crate) fn translate_printed(statement: &[u8], target: Engine) -> Cow<'_, [u8
         } else {
             collation(name, target)
         }
-    })
+    });
+    match target {
+        Engine::MySql => Cow::Owned(with_called_defaults(&renamed)),
+        Engine::MariaDb => renamed,
+    }
+}
+
+/// MariaDB prints the call of a function as a default as it is, MySQL takes it in brackets only. Of the
+/// current time both print the same, and MySQL takes that without.
+fn with_called_defaults(statement: &[u8]) -> Vec<u8> {
+    const KEYWORD: &[u8] = b"DEFAULT ";
+    let mut out = Vec::with_capacity(statement.len());
+    let mut at = 0;
+    while at < statement.len() {
+        let rest = &statement[at..];
+        let length = match rest.iter().position(|byte| !is_word(*byte)) {
+            Some(0) => skip(rest),
+            Some(length) => length,
+            None => rest.len(),
+        };
+        let behind = rest.strip_prefix(KEYWORD).unwrap_or_default();
+        if let Some(call) = call(behind) {
+            out.extend_from_slice(KEYWORD);
+            out.push(b'(');
+            out.extend_from_slice(&behind[..call]);
+            out.push(b')');
+            at += KEYWORD.len() + call;
+        } else {
+            out.extend_from_slice(&rest[..length]);
+            at += length;
+        }
+    }
+    out
+}
+
+/// The length of a call with which a text begins, if it does; of the current time it is none.
+fn call(text: &[u8]) -> Option<usize> {
+    let name = text.iter().position(|byte| !is_word(*byte))?;
+    let is_now = text[..name].eq_ignore_ascii_case(b"current_timestamp");
+    if name == 0 || text[name] != b'(' || is_now {
+        return None;
+    }
+    let (mut at, mut depth) = (name, 0);
+    while at < text.len() {
+        match text[at] {
+            b'(' => depth += 1,
+            b')' => depth -= 1,
+            _ => {}
+        }
+        at += skip(&text[at..]);
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+    None
 }
 
 fn rewrite(
@@ -182,6 +236,27 @@ mod tests {
     }
 
     #[test]
+    fn calls_as_defaults_are_in_brackets_for_mysql() {
+        let to_mysql = |printed: &str| {
+            let translated = translate_printed(printed.as_bytes(), Engine::MySql);
+            String::from_utf8(translated.into_owned()).unwrap()
+        };
+        assert_eq!(
+            to_mysql("`DEFAULT f()` text DEFAULT ucase(concat(')',`a`)) COMMENT 'DEFAULT f()',"),
+            "`DEFAULT f()` text DEFAULT (ucase(concat(')',`a`))) COMMENT 'DEFAULT f()',"
+        );
+        for printed in [
+            "`a` int(11) DEFAULT (1 + 1)",
+            "`a` datetime(6) DEFAULT current_timestamp(6) ON UPDATE current_timestamp(6)",
+            "`a` text DEFAULT _utf8mb4'x(' DEFAULT NULL) DEFAULT CHARSET=utf8mb4",
+            "`a` int DEFAULT ucase(",
+        ] {
+            assert_eq!(to_mysql(printed), printed);
+            assert_eq!(to_mariadb(printed), printed);
+        }
+    }
+
+    #[test]
     fn invisible_columns_stay_invisible() {
         let printed = "`a` int /*!80023 INVISIBLE */ COMMENT '/*!80023 INVISIBLE */'";
         assert_eq!(
@@ -213,6 +288,7 @@ mod tests {
         #[test]
         fn anything_is_survived(statement: Vec<u8>) {
             let _ = translate(&statement, Engine::MariaDb);
+            let _ = translate_printed(&statement, Engine::MySql);
         }
 
         #[test]
