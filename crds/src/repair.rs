@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::schema;
 use crate::{ByteSize, Duration};
 
-/// Compares the copies of a Unit or the two ends of a link, and mends what differs. Its spec
-/// cannot be changed.
+/// Compares the copies of a Unit or the two ends of a link, and mends what differs, or copies whole
+/// tables anew. Its spec cannot be changed.
 #[derive(CustomResource, Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "multiactive.dev",
@@ -60,6 +60,9 @@ use crate::{ByteSize, Duration};
     validation = Rule::new("has(self.unit) != has(self.link)").message("name either spec.unit or spec.link, one of the two"),
     validation = Rule::new("self.mode == 'Repair' || !has(self.strategy)").message("spec.strategy is only used by mode Repair: remove it or set mode: Repair"),
     validation = Rule::new("(self.mode == 'Undo') == has(self.run)").message("spec.run and mode Undo belong together: name the run to take back, as status.run of its DataRepair says, or remove spec.run"),
+    validation = Rule::new("!has(self.idc) || has(self.unit)").message("spec.idc says which copy of spec.unit is meant: name a Unit, or remove spec.idc"),
+    validation = Rule::new("self.mode != 'Rebuild' || has(self.link) || has(self.idc)").message("mode Rebuild empties and copies anew one copy at a time: name its IDC in spec.idc, or the link to it in spec.link"),
+    validation = Rule::new("self.mode != 'Rebuild' || (!has(self.schedule) && !self.dryRun)").message("mode Rebuild happens once and for good: remove spec.schedule and spec.dryRun"),
     validation = Rule::new("self.mode != 'Undo' || (!has(self.schedule) && !self.dryRun)").message("mode Undo happens once and for good: remove spec.schedule and spec.dryRun"),
 )]
 pub struct DataRepairSpec {
@@ -71,6 +74,10 @@ pub struct DataRepairSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<schema::LabelName>")]
     pub link: Option<String>,
+    /// Only the copy in this IDC. Absent: every copy of the Unit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<schema::IdcName>")]
+    pub idc: Option<IdcName>,
     /// Which tables, by patterns. Empty: all that are copied.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<schema::TablePattern>", length(max = 64))]
@@ -137,6 +144,8 @@ pub enum RepairMode {
     Repair,
     /// What an earlier run mended is taken back, row by row.
     Undo,
+    /// Whole tables of one copy are emptied and copied anew through its link, which goes on.
+    Rebuild,
 }
 
 /// What a run must leave to others.

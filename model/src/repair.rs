@@ -61,6 +61,8 @@ pub enum RepairMode {
     Repair,
     /// Takes back what an earlier run mended, row by row, the newest first. The name is that run's.
     Undo,
+    /// Has the link copy whole tables anew.
+    Rebuild,
 }
 
 /// Who wins where rows differ.

@@ -81,20 +81,26 @@ impl Fence {
     }
 
     /// Refuses a link that has not begun, or still copies tables.
-    pub(crate) async fn check_begun(&mut self) -> Result<(), RepairError> {
-        let link = self.link.link.to_string();
+    pub(crate) async fn check_streams(&mut self) -> Result<(), RepairError> {
+        match self.check_begun().await? {
+            None => Ok(()),
+            Some(table) => Err(RepairError::Refused(format!(
+                "link {} still copies {table}; wait until it streams",
+                self.link.link
+            ))),
+        }
+    }
+
+    /// Refuses a link that has not begun. Returns a table that it still copies, if there is one.
+    pub(crate) async fn check_begun(&mut self) -> Result<Option<String>, RepairError> {
         let applied = self.applied().await?;
         if applied.as_ref().is_none_or(|row| row.position.is_none()) {
             return Err(RepairError::Refused(format!(
-                "link {link} has not begun, so its ends cannot be compared; wait until it streams"
+                "link {} has not begun, so its ends cannot be compared; wait until it streams",
+                self.link.link
             )));
         }
-        match applied.and_then(|row| row.copying.into_iter().next()) {
-            None => Ok(()),
-            Some(table) => Err(RepairError::Refused(format!(
-                "link {link} still copies {table}; wait until it streams"
-            ))),
-        }
+        Ok(applied.and_then(|row| row.copying.into_iter().next()))
     }
 
     /// Raises a fence and returns the moment after it.

@@ -5,6 +5,7 @@
 //! - `pair`, `digest`, `sizer`, `verdict`, `throttle`: the decisions, pure;
 //! - `side`, `fence`, `still`: reading both ends, and knowing that the link has caught up;
 //! - `judge`: from rows that look different to rows that are;
+//! - `anew`: having the link copy whole tables anew;
 //! - `mend`, `undo`: writing one row, and taking that back;
 //! - `record`: the tables `multiactive.repair_runs` and `multiactive.repairs`;
 //! - `run`: all tables, chunk by chunk; `worker`: the loop around it.
@@ -13,8 +14,10 @@
 //! rows locked, and the link past everything that was committed there before ([`still`]). Nothing
 //! is written but one row at a time, by compare and set, in a transaction that holds the lock of
 //! the epoch as the writer's do, that leaves a row in `multiactive.repairs`, and that bears the
-//! origin mark of the source. Nothing is removed by a range.
+//! origin mark of the source. Nothing is removed by a range. Whole tables are only asked for; it is the
+//! link's writer that empties and copies them.
 
+mod anew;
 mod digest;
 mod error;
 mod fence;

@@ -41,6 +41,9 @@ pub(crate) struct Settings {
     pub tables: Vec<String>,
     pub mends: bool,
     pub dry_run: bool,
+    /// Whole tables are copied anew.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anew: bool,
 }
 
 impl Settings {
@@ -50,6 +53,7 @@ impl Settings {
             tables: config.tables.clone(),
             mends: config.mode == RepairMode::Repair,
             dry_run: config.dry_run,
+            anew: config.mode == RepairMode::Rebuild,
         }
     }
 }
@@ -291,6 +295,7 @@ mod tests {
             tables: vec![],
             mends: true,
             dry_run: false,
+            anew: false,
         };
         State::new(settings, 3)
     }

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use model::{LinkConfig, RepairConfig, RepairControl, RepairPhase, Routes, TableSelection};
+use model::{
+    LinkConfig, RepairConfig, RepairControl, RepairMode, RepairPhase, Routes, TableSelection,
+};
 use mysql::select::Selection;
 use mysql::tables::TableInfo;
 use mysql_async::prelude::Queryable as _;
@@ -46,7 +48,7 @@ pub(crate) struct Run<'a> {
 }
 
 /// Database and table of one of the ends that have it.
-fn name_of(ends: &[Option<TableInfo>; 2]) -> [String; 2] {
+pub(crate) fn name_of(ends: &[Option<TableInfo>; 2]) -> [String; 2] {
     let info = ends.iter().flatten().next();
     info.map(|info| [info.database.clone(), info.table.clone()])
         .unwrap_or_default()
@@ -62,7 +64,8 @@ struct Compared {
 }
 
 /// Why a run does not go on now.
-enum Halt {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Halt {
     Stopped,
     Shutdown,
 }
@@ -70,7 +73,7 @@ enum Halt {
 impl Run<'_> {
     /// Compares everything; `None` if the process shall end before that.
     pub(crate) async fn compare(&mut self) -> Result<Option<RepairPhase>, RepairError> {
-        self.ends.fence.check_begun().await?;
+        self.ends.fence.check_streams().await?;
         for (name, ends) in self.tables().await? {
             if self.state.table(&name).done || !self.state.table(&name).refused.is_empty() {
                 continue;
@@ -90,7 +93,9 @@ impl Run<'_> {
     }
 
     /// The tables of both ends, by name.
-    async fn tables(&mut self) -> Result<BTreeMap<String, [Option<TableInfo>; 2]>, RepairError> {
+    pub(crate) async fn tables(
+        &mut self,
+    ) -> Result<BTreeMap<String, [Option<TableInfo>; 2]>, RepairError> {
         let of_link = Selection::of(self.link);
         let of_run = Selection::new(
             self.link.databases.clone(),
@@ -173,8 +178,8 @@ impl Run<'_> {
         Ok(None)
     }
 
-    async fn refuse(&mut self, name: &str, why: String) -> Result<(), RepairError> {
-        tracing::warn!(table = name, why, "the table is not compared");
+    pub(crate) async fn refuse(&mut self, name: &str, why: String) -> Result<(), RepairError> {
+        tracing::warn!(table = name, why, "the table is left alone");
         self.state.table(name).refused = why;
         self.state.set_cursor(name, None);
         self.keep().await
@@ -452,7 +457,7 @@ impl Run<'_> {
     }
 
     /// Waits while a person or the load wants it to.
-    async fn may_go_on(&mut self) -> Result<Option<Halt>, RepairError> {
+    pub(crate) async fn may_go_on(&mut self) -> Result<Option<Halt>, RepairError> {
         let mut waits = false;
         loop {
             if self.shutdown.is_cancelled() {
@@ -467,6 +472,10 @@ impl Run<'_> {
                 }
                 RepairControl::Pause => {
                     (RepairPhase::Paused, Some("a person paused it".to_owned()))
+                }
+                // A link that has halted, and so is behind, may be what the copy is for.
+                RepairControl::Run if self.config.mode == RepairMode::Rebuild => {
+                    (RepairPhase::Running, None)
                 }
                 RepairControl::Run => (RepairPhase::Running, self.load().await?),
             };
@@ -551,8 +560,8 @@ pub(crate) async fn epoch(ends: &mut Ends, link: &LinkConfig) -> Result<u64, Rep
     };
     if holder != link.source.idc.as_str() {
         return Err(RepairError::Refused(format!(
-            "epoch {epoch} is held by {holder}, so link {} does not come from the primary; verify \
-             the link from {holder}",
+            "epoch {epoch} is held by {holder}, so link {} does not come from the primary, and \
+             nothing in {holder} is compared with it or overwritten: name the link from {holder}",
             link.link
         )));
     }

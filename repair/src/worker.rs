@@ -103,10 +103,10 @@ impl Worker {
         run.state.phase = RepairPhase::Running;
         run.state.message.clear();
         run.keep().await?;
-        let outcome = if undoes {
-            run.undo().await?
-        } else {
-            run.compare().await?
+        let outcome = match self.config.mode {
+            RepairMode::Undo => run.undo().await?,
+            RepairMode::Rebuild => run.copy_anew().await?,
+            RepairMode::Verify | RepairMode::Repair => run.compare().await?,
         };
         if let Some(phase) = outcome {
             run.state.phase = phase;

@@ -243,10 +243,14 @@ impl Source {
         })
     }
 
-    /// Settings without which a snapshot can lose changes.
-    pub async fn check_for_snapshot(&mut self, selection: &Selection) -> Result<(), PullError> {
+    /// Settings without which a snapshot of these tables can lose changes.
+    pub async fn check_for_snapshot(
+        &mut self,
+        selection: &Selection,
+        is_copied: &(dyn Fn(&str, &str) -> bool + Sync),
+    ) -> Result<(), PullError> {
         if self.flavor() == Flavor::MySql {
-            self.check_cascades(selection).await?;
+            self.check_cascades(selection, is_copied).await?;
             let order = self
                 .texts(
                     "asking for binlog_order_commits",
@@ -268,7 +272,11 @@ impl Source {
     /// MySQL logs what a cascade does to other rows only where foreign keys are the SQL layer's work:
     /// from 9.6 on, unless `innodb_native_foreign_keys` is on. (Of MariaDB, which never does, the
     /// writer refuses such tables.)
-    async fn check_cascades(&mut self, selection: &Selection) -> Result<(), PullError> {
+    async fn check_cascades(
+        &mut self,
+        selection: &Selection,
+        is_copied: &(dyn Fn(&str, &str) -> bool + Sync),
+    ) -> Result<(), PullError> {
         let native = self
             .texts(
                 "asking for innodb_native_foreign_keys",
@@ -279,12 +287,12 @@ impl Source {
         if native.first().map(String::as_str) == Some("OFF") {
             return Ok(());
         }
-        let keys: Vec<(String, String)> = self
+        let keys: Vec<(String, String, String, String)> = self
             .session
             .conn
             .query(
-                "SELECT constraint_schema, table_name FROM \
-                 information_schema.referential_constraints \
+                "SELECT constraint_schema, table_name, unique_constraint_schema, \
+                 referenced_table_name FROM information_schema.referential_constraints \
                  WHERE delete_rule NOT IN ('RESTRICT', 'NO ACTION') \
                  OR update_rule NOT IN ('RESTRICT', 'NO ACTION')",
             )
@@ -292,12 +300,11 @@ impl Source {
             .map_err(PullError::query(
                 "reading the foreign keys from information_schema",
             ))?;
-        match keys
-            .iter()
-            .find(|(db, table)| selection.has_table(db, table))
-        {
+        match keys.iter().find(|(db, table, to_db, to_table)| {
+            selection.has_table(db, table) && (is_copied(db, table) || is_copied(to_db, to_table))
+        }) {
             None => Ok(()),
-            Some((database, table)) => Err(PullError::halt(
+            Some((database, table, ..)) => Err(PullError::halt(
                 "CascadesNotLogged",
                 format!(
                     "table {database}.{table} has a foreign key with CASCADE, SET NULL or SET DEFAULT, \

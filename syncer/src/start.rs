@@ -190,7 +190,12 @@ async fn resume(
     let tables = source.tables(selection).await?;
     let mut copies: Vec<CopyStart> = targets.iter().filter_map(unfinished).collect();
     if !copies.is_empty() {
-        source.check_for_snapshot(selection).await?;
+        // Those that were copied before, perhaps by hand, are not asked about again.
+        let is_copied = |database: &str, table: &str| {
+            let is = |copy: &CopyStart| copy.database == database && copy.table == table;
+            copies.iter().any(is)
+        };
+        source.check_for_snapshot(selection, &is_copied).await?;
     }
     for copy in &mut copies {
         let is = |info: &TableInfo| info.database == copy.database && info.table == copy.table;
@@ -249,7 +254,8 @@ async fn fresh(
     targets: &[TargetTable],
 ) -> Result<Start, PullError> {
     const ATTEMPTS: u32 = 10;
-    source.check_for_snapshot(selection).await?;
+    let all = |database: &str, table: &str| selection.has_table(database, table);
+    source.check_for_snapshot(selection, &all).await?;
     for _ in 0..ATTEMPTS {
         let tables = source.tables(selection).await?;
         let all: Vec<&TableInfo> = tables.iter().collect();

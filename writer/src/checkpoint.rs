@@ -160,6 +160,9 @@ pub(crate) struct Snapshot {
     /// By database and table.
     #[serde(default)]
     pub tables: BTreeMap<String, BTreeMap<String, TableCopy>>,
+    /// The whole was copied before, and what is not done is copied anew ([`crate::rebuild`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
 }
 
 /// How far the copy of one table is.
@@ -175,6 +178,20 @@ pub(crate) struct TableCopy {
     /// Where the next chunk begins, in hexadecimal; empty before the first.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub cursor: String,
+    /// How far it is with being copied anew; absent if it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anew: Option<Anew>,
+}
+
+/// How far a table is with being copied anew: see [`crate::rebuild`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Anew {
+    /// Its rows are being removed, and its changes are left out.
+    Emptying,
+    /// It is not at the target, and is to be made with the beginning of its copy.
+    Missing,
+    /// It was empty when its copy began.
+    Copying,
 }
 
 impl Snapshot {
@@ -194,6 +211,8 @@ impl Snapshot {
             .and_then(|tables| tables.get(table))
         {
             None => SnapshotState::None,
+            // Its copy does not begin before it is empty.
+            Some(copy) if copy.anew == Some(Anew::Emptying) => SnapshotState::None,
             Some(copy) if copy.done => SnapshotState::Done,
             Some(copy) => match from_hex(&copy.cursor) {
                 Some(cursor) if !cursor.is_empty() => SnapshotState::Running {
@@ -212,6 +231,53 @@ impl Snapshot {
             .or_default()
             .entry(table.to_owned())
             .or_default()
+    }
+
+    /// How far a table is with being copied anew.
+    pub(crate) fn anew(&self, database: &str, table: &str) -> Option<Anew> {
+        self.tables.get(database)?.get(table)?.anew
+    }
+
+    /// The tables that are so far with being copied anew.
+    pub(crate) fn tables_anew(&self, state: Anew) -> impl Iterator<Item = (&str, &str)> {
+        self.tables.iter().flat_map(move |(database, tables)| {
+            let are = tables
+                .iter()
+                .filter(move |(_, copy)| copy.anew == Some(state));
+            are.map(|(table, _)| (database.as_str(), table.as_str()))
+        })
+    }
+
+    /// A table is to be copied anew.
+    pub(crate) fn begin_anew(&mut self, database: &str, table: &str, state: Anew) {
+        self.again |= self.done;
+        self.done = false;
+        *self.table(database, table) = TableCopy {
+            anew: Some(state),
+            ..TableCopy::default()
+        };
+    }
+
+    /// The syncer has nothing more to copy. What is still being emptied it does not know of. Returns
+    /// the tables whose copy anew has ended without a last chunk: they were dropped at the source.
+    pub(crate) fn end(&mut self) -> Vec<(String, String)> {
+        let mut dropped = Vec::new();
+        let mut open = false;
+        for (database, tables) in &mut self.tables {
+            for (table, copy) in tables {
+                if copy.anew == Some(Anew::Emptying) {
+                    open = true;
+                    continue;
+                }
+                if copy.anew.take().is_some() {
+                    dropped.push((database.clone(), table.clone()));
+                }
+                copy.done = true;
+            }
+        }
+        self.done = !open;
+        self.again &= open;
+        dropped
     }
 
     /// Whether some table is still to be copied.
@@ -247,6 +313,9 @@ impl TableCopy {
         self.cursor = if done { String::new() } else { to_hex(cursor) };
         self.rows = rows;
         self.done = done;
+        if done {
+            self.anew = None;
+        }
     }
 }
 
@@ -351,6 +420,33 @@ mod tests {
             rows: 8,
         };
         assert_eq!(read.progress(), progress);
+    }
+
+    #[test]
+    fn a_table_that_is_copied_anew_is_nothing_to_the_syncer_before_it_is_empty() {
+        let mut snapshot = Snapshot::default();
+        snapshot.table("shop", "a").advance(b"", 3, true);
+        snapshot.table("shop", "b").advance(b"", 4, true);
+        snapshot.done = true;
+        snapshot.begin_anew("shop", "a", Anew::Emptying);
+        assert_eq!(snapshot.state("shop", "a"), SnapshotState::None);
+        assert!(snapshot.is_under_way() && snapshot.again && !snapshot.lacks_end());
+        // The end of another copy is not this one's.
+        assert!(snapshot.end().is_empty());
+        assert!(snapshot.is_under_way() && snapshot.again);
+        snapshot.begin_anew("shop", "a", Anew::Copying);
+        assert_eq!(snapshot.state("shop", "a"), SnapshotState::Pending);
+        snapshot.table("shop", "a").advance(b"x", 1, false);
+        assert_eq!(snapshot.anew("shop", "a"), Some(Anew::Copying));
+        let text = serde_json::to_string(&snapshot).unwrap();
+        let mut read: Snapshot = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, snapshot);
+        snapshot.table("shop", "a").advance(b"", 3, true);
+        assert!(snapshot.lacks_end() && snapshot.anew("shop", "a").is_none());
+        assert!(snapshot.end().is_empty() && snapshot.done && !snapshot.again);
+        // Its last chunk did not come: it is not at the source any more.
+        assert_eq!(read.end(), [("shop".to_owned(), "a".to_owned())]);
+        assert!(read.done && !read.is_under_way());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use change::{Flavor, Position, SnapshotState, TargetTable};
 use model::{ConflictResolution, LinkConfig, Routes, SnapshotMode};
 
-use crate::checkpoint::{Checkpoint, Record, Snapshot, TableCopy, unreadable};
+use crate::checkpoint::{Anew, Checkpoint, Record, Snapshot, TableCopy, unreadable};
 use crate::error::WriterError;
 use crate::selection::Selection;
 use crate::sql::literal;
@@ -207,7 +207,7 @@ pub(crate) async fn tables(
 }
 
 /// The source tables with a copy, begun or done, whose tables are at the target. One that is not there
-/// was dropped since, and whatever makes it again is in the stream.
+/// was dropped since, and whatever makes it again is in the stream; but for one that a person wants made.
 fn copies(
     checkpoint: &Checkpoint,
     routes: &Routes,
@@ -219,6 +219,9 @@ fn copies(
     };
     let all = checkpoint.snapshot.tables.iter().flat_map(of_database);
     let is_there = |(database, table): &Names| {
+        if checkpoint.snapshot.anew(database, table) == Some(Anew::Missing) {
+            return true;
+        }
         let (database, table) = routes.target(database, table);
         there.contains_key(&(database.to_owned(), table.to_owned()))
     };

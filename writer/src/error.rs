@@ -204,6 +204,24 @@ pub enum WriterError {
         /// The newest epoch at the target.
         newest: u64,
     },
+    /// Not a failure: what the syncer is to copy is another thing now, and the next session says so.
+    #[error("the copy of {table} begins anew")]
+    CopiesAnew {
+        /// `database.table`.
+        table: String,
+    },
+    /// A table got another name, or became another one, while it was emptied to be copied anew.
+    #[error(
+        "table {table} was renamed or exchanged at the source ({gtid}) while it was being emptied here \
+         to be copied anew. Empty the link's tables at the target, remove its row from \
+         multiactive.applied there, and let it copy them anew"
+    )]
+    RenamedWhileEmptied {
+        /// `database.table`.
+        table: String,
+        /// The statement's GTID.
+        gtid: String,
+    },
     /// A statement that is not replayed.
     #[error("{statement:?} ({gtid}) is not replayed at the target: {reason}")]
     DdlRefused {
@@ -371,7 +389,7 @@ impl WriterError {
             | Self::Target { source, .. }
             | Self::RowRefused { source, .. } => class_of_driver(source),
             Self::Aftermath(aftermath) if aftermath.passes() => Class::Environment,
-            Self::CheckpointMoved | Self::EpochMoved => Class::Collision,
+            Self::CheckpointMoved | Self::EpochMoved | Self::CopiesAnew { .. } => Class::Collision,
             _ => Class::Halt,
         }
     }
@@ -399,6 +417,8 @@ impl WriterError {
             Self::EpochMoved => "epoch_moved",
             Self::CopyIntoPrimary { .. } => "copy_into_primary",
             Self::CopyOfEndedEpoch { .. } => "copy_of_ended_epoch",
+            Self::CopiesAnew { .. } => "copies_anew",
+            Self::RenamedWhileEmptied { .. } => "renamed_while_emptied",
             Self::DdlRefused { .. } | Self::DdlFailed { .. } | Self::DdlAmbiguous { .. } => "ddl",
             Self::File { .. } => "file",
             Self::Unsupported(_) => "unsupported",

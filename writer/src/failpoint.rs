@@ -18,6 +18,10 @@ pub(crate) enum Point {
     AfterDdl,
     /// The tables of a snapshot are made, the checkpoint does not know.
     AfterCreate,
+    /// Some rows of a table that is copied anew are removed, others not yet.
+    WhileEmptying,
+    /// A table that is copied anew is empty, and the next session begins its copy.
+    AfterEmptying,
 }
 
 #[cfg(feature = "failpoints")]
@@ -48,6 +52,8 @@ mod enabled {
                 "before-ddl" => Point::BeforeDdl,
                 "after-ddl" => Point::AfterDdl,
                 "after-create" => Point::AfterCreate,
+                "while-emptying" => Point::WhileEmptying,
+                "after-emptying" => Point::AfterEmptying,
                 _ => return Err(format!("there is no point {name:?}")),
             };
             let times = times

@@ -17,6 +17,7 @@ use crate::bookkeeping::epoch_row;
 use crate::checkpoint::Checkpoint;
 use crate::error::WriterError;
 use crate::lag;
+use crate::rebuild::Step;
 use crate::skip;
 use crate::status::Done;
 use crate::stream::Stream;
@@ -33,6 +34,8 @@ const STORE_ECHO_AFTER: Duration = Duration::from_secs(3600);
 /// When an error is still told and nothing has come for so long, it is past.
 const QUIET: Duration = Duration::from_secs(3);
 
+/// So often it looks whether a table is to be copied anew.
+const LOOK_FOR_WISHES: Duration = Duration::from_secs(1);
 /// So often it looks whether more was filed of a target that was in line.
 const LOOK_FOR_FILED: Duration = Duration::from_secs(10);
 
@@ -53,6 +56,8 @@ pub(crate) struct Follower<'a> {
     last_frame: Instant,
     /// When to look next for what was filed of the target's.
     look_at: Instant,
+    /// When to look next for tables that are to be copied anew, or to go on emptying one.
+    anew_at: Instant,
     progressed: &'a mut bool,
     /// Of a link without a Unit.
     pub(crate) against: Option<Against>,
@@ -77,6 +82,7 @@ impl<'a> Follower<'a> {
             last_use: Instant::now(),
             last_frame: Instant::now(),
             look_at: Instant::now(),
+            anew_at: Instant::now(),
             progressed,
             against: None,
         }
@@ -128,6 +134,9 @@ impl<'a> Follower<'a> {
             if self.look_at <= Instant::now() && between {
                 self.look().await?;
             }
+            if self.anew_at <= Instant::now() && !self.applier.is_open() {
+                self.anew().await?;
+            }
             if let Some(frame) = self.queue.pop_front() {
                 return Ok(Some(frame));
             }
@@ -169,10 +178,32 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
+    /// Begins what a person wants copied anew, and empties such tables, a little each time: what
+    /// comes for other tables is applied in between.
+    async fn anew(&mut self) -> Result<(), WriterError> {
+        let began = Instant::now();
+        let outcome = self.applier.rebuild().await;
+        if let Ok(Step::Wrote) | Err(WriterError::CopiesAnew { .. }) = &outcome {
+            self.unstored = None;
+            self.last_use = Instant::now();
+            *self.progressed = true;
+        }
+        let pause = match outcome? {
+            Step::Nothing => LOOK_FOR_WISHES,
+            // Half of the time, and at least so often, is the stream's.
+            Step::Wrote => began.elapsed().min(LOOK_FOR_WISHES),
+        };
+        self.anew_at = Instant::now() + pause;
+        Ok(())
+    }
+
     /// Every table was copied; nobody says so again to a writer that ended before it had written that
     /// down.
     async fn end_snapshot(&mut self) -> Result<(), WriterError> {
-        self.applier.settle_by_copy(&self.stream).await?;
+        // A copy of some tables anew says nothing of the others.
+        if !self.applier.settled.snapshot.again {
+            self.applier.settle_by_copy(&self.stream).await?;
+        }
         self.applier.snapshot_end().await?;
         self.done();
         Ok(())
@@ -194,7 +225,8 @@ impl<'a> Follower<'a> {
         let beat = self.last_use + BEAT;
         // While a transaction is open the checkpoint is written with its end.
         let store = self.store_at().filter(|_| !self.applier.is_open());
-        let look = (!self.applier.is_open()).then_some(self.look_at);
+        let look = self.look_at.min(self.anew_at);
+        let look = (!self.applier.is_open()).then_some(look);
         [store, self.quiet_at(), look]
             .into_iter()
             .flatten()
@@ -301,6 +333,7 @@ impl<'a> Follower<'a> {
         }
         match &transaction.body {
             Body::Ddl(ddl) => {
+                self.applier.check_not_renamed(ddl, &transaction.gtid)?;
                 let ran = self.applier.ddl(&transaction, ddl).await;
                 if let Err(error) = &ran {
                     self.applier.halted_at = skip::halted_at(&transaction, error);

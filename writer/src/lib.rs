@@ -9,6 +9,7 @@
 //! - `undo`, `replay`: what a failover stranded, taken back where it was written, and written again
 //!   where a person wants it;
 //! - `skip`: the transaction that a person has a halted link leave out;
+//! - `rebuild`: tables that a person wants copied anew;
 //! - `settle`: what was held as a conflict, put at either end by a person;
 //! - `checkpoint`, `epoch`, `batch`, `conflict`, `explain`: the decisions, pure.
 //!
@@ -35,6 +36,7 @@ mod failpoint;
 mod follow;
 mod lag;
 pub mod options;
+pub mod rebuild;
 mod replay;
 pub mod rows;
 mod run;

@@ -67,6 +67,11 @@ impl Writer {
             }
             let Err(error) = outcome else { break };
             halted_at = left.halted_at;
+            if matches!(error, WriterError::CopiesAnew { .. }) {
+                tracing::info!("{error}");
+                careful = false;
+                continue;
+            }
             self.status.stopped_at(&error, halted_at.as_ref());
             if matches!(error, WriterError::Session(_) | WriterError::Target { .. }) {
                 self.health.set_not_ready(error.to_string());

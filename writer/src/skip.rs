@@ -60,7 +60,7 @@ pub(crate) async fn find(
 }
 
 /// The arbiter of an earlier release has not made the table; nobody can wish anything there.
-fn or_none<T>(read: Result<Option<T>, WriterError>) -> Result<Option<T>, WriterError> {
+pub(crate) fn or_none<T>(read: Result<Option<T>, WriterError>) -> Result<Option<T>, WriterError> {
     match read {
         Err(WriterError::Schema { .. }) => Ok(None),
         other => other,

@@ -6,7 +6,7 @@ use change::{SnapshotBegin, SnapshotChunk, SnapshotTable};
 use model::SnapshotMode;
 
 use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH, clash};
-use crate::checkpoint::{Checkpoint, Newest, SourceEngine};
+use crate::checkpoint::{Anew, Checkpoint, Newest, SourceEngine};
 use crate::epoch::{self, Seen, Verdict};
 use crate::error::WriterError;
 use crate::explain;
@@ -44,7 +44,10 @@ impl Applier {
             self.settled.snapshot = crate::checkpoint::Snapshot::default();
         }
         for table in &begin.tables {
-            self.settled.snapshot.table(&table.database, &table.table);
+            let copy = self.settled.snapshot.table(&table.database, &table.table);
+            if copy.anew == Some(Anew::Missing) {
+                copy.anew = Some(Anew::Copying);
+            }
         }
         self.settled.snapshot.done = begin.tables.is_empty();
         self.put_source_epoch(begin.epoch).await?;
@@ -206,6 +209,9 @@ impl Applier {
         plan.housekeeping(Expect::Success, b"START TRANSACTION");
         let update = self.update_statement(&next, true)?;
         plan.checkpoint(Expect::Rows(1), &update);
+        if self.is_copied_anew(chunk) {
+            plan.housekeeping(Expect::Success, &self.copied_statement(chunk));
+        }
         plan.epoch(LOCK_EPOCH);
         plan.epoch(READ_EPOCH);
         plan.not_held_by(self.config.target.idc.as_str());
@@ -291,16 +297,7 @@ impl Applier {
     /// Every table was copied.
     pub(crate) async fn snapshot_end(&mut self) -> Result<(), WriterError> {
         self.forget_routed().await?;
-        self.settled.snapshot.done = true;
-        for copy in self
-            .settled
-            .snapshot
-            .tables
-            .values_mut()
-            .flat_map(|tables| tables.values_mut())
-        {
-            copy.done = true;
-        }
+        let dropped = self.settled.snapshot.end();
         // Chunks may hold what was committed until the last of them was read, which lies before here.
         let record = &mut self.settled.record;
         record.newest = self.settled.position.as_ref().map(|position| Newest {
@@ -308,6 +305,7 @@ impl Applier {
             within: position.to_string(),
         });
         self.store(true).await?;
+        self.tell_dropped(&dropped).await?;
         self.status.settled(&self.stored, Done::default());
         let progress = self.stored.snapshot.progress();
         tracing::info!(
@@ -320,7 +318,7 @@ impl Applier {
 }
 
 /// The answers of the two reads of the newest epoch, 0 where there is no row.
-fn epochs_read<'a>(
+pub(crate) fn epochs_read<'a>(
     request: &'a Request,
     answers: &'a [Option<u64>],
 ) -> impl Iterator<Item = u64> + 'a {

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand, ValueEnum};
 use crds::RepairStrategy;
 use jiff::SignedDuration;
+use model::IdcName;
 
 use super::OutputArgs;
 use super::common::positive_duration;
@@ -15,8 +16,9 @@ use crate::names::UnitArg;
     subcommand_negates_reqs = true,
     after_help = "\
 Compares the copies of a Unit with its primary, row by row, while both take writes, and with
---repair writes the primary's rows over what differs. It runs in the cluster, as a DataRepair: ^C
-only stops following it.
+--repair writes the primary's rows over what differs. With --rebuild whole tables of one copy, or
+all of them, are emptied and copied anew, while the Unit and the link go on. It runs in the cluster,
+as a DataRepair: ^C only stops following it.
 
 Exit code 1 if rows differ that are not mended, or if not everything could be compared.
 
@@ -25,6 +27,7 @@ Examples:
   mactl repair orders --tables 'orders.item*' --dry-run
   mactl repair orders-sh-bj --link --repair --quota 100
   mactl repair orders --schedule '0 3 * * *'
+  mactl repair orders --rebuild --idc bj --tables orders.items,orders.prices
   mactl repair pause orders-verify-x7k2p"
 )]
 pub struct RepairArgs {
@@ -64,6 +67,9 @@ pub struct RepairBeginArgs {
     /// The name is that of a SyncLink: only its target is compared.
     #[arg(long)]
     pub link: bool,
+    /// Only the copy in this IDC.
+    #[arg(long, value_name = "IDC", conflicts_with = "link")]
+    pub idc: Option<IdcName>,
     /// What is done about what differs.
     #[command(flatten)]
     pub mode: RepairModeArgs,
@@ -96,10 +102,14 @@ pub struct RepairBeginArgs {
 }
 
 /// What is done about what differs.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of its own on the command line"
+)]
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct RepairModeArgs {
     /// Only compare; this is the default.
-    #[arg(long, conflicts_with_all = ["repair", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["repair", "dry_run", "rebuild"])]
     pub verify: bool,
     /// Write the primary's rows over what differs.
     #[arg(long)]
@@ -107,6 +117,10 @@ pub struct RepairModeArgs {
     /// Keep the statements that would mend it, and write nothing.
     #[arg(long)]
     pub dry_run: bool,
+    /// Empty the tables of one copy and have its link copy them anew; needs --idc or --link. Without
+    /// --tables it is every table that the link carries.
+    #[arg(long, conflicts_with_all = ["repair", "dry_run"])]
+    pub rebuild: bool,
 }
 
 impl RepairModeArgs {
@@ -117,7 +131,7 @@ impl RepairModeArgs {
 
     /// Whether rows are written.
     pub fn writes(self) -> bool {
-        self.repair && !self.dry_run
+        self.rebuild || self.repair && !self.dry_run
     }
 }
 

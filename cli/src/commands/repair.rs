@@ -1,13 +1,14 @@
 //! `repair`: begins verifications and repairs, follows them, holds them, and tells what they found.
 
+mod wanted;
+
 use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
-use crds::{DataRepair, DataRepairPhase, DataRepairSpec, RepairMode, RepairThrottle};
+use crds::{DataRepair, DataRepairPhase, DataRepairSpec, RepairMode};
 use futures::StreamExt;
 use jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::ObjectMeta;
 use model::{RepairControl, UnitKey};
 use serde::Serialize;
 use tokio::time::Instant;
@@ -21,6 +22,7 @@ use crate::backend::{KubeBackend, Scope};
 use crate::confirm;
 use crate::failure::{Exit, Failure};
 use crate::render::repair::{self as render, Speed};
+use wanted::{command, into_primary, object, plain, rebuilds, wanted};
 
 /// A `DataRepair`, for programs.
 #[derive(Debug, Serialize)]
@@ -130,6 +132,19 @@ async fn begin(
             "--strategy goes with --repair or --dry-run",
         ));
     }
+    if args.mode.rebuild && !args.link && args.idc.is_none() {
+        return Err(Failure::usage(
+            TRIED,
+            "--rebuild empties the tables of one copy: name its IDC with --idc, or the link to it with \
+             --link",
+        ));
+    }
+    if args.mode.rebuild && args.schedule.is_some() {
+        return Err(Failure::usage(
+            TRIED,
+            "--rebuild happens once: leave out --schedule",
+        ));
+    }
     if let Some(schedule) = &args.schedule {
         let parsed = schedule.parse::<crds::Schedule>();
         parsed.map_err(|error| Failure::usage(TRIED, format!("--schedule {error}")))?;
@@ -137,9 +152,14 @@ async fn begin(
     announce(kube, &key, args).await?;
     if args.mode.writes() {
         let kind = if args.link { "link" } else { "Unit" };
+        let question = if args.mode.rebuild {
+            format!("{} Go on?", rebuilds(&key, args))
+        } else {
+            format!("Write rows into the copies of {kind} {key}?")
+        };
         confirm::obtain(
             args.yes,
-            &format!("Write rows into the copies of {kind} {key}?"),
+            &question,
             TRIED,
             &context.call.own(&command(&key, args)),
         )?;
@@ -165,11 +185,24 @@ async fn announce(
         let primary = units
             .first()
             .and_then(|unit| unit.status.as_ref()?.primary.clone());
+        let holder = primary.as_ref().map(ToString::to_string);
         let primary = primary.map_or("its primary".to_owned(), |primary| {
             format!("its primary {primary}")
         });
-        format!("The copies of Unit {key} are compared with {primary}.")
+        if args.mode.rebuild
+            && args.idc.as_ref().map(ToString::to_string).as_ref() == holder.as_ref()
+        {
+            return Err(into_primary(key, args));
+        }
+        match &args.idc {
+            Some(idc) => format!("The copy in {idc} of Unit {key} is compared with {primary}."),
+            None => format!("The copies of Unit {key} are compared with {primary}."),
+        }
     };
+    if args.mode.rebuild {
+        note(&format!("{}\n", rebuilds(key, args)));
+        return Ok(());
+    }
     let then = match (args.mode.repair, args.mode.dry_run) {
         (_, true) => "Statements that would mend what differs are kept, and nothing is written.",
         (true, false) => "What differs in the copies is overwritten with the primary's rows.",
@@ -181,78 +214,6 @@ async fn announce(
     };
     note(&format!("{what} {then}\n"));
     Ok(())
-}
-
-/// The command that was given, for the failure that asks for `--yes`.
-fn command(key: &UnitKey, args: &RepairBeginArgs) -> String {
-    let mut words = format!("repair {key}");
-    if args.link {
-        words.push_str(" --link");
-    }
-    words.push_str(" --repair");
-    if !args.tables.is_empty() {
-        words.push_str(&format!(" --tables '{}'", args.tables.join(",")));
-    }
-    words.push_str(&format!(" --quota {}", args.quota));
-    words
-}
-
-fn wanted(key: &UnitKey, args: &RepairBeginArgs) -> DataRepair {
-    let mends = args.mode.mends();
-    let spec = DataRepairSpec {
-        unit: (!args.link).then(|| key.name().to_owned()),
-        link: args.link.then(|| key.name().to_owned()),
-        tables: args.tables.clone(),
-        mode: if mends {
-            RepairMode::Repair
-        } else {
-            RepairMode::Verify
-        },
-        strategy: args.strategy.map(Into::into),
-        row_quota: args.quota,
-        schedule: args.schedule.clone(),
-        dry_run: args.mode.dry_run,
-        throttle: RepairThrottle {
-            percent: args.percent,
-            ..RepairThrottle::default()
-        },
-        ..plain()
-    };
-    let word = match (mends, args.mode.dry_run) {
-        (true, true) => "dry-run",
-        (true, false) => "repair",
-        (false, _) => "verify",
-    };
-    object(key.namespace(), &format!("{}-{word}-", key.name()), spec)
-}
-
-/// What nobody asked for otherwise.
-fn plain() -> DataRepairSpec {
-    DataRepairSpec {
-        unit: None,
-        link: None,
-        tables: Vec::new(),
-        mode: RepairMode::Verify,
-        strategy: None,
-        max_batch_size: crds::ByteSize::from_mebibytes(1),
-        consistency_timeout: crds::Duration::from_secs(30),
-        row_quota: 10_000,
-        run: None,
-        throttle: RepairThrottle::default(),
-        schedule: None,
-        dry_run: false,
-        ttl_after_finished: crds::Duration::from_secs(7 * 24 * 3600),
-    }
-}
-
-fn object(namespace: &str, prefix: &str, spec: DataRepairSpec) -> DataRepair {
-    let mut repair = DataRepair::new("", spec);
-    repair.metadata = ObjectMeta {
-        generate_name: Some(prefix.to_owned()),
-        namespace: Some(namespace.to_owned()),
-        ..ObjectMeta::default()
-    };
-    repair
 }
 
 async fn undo(
@@ -287,6 +248,7 @@ async fn undo(
     let spec = DataRepairSpec {
         unit: repair.spec.unit.clone(),
         link: repair.spec.link.clone(),
+        idc: repair.spec.idc.clone(),
         mode: RepairMode::Undo,
         run: Some(run),
         ..plain()
@@ -386,10 +348,10 @@ fn ended(context: &Context, repair: &DataRepair, output: Output) -> Result<Exit,
         repair.name_any()
     );
     let message = status.message.unwrap_or_default();
-    let undo = repair.spec.mode == RepairMode::Undo;
+    let compares = !matches!(repair.spec.mode, RepairMode::Undo | RepairMode::Rebuild);
     let left = status.counts.map_or(0, |counts| render::left(&counts));
     match status.phase {
-        Some(DataRepairPhase::Done) if undo || left == 0 => Ok(Exit::Done),
+        Some(DataRepairPhase::Done) if !compares || left == 0 => Ok(Exit::Done),
         Some(DataRepairPhase::Done) => {
             let failure = Failure::failed(tried, format!("{left} rows are left that differ"));
             Err(if repair.spec.mode == RepairMode::Verify {
@@ -413,6 +375,9 @@ fn mend(repair: &DataRepair) -> String {
             format!("repair {namespace}/{unit} --repair")
         }
     };
+    if let Some(idc) = &spec.idc {
+        words.push_str(&format!(" --idc {idc}"));
+    }
     if !spec.tables.is_empty() {
         words.push_str(&format!(" --tables '{}'", spec.tables.join(",")));
     }

@@ -1,6 +1,6 @@
 //! Verifications and repairs as text.
 
-use crds::{DataRepair, DataRepairPhase, DataRepairStatus, RepairCounts};
+use crds::{DataRepair, DataRepairPhase, DataRepairStatus, RepairCounts, RepairMode};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -162,7 +162,11 @@ pub fn report(repair: &DataRepair) -> String {
     if let Some(next) = &status.next_schedule_time {
         text.push_str(&format!("  runs next {}\n", instant(next.0)));
     }
-    text.push_str(&tables(&status));
+    let what = match repair.spec.mode {
+        RepairMode::Rebuild => "copied anew",
+        _ => "compared",
+    };
+    text.push_str(&tables(&status, what));
     let counts = status.counts.unwrap_or_default();
     let run = status.run.clone().unwrap_or_default();
     if counts.divergent > 0 {
@@ -177,7 +181,7 @@ pub fn report(repair: &DataRepair) -> String {
 }
 
 /// A line for each link, and for each table with something to say about it.
-fn tables(status: &DataRepairStatus) -> String {
+fn tables(status: &DataRepairStatus, what: &str) -> String {
     let mut table = Table::with_heading(&[
         "LINK",
         "TABLE",
@@ -225,7 +229,7 @@ fn tables(status: &DataRepairStatus) -> String {
                 ],
             ));
             if !one.refused.is_empty() {
-                refused.push_str(&format!("{} is not compared: {}\n", one.table, one.refused));
+                refused.push_str(&format!("{} is not {what}: {}\n", one.table, one.refused));
             }
         }
     }

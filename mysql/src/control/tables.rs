@@ -5,7 +5,7 @@
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Every table, in the order in which they are made.
-pub(super) const TABLES: [(&str, &str); 21] = [
+pub(super) const TABLES: [(&str, &str); 22] = [
     (
         "identity",
         // One row: which server this is. It belongs to one data directory, so it must never
@@ -181,6 +181,23 @@ pub(super) const TABLES: [(&str, &str); 21] = [
          reason MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
          statement LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
          body LONGBLOB NULL, at DATETIME(6) NOT NULL, KEY by_run (run, state, seq)",
+    ),
+    (
+        "rebuilds",
+        // On the target: tables that a person wants the link to copy anew. Whoever asks writes
+        // `Asked`; all other states are the writer's, each written in the transaction that also
+        // changes the link's row in `applied`. `position` is where the link was when it began. Never
+        // sent.
+        "link VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         `database` VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         `table` VARCHAR(64) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         run VARCHAR(127) CHARACTER SET ascii COLLATE ascii_bin NOT NULL, \
+         state ENUM('Asked', 'Emptying', 'Copying', 'Done', 'Refused') NOT NULL, \
+         reason MEDIUMTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL, \
+         copied BIGINT UNSIGNED NOT NULL DEFAULT 0, \
+         position MEDIUMTEXT CHARACTER SET ascii COLLATE ascii_bin NULL, \
+         asked DATETIME(6) NOT NULL, ended DATETIME(6) NULL, \
+         PRIMARY KEY (link, `database`, `table`)",
     ),
     (
         "routed",

@@ -58,6 +58,7 @@ fn config(repair: &DataRepair, run: &str, control: RepairControl) -> RepairConfi
             RepairMode::Verify => model::RepairMode::Verify,
             RepairMode::Repair => model::RepairMode::Repair,
             RepairMode::Undo => model::RepairMode::Undo,
+            RepairMode::Rebuild => model::RepairMode::Rebuild,
         },
         winner: match spec.strategy {
             // Only links from the primary are compared.

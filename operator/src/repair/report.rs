@@ -176,6 +176,13 @@ fn message(
                 counts.undone
             ));
         }
+    } else if repair.spec.mode == RepairMode::Rebuild {
+        if phase.is_over() {
+            sentences.push(format!(
+                "{} of {} tables copied anew, {} rows.",
+                counts.tables_done, counts.tables, counts.rows
+            ));
+        }
     } else if phase.is_over() || counts.divergent > 0 {
         sentences.push(format!(
             "{} rows of {} tables compared: {}.",
@@ -217,6 +224,7 @@ pub fn verdicts(repair: &DataRepair, status: &DataRepairStatus) -> Vec<Verdict> 
     let counts = status.counts.unwrap_or_default();
     let left = left(&counts);
     let undo = repair.spec.mode == RepairMode::Undo;
+    let rebuild = repair.spec.mode == RepairMode::Rebuild;
     let reason = format!("{phase:?}");
     let ready = match phase {
         DataRepairPhase::Done if undo || left == 0 => {
@@ -232,6 +240,8 @@ pub fn verdicts(repair: &DataRepair, status: &DataRepairStatus) -> Vec<Verdict> 
     let compared = format!("{} rows compared: {}.", counts.rows, found(&counts));
     let diverged = if undo {
         Verdict::unknown("Diverged", "NotCompared", "An undo compares nothing.")
+    } else if rebuild {
+        Verdict::unknown("Diverged", "NotCompared", "A rebuild compares nothing.")
     } else if left > 0 {
         Verdict::yes("Diverged", "DivergenceFound", compared)
     } else if phase == DataRepairPhase::Done {

@@ -115,7 +115,7 @@ impl Applier {
         let has_tombstones = self.has_tombstones().await?;
         let mut disputable: BTreeSet<Place> = BTreeSet::new();
         for change in changes {
-            if bookkeeping::is_ours(&change.table.database) {
+            if bookkeeping::is_ours(&change.table.database) || self.is_being_emptied(change) {
                 continue;
             }
             let mapping = self.mappings.get(&mut self.target, &change.table).await?;
@@ -163,6 +163,9 @@ impl Applier {
         };
         let config = Arc::clone(&self.config);
         for change in changes {
+            if self.is_being_emptied(change) {
+                continue;
+            }
             let mapping = self.mappings.get(&mut self.target, &change.table).await?;
             let after = change.rows.iter().filter_map(RowChange::after);
             if change.lenient && mapping.shared {

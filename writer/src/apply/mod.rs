@@ -319,6 +319,9 @@ impl Applier {
         mut merge: Option<&mut Merge<'a>>,
     ) -> Result<(), WriterError> {
         for change in changes {
+            if self.is_being_emptied(change) {
+                continue;
+            }
             let is_ours = bookkeeping::is_ours(&change.table.database);
             if is_ours {
                 bookkeeping::check(change, &self.config)?;

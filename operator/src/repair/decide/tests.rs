@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::{RepairCounts, SyncLinkStatus};
+use crds::{LinkPhase, RepairCounts, SyncLinkStatus};
 use model::{RepairPhase, RepairReport, TableReport};
 
 use super::*;
@@ -474,5 +474,69 @@ fn what_is_left_after_a_run_is_a_condition() {
     assert_eq!(
         verdict(mend, counts(3, 2)),
         (no("DivergenceFound"), yes("DivergenceFound"))
+    );
+}
+
+#[test]
+fn a_rebuild_is_of_one_copy_and_never_of_the_primary() {
+    let halted = Seen {
+        links: link(Some(LinkPhase::Halted)),
+        ..Seen::default()
+    };
+    // A halted link may be what it is for.
+    let status = halted.status(&repair("unit: orders, idc: bj, mode: Rebuild"), NOW);
+    assert_eq!(status.phase, Some(DataRepairPhase::Running), "{status:?}");
+    assert_eq!(status.links.len(), 1);
+    assert_eq!(status.links[0].target.as_str(), "bj");
+    let well = Seen::default();
+    let primary = refused(&well, "unit: orders, idc: sh, mode: Rebuild");
+    assert!(
+        primary.contains("spec.idc is \"sh\"")
+            && primary.contains("the primary of Unit shop/orders")
+            && primary.contains("Name a copy (bj"),
+        "{primary}"
+    );
+    let nowhere = refused(&well, "unit: orders, idc: gz, mode: Verify");
+    assert!(
+        nowhere.contains("spec.idc is \"gz\"") && nowhere.contains("there are: sh, bj"),
+        "{nowhere}"
+    );
+    let suspended = Seen {
+        links: link(Some(LinkPhase::Suspended)),
+        ..Seen::default()
+    };
+    let text = refused(&suspended, "link: orders-sh-bj, mode: Rebuild");
+    assert!(
+        text.contains("is Suspended") && text.contains("let it run"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_rebuild_says_what_it_copied() {
+    let seen = Seen::default();
+    let begun = seen.next(repair("unit: orders, idc: bj, mode: Rebuild"), NOW);
+    let run = begun.status.clone().unwrap().run.unwrap();
+    let table = TableReport {
+        done: true,
+        rows: 200,
+        ..TableReport::default()
+    };
+    let ended = Seen {
+        word: Some(Ok(says(&run, RepairPhase::Done, table))),
+        ..Seen::default()
+    };
+    let status = ended.status(&begun, NOW);
+    assert_eq!(status.phase, Some(DataRepairPhase::Done), "{status:?}");
+    let message = status.message.clone().unwrap();
+    assert!(
+        message.contains("1 of 1 tables copied anew, 200 rows."),
+        "{message}"
+    );
+    let verdicts = report::verdicts(&begun, &status);
+    let diverged = verdicts.iter().find(|it| it.type_ == "Diverged").unwrap();
+    assert!(
+        diverged.message.contains("compares nothing"),
+        "{diverged:?}"
     );
 }

@@ -1,0 +1,264 @@
+//! Whole tables, copied anew by the link while it goes on: the run asks for one after the other and
+//! follows each to its end. What the link's writer does about it is in [`writer::rebuild`].
+
+use std::time::{Duration, Instant};
+
+use model::{RepairControl, RepairPhase};
+use mysql::session::Engine;
+use mysql::tables::TableInfo;
+use mysql_async::prelude::Queryable as _;
+use writer::rebuild::cascades;
+use writer::rebuild::wishes::{self, State};
+
+use crate::error::RepairError;
+use crate::record;
+use crate::run::{Halt, Run, name_of};
+
+/// So often it looks how far a table is.
+const LOOK: Duration = Duration::from_millis(300);
+/// So often it keeps that, and looks whether the primary has moved.
+const KEEP: Duration = Duration::from_secs(1);
+
+/// When a table has not moved for so long, the others are asked for too.
+const STILL: Duration = Duration::from_secs(5);
+
+/// A table of the run.
+struct Wanted {
+    /// `database.table`.
+    name: String,
+    database: String,
+    table: String,
+}
+
+/// What looking at a wish has come to.
+enum Looked {
+    /// The table's end.
+    Over,
+    /// It is to be asked for again, once the run goes on.
+    TakenBack,
+    Halt(Halt),
+}
+
+impl Run<'_> {
+    /// Has all tables of the run copied anew; `None` if the process shall end before that.
+    pub(crate) async fn copy_anew(&mut self) -> Result<Option<RepairPhase>, RepairError> {
+        self.ends.fence.check_begun().await?;
+        let mut wanted = Vec::new();
+        for (name, ends) in self.tables().await? {
+            if self.state.table(&name).done || !self.state.table(&name).refused.is_empty() {
+                continue;
+            }
+            match self.unfit_for_a_copy(&name, &ends).await? {
+                Some(why) => self.refuse(&name, why).await?,
+                None => {
+                    let [database, table] = name_of(&ends);
+                    wanted.push(Wanted {
+                        name,
+                        database,
+                        table,
+                    });
+                }
+            }
+        }
+        for (index, table) in wanted.iter().enumerate() {
+            match self.table_anew(table, &wanted[index..]).await? {
+                None => {}
+                Some(Halt::Shutdown) => return Ok(None),
+                Some(Halt::Stopped) => return Ok(Some(RepairPhase::Stopped)),
+            }
+        }
+        let outcome = self.state.outcome();
+        if outcome == RepairPhase::Incomplete {
+            "some tables were not copied; the report says which and why"
+                .clone_into(&mut self.state.message);
+        }
+        Ok(Some(outcome))
+    }
+
+    /// Why a table cannot be copied anew, as far as the source tells.
+    async fn unfit_for_a_copy(
+        &mut self,
+        name: &str,
+        [source, _]: &[Option<TableInfo>; 2],
+    ) -> Result<Option<String>, RepairError> {
+        let Some(source) = source else {
+            return Ok(Some(format!(
+                "table {name} is only at the target, so there is nothing to copy; drop it there if it \
+                 is not wanted"
+            )));
+        };
+        match source.schema() {
+            Err((column, declared)) => {
+                return Ok(Some(format!(
+                    "column {column} of table {name} has the type {declared}, which links do not carry"
+                )));
+            }
+            Ok(schema) if schema.primary_key.is_empty() => {
+                return Ok(Some(format!(
+                    "table {name} has no primary key at the source, by whose order it would be copied: \
+                     add one"
+                )));
+            }
+            Ok(_) => {}
+        }
+        let unseen = self.cascades_unseen(source).await?;
+        Ok(unseen.then(|| cascades(name)))
+    }
+
+    /// Whether foreign keys from or to a table change rows without a word in the source's binlog:
+    /// on MariaDB always, on MySQL where they are not the SQL layer's work.
+    async fn cascades_unseen(&mut self, table: &TableInfo) -> Result<bool, RepairError> {
+        let session = &mut self.ends.source.session;
+        let failed =
+            |error| RepairError::driver("reading the foreign keys at the source", None, error);
+        if session.engine() == Engine::MySql {
+            let native: Option<String> = session
+                .conn
+                .query_first(
+                    "SELECT variable_value FROM performance_schema.global_variables \
+                     WHERE variable_name = 'innodb_native_foreign_keys'",
+                )
+                .await
+                .map_err(failed)?;
+            if native.as_deref() == Some("OFF") {
+                return Ok(false);
+            }
+        }
+        let (database, name) = (table.database.as_str(), table.table.as_str());
+        let count: Option<u64> = session
+            .conn
+            .exec_first(
+                "SELECT COUNT(*) FROM information_schema.referential_constraints \
+                 WHERE (delete_rule NOT IN ('RESTRICT', 'NO ACTION') \
+                 OR update_rule NOT IN ('RESTRICT', 'NO ACTION')) \
+                 AND ((constraint_schema = ? AND table_name = ?) \
+                 OR (unique_constraint_schema = ? AND referenced_table_name = ?))",
+                (database, name, database, name),
+            )
+            .await
+            .map_err(failed)?;
+        Ok(count.unwrap_or(0) > 0)
+    }
+
+    /// Has one table copied anew; `left` begins with it.
+    async fn table_anew(
+        &mut self,
+        table: &Wanted,
+        left: &[Wanted],
+    ) -> Result<Option<Halt>, RepairError> {
+        loop {
+            if let Some(halt) = self.may_go_on().await? {
+                return Ok(Some(halt));
+            }
+            self.ask(table).await?;
+            match self.follow(table, left).await? {
+                Looked::Over => return Ok(None),
+                Looked::TakenBack => {}
+                Looked::Halt(halt) => return Ok(Some(halt)),
+            }
+        }
+    }
+
+    async fn ask(&mut self, table: &Wanted) -> Result<(), RepairError> {
+        let (link, run) = (&self.link.link, &self.config.run);
+        let conn = self.ends.writer.conn();
+        wishes::ask(conn, link, run, (&table.database, &table.table))
+            .await
+            .map_err(failed("writing to"))
+    }
+
+    async fn follow(&mut self, table: &Wanted, left: &[Wanted]) -> Result<Looked, RepairError> {
+        let mut kept = Instant::now();
+        let mut moved = (Instant::now(), None);
+        loop {
+            if self.shutdown.is_cancelled() {
+                self.keep().await?;
+                return Ok(Looked::Halt(Halt::Shutdown));
+            }
+            let (link, run) = (&self.link.link, &self.config.run);
+            let conn = self.ends.writer.conn();
+            let wish = wishes::look(conn, link, (&table.database, &table.table)).await;
+            let Some(wish) = wish.map_err(failed("reading"))? else {
+                return Ok(Looked::TakenBack);
+            };
+            let name = &table.name;
+            if wish.run != *run {
+                let why = format!("run {} has asked for table {name} since", wish.run);
+                self.refuse(name, why).await?;
+                return Ok(Looked::Over);
+            }
+            self.count(name, wish.copied);
+            match wish.state {
+                State::Done => {
+                    self.state.table(name).done = true;
+                    self.keep().await?;
+                    return Ok(Looked::Over);
+                }
+                State::Refused => {
+                    self.refuse(name, wish.reason).await?;
+                    return Ok(Looked::Over);
+                }
+                State::Asked | State::Emptying | State::Copying => {}
+            }
+            if let Some(looked) = self.heed(name, wish.state).await? {
+                return Ok(looked);
+            }
+            if moved.1 != Some((wish.state, wish.copied)) {
+                moved = (Instant::now(), Some((wish.state, wish.copied)));
+            } else if moved.0.elapsed() >= STILL {
+                // The link may have halted at a table whose turn comes later.
+                moved.0 = Instant::now();
+                for table in left {
+                    self.ask(table).await?;
+                }
+            }
+            if kept.elapsed() >= KEEP {
+                kept = Instant::now();
+                self.check_epoch().await?;
+                self.keep().await?;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = self.shutdown.cancelled() => {}
+            }
+        }
+    }
+
+    /// What a person wants meanwhile. What was not begun is taken back; what was begun goes on to its
+    /// end by itself, since the table would stay without rows.
+    async fn heed(&mut self, name: &str, state: State) -> Result<Option<Looked>, RepairError> {
+        let control = record::control(self.ends.writer.conn(), &self.config.run).await?;
+        let control = control.max(self.config.control);
+        if control == RepairControl::Run {
+            return Ok(None);
+        }
+        let (link, run) = (&self.link.link, &self.config.run);
+        let taken = wishes::take_back(self.ends.writer.conn(), link, run).await;
+        let taken = taken.map_err(failed("writing to"))?;
+        if state == State::Asked {
+            // Where none was, the writer has begun just now.
+            return Ok((taken > 0).then_some(Looked::TakenBack));
+        }
+        if control == RepairControl::Stop {
+            self.state.message = format!(
+                "a person stopped it; the link goes on copying {name} to its end, since the table was \
+                 emptied for that"
+            );
+            return Ok(Some(Looked::Halt(Halt::Stopped)));
+        }
+        Ok(None)
+    }
+
+    fn count(&mut self, name: &str, copied: u64) {
+        self.state.table(name).rows = copied;
+        self.state.report.rows = self.state.report.total().rows;
+        self.status.publish(&self.state);
+    }
+}
+
+fn failed(doing: &'static str) -> impl Fn(mysql_async::Error) -> RepairError {
+    move |error| {
+        let doing = format!("{doing} multiactive.rebuilds at the target");
+        RepairError::driver(doing, None, error)
+    }
+}
