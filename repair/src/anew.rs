@@ -48,17 +48,16 @@ impl Run<'_> {
             if self.state.table(&name).done || !self.state.table(&name).refused.is_empty() {
                 continue;
             }
-            match self.unfit_for_a_copy(&name, &ends).await? {
-                Some(why) => self.refuse(&name, why).await?,
-                None => {
-                    let [database, table] = name_of(&ends);
-                    wanted.push(Wanted {
-                        name,
-                        database,
-                        table,
-                    });
-                }
+            if let Some(why) = self.unfit_for_a_copy(&name, &ends).await? {
+                self.refuse(&name, why).await?;
+                continue;
             }
+            let [database, table] = name_of(&ends);
+            wanted.push(Wanted {
+                name,
+                database,
+                table,
+            });
         }
         for (index, table) in wanted.iter().enumerate() {
             match self.table_anew(table, &wanted[index..]).await? {

@@ -226,7 +226,6 @@ impl Applier {
                 tracing::warn!(%error, "the table is not emptied");
                 return Ok(Step::Nothing);
             }
-            Ok(Guarded::Barred(error)) => return Err(error),
             // It was dropped at the source, and so here.
             Err(WriterError::Target {
                 source: mysql_async::Error::Server(error),
@@ -235,7 +234,7 @@ impl Applier {
                 self.target.roll_back().await?;
                 0
             }
-            Err(error) => return Err(error),
+            Ok(Guarded::Barred(error)) | Err(error) => return Err(error),
         };
         failpoint::pass(Point::WhileEmptying);
         if removed == ROWS {
@@ -300,7 +299,7 @@ impl Applier {
                     let _gone_otherwise = self.target.roll_back().await;
                     return Err(WriterError::Target { doing, source });
                 }
-                _ if *subject == Subject::Epoch => self.into_primary(database, table),
+                _ if *subject == Subject::Epoch => self.barred_by_primary(database, table),
                 // The wish was taken back meanwhile, or the link's row is another's.
                 _ => WriterError::CheckpointMoved,
             };
@@ -329,7 +328,7 @@ impl Applier {
         Ok(Guarded::Barred(error))
     }
 
-    fn into_primary(&self, database: &str, table: &str) -> WriterError {
+    fn barred_by_primary(&self, database: &str, table: &str) -> WriterError {
         WriterError::CopyIntoPrimary {
             table: format!("{database}.{table}"),
             source_idc: self.config.source.idc.to_string(),

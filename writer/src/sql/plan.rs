@@ -98,6 +98,10 @@ pub(crate) struct Request {
 }
 
 /// Collects the statements of one target transaction.
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts, each named"
+)]
 #[derive(Debug)]
 pub(crate) struct Plan {
     requests: Vec<Request>,

@@ -132,23 +132,23 @@ fn copies<'a>(
     primary: &IdcName,
 ) -> Result<Vec<&'a IdcName>, String> {
     let members: Vec<&IdcName> = unit.spec.members.iter().map(|it| &it.idc).collect();
-    let Some(named) = &facts.repair.spec.idc else {
+    let Some(wanted) = &facts.repair.spec.idc else {
         let others = members.into_iter().filter(|idc| *idc != primary);
         return Ok(others.collect());
     };
-    let names = |idcs: &[&IdcName]| {
+    let told = |idcs: &[&IdcName]| {
         let names: Vec<&str> = idcs.iter().map(|idc| idc.as_str()).collect();
         names.join(", ")
     };
-    let Some(found) = members.iter().find(|idc| **idc == named) else {
+    let Some(found) = members.iter().find(|idc| **idc == wanted) else {
         return Err(format!(
             "spec.idc is {:?}, but Unit {key} has no member there (there are: {}). Correct it in a new \
              DataRepair.",
-            named.as_str(),
-            names(&members)
+            wanted.as_str(),
+            told(&members)
         ));
     };
-    if named == primary {
+    if wanted == primary {
         let others: Vec<&IdcName> = members
             .iter()
             .copied()
@@ -158,8 +158,8 @@ fn copies<'a>(
             "spec.idc is {:?}, which is the primary of Unit {key}: what it holds is what the others \
              are copies of, and nothing is written into it. Name a copy ({}) in a new DataRepair, or \
              move the primary first (mactl switchover).",
-            named.as_str(),
-            names(&others)
+            wanted.as_str(),
+            told(&others)
         ));
     }
     Ok(vec![*found])

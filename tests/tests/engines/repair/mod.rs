@@ -9,4 +9,6 @@ mod load;
 mod parents;
 mod planted;
 mod plants;
+mod rebuilds;
+mod rebuilds_refused;
 mod rig;

@@ -187,7 +187,8 @@ impl<'a> Rig<'a> {
             reset(side).await?;
             side.root(
                 "SET sql_log_bin = 0; DROP TABLE orders.t; DELETE FROM multiactive.fence; \
-                 DELETE FROM multiactive.repairs; DELETE FROM multiactive.repair_runs",
+                 DELETE FROM multiactive.repairs; DELETE FROM multiactive.repair_runs; \
+                 DELETE FROM multiactive.rebuilds",
             )?;
         }
         source.root(&format!(
