@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crds::{LinkPhase, RepairCounts, SyncLinkStatus};
+use crds::{LinkPhase, LinkRepair, RepairCounts, SyncLinkStatus};
 use model::{RepairPhase, RepairReport, TableReport};
 
 use super::*;

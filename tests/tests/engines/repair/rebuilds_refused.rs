@@ -71,7 +71,8 @@ async fn taken_back(rig: &Rig<'_>, link: &mut super::rig::Link) -> Result<()> {
     link.kill_writer()?;
     let settings = json!({"tables": ["orders.plain"]});
     let process = rig.start("suite/back", "Rebuild", &settings)?;
-    let count = "SELECT COUNT(*) FROM multiactive.rebuilds WHERE state = 'Asked'";
+    let count = "SELECT COUNT(*) FROM multiactive.rebuilds \
+                 WHERE run = 'suite/back' AND state = 'Asked'";
     until("it asks", async || Ok(rig.target.root(count)? == [["1"]])).await?;
     rig.target.root(
         "SET sql_log_bin = 0; UPDATE multiactive.repair_runs SET control = 'Stop' \
