@@ -74,7 +74,7 @@ impl Against {
                 return;
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// # Errors

@@ -59,9 +59,8 @@ impl Writer {
         let mut halted_at = None;
         while !self.shutdown.is_cancelled() {
             let mut left = Left::default();
-            let outcome = self
-                .session(&config, &name, careful, halted_at.as_ref(), &mut left)
-                .await;
+            let session = self.session(&config, &name, careful, halted_at.as_ref(), &mut left);
+            let outcome = Box::pin(session).await;
             if left.progressed {
                 backoff.reset();
             }

@@ -9,9 +9,9 @@ use harness::{Databases, Engine, World, WorldSpec};
 pub type Shared = OnceLock<Result<Mutex<World>, String>>;
 
 /// The world, for one test alone.
-pub fn lock(shared: &'static Shared, spec: WorldSpec) -> Result<MutexGuard<'static, World>> {
+pub fn lock(shared: &'static Shared, spec: &WorldSpec) -> Result<MutexGuard<'static, World>> {
     let start = || {
-        World::up(&spec)
+        World::up(spec)
             .map(Mutex::new)
             .map_err(|error| format!("{error:#}"))
     };

@@ -93,8 +93,8 @@ pub(super) fn copied_still(
         );
         return Some(blocking(config, "CopiedStill", message, fix));
     }
-    let copies = !copied && config.snapshot.mode != SnapshotMode::Never;
-    (copies && opposite(config, brings).any(|it| it.begun)).then(|| {
+    let overwrites = !copied && config.snapshot.mode != SnapshotMode::Never;
+    (overwrites && opposite(config, brings).any(|it| it.begun)).then(|| {
         let message = format!(
             "this link copies tables, and puts its rows over what is written at {target} meanwhile; the \
              one from {target} to {source} has a row in multiactive.applied there and has begun, so {target} may \

@@ -55,7 +55,7 @@ impl Applier {
             refused(
                 transaction,
                 ddl,
-                &format!("the target does not know its {what}, number {id}. {by_hand}",),
+                &format!("the target does not know its {what}, number {id}. {by_hand}"),
             )
         };
         let client = match session.charset_client {

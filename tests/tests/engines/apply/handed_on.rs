@@ -69,7 +69,7 @@ impl Three<'_> {
 
 /// Servers that nobody has prepared; applications write to all of them.
 fn in_three(test: &impl AsyncFn(&Three<'_>) -> Result<()>) -> Result<()> {
-    let world = worlds::lock(&WORLD, spec())?;
+    let world = worlds::lock(&WORLD, &spec())?;
     programs::writer_with_failpoints()?;
     let syncer = beside_test("syncer")?;
     block_on(async {

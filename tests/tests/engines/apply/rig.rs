@@ -134,7 +134,7 @@ pub fn on_each(test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
     reason = "tests read best as closures in the call"
 )]
 pub fn on_each_under(epoch: u64, test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> Result<()> {
-    let world = worlds::lock(&WORLD, one_of_each("suite-apply"))?;
+    let world = worlds::lock(&WORLD, &one_of_each("suite-apply"))?;
     programs::writer_with_failpoints()?;
     // The source is of the other engine: what is the same on both is tried crosswise.
     for (idc, from, flavor) in [("sh", "bj", Flavor::MariaDb), ("bj", "sh", Flavor::MySql)] {
@@ -158,7 +158,7 @@ pub fn on_each_under(epoch: u64, test: impl AsyncFn(&Rig<'_>) -> Result<()>) -> 
     reason = "tests read best as closures in the call"
 )]
 pub fn in_world(test: impl AsyncFn(&World) -> Result<()>) -> Result<()> {
-    let world = worlds::lock(&WORLD, one_of_each("suite-apply"))?;
+    let world = worlds::lock(&WORLD, &one_of_each("suite-apply"))?;
     programs::writer_with_failpoints()?;
     block_on(Box::pin(test(&world)))
 }

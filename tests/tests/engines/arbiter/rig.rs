@@ -42,7 +42,7 @@ pub fn with_world(test: &impl AsyncFn(&World) -> Result<()>) -> Result<()> {
         etcd: true,
         ..one_of_each("suite-arbiter")
     };
-    let world = worlds::lock(&WORLD, spec)?;
+    let world = worlds::lock(&WORLD, &spec)?;
     block_on(async {
         tokio::time::timeout(Duration::from_secs(300), Box::pin(test(&world)))
             .await

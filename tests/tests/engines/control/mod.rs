@@ -145,7 +145,7 @@ fn server<'a>(world: &'a World, idc: &str, engine: Engine) -> Result<Server<'a>>
     reason = "tests read best as closures in the call"
 )]
 fn on_each(test: impl AsyncFn(&Server<'_>, ServerIdentity) -> Result<()>) -> Result<()> {
-    let world = worlds::lock(&WORLD, one_of_each("suite-control"))?;
+    let world = worlds::lock(&WORLD, &one_of_each("suite-control"))?;
     for (idc, engine) in [("sh", Engine::MySql), ("bj", Engine::MariaDb)] {
         let server = server(&world, idc, engine)?;
         block_on(async {

@@ -174,7 +174,7 @@ fn on_each_of(
     chunk_bytes: u32,
     test: impl AsyncFn(&Source<'_>) -> Result<()>,
 ) -> Result<()> {
-    let world = worlds::lock(&WORLD, one_of_each("suite-read"))?;
+    let world = worlds::lock(&WORLD, &one_of_each("suite-read"))?;
     for idc in ["sh", "bj"] {
         let database = world.database(idc)?;
         let tried = block_on(async {

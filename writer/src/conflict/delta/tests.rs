@@ -43,22 +43,26 @@ fn row(c: i64, name: i64, at: i64) -> Row {
     ]
 }
 
-/// What an end makes of a change that comes to it; `None` where it is held.
+/// A person decides.
+#[derive(Debug, PartialEq)]
+struct Held;
+
+/// What an end makes of a change that comes to it.
 fn take(
     policy: &Policy,
     table: &TableSchema,
     there: Option<&Row>,
     change: &RowChange,
-) -> Option<Option<Row>> {
+) -> Result<Option<Row>, Held> {
     let found = Found {
         old: there,
         new: there,
     };
     match policy.decide(table, change, found, false, false).unwrap() {
-        Decision::Apply => Some(change.after().cloned()),
-        Decision::Settled(_, Outcome::Same | Outcome::Added(None)) => Some(there.cloned()),
-        Decision::Settled(_, Outcome::Added(Some(put))) => Some(put.after().cloned()),
-        Decision::Settled(_, Outcome::Held) => None,
+        Decision::Apply => Ok(change.after().cloned()),
+        Decision::Settled(_, Outcome::Same | Outcome::Added(None)) => Ok(there.cloned()),
+        Decision::Settled(_, Outcome::Added(Some(put))) => Ok(put.after().cloned()),
+        Decision::Settled(_, Outcome::Held) => Err(Held),
         other => panic!("{other:?}"),
     }
 }
@@ -73,7 +77,7 @@ fn come(
         before: before.clone(),
         after: after.clone(),
     };
-    take(policy, table, Some(there), &change).flatten()
+    take(policy, table, Some(there), &change).ok().flatten()
 }
 
 /// What an application does to the row.
@@ -124,8 +128,8 @@ impl Ends {
         }
         let change = self.under_way[1 - end].remove(0);
         match take(policy, table, self.rows[end].as_ref(), &change) {
-            Some(row) => self.rows[end] = row,
-            None => self.held = true,
+            Ok(row) => self.rows[end] = row,
+            Err(Held) => self.held = true,
         }
     }
 }
@@ -243,15 +247,15 @@ fn rows_that_come_to_be_the_same_may_be_two() {
         let change = RowChange::Insert { after: row.clone() };
         take(&policy, &table, Some(row), &change)
     };
-    assert_eq!(put(&row(1, 0, 5)), None, "each end has put one");
+    assert_eq!(put(&row(1, 0, 5)), Err(Held), "each end has put one");
     assert_eq!(
         put(&row(0, 3, 5)),
-        Some(Some(row(0, 3, 5))),
+        Ok(Some(row(0, 3, 5))),
         "nothing is counted"
     );
     let before = row(1, 0, 5);
     let gone = RowChange::Delete { before };
-    assert_eq!(take(&policy, &table, None, &gone), None);
+    assert_eq!(take(&policy, &table, None, &gone), Err(Held));
     // A row that was moved: what is at its new key is what it shall be.
     let moved = |before: Row, after: Row| {
         let change = RowChange::Update {
