@@ -193,7 +193,6 @@ fn variable(name: &str, default: u64) -> Result<u64> {
 }
 
 #[test]
-#[ignore = "it has not been seen through yet"]
 fn what_is_killed_at_random_neither_loses_nor_repeats() -> Result<()> {
     let seed = variable("MULTIACTIVE_SEED", 1)?;
     let crashes = variable("MULTIACTIVE_CRASHES", 6)?;

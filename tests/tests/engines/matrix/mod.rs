@@ -165,7 +165,6 @@ fn situations_from_mysql_to_mariadb() -> Result<()> {
 }
 
 #[test]
-#[ignore = "the copy halts at what MariaDB prints in its own words, as UPPER, which becomes ucase"]
 fn situations_from_mariadb_to_mysql() -> Result<()> {
     one_way(
         &world(Engine::MariaDb, Engine::MySql)?,
