@@ -287,19 +287,7 @@ impl Source {
         if native.first().map(String::as_str) == Some("OFF") {
             return Ok(());
         }
-        let keys: Vec<(String, String, String, String)> = self
-            .session
-            .conn
-            .query(
-                "SELECT constraint_schema, table_name, unique_constraint_schema, \
-                 referenced_table_name FROM information_schema.referential_constraints \
-                 WHERE delete_rule NOT IN ('RESTRICT', 'NO ACTION') \
-                 OR update_rule NOT IN ('RESTRICT', 'NO ACTION')",
-            )
-            .await
-            .map_err(PullError::query(
-                "reading the foreign keys from information_schema",
-            ))?;
+        let keys = self.acting_keys().await?;
         match keys.iter().find(|(db, table, to_db, to_table)| {
             selection.has_table(db, table) && (is_copied(db, table) || is_copied(to_db, to_table))
         }) {
@@ -317,19 +305,10 @@ impl Source {
         }
     }
 
-    /// What a cascade does to other rows is not in the binlog of every server, and then the same
-    /// foreign key at the target has to do it there. Between tables of which a route gives one another
-    /// name there is no such key.
-    pub async fn check_routed_keys(
-        &mut self,
-        selection: &Selection,
-        routes: &Routes,
-    ) -> Result<(), PullError> {
-        if routes.all().is_empty() {
-            return Ok(());
-        }
-        let keys: Vec<(String, String, String, String)> = self
-            .session
+    /// The foreign keys that change rows by themselves: database and table, and those that they refer
+    /// to.
+    async fn acting_keys(&mut self) -> Result<Vec<(String, String, String, String)>, PullError> {
+        self.session
             .conn
             .query(
                 "SELECT CAST(constraint_schema AS CHAR), CAST(table_name AS CHAR), \
@@ -341,7 +320,21 @@ impl Source {
             .await
             .map_err(PullError::query(
                 "reading the foreign keys from information_schema",
-            ))?;
+            ))
+    }
+
+    /// What a cascade does to other rows is not in the binlog of every server, and then the same
+    /// foreign key at the target has to do it there. Between tables of which a route gives one another
+    /// name there is no such key.
+    pub async fn check_routed_keys(
+        &mut self,
+        selection: &Selection,
+        routes: &Routes,
+    ) -> Result<(), PullError> {
+        if routes.all().is_empty() {
+            return Ok(());
+        }
+        let keys = self.acting_keys().await?;
         let copied = keys
             .into_iter()
             .filter(|(database, table, ..)| selection.has_table(database, table));

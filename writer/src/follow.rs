@@ -134,7 +134,7 @@ impl<'a> Follower<'a> {
             if self.look_at <= Instant::now() && between {
                 self.look().await?;
             }
-            if self.anew_at <= Instant::now() && !self.applier.is_open() {
+            if self.anew_at <= Instant::now() && between {
                 self.anew().await?;
             }
             if let Some(frame) = self.queue.pop_front() {

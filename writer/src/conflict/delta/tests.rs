@@ -163,6 +163,13 @@ fn ends(ahead: i64, steps: &[(bool, Option<Write>)]) -> Ends {
     ends
 }
 
+fn added(write: Option<&Write>) -> i64 {
+    match write {
+        Some(Write::Add(by, _)) => *by,
+        _ => 0,
+    }
+}
+
 fn write(removes: bool) -> impl Strategy<Value = Write> {
     let add = (-3_i64..4, prop::option::of(0_i64..3)).prop_map(|(by, name)| Write::Add(by, name));
     // Near the end of what a TINYINT holds as well.
@@ -205,12 +212,8 @@ proptest! {
         steps in prop::collection::vec((any::<bool>(), prop::option::of(write(false))), 0..14)
     ) {
         let ends = ends(0, &steps);
-        let added = |write: &Option<Write>| match write {
-            Some(Write::Add(by, _)) => *by,
-            _ => 0,
-        };
-        let sum: i64 = steps.iter().map(|(_, write)| added(write)).sum();
-        let clamped = steps.iter().any(|(_, write)| added(write).abs() > 100);
+        let sum: i64 = steps.iter().map(|(_, write)| added(write.as_ref())).sum();
+        let clamped = steps.iter().any(|(_, write)| added(write.as_ref()).abs() > 100);
         if !ends.held && !clamped {
             for end in ends.rows {
                 prop_assert_eq!(&end.unwrap()[1], &Value::Int(sum));
@@ -227,11 +230,7 @@ proptest! {
         )
     ) {
         let ends = ends(0, &steps);
-        let added = |write: &Option<Write>| match write {
-            Some(Write::Add(by, _)) => *by,
-            _ => 0,
-        };
-        let sum: i64 = steps.iter().map(|(_, write)| added(write)).sum();
+        let sum: i64 = steps.iter().map(|(_, write)| added(write.as_ref())).sum();
         prop_assert!(!ends.held);
         for end in ends.rows {
             prop_assert_eq!(&end.unwrap()[1], &Value::Int(sum));
