@@ -224,6 +224,41 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_link_that_relays_sends_all_but_its_target_s() {
+        const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let relays = LinkFilter {
+            relay_to: Some(IdcName::new("bj").unwrap()),
+            ..filter(DdlPolicy::Apply)
+        };
+        let domain = |idc: &str| mysql::origin::origin_domain(&IdcName::new(idc).unwrap());
+        let birth = |filter: &LinkFilter, gtid: &str| {
+            let birth = filter.birth(&gtid.parse().unwrap()).ok()?;
+            Some((birth.idc, birth.local, birth.relayed))
+        };
+        let told = |idc: &str, local, relayed| Some((idc.to_owned(), local, relayed));
+        for (gtid, expected) in [
+            (format!("{UUID}:7"), told("sh", true, false)),
+            (format!("{UUID}:ma_gz:7"), told("sh", true, true)),
+            (format!("{UUID}:ma_bj:7"), told("bj", false, false)),
+            // It has come back to where it was born.
+            (format!("{UUID}:ma_sh:7"), None),
+            // Which of MariaDB's domains are marks is not known.
+            ("0-1-7".to_owned(), told("sh", true, true)),
+            (format!("{}-1-7", domain("gz")), told("sh", true, true)),
+            (format!("{}-1-7", domain("bj")), told("bj", false, false)),
+            (format!("{}-1-7", domain("sh")), None),
+        ] {
+            assert_eq!(birth(&relays, &gtid), expected, "{gtid}");
+        }
+        let own = filter(DdlPolicy::Apply);
+        assert_eq!(birth(&own, &format!("{UUID}:ma_gz:7")), None);
+        assert_eq!(
+            birth(&own, &format!("{UUID}:ma_bj:7")),
+            told("bj", false, false)
+        );
+    }
+
     fn decide(statement: &'static str, ddl: DdlPolicy) -> String {
         let query = QueryEvent {
             database: "orders".into(),
