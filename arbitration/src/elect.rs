@@ -254,7 +254,8 @@ impl Core {
     ) -> Option<Plan> {
         let session = self.session?;
         let identity = self.identity()?.clone();
-        if self.went_back_for_others(state) || !self.former_right_is_over(now, state) {
+        let doubtful = self.went_back_for_others(state) || self.noted_lately(now);
+        if doubtful || !self.former_right_is_over(now, state) {
             return None;
         }
         let epoch = self.next_epoch(state);

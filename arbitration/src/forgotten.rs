@@ -6,7 +6,9 @@ use model::{
     UnitState, Versioned,
 };
 
+use crate::Now;
 use crate::core::{Core, Exposure, Plan};
+
 use crate::event::{Purpose, Slot, Write};
 
 impl Core {
@@ -41,6 +43,16 @@ impl Core {
         let noted = state.epoch.as_ref().and_then(|epoch| epoch.value.noted);
         let acknowledged = state.ack.as_ref().map(|ack| ack.revision);
         self.remembers() && self.rules.await_ack && noted.is_some() && acknowledged <= noted
+    }
+
+    /// Whether two lease times may not be over since it was noted that etcd went back. Who has just
+    /// started knows of the loss by the note only, and takes nothing before: that somebody has
+    /// acknowledged it says nothing of a holder of before, which may be open by its last guard.
+    pub(crate) fn noted_lately(&self, now: Now) -> bool {
+        let (Some((_, at)), Some(lease)) = (self.memory.noted, &self.lease) else {
+            return false;
+        };
+        self.rules.two_lease_times && now.at.since(at) < 2 * lease.granted
     }
 
     /// Whether a request was in etcd when it was noticed that etcd went back. What came of it is not

@@ -104,6 +104,7 @@ impl Core {
         }
         self.raise_mark(now, state.revision);
         self.compare_epoch(now, &state);
+        self.take_note(now, &state);
         if state.unit.is_some() {
             self.left = false;
         }

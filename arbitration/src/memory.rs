@@ -39,6 +39,8 @@ pub(crate) struct Memory {
     forgiven: Vec<EtcdMark>,
     /// The highest epoch that was known when it was acknowledged, and since when it had to be.
     pub(crate) acknowledged: Option<(Epoch, Revision)>,
+    /// Up to what somebody noted a loss, and when this process first saw that.
+    pub(crate) noted: Option<(Revision, Moment)>,
     /// A generation above this process's that the server has obeyed, and when it said so.
     outranked: Option<(Generation, Moment)>,
 }
@@ -218,6 +220,13 @@ impl Core {
             self.lose(now, EtcdMark { cluster, revision });
         }
         self.memory.shown = shows;
+    }
+
+    /// Somebody noted that etcd went back.
+    pub(crate) fn take_note(&mut self, now: Now, state: &UnitState) {
+        let noted = state.epoch.as_ref().and_then(|epoch| epoch.value.noted);
+        let known = self.memory.noted.filter(|(known, _)| Some(*known) == noted);
+        self.memory.noted = known.or(noted.map(|noted| (noted, now.at)));
     }
 
     /// The database said what it remembers.

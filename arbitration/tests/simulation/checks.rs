@@ -20,6 +20,8 @@ pub struct Ledger {
     pub restored_at: Option<u64>,
     /// When etcd ended the lease of an IDC that was kept alive.
     pub ended_early: BTreeMap<IdcName, u64>,
+    /// When somebody was elected or opened last.
+    pub decided_at: Option<u64>,
     /// etcd was restored under another name, and nobody has acknowledged it since.
     pub doubtful: bool,
     /// Who was open in the last epoch that etcd forgot, and was not opened again since.
@@ -137,6 +139,7 @@ impl World {
                 | Purpose::Retake
         ) {
             self.check_taken_out(me, before, transaction.purpose);
+            self.ledger.decided_at = Some(self.now);
         }
         match transaction.purpose {
             Purpose::TakeFirst => self.check_first(me, before),
@@ -291,6 +294,7 @@ impl World {
             let text = format!("{idc} was opened in epoch {epoch}, which was {whose}'s");
             self.violate(text);
         }
+        self.ledger.decided_at = Some(self.now);
         let restored = self.just_restored();
         let written = self.databases[idc].epoch;
         if written < epoch {

@@ -7,7 +7,7 @@ use model::{
 
 use crate::database::ServerRule;
 use crate::rng::Rng;
-use crate::world::{Happening, IDCS, World, idc};
+use crate::world::{HEARTBEAT, Happening, IDCS, World, idc};
 
 /// What a run is mostly about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +130,7 @@ impl World {
             },
             application: None,
             heartbeat: HeartbeatCheck {
-                interval_millis: 500,
+                interval_millis: HEARTBEAT,
                 timeout_millis: 500,
                 failures: 3,
             },

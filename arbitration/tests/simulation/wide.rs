@@ -5,7 +5,7 @@ use model::IdcName;
 use crate::chaos::Fault;
 use crate::etcd::Etcd;
 use crate::setup::Focus;
-use crate::world::{Happening, IDCS, World, idc};
+use crate::world::{HEARTBEAT, Happening, IDCS, World, idc};
 
 impl World {
     /// Whether it has to be ended later.
@@ -141,10 +141,15 @@ impl World {
         }
     }
 
-    /// A server's clock is set by some seconds.
+    /// A server's clock is set by some seconds. Not back while the server stands still: its guard
+    /// could not tell that from time that has not passed. `docs/verification.md` says so.
     fn step_clock(&mut self, place: &IdcName, back: bool) {
         let by = self.rng.range(100, 6_000);
-        let clock = &mut self.databases.get_mut(place).unwrap().clock;
+        let database = self.databases.get_mut(place).unwrap();
+        if back && database.frozen {
+            return;
+        }
+        let clock = &mut database.clock;
         clock.offset = if back {
             clock.offset - by
         } else {
@@ -166,6 +171,13 @@ impl World {
             })
     }
 
+    /// Whether somebody was elected or opened so lately that those who know may not have told their
+    /// databases yet: only another name could tell it, as above.
+    fn has_just_decided(&self) -> bool {
+        let decided = self.ledger.decided_at;
+        decided.is_some_and(|at| self.now - at < HEARTBEAT)
+    }
+
     /// etcd is made anew, with nothing in it or from the last snapshot: as another cluster, as its own tool does it, or
     /// under its name, as when somebody puts its disks back. What was on its way to the old one is
     /// gone with its connections.
@@ -175,7 +187,7 @@ impl World {
             return;
         };
         let renamed = self.plan.focus != Focus::PutBack && self.rng.percent(50);
-        let renamed = renamed || self.forgets_unnoticed(&etcd);
+        let renamed = renamed || self.forgets_unnoticed(&etcd) || self.has_just_decided();
         etcd.cluster = self.etcd.cluster + u64::from(renamed);
         etcd.elect(self.now);
         let mut databases = self.databases.values();

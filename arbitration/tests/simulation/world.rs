@@ -20,6 +20,8 @@ use crate::setup::Focus;
 use crate::setup::Plan;
 
 pub const LEASE: u64 = 6_000;
+/// How often a process looks at its database, and tells it how far etcd is.
+pub const HEARTBEAT: u64 = 500;
 /// Clients write so often, in milliseconds.
 pub const WRITE_EVERY: u64 = 7;
 
