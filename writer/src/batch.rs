@@ -9,6 +9,33 @@ use crate::bookkeeping::newest_epoch;
 /// A batch takes at most so many bytes of values, unless one transaction has more.
 const BATCH_BYTES: usize = 32 << 20;
 
+/// How far a queue has been looked through for a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Gauge {
+    seen: usize,
+    rows: u64,
+    bytes: usize,
+}
+
+impl Gauge {
+    /// Whether nothing that is queued behind it could join the batch that a queue begins with. The
+    /// queue has only grown since it was looked at last.
+    pub(crate) fn is_full(&mut self, queue: &VecDeque<Frame>, max_rows: u64) -> bool {
+        for frame in queue.iter().skip(self.seen) {
+            let Some(transaction) = joins(frame) else {
+                return true;
+            };
+            self.seen += 1;
+            self.rows += transaction.change_count();
+            self.bytes += weight(transaction);
+            if self.rows >= max_rows || self.bytes >= BATCH_BYTES {
+                return true;
+            }
+        }
+        false
+    }
+}
+
 /// Whole source transactions that will share a target transaction.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
@@ -28,16 +55,24 @@ impl Batch {
         }
     }
 
+    /// The batch that a queue begins with; `None` if it begins with something else.
+    pub(crate) fn take(queue: &mut VecDeque<Frame>, max_rows: u64) -> Option<Self> {
+        joins(queue.front()?)?;
+        let Some(Frame::Transaction(first)) = queue.pop_front() else {
+            return None;
+        };
+        let mut batch = Self::of(first);
+        batch.fill(queue, max_rows);
+        Some(batch)
+    }
+
     /// Moves transactions from the queue while they fit. Says whether the batch is full, that is,
     /// whether the queue's head may not join.
     pub(crate) fn fill(&mut self, queue: &mut VecDeque<Frame>, max_rows: u64) -> bool {
         while let Some(frame) = queue.front() {
-            let Frame::Transaction(transaction) = frame else {
+            let Some(transaction) = joins(frame) else {
                 return true;
             };
-            if !is_whole_rows(transaction) || begins_epoch(transaction) {
-                return true;
-            }
             let (rows, bytes) = (transaction.change_count(), weight(transaction));
             if self.rows + rows > max_rows || self.bytes + bytes > BATCH_BYTES {
                 return true;
@@ -49,6 +84,17 @@ impl Batch {
             }
         }
         self.rows >= max_rows
+    }
+}
+
+/// The transaction, if it may share a target transaction with others.
+fn joins(frame: &Frame) -> Option<&Transaction> {
+    match frame {
+        Frame::Transaction(transaction) => {
+            let joins = is_whole_rows(transaction) && !begins_epoch(transaction);
+            joins.then_some(transaction)
+        }
+        _ => None,
     }
 }
 
@@ -132,6 +178,37 @@ mod tests {
         assert_eq!(taken(&[10, 81], 100), (2, true, 1));
         assert_eq!(taken(&[90], 100), (2, true, 0));
         assert_eq!(taken(&[1], 5), (1, true, 1));
+    }
+
+    #[test]
+    fn a_gauge_says_when_a_batch_is_full_however_its_frames_come() {
+        for (rows, max_rows) in [
+            (&[10, 10, 80, 1][..], 100),
+            (&[10, 10, 81], 100),
+            (&[10, 10], 100),
+            (&[200, 1], 100),
+            (&[], 100),
+        ] {
+            let (mut came, mut gauge) = (VecDeque::new(), Gauge::default());
+            let said: Vec<bool> = queue(rows)
+                .into_iter()
+                .map(|frame| {
+                    came.push_back(frame);
+                    gauge.is_full(&came, max_rows)
+                })
+                .collect();
+            let is_full = |count: usize| {
+                let mut queue = queue(&rows[..count]);
+                let Some(Frame::Transaction(first)) = queue.pop_front() else {
+                    return false;
+                };
+                Batch::of(first).fill(&mut queue, max_rows)
+            };
+            // It may say so once what is behind the batch is here; never before the batch is.
+            for (at, said) in said.iter().enumerate() {
+                assert_eq!(*said, is_full(at + 1), "{rows:?} at {at}");
+            }
+        }
     }
 
     #[test]

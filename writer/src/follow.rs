@@ -1,5 +1,6 @@
 //! Following the stream of one session: which frames are taken together, what is written when.
 
+mod batches;
 mod hold;
 mod relay;
 
@@ -327,9 +328,7 @@ impl<'a> Follower<'a> {
             } else {
                 self.fill(transaction).await
             };
-            self.applier.transactions(&batch.transactions).await?;
-            self.done();
-            return Ok(());
+            return self.batches(batch).await;
         }
         match &transaction.body {
             Body::Ddl(ddl) => {
@@ -349,54 +348,6 @@ impl<'a> Follower<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Takes along what is here already. Latency comes first: only while the link is behind, which
-    /// shows in full batches, does it wait for more.
-    async fn fill(&mut self, first: Transaction) -> Batch {
-        let settings = &self.applier.config.apply;
-        let max_rows = u64::from(settings.max_rows);
-        let linger = Duration::from_millis(settings.linger_millis);
-        let until = Instant::now() + if self.full { linger } else { Duration::ZERO };
-        let mut batch = Batch::of(first);
-        loop {
-            if batch.fill(&mut self.queue, max_rows) {
-                self.full = true;
-                return batch;
-            }
-            // The queue is empty here.
-            if let Some(frames) = self.stream.try_next() {
-                if !self.take(frames) {
-                    return batch;
-                }
-                continue;
-            }
-            let now = Instant::now();
-            if now >= until {
-                self.full = false;
-                return batch;
-            }
-            tokio::select! {
-                frames = self.stream.next() => if !self.take(frames) {
-                    return batch;
-                },
-                () = tokio::time::sleep_until(until.into()) => {}
-            }
-        }
-    }
-
-    /// Queues frames. False if there are none, and why is kept until what came before is applied.
-    fn take(&mut self, frames: Result<Vec<Frame>, WriterError>) -> bool {
-        match frames {
-            Ok(frames) => {
-                self.queue.extend(frames);
-                true
-            }
-            Err(error) => {
-                self.failed = Some(error);
-                false
-            }
-        }
     }
 
     fn progress(&mut self, progress: &Progress) {

@@ -322,8 +322,7 @@ impl Applier {
             rows: vec![row.clone()],
             ..*on.change
         };
-        let copying = self.settled.snapshot.is_under_way();
-        let mut plan = Plan::new(true).while_copying(copying);
+        let mut plan = self.plan(true);
         plan.change(&change, on.mapping);
         let mut written = Written::Done;
         for request in plan.finish() {

@@ -1,5 +1,6 @@
 //! Applying: rows, checkpoint and epoch check in one transaction of the target.
 
+pub(crate) mod ahead;
 mod beside;
 mod fates;
 mod gate;
@@ -32,7 +33,9 @@ use crate::sql::plan::{Expect, Plan, Request, Subject};
 use crate::status::{Done, Status};
 use crate::target::lookup::Mappings;
 use crate::target::session::{Cause, Failure, Target};
+use crate::target::table::Mapping;
 use crate::undo::Filed;
+use ahead::Ahead;
 pub(crate) use on::reaches;
 use parts::OpenTransaction;
 pub(crate) use relayed::Relayed;
@@ -132,10 +135,14 @@ impl Applier {
     }
 
     /// Applies whole source transactions, in order, in one target transaction; row by row if that
-    /// fails, to name what does not fit.
-    pub(crate) async fn transactions(&mut self, batch: &[Transaction]) -> Result<(), WriterError> {
+    /// fails, to name what does not fit. `ahead`: their rows, if they were planned already.
+    pub(crate) async fn transactions(
+        &mut self,
+        batch: &[Transaction],
+        ahead: Option<&Ahead>,
+    ) -> Result<(), WriterError> {
         if !self.careful {
-            match self.with_retries(batch, false).await {
+            match self.with_retries(batch, false, ahead).await {
                 Ok(()) => return Ok(()),
                 Err(Attempt::Known(error)) => return Err(error),
                 Err(Attempt::Suspect(error)) => {
@@ -145,7 +152,7 @@ impl Applier {
         }
         for transaction in batch {
             match self
-                .with_retries(std::slice::from_ref(transaction), true)
+                .with_retries(std::slice::from_ref(transaction), true, None)
                 .await
             {
                 Ok(()) => {}
@@ -158,10 +165,15 @@ impl Applier {
         Ok(())
     }
 
-    async fn with_retries(&mut self, batch: &[Transaction], careful: bool) -> Result<(), Attempt> {
+    async fn with_retries(
+        &mut self,
+        batch: &[Transaction],
+        careful: bool,
+        ahead: Option<&Ahead>,
+    ) -> Result<(), Attempt> {
         let mut collisions = 0;
         loop {
-            let failed = match self.attempt(batch, careful).await {
+            let failed = match self.attempt(batch, careful, ahead).await {
                 Ok(()) => return Ok(()),
                 Err(failed) => failed,
             };
@@ -185,7 +197,12 @@ impl Applier {
         }
     }
 
-    async fn attempt(&mut self, batch: &[Transaction], careful: bool) -> Result<(), Attempt> {
+    async fn attempt(
+        &mut self,
+        batch: &[Transaction],
+        careful: bool,
+        ahead: Option<&Ahead>,
+    ) -> Result<(), Attempt> {
         let Some(last) = batch.last() else {
             return Ok(());
         };
@@ -200,7 +217,7 @@ impl Applier {
             fates.push(self.fate(transaction).await?);
         }
         let next = self.after(batch, &fates, position);
-        let mut plan = Plan::new(careful).while_copying(self.settled.snapshot.is_under_way());
+        let mut plan = self.plan(careful);
         plan.housekeeping(Expect::Success, b"START TRANSACTION");
         let row = bookkeeping::epoch_row(last)?;
         if row.is_some() {
@@ -225,8 +242,8 @@ impl Applier {
                 .await?;
             self.compare_batch(batch, &fates).await?;
         }
-        self.plan_batch(&mut plan, batch, &fates, careful).await?;
-        self.run_all(plan.finish(), &last.gtid, careful, &mut judged, &mut epochs)
+        let requests = self.requests(plan, (batch, &fates), careful, ahead).await?;
+        self.run_all(requests, &last.gtid, careful, &mut judged, &mut epochs)
             .await?;
         self.commit().await?;
         let changes = batch.iter().map(Transaction::change_count).sum();
@@ -322,23 +339,19 @@ impl Applier {
             if self.is_being_emptied(change) {
                 continue;
             }
-            let is_ours = bookkeeping::is_ours(&change.table.database);
-            if is_ours {
+            if bookkeeping::is_ours(&change.table.database) {
                 bookkeeping::check(change, &self.config)?;
             }
             let mapping = self.mappings.get(&mut self.target, &change.table).await?;
-            if is_ours {
-                bookkeeping::plan(plan, change, &mapping)?;
-                continue;
-            }
-            let after = change.rows.iter().filter_map(RowChange::after);
-            explain::losses(after, &mapping, gtid)?;
-            match merge.as_deref_mut() {
-                Some(merge) => merge.change(plan, change, &mapping),
-                None => plan.change(change, &mapping),
-            }
+            let place = (gtid, &*self.config);
+            plan_change(plan, change, &mapping, place, merge.as_deref_mut())?;
         }
         Ok(())
+    }
+
+    /// An empty plan for a session in its usual state.
+    fn plan(&self, careful: bool) -> Plan {
+        Plan::new(careful).while_copying(self.settled.snapshot.is_under_way())
     }
 
     /// Runs a request; the answers are those of the epoch reads, 0 where there is no row.
@@ -460,6 +473,29 @@ impl Applier {
         self.settled = self.stored.clone();
         Ok(())
     }
+}
+
+/// Adds the changes of one table, merged with others of the batch where that is right and asked for.
+/// `place`: the transaction, and the link that it came by.
+fn plan_change<'a>(
+    plan: &mut Plan,
+    change: &'a TableChange,
+    mapping: &Arc<Mapping>,
+    place: (&str, &LinkConfig),
+    merge: Option<&mut Merge<'a>>,
+) -> Result<(), WriterError> {
+    let (gtid, config) = place;
+    if bookkeeping::is_ours(&change.table.database) {
+        bookkeeping::check(change, config)?;
+        return bookkeeping::plan(plan, change, mapping);
+    }
+    let after = change.rows.iter().filter_map(RowChange::after);
+    explain::losses(after, mapping, gtid)?;
+    match merge {
+        Some(merge) => merge.change(plan, change, mapping),
+        None => plan.change(change, mapping),
+    }
+    Ok(())
 }
 
 fn rows_of(transaction: &Transaction) -> &[TableChange] {

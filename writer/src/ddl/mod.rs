@@ -73,7 +73,9 @@ impl Applier {
             // No statement is ever held.
             Fate::Applied | Fate::Held => {}
             Fate::Stranded { .. } => {
-                return self.transactions(std::slice::from_ref(transaction)).await;
+                return self
+                    .transactions(std::slice::from_ref(transaction), None)
+                    .await;
             }
             Fate::Lacking { ended_by, known } => {
                 return Err(self.lacking(transaction, ended_by, known).await);

@@ -119,6 +119,15 @@ impl Request {
         self.push_with_warnings(subject, expect, 0, sql);
     }
 
+    /// Adds the statements of another one.
+    pub(crate) fn append(&mut self, other: Request) {
+        if !self.sql.is_empty() && !other.sql.is_empty() {
+            self.sql.push(b';');
+        }
+        self.sql.extend_from_slice(&other.sql);
+        self.statements.extend(other.statements);
+    }
+
     fn push_with_warnings(&mut self, subject: Subject, expect: Expect, warnings: u16, sql: &[u8]) {
         if !self.sql.is_empty() {
             self.sql.push(b';');

@@ -15,10 +15,32 @@ use crate::sql::literal;
 /// The fits of source tables into target tables, remembered for as long as no definition changes.
 #[derive(Debug, Default)]
 pub(crate) struct Mappings {
-    /// By address of the source's definition; the value keeps it alive, so that no other can get
-    /// its address.
-    known: HashMap<usize, (Arc<TableSchema>, Arc<Mapping>)>,
+    known: Known,
     routes: Routes,
+}
+
+type Fit = (Arc<TableSchema>, Arc<Mapping>);
+
+/// Fits by address of the source's definition; the value keeps it alive, so that no other can get its
+/// address. A clone stays as it is.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Known {
+    fits: Arc<HashMap<usize, Fit>>,
+    /// How often everything was forgotten.
+    generation: u64,
+}
+
+impl Known {
+    /// The fit of a source table, if it is known.
+    pub(crate) fn get(&self, source: &Arc<TableSchema>) -> Option<&Arc<Mapping>> {
+        let (_, mapping) = self.fits.get(&Arc::as_ptr(source).addr())?;
+        Some(mapping)
+    }
+
+    fn clear(&mut self) {
+        self.fits = Arc::default();
+        self.generation += 1;
+    }
 }
 
 /// So many fits are remembered before they are looked up anew.
@@ -28,7 +50,7 @@ impl Mappings {
     /// Nothing known yet, of a link with these routes.
     pub(crate) fn new(routes: Routes) -> Self {
         Self {
-            known: HashMap::new(),
+            known: Known::default(),
             routes,
         }
     }
@@ -43,6 +65,16 @@ impl Mappings {
         self.known.clear();
     }
 
+    /// What is known now.
+    pub(crate) fn known(&self) -> Known {
+        self.known.clone()
+    }
+
+    /// Whether nothing of it was forgotten since.
+    pub(crate) fn are_still(&self, known: &Known) -> bool {
+        self.known.generation == known.generation
+    }
+
     /// The fit of a source table into the table that it goes to, looked up if it is not known. The one
     /// place where a source table becomes one of the target.
     pub(crate) async fn get(
@@ -50,18 +82,18 @@ impl Mappings {
         target: &mut Target,
         source: &Arc<TableSchema>,
     ) -> Result<Arc<Mapping>, WriterError> {
-        let address = Arc::as_ptr(source).addr();
-        if let Some((_, mapping)) = self.known.get(&address) {
+        if let Some(mapping) = self.known.get(source) {
             return Ok(Arc::clone(mapping));
         }
         let (database, table) = self.routes.target(&source.database, &source.table);
         let mut mapping = fit(target, source, database, table).await?;
         mapping.shared = self.routes.shares(database, table);
         let mapping = Arc::new(mapping);
-        if self.known.len() >= MOST {
+        if self.known.fits.len() >= MOST {
             self.known.clear();
         }
-        self.known
+        let address = Arc::as_ptr(source).addr();
+        Arc::make_mut(&mut self.known.fits)
             .insert(address, (Arc::clone(source), Arc::clone(&mapping)));
         Ok(mapping)
     }
@@ -69,7 +101,7 @@ impl Mappings {
     /// Looks again whether one of the tables has got a trigger meanwhile: it would act on rows that
     /// carry its effects already.
     pub(crate) async fn check_triggers(&mut self, target: &mut Target) -> Result<(), WriterError> {
-        if self.known.is_empty() {
+        if self.known.fits.is_empty() {
             return Ok(());
         }
         let sql = "SELECT CAST(event_object_schema AS CHAR), CAST(event_object_table AS CHAR), \
@@ -80,6 +112,7 @@ impl Mappings {
         for (database, table, trigger) in triggers {
             let hit = self
                 .known
+                .fits
                 .values()
                 .any(|(_, mapping)| mapping.database == database && mapping.table == table);
             if hit {
