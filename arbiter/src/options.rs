@@ -71,10 +71,10 @@ impl Options {
         let shortest = Duration::from_millis(Settings::default().shortest_lease());
         anyhow::ensure!(
             self.lease_duration >= shortest,
-            "--lease-duration {:?} is too short: a fence, the margin for drifting clocks and a \
-             keep-alive need {} s at least; 6s is the default",
+            "--lease-duration {:?} is too short: a fence, the margin for drifting clocks, and a \
+             standby that comes before it need {} s at least; 6s is the default",
             self.lease_duration,
-            shortest.as_secs() + 1,
+            shortest.as_secs(),
         );
         Ok(())
     }
@@ -134,8 +134,8 @@ mod tests {
     #[test]
     fn a_lease_that_is_too_short_is_refused() {
         parse("6s").unwrap().check().unwrap();
-        let refusal = parse("3s").unwrap().check().unwrap_err().to_string();
-        assert!(refusal.contains("3s is too short"), "{refusal}");
+        let refusal = parse("4s").unwrap().check().unwrap_err().to_string();
+        assert!(refusal.contains("4s is too short"), "{refusal}");
         assert!(parse("1m").is_err());
     }
 

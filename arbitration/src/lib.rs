@@ -80,5 +80,5 @@ pub use explain::Report;
 pub use observation::{Applied, Hindrance, Observation, PromiseAsk, PromiseSeen, Sign};
 pub use readiness::{FailoverReadiness, NotReady};
 pub use rules::Rules;
-pub use standby::{Standby, StandbyEvent, StandbySettings};
+pub use standby::{LOOK_EVERY, Standby, Standing};
 pub use time::{Features, Moment, Now, Settings};

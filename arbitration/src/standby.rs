@@ -1,141 +1,71 @@
-//! Rule 12: the standby arbiter of an IDC watches the active one and takes its session over, with
+//! Rule 12: the standby arbiter of an IDC watches the session of the active one and takes it over, with
 //! the same lease and the next generation, before anything runs out.
+//!
+//! The lease tells whether the holder lives: while it does, the lease never has less left than what was
+//! granted less a keep-alive's interval and a bit. Keep-alives come every sixth of the lease time; two
+//! missing ones in a row, and the rounding of what is left, make a third. A session that is gone
+//! altogether was most likely ended early by etcd, and its holder lives and claims it anew within
+//! milliseconds; that costs its members less than a change of process. So it has to be gone at two looks.
 //!
 //! Deciding too early is safe: the session's key says who is active, the former one's keep-alives
 //! count no more, its transactions compare a revision that is gone, and the servers refuse its
 //! generation. Deciding too late costs a pause: guard and lease of the former one run out.
 
-use model::{Generation, Revision};
+use crate::Settings;
 
-use crate::{Moment, Settings};
+/// A standby looks so often, in milliseconds.
+pub const LOOK_EVERY: u64 = 300;
+/// etcd tells what is left of a lease in whole seconds; so many milliseconds.
+const ROUNDED: u64 = 1_000;
+/// A claim and a guard take so long at most where nothing is wrong.
+const ADOPTION: u64 = 500;
 
-/// How patient a standby is, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StandbySettings {
-    /// The active one is asked so often.
-    pub ask_every: u64,
-    /// So long after the sending of the last question that it answered, it is taken for dead.
-    pub silent_after: u64,
-    /// The pause before a claim is tried again.
-    pub retry_pause: u64,
-}
-
-impl Default for StandbySettings {
-    fn default() -> Self {
-        Self {
-            ask_every: 300,
-            silent_after: 1_200,
-            retry_pause: 300,
-        }
-    }
-}
-
-impl StandbySettings {
-    /// How much time is left, under a lease time, for the claim and the adoption of the member:
-    /// from the decision to the end of the former one's last guard, had its last keep-alive been
-    /// sent one keep-alive interval before it fell silent. `None` if a pause could not be avoided.
-    pub fn time_to_adopt(
-        &self,
-        settings: &Settings,
-        lease_millis: u64,
-        keep_alive_every: u64,
-    ) -> Option<u64> {
-        let guard = lease_millis
-            .checked_sub(Settings::drift(lease_millis))?
-            .checked_sub(settings.guard_budget)?;
-        guard.checked_sub(keep_alive_every + self.silent_after + self.ask_every)
-    }
-}
-
-/// What a standby is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum StandbyEvent {
-    /// The session's key in etcd, or that there is none.
-    Session(Option<(Revision, Generation)>),
-    /// The process of this generation answered a question that was sent then.
-    Answered {
-        /// Who.
-        generation: Generation,
-        /// When it was asked.
-        asked_at: Moment,
-    },
-    /// The active one says that it is about to end.
-    Ending,
-    /// Time went by.
-    Tick,
-}
-
-/// What is known of the session's key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Session {
-    Unknown,
-    Absent,
-    Held(Revision, Generation),
+/// The session, as a standby finds it. Times in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Its holder says that it is about to end.
+    pub yielded: bool,
+    /// It is this process's own, from before.
+    pub own: bool,
+    /// What is left of its lease, rounded up to whole seconds.
+    pub left: u64,
+    /// What was granted.
+    pub granted: u64,
 }
 
 /// The standby of an IDC.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Standby {
-    settings: StandbySettings,
-    session: Session,
-    alive_at: Moment,
-    tried_at: Option<Moment>,
-    ending: bool,
+    was_gone: bool,
 }
 
 impl Standby {
-    /// A standby that knows nothing yet.
-    pub fn new(settings: StandbySettings) -> Self {
-        Self {
-            settings,
-            session: Session::Unknown,
-            alive_at: Moment(0),
-            tried_at: None,
-            ending: false,
-        }
+    /// Takes in a look at the session, `None` where there is none, and says whether it may be claimed.
+    pub fn may_claim(&mut self, found: Option<Standing>) -> bool {
+        let was_gone = std::mem::replace(&mut self.was_gone, found.is_none());
+        found.map_or(was_gone, |it| {
+            it.yielded || it.own || it.left <= it.granted * 2 / 3
+        })
+    }
+}
+
+impl Settings {
+    /// How much time is left under a lease time (milliseconds) from the claim of a standby, had the last
+    /// keep-alive been the last thing that its predecessor sent, to the moment at which the
+    /// predecessor or its guard begins a fence: for the claim, and a guard of its own. `None` if a pause
+    /// could not be avoided.
+    pub fn time_to_adopt(&self, lease: u64) -> Option<u64> {
+        let budget = self.fence_budget.max(self.guard_budget);
+        let guarded = lease.checked_sub(Self::drift(lease) + budget)?;
+        let third = lease - lease * 2 / 3;
+        guarded.checked_sub(third.next_multiple_of(ROUNDED) + LOOK_EVERY)
     }
 
-    /// Takes an event in. `Some`: claim the session now, comparing that its key was last written
-    /// at this revision.
-    pub fn step(&mut self, now: Moment, event: StandbyEvent) -> Option<Revision> {
-        match event {
-            StandbyEvent::Session(session) => {
-                let session = session.map_or(Session::Absent, |(revision, generation)| {
-                    Session::Held(revision, generation)
-                });
-                if self.session != session {
-                    // Another process may just have claimed it: it is given its time.
-                    self.session = session;
-                    self.alive_at = now;
-                    self.ending = false;
-                    self.tried_at = None;
-                }
-            }
-            StandbyEvent::Answered {
-                generation,
-                asked_at,
-            } => {
-                if matches!(self.session, Session::Held(_, active) if active == generation) {
-                    self.alive_at = self.alive_at.max(asked_at);
-                }
-            }
-            StandbyEvent::Ending => self.ending = true,
-            StandbyEvent::Tick => {}
-        }
-        let silent = now.since(self.alive_at) >= self.settings.silent_after;
-        let rested = self
-            .tried_at
-            .is_none_or(|at| now.since(at) >= self.settings.retry_pause);
-        let (revision, due) = match self.session {
-            Session::Unknown => return None,
-            Session::Absent => (Revision::ABSENT, true),
-            Session::Held(revision, _) => (revision, silent || self.ending),
-        };
-        if !due || !rested {
-            return None;
-        }
-        self.tried_at = Some(now);
-        Some(revision)
+    /// The shortest lease time (milliseconds, whole seconds) under which a standby is in time.
+    pub fn shortest_lease(&self) -> u64 {
+        let leases = (1..).map(|seconds| seconds * 1_000);
+        let mut long_enough = leases.filter(|it| self.time_to_adopt(*it) >= Some(ADOPTION));
+        long_enough.next().unwrap_or(u64::MAX)
     }
 }
 
@@ -143,60 +73,54 @@ impl Standby {
 mod tests {
     use super::*;
 
-    const ACTIVE: StandbyEvent = StandbyEvent::Session(Some((Revision(7), Generation(3))));
-
-    fn answered(generation: u64, asked_at: u64) -> StandbyEvent {
-        StandbyEvent::Answered {
-            generation: Generation(generation),
-            asked_at: Moment(asked_at),
+    fn held(left: u64) -> Standing {
+        Standing {
+            yielded: false,
+            own: false,
+            left: left * 1_000,
+            granted: 6_000,
         }
     }
 
     #[test]
-    fn it_claims_from_the_silent_and_only_from_them() {
-        let mut standby = Standby::new(StandbySettings::default());
-        assert_eq!(standby.step(Moment(0), StandbyEvent::Tick), None);
-        assert_eq!(standby.step(Moment(0), ACTIVE), None);
-        assert_eq!(standby.step(Moment(1_100), answered(3, 1_000)), None);
-        // An answer of a former one is no sign of life of the active one.
-        assert_eq!(standby.step(Moment(2_100), answered(2, 2_000)), None);
-        assert_eq!(standby.step(Moment(2_199), StandbyEvent::Tick), None);
-        assert_eq!(
-            standby.step(Moment(2_200), StandbyEvent::Tick),
-            Some(Revision(7))
-        );
-        assert_eq!(standby.step(Moment(2_300), StandbyEvent::Tick), None);
-        assert_eq!(
-            standby.step(Moment(2_500), StandbyEvent::Tick),
-            Some(Revision(7))
-        );
-        // Somebody else was faster.
-        let other = StandbyEvent::Session(Some((Revision(9), Generation(4))));
-        assert_eq!(standby.step(Moment(2_600), other), None);
-        assert_eq!(standby.step(Moment(3_700), StandbyEvent::Tick), None);
+    fn a_session_that_is_kept_alive_is_left_alone() {
+        let mut standby = Standby { was_gone: true };
+        assert!(!standby.may_claim(Some(held(6))));
+        // A keep-alive that came a little late.
+        assert!(!standby.may_claim(Some(held(5))));
+        assert!(standby.may_claim(Some(held(4))));
+        assert!(standby.may_claim(Some(held(0))));
     }
 
     #[test]
-    fn it_claims_at_once_what_nobody_has_or_is_given_up() {
-        let mut standby = Standby::new(StandbySettings::default());
-        assert_eq!(
-            standby.step(Moment(5), StandbyEvent::Session(None)),
-            Some(Revision::ABSENT)
-        );
-        let mut standby = Standby::new(StandbySettings::default());
-        assert_eq!(standby.step(Moment(5), ACTIVE), None);
-        assert_eq!(
-            standby.step(Moment(9), StandbyEvent::Ending),
-            Some(Revision(7))
-        );
+    fn a_session_that_is_gone_is_left_to_its_holder_for_one_look() {
+        let mut standby = Standby::default();
+        assert!(!standby.may_claim(None));
+        assert!(standby.may_claim(None));
+        assert!(!standby.may_claim(Some(held(6))));
+        assert!(!standby.may_claim(None));
     }
 
     #[test]
-    fn the_defaults_leave_time_to_adopt() {
-        let standby = StandbySettings::default();
-        let left = standby.time_to_adopt(&Settings::default(), 6_000, 1_000);
-        assert!(left.is_some_and(|left| left >= 2_000), "{left:?}");
-        let left = standby.time_to_adopt(&Settings::default(), 2_000, 1_000);
-        assert_eq!(left, None);
+    fn nobody_waits_for_one_that_has_gone() {
+        let found = held(6);
+        let yielded = Standing {
+            yielded: true,
+            ..found
+        };
+        let own = Standing { own: true, ..found };
+        for found in [yielded, own] {
+            assert!(Standby::default().may_claim(Some(found)));
+        }
+    }
+
+    #[test]
+    fn a_lease_leaves_time_to_adopt() {
+        let settings = Settings::default();
+        assert_eq!(settings.time_to_adopt(4_000), None);
+        assert_eq!(settings.shortest_lease(), 5_000);
+        for lease in (5_000..=120_000).step_by(1_000) {
+            assert!(settings.time_to_adopt(lease) >= Some(ADOPTION), "{lease}");
+        }
     }
 }

@@ -141,10 +141,4 @@ impl Settings {
     pub fn drift(lease_millis: u64) -> u64 {
         lease_millis / 100 + 200
     }
-
-    /// The shortest lease time under which a member can be held open: the margins, and two
-    /// seconds in which a keep-alive must get through.
-    pub fn shortest_lease(&self) -> u64 {
-        (self.fence_budget.max(self.guard_budget) + 200 + 2_000) * 100 / 99 + 1
-    }
 }

@@ -22,14 +22,10 @@ pub fn endpoint(network: Network, idc: &str) -> Result<String> {
 
 /// Starts the three members and returns, with their endpoints, when they have a leader.
 pub fn start(sandbox: &Sandbox, network: Network, run: &Path) -> Result<Vec<String>> {
-    let mut cluster = Vec::new();
-    for idc in IDCS {
-        cluster.push(format!("{idc}=http://{}:2380", network.idc(idc)?));
-    }
-    let cluster = cluster.join(",");
+    let cluster = cluster(network)?;
     let mut endpoints = Vec::new();
     for idc in IDCS {
-        let peer = format!("http://{}:2380", network.idc(idc)?);
+        let peer = peer(network, idc)?;
         let client = endpoint(network, idc)?;
         let data = run.join("etcd").join(idc);
         let spec = PartSpec::new([
@@ -55,6 +51,17 @@ pub fn start(sandbox: &Sandbox, network: Network, run: &Path) -> Result<Vec<Stri
     }
     wait(sandbox, &endpoints)?;
     Ok(endpoints)
+}
+
+fn peer(network: Network, idc: &str) -> Result<String> {
+    Ok(format!("http://{}:2380", network.idc(idc)?))
+}
+
+/// All members, as etcd's `--initial-cluster` wants them.
+fn cluster(network: Network) -> Result<String> {
+    let member = |idc: &str| Ok(format!("{idc}={}", peer(network, idc)?));
+    let members: Result<Vec<String>> = IDCS.into_iter().map(member).collect();
+    Ok(members?.join(","))
 }
 
 /// Returns when every endpoint answers a linearizable read, which needs a leader.
@@ -140,6 +147,40 @@ pub fn save(sandbox: &Sandbox, endpoints: &[String], run: &Path) -> Result<()> {
 pub fn restore(sandbox: &Sandbox, endpoints: &[String], run: &Path) -> Result<()> {
     restart_on(sandbox, endpoints, || {
         replace(&run.join("etcd-saved"), &run.join("etcd"))
+    })
+}
+
+/// Kills all members and makes them anew from the data of the last [`save`] with etcd's own tool, which
+/// gives the cluster another identity: as its documentation has it after a disaster.
+pub fn restore_anew(
+    sandbox: &Sandbox,
+    network: Network,
+    endpoints: &[String],
+    run: &Path,
+) -> Result<()> {
+    let cluster = cluster(network)?;
+    let saved = run.join("etcd-saved").join(IDCS[0]);
+    restart_on(sandbox, endpoints, || {
+        for idc in IDCS {
+            let data = run.join("etcd").join(idc);
+            std::fs::remove_dir_all(&data)
+                .with_context(|| format!("cannot clear {}", data.display()))?;
+            let mut restore = shell::command(paths::tool("etcdutl"), ["snapshot", "restore"]);
+            restore
+                .arg(saved.join("member/snap/db"))
+                // It was copied, not written by `etcdctl snapshot save`, which adds a hash.
+                .arg("--skip-hash-check")
+                .arg(format!("--name={idc}"))
+                .arg(format!("--initial-cluster={cluster}"))
+                .arg("--initial-cluster-token=restored")
+                .arg(format!(
+                    "--initial-advertise-peer-urls={}",
+                    peer(network, idc)?
+                ))
+                .arg(format!("--data-dir={}", data.display()));
+            shell::run(&mut restore)?;
+        }
+        Ok(())
     })
 }
 

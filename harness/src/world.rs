@@ -278,6 +278,13 @@ impl World {
         coordination::restore(&self.sandbox, &self.info.etcd, &self.info.directory)
     }
 
+    /// Makes etcd anew from the data that was last put aside, with its own tool: it goes back in time, as
+    /// another cluster.
+    pub fn restore_etcd_anew(&self) -> Result<()> {
+        let info = &self.info;
+        coordination::restore_anew(&self.sandbox, info.network, &info.etcd, &info.directory)
+    }
+
     /// Starts etcd anew with nothing in it.
     pub fn forget_etcd(&self) -> Result<()> {
         coordination::forget(&self.sandbox, &self.info.etcd, &self.info.directory)

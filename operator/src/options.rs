@@ -100,8 +100,9 @@ pub struct Arguments {
     pub process: process::Options,
 }
 
-/// The shortest lease that leaves room for a fence.
-const SHORTEST_LEASE: crds::Duration = crds::Duration::from_secs(4);
+/// The shortest lease that leaves room for a fence, and for a standby to come before it: that of the
+/// arbiters, which refuse a shorter one.
+const SHORTEST_LEASE: crds::Duration = crds::Duration::from_secs(5);
 
 /// The shortest life of a certificate: a third of it has to be enough to reach every pod.
 const SHORTEST_CERTIFICATE: crds::Duration = crds::Duration::from_secs(3600);
@@ -111,7 +112,8 @@ const SHORTEST_CERTIFICATE: crds::Duration = crds::Duration::from_secs(3600);
 pub enum OptionsError {
     /// See the message.
     #[error(
-        "--lease-duration {0} is too short: a fence has to fit into it, so give at least 4s \
+        "--lease-duration {0} is too short: a fence has to fit into it, and a standby \
+         has to come before that, so give at least 5s \
          (Helm value arbiter.leaseDuration)"
     )]
     LeaseTooShort(crds::Duration),
@@ -301,8 +303,8 @@ mod tests {
     fn what_cannot_work_is_refused_with_the_value() {
         assert_eq!(parse(&[]).check(), Ok(()));
         assert_eq!(parse(&[]).etcd_endpoints.len(), 2);
-        let short = parse(&["--lease-duration=3s"]).check().unwrap_err();
-        assert!(short.to_string().contains("--lease-duration 3s"), "{short}");
+        let short = parse(&["--lease-duration=4s"]).check().unwrap_err();
+        assert!(short.to_string().contains("--lease-duration 4s"), "{short}");
         let brief = parse(&["--transport-certificate-lifetime=59m"])
             .check()
             .unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arbitration::{Compare, HeldSession, Slot, Transaction, Write};
+use arbitration::{Compare, HeldSession, Slot, Standing, Transaction, Write};
 use model::{
     ClusterId, Epoch, EtcdMark, Generation, IdcName, IntentPhase, LeaseId, Receipt, RenewalRecord,
     Revision, SessionRecord, UnitState, Versioned,
@@ -196,6 +196,24 @@ impl Etcd {
                 Renewal::Granted(granted)
             }
         }
+    }
+
+    /// An IDC's session, as it is told to who looks at it; what is left of its lease is rounded as etcd
+    /// and `topology` do.
+    pub fn standing(&self, now: u64, idc: &IdcName) -> Option<Standing> {
+        let session = self.state.sessions.get(idc)?;
+        let lease = session.lease.and_then(|lease| self.leases.get(&lease));
+        let (granted, end) = lease.copied().unwrap_or_default();
+        let left = match end.checked_sub(now) {
+            Some(left) => left / 1_000 * 1_000 + 1_000,
+            None => 0,
+        };
+        Some(Standing {
+            yielded: session.value.yielded,
+            own: false,
+            left,
+            granted,
+        })
     }
 
     fn revision_of(&self, slot: &Slot) -> Revision {

@@ -28,6 +28,7 @@ mod world;
 
 use arbitration::Rules;
 
+use crate::setup::{Focus, Plan};
 use crate::world::{Counts, Happening, World};
 
 /// How long faults are drawn, and how long the world has to recover, in milliseconds.
@@ -179,15 +180,31 @@ fn one_seed() {
 
 /// Takes one rule out and looks, from this seed on, for a run that shows what it was there for.
 fn is_found_without(name: &str, rules: Rules, first: u64) {
-    is_found(name, first, |seed| run(seed, rules, false));
+    is_found(name, first, (Rules::ALL, rules), |_| {}, |_| {});
 }
 
-fn is_found(name: &str, first: u64, run: impl Fn(u64) -> World) {
+/// Runs worlds with these rules, and with them and what `breaks` does to the plan, until one is unsafe
+/// in which the same seed without the break is not: only then it is the break that is found.
+fn is_found(
+    name: &str,
+    first: u64,
+    (with, without): (Rules, Rules),
+    shape: impl Fn(&mut Plan),
+    breaks: impl Fn(&mut Plan),
+) {
     let first = number("FIRST").unwrap_or(first);
-    let mut seeds = (first..first + number("SEEDS").unwrap_or(4_000)).chain(0..first);
+    let seeds = (first..first + number("SEEDS").unwrap_or(4_000)).chain(0..first);
     // What only never recovers is not what these rules are for.
-    let unsafe_run = |seed| run(seed).violation.filter(|it| !it.contains(STUCK));
-    match seeds.find_map(|seed| Some((seed, unsafe_run(seed)?))) {
+    let harm = |world: World| world.violation.filter(|it| !it.contains(STUCK));
+    let broken = |seed| {
+        harm(run_with(seed, without, false, |plan| {
+            shape(plan);
+            breaks(plan);
+        }))
+    };
+    let whole = |seed| harm(run_with(seed, with, false, &shape));
+    let mut found = seeds.filter_map(|seed| Some((seed, broken(seed)?)));
+    match found.find(|(seed, _)| whole(*seed).is_none()) {
         Some((seed, violation)) => println!("without {name}: seed {seed}: {violation}"),
         None => panic!("the simulator does not notice that the rule {name} is missing"),
     }
@@ -195,22 +212,24 @@ fn is_found(name: &str, first: u64, run: impl Fn(u64) -> World) {
 
 /// As [`is_found_without`], in worlds in which holders often lose etcd and candidates crash, and in
 /// which servers open despite a promise that runs.
-fn is_found_while_servers_forget(name: &str, rules: Rules) {
-    is_found(name, 0, |seed| {
-        run_with(seed, rules, false, |plan| {
-            plan.focus = setup::Focus::Failsafe;
-            plan.opens_despite_promise = true;
-        })
-    });
+fn is_found_while_servers_forget(name: &str, rules: (Rules, Rules)) {
+    let shape = |plan: &mut Plan| {
+        plan.focus = Focus::Failsafe;
+        plan.opens_despite_promise = true;
+    };
+    is_found(name, 0, rules, shape, |_| {});
 }
 
 /// As [`is_found_without`], in worlds in which etcd is put back under its old name.
 fn is_found_where_disks_are_put_back(name: &str, rules: Rules, first: u64) {
-    is_found(name, first, |seed| {
-        run_with(seed, rules, false, |plan| {
-            plan.focus = setup::Focus::PutBack;
-        })
-    });
+    let shape = |plan: &mut Plan| plan.focus = Focus::PutBack;
+    is_found(name, first, (Rules::ALL, rules), shape, |_| {});
+}
+
+/// As [`is_found_without`], in worlds in which it is often restored.
+fn is_found_where_etcd_is_restored(name: &str, rules: Rules, first: u64) {
+    let shape = |plan: &mut Plan| plan.focus = Focus::Restores;
+    is_found(name, first, (Rules::ALL, rules), shape, |_| {});
 }
 
 /// The number is a seed at which, or soon after which, it was found once: only to be quick.
@@ -220,6 +239,7 @@ macro_rules! each_rule_is_needed {
             use arbitration::Rules;
 
             use crate::database::ServerRule;
+            use crate::setup::{Focus, Plan};
 
             /// Who waits until the former holder's right is over hardly ever needs what else is
             /// there for a promise or a takeover in doubt.
@@ -240,7 +260,7 @@ macro_rules! each_rule_is_needed {
             fn keep_promises() {
                 let rules = Rules { keep_promises: false, ..Rules::ALL };
                 // Behind it stands the server, which opens nothing while a promise runs.
-                super::is_found_while_servers_forget("keep_promises", rules);
+                super::is_found_while_servers_forget("keep_promises", (Rules::ALL, rules));
             }
 
             /// Two processes of an IDC live, and the standby's takes over from one that goes on
@@ -248,54 +268,48 @@ macro_rules! each_rule_is_needed {
             #[test]
             fn record_promises() {
                 let rules = Rules { record_promises: false, ..ONE_LINE };
-                super::is_found("record_promises", 820, |seed| {
-                    super::run_with(seed, rules, false, |plan| {
-                        plan.focus = super::setup::Focus::Failsafe;
-                        plan.standbys = true;
-                    })
-                });
+                let shape = |plan: &mut Plan| {
+                    plan.focus = Focus::Failsafe;
+                    plan.standbys = true;
+                };
+                super::is_found("record_promises", 820, (ONE_LINE, rules), shape, |_| {});
             }
 
             #[test]
             fn wait_after_start() {
                 let rules = Rules { wait_after_start: false, ..ONE_LINE };
                 // The same stands behind it, as far as nobody sets the server's clock.
-                super::is_found_while_servers_forget("wait_after_start", rules);
+                super::is_found_while_servers_forget("wait_after_start", (ONE_LINE, rules));
             }
 
             #[test]
             fn all_must_promise() {
                 let rules = Rules { all_must_promise: false, ..Rules::ALL };
-                super::is_found("all_must_promise", 0, |seed| {
-                    super::run_with(seed, rules, false, |plan| {
-                        plan.focus = super::setup::Focus::Failsafe;
-                        plan.members = super::world::IDCS.map(super::world::idc).to_vec();
-                        plan.with_third = true;
-                    })
-                });
+                let shape = |plan: &mut Plan| {
+                    plan.focus = Focus::Failsafe;
+                    plan.members = crate::world::IDCS.map(crate::world::idc).to_vec();
+                    plan.with_third = true;
+                };
+                super::is_found("all_must_promise", 0, (Rules::ALL, rules), shape, |_| {});
             }
 
             #[test]
             fn unknown_is_unknown() {
                 let rules = Rules { unknown_is_unknown: false, ..ONE_LINE };
-                super::is_found_without("unknown_is_unknown", rules, 400);
+                super::is_found("unknown_is_unknown", 400, (ONE_LINE, rules), |_| {}, |_| {});
             }
 
             #[test]
             fn two_lease_times() {
                 let rules = Rules { two_lease_times: false, ..Rules::ALL };
-                super::is_found("two_lease_times", 0, |seed| {
-                    super::run_with(seed, rules, false, |plan| plan.focus = super::setup::Focus::Restores)
-                });
+                super::is_found_where_etcd_is_restored("two_lease_times", rules, 0);
             }
 
             /// An acknowledgement of long ago, in a backup that took the place of an empty etcd.
             #[test]
             fn claim_in_doubt() {
                 let rules = Rules { claim_in_doubt: false, ..Rules::ALL };
-                super::is_found("claim_in_doubt", 7_500, |seed| {
-                    super::run_with(seed, rules, false, |plan| plan.focus = super::setup::Focus::Restores)
-                });
+                super::is_found_where_etcd_is_restored("claim_in_doubt", rules, 7_500);
             }
 
             #[test]
@@ -313,13 +327,13 @@ macro_rules! each_rule_is_needed {
             #[test]
             fn forget_requests() {
                 let rules = Rules { forget_requests: false, ..Rules::ALL };
-                super::is_found_where_disks_are_put_back("forget_requests", rules, 11_300);
+                super::is_found_where_disks_are_put_back("forget_requests", rules, 25_400);
             }
 
             fn server(rule: ServerRule, first: u64) {
-                super::is_found(&format!("{rule:?}"), first, |seed| {
-                    super::run_with(seed, Rules::ALL, false, |plan| plan.without = Some(rule))
-                });
+                let breaks = |plan: &mut Plan| plan.without = Some(rule);
+                let all = (Rules::ALL, Rules::ALL);
+                super::is_found(&format!("{rule:?}"), first, all, |_| {}, breaks);
             }
 
             /// A statement that sat in the socket of a frozen server opens it.
@@ -348,9 +362,9 @@ macro_rules! each_rule_is_needed {
             /// A guard that is an event of the server does not tick under a backup's lock.
             #[test]
             fn guard_that_runs() {
-                super::is_found("guard_that_runs", 2_500, |seed| {
-                    super::run_with(seed, Rules::ALL, false, |plan| plan.guard_is_event = true)
-                });
+                let breaks = |plan: &mut Plan| plan.guard_is_event = true;
+                let all = (Rules::ALL, Rules::ALL);
+                super::is_found("guard_that_runs", 2_500, all, |_| {}, breaks);
             }
         }
     };

@@ -1,8 +1,8 @@
 //! The processes and etcd: sessions, keep-alives, transactions, news, and promises between IDCs.
 
 use arbitration::{
-    Command, DatabaseResult, Event, HeldSession, Moment, Now, Outcome, PromiseAsk, Purpose,
-    StandbyEvent, Transaction,
+    Command, DatabaseResult, Event, HeldSession, LOOK_EVERY, Moment, Now, Outcome, PromiseAsk,
+    Purpose, Transaction,
 };
 use model::{EtcdMark, IdcName, Revision};
 
@@ -396,43 +396,20 @@ impl World {
         }
     }
 
+    /// The standby of an IDC looks at its session. It is a process of its own, which only an IDC that
+    /// is cut off keeps from etcd.
     pub fn standby_due(&mut self, place: &IdcName) {
-        self.later(300, Happening::StandbyDue(place.clone()));
-        let at = Moment(self.now);
+        self.later(LOOK_EVERY, Happening::StandbyDue(place.clone()));
         let active = self.process_of(place);
-        // Its keep-alives are what the standby sees of it.
-        let answers = active.filter(|process| {
-            let process = &self.processes[*process];
-            !process.frozen && !process.stranded
-        });
-        let generation = answers.and_then(|process| self.processes[process].session);
-        let session = self
-            .etcd
-            .state
-            .sessions
-            .get(place)
-            .map(|session| (session.revision, session.value.generation));
-        let reached = !self.etcd.leaderless
-            && active.is_none_or(|process| !self.processes[process].cut_from_etcd);
+        let cut = active.is_some_and(|process| self.processes[process].cut_from_etcd);
+        if self.etcd.leaderless || cut {
+            return;
+        }
+        let found = self.etcd.standing(self.now, place);
         let Some(standby) = self.standbys.get_mut(place) else {
             return;
         };
-        let mut claim = None;
-        if reached {
-            claim = standby.step(at, StandbyEvent::Session(session));
-        }
-        if let Some(session) = generation {
-            let event = StandbyEvent::Answered {
-                generation: session.generation,
-                asked_at: at,
-            };
-            claim = claim.or(standby.step(at, event));
-        }
-        claim = claim.or(standby.step(at, StandbyEvent::Tick));
-        // A process that lives and has no session is about to claim it itself.
-        let claims_itself =
-            answers.is_some_and(|process| self.processes[process].session.is_none());
-        if claim.is_some() && reached && !claims_itself {
+        if standby.may_claim(found) {
             self.counts.standbys += 1;
             self.start_process(place);
         }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use arbitration::{
-    Core, Event, Features, HeldSession, Moment, Now, Outcome, PromiseAsk, Rules, Settings, Standby,
-    StandbySettings, Transaction,
+    Core, Event, Features, HeldSession, LOOK_EVERY, Moment, Now, Outcome, PromiseAsk, Rules,
+    Settings, Standby, Transaction,
 };
 use jiff::Timestamp;
 use model::{Epoch, EtcdMark, Generation, IdcName, Revision, UnitState};
@@ -289,9 +289,8 @@ impl World {
         for name in IDCS {
             world.start_process(&idc(name));
             if world.plan.standbys {
-                let standby = Standby::new(StandbySettings::default());
-                world.standbys.insert(idc(name), standby);
-                world.later(300, Happening::StandbyDue(idc(name)));
+                world.standbys.insert(idc(name), Standby::default());
+                world.later(LOOK_EVERY, Happening::StandbyDue(idc(name)));
             }
         }
         world.publish_idcs();

@@ -11,9 +11,10 @@ use super::Stamp;
 use crate::{paths, report, shell};
 
 /// Each program and the package it is built from.
-const PROGRAMS: [(&str, &str); 10] = [
+const PROGRAMS: [(&str, &str); 11] = [
     ("etcd", "go.etcd.io/etcd/server/v3"),
     ("etcdctl", "go.etcd.io/etcd/etcdctl/v3"),
+    ("etcdutl", "go.etcd.io/etcd/etcdutl/v3"),
     ("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
     (
         "kube-controller-manager",

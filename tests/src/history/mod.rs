@@ -191,6 +191,13 @@ pub enum Violation {
         /// What.
         reason: String,
     },
+    /// The primary moved, or was taken up again, where nothing called for it.
+    Moved {
+        /// Epochs that began.
+        epochs: usize,
+        /// That may have begun.
+        at_most: usize,
+    },
     /// Two members do not hold the same.
     Diverged {
         /// Where and what.
@@ -268,6 +275,10 @@ impl fmt::Display for Violation {
             Self::WrongAnswer { write, reason } => {
                 write!(f, "WRONG ANSWER: write {write}: {reason}")
             }
+            Self::Moved { epochs, at_most } => write!(
+                f,
+                "MOVED: {epochs} epochs began, and the fault calls for {at_most} at most"
+            ),
             Self::Diverged { reason } => write!(f, "DIVERGED: {reason}"),
         }
     }

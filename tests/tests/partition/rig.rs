@@ -33,6 +33,9 @@ pub struct Rig {
     pub world: World,
 }
 
+/// The arbiters name candidates within this time.
+const CANDIDATES_WITHIN: Duration = Duration::from_secs(60);
+
 /// Polls until the answer is there. An error is not final: whatever is asked may be cut off.
 pub async fn until<T>(
     what: &str,
@@ -168,11 +171,11 @@ impl Rig {
             let doc = IdcDoc { role };
             self.topology.publish_idc(&parts::idc(name)?, &doc).await?;
         }
-        self.publish_unit(1, false).await
+        self.publish_unit(1, true).await
     }
 
     /// Publishes the Unit, with failsafe or without.
-    pub async fn publish_unit(&self, generation: i64, failsafe: bool) -> Result<()> {
+    async fn publish_unit(&self, generation: i64, failsafe: bool) -> Result<()> {
         let mut members = Vec::new();
         for (name, priority) in self.data().zip([100, 50, 25]) {
             members.push(MemberDoc {
@@ -209,6 +212,23 @@ impl Rig {
         };
         self.topology.publish_unit(&self.unit, &doc).await?;
         Ok(())
+    }
+
+    /// Switches failsafe on or off, and waits until every member is one that could promise.
+    pub async fn set_failsafe(&self, failsafe: bool) -> Result<()> {
+        let unit = self.state().await?.unit;
+        let unit = unit.context("the Unit is not published")?.value;
+        if unit.failover.failsafe == failsafe {
+            return Ok(());
+        }
+        self.publish_unit(unit.generation + 1, failsafe).await?;
+        let what = "every member is named as a candidate";
+        until(what, CANDIDATES_WITHIN, async || {
+            let epoch = self.state().await?.epoch;
+            let named = epoch.filter(|epoch| epoch.value.candidates.len() == self.data().count());
+            Ok(named.map(drop))
+        })
+        .await
     }
 
     fn start_processes(&self) -> Result<()> {

@@ -48,6 +48,25 @@ impl Trial {
     pub fn passed(&self) -> bool {
         self.violations.is_empty() && self.stuck.is_none()
     }
+
+    /// What became of the writes, and how long none was taken.
+    fn count(&mut self, scene: &Scene<'_>) {
+        let attempts = &scene.journal.attempts;
+        let count = |outcome: &Outcome| attempts.iter().filter(|it| it.outcome == *outcome).count();
+        self.acknowledged = count(&Outcome::Acknowledged);
+        self.refused = count(&Outcome::Refused);
+        self.unknown = count(&Outcome::Unknown);
+        let measure = self.fault.measure();
+        let pause = |fault_at| Pause::of(attempts, measure, fault_at);
+        self.pause = scene.fault_at.and_then(pause);
+    }
+
+    fn judge_moves(&mut self, most: Option<usize>) {
+        let epochs = self.transitions;
+        if let Some(at_most) = most.filter(|most| epochs > *most) {
+            self.violations.push(Violation::Moved { epochs, at_most });
+        }
+    }
 }
 
 /// Runs a trial. Whatever goes wrong is in the result.
@@ -80,6 +99,11 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         Ok(primary) => primary,
         Err(error) => return Err(error.context(rig.describe().await)),
     };
+    let mut random = Random::new(trial.seed);
+    // Mostly as the custom resource's default is.
+    let drawn = random.between(0, 2) > 0;
+    let failsafe = trial.fault.failsafe().unwrap_or(drawn);
+    rig.set_failsafe(failsafe).await?;
     rig.clear()?;
     rig.lookout.take();
     rig.keeper.restarts();
@@ -87,28 +111,20 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
     let mut scene = Scene {
         rig,
         journal: start_applications(rig, first_client)?,
-        random: Random::new(trial.seed),
+        random,
         other: rig.other(&primary).to_owned(),
         primary,
         fault_at: None,
         at_takeover: None,
-        notes: Vec::new(),
+        most_moves: None,
+        notes: vec![format!("failsafe {}", if failsafe { "on" } else { "off" })],
     };
     let done = Box::pin(observe(rig, trial.fault, &mut scene)).await;
     // Whatever came of it, nobody writes any more.
     stop_applications(rig)?;
     scene.journal.read()?;
     trial.notes = std::mem::take(&mut scene.notes);
-    let count = |outcome: &Outcome| {
-        let attempts = scene.journal.attempts.iter();
-        attempts.filter(|it| it.outcome == *outcome).count()
-    };
-    trial.acknowledged = count(&Outcome::Acknowledged);
-    trial.refused = count(&Outcome::Refused);
-    trial.unknown = count(&Outcome::Unknown);
-    trial.pause = scene
-        .fault_at
-        .and_then(|fault_at| Pause::of(&scene.journal.attempts, trial.fault.measure(), fault_at));
+    trial.count(&scene);
     let sightings = rig.lookout.take();
     let receipts = receipts(rig).await;
     // What was seen so far is judged even where the end cannot be.
@@ -117,15 +133,15 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         sightings,
         receipts: receipts.unwrap_or_default(),
         at_takeover: scene.at_takeover.take(),
-        promises: trial.fault.has_promises(),
+        promises: failsafe,
         ..History::default()
     };
     trial.transitions = transitions(&history);
-    if let Err(error) = done {
-        trial.violations = history::check_order(&history);
-        return Err(error);
-    }
-    let settled = match rig.settle().await {
+    let settled = match done {
+        Ok(()) => rig.settle().await,
+        Err(error) => Err(error),
+    };
+    let settled = match settled {
         Ok(settled) => settled,
         Err(error) => {
             trial.violations = history::check_order(&history);
@@ -144,7 +160,9 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         rows.totals.retain(|client, _| ours.contains(client));
     }
     history.stranding = settled.stranding;
+    trial.transitions = transitions(&history);
     trial.violations = history::check(&history);
+    trial.judge_moves(scene.most_moves.filter(|_| !rig.options.ask));
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use model::{
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, OptsBuilder};
 
+use super::guard_killed::guard_is_killed;
 use super::rig::{DATA, Rig, until, with_world};
 use super::standby::{active_one_loses_etcd, standby_takes_over};
 use crate::patience::patiently;
@@ -31,6 +32,7 @@ fn a_unit_has_one_writable_member_whatever_happens() -> Result<()> {
         let before = rig.moves();
         epoch = Box::pin(switchovers(&rig, epoch)).await?;
         Box::pin(restarts_cost_nothing(&rig)).await?;
+        Box::pin(guard_is_killed(&rig, epoch)).await?;
         Box::pin(standby_takes_over(&rig)).await?;
         Box::pin(active_one_loses_etcd(&rig)).await?;
         epoch = Box::pin(frozen_arbiter(&rig, epoch)).await?;

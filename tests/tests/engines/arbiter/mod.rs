@@ -8,6 +8,7 @@ mod crowded;
 mod expired;
 mod failback;
 mod full_disk;
+mod guard_killed;
 mod life;
 mod links;
 mod orders;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use harness::World;
 use harness::coordination::part;
 use harness::network::IDCS;
 use model::IntentKind;
@@ -12,7 +13,7 @@ use crate::application::now;
 
 pub async fn kill_leader(scene: &mut Scene<'_>) -> Result<()> {
     let leader = leader(scene)?;
-    scene.begin();
+    scene.begin_where_it_stays();
     scene.rig.world.kill(&leader)?;
     scene.hold(3_000, 9_000).await;
     scene.rig.world.start(&leader)?;
@@ -54,6 +55,15 @@ pub async fn quorum_lost(scene: &mut Scene<'_>) -> Result<()> {
 /// etcd's disks are put back to before a switchover: it names the former primary and its epoch, and
 /// knows no session of now. Then a person acknowledges, where the product waits for that.
 pub async fn restored(scene: &mut Scene<'_>) -> Result<()> {
+    goes_back(scene, World::restore_etcd).await
+}
+
+/// The same by etcd's own tool, which makes another cluster of it.
+pub async fn restored_anew(scene: &mut Scene<'_>) -> Result<()> {
+    goes_back(scene, World::restore_etcd_anew).await
+}
+
+async fn goes_back(scene: &mut Scene<'_>, back: fn(&World) -> Result<()>) -> Result<()> {
     let rig = scene.rig;
     rig.world.save_etcd()?;
     rig.steady(Duration::from_secs(60)).await?;
@@ -66,7 +76,7 @@ pub async fn restored(scene: &mut Scene<'_>) -> Result<()> {
         .await?
         .with_context(|| format!("{other} takes no writes after a switchover to it"))?;
     scene.begin();
-    rig.world.restore_etcd()?;
+    back(&rig.world)?;
     // Two lease times and what it takes to notice: what is going to be done by itself is done.
     scene.hold(14_000, 18_000).await;
     rig.acknowledge().await

@@ -7,21 +7,18 @@ use anyhow::{Result, ensure};
 
 use super::{Scene, coordination};
 use crate::parts::{ARBITER_ACCOUNT, ETCD_PORT};
-use crate::rig::until;
 
-/// The arbiters name candidates, or take a primary up again, within this time.
+/// The arbiters take a primary up again within this time.
 const SETTLES_WITHIN: Duration = Duration::from_secs(60);
 
 /// Two of three members of etcd are killed.
 pub async fn quorum_lost(scene: &mut Scene<'_>) -> Result<()> {
-    begin(scene).await?;
     let tried = coordination::quorum_lost(scene).await;
     end(scene, tried).await
 }
 
 /// The primary's arbiter reaches no etcd for longer than a lease, whoever else does.
 pub async fn arbiter_without_etcd(scene: &mut Scene<'_>) -> Result<()> {
-    begin(scene).await?;
     let tried = cut_off(scene).await;
     end(scene, tried).await
 }
@@ -37,24 +34,9 @@ async fn cut_off(scene: &mut Scene<'_>) -> Result<()> {
     scene.rig.world.heal_accounts()
 }
 
-/// Switches failsafe on, and waits until the other member is one that could promise.
-async fn begin(scene: &Scene<'_>) -> Result<()> {
-    let generation = generation(scene).await?;
-    scene.rig.publish_unit(generation + 1, true).await?;
-    let what = "every member is named as a candidate";
-    until(what, SETTLES_WITHIN, async || {
-        let epoch = scene.rig.state().await?.epoch;
-        let named = epoch.filter(|epoch| epoch.value.candidates.len() == scene.rig.data().count());
-        Ok(named.map(drop))
-    })
-    .await
-}
-
 /// The holder may have taken its own Unit up again, under the next epoch, since its lease was lost.
 async fn end(scene: &Scene<'_>, tried: Result<()>) -> Result<()> {
     let settled = scene.rig.steady(SETTLES_WITHIN).await;
-    let generation = generation(scene).await?;
-    scene.rig.publish_unit(generation + 1, false).await?;
     tried?;
     settled?;
     let epoch = scene.rig.state().await?.epoch;
@@ -65,9 +47,4 @@ async fn end(scene: &Scene<'_>, tried: Result<()>) -> Result<()> {
         scene.primary
     );
     Ok(())
-}
-
-async fn generation(scene: &Scene<'_>) -> Result<i64> {
-    let unit = scene.rig.state().await?.unit;
-    Ok(unit.map_or(1, |unit| unit.value.generation))
 }

@@ -62,7 +62,7 @@ faults! {
     OneWay = "one-way-loss", FromFault, network::one_way;
     /// The primary's IDC comes and goes.
     Flapping = "flapping", LongestGap, network::flapping;
-    /// The primary's arbiter reaches no etcd; everything else does what it did.
+    /// The primary's arbiter reaches no etcd; everything else does what it did, and there is no failsafe.
     ArbiterWithoutEtcd = "arbiter-without-etcd", FromFault, network::arbiter_without_etcd;
     /// The same, where the Unit has failsafe: nothing stops, and nobody else is elected.
     ArbiterWithoutEtcdFailsafe = "arbiter-without-etcd-failsafe", LongestGap,
@@ -87,12 +87,14 @@ faults! {
     KillEtcdLeader = "kill-etcd-leader", FromFault, coordination::kill_leader;
     /// etcd's leader is frozen and thawed.
     FreezeEtcdLeader = "freeze-etcd-leader", FromFault, coordination::freeze_leader;
-    /// Two of three members of etcd are killed.
+    /// Two of three members of etcd are killed, without failsafe.
     EtcdQuorumLost = "etcd-quorum-lost", LongestGap, coordination::quorum_lost;
     /// The same, where the Unit has failsafe: nothing stops, and nobody else is elected.
     EtcdQuorumLostFailsafe = "etcd-quorum-lost-failsafe", LongestGap, failsafe::quorum_lost;
     /// etcd goes back to what it held before the last switchover.
     EtcdRestored = "etcd-restored", LongestGap, coordination::restored;
+    /// The same with etcd's own tool, which makes another cluster of what it restores.
+    EtcdRestoredAnew = "etcd-restored-anew", LongestGap, coordination::restored_anew;
     /// The new primary's database is killed while it is being promoted.
     DatabaseRestartInPromotion = "database-restart-in-promotion", LongestGap,
         databases::restart_in_promotion;
@@ -128,12 +130,13 @@ impl Fault {
         self == Self::LaggingCopy
     }
 
-    /// Whether the Unit has failsafe while it lasts.
-    pub fn has_promises(self) -> bool {
-        matches!(
-            self,
-            Self::ArbiterWithoutEtcdFailsafe | Self::EtcdQuorumLostFailsafe
-        )
+    /// Whether the Unit has failsafe, where the fault is about that; else it is drawn.
+    pub fn failsafe(self) -> Option<bool> {
+        match self {
+            Self::ArbiterWithoutEtcdFailsafe | Self::EtcdQuorumLostFailsafe => Some(true),
+            Self::ArbiterWithoutEtcd | Self::EtcdQuorumLost => Some(false),
+            _ => None,
+        }
     }
 
     /// All names.

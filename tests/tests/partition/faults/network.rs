@@ -10,7 +10,7 @@ use crate::parts::{ARBITER_ACCOUNT, ETCD_PORT, THIRD};
 pub async fn isolate_primary(scene: &mut Scene<'_>) -> Result<()> {
     let primary = scene.primary.clone();
     super::coordination::leader(scene)?;
-    scene.begin();
+    scene.begin_where_it_moves_once();
     scene.rig.world.isolate(&primary)?;
     scene.must_be_taken_over().await?;
     scene.hold(200, 4_000).await;
@@ -27,7 +27,7 @@ pub async fn isolate_witness(scene: &mut Scene<'_>) -> Result<()> {
 }
 
 async fn stays_up(scene: &mut Scene<'_>, isolated: &str) -> Result<()> {
-    scene.begin();
+    scene.begin_where_it_stays();
     scene.rig.world.isolate(isolated)?;
     scene.hold(4_000, 13_000).await;
     scene.rig.world.heal_all()
@@ -77,7 +77,7 @@ pub async fn arbiter_without_database(scene: &mut Scene<'_>) -> Result<()> {
 
 async fn cut_arbiter(scene: &mut Scene<'_>, port: u16) -> Result<()> {
     let primary = scene.primary.clone();
-    scene.begin();
+    scene.begin_where_it_moves_once();
     let world = &scene.rig.world;
     world.cut_account(&primary, ARBITER_ACCOUNT, port)?;
     scene.must_be_taken_over().await?;

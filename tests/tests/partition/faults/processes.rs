@@ -31,7 +31,11 @@ async fn arbiters(scene: &Scene<'_>) -> Result<(Vec<String>, String)> {
 pub async fn kill_arbiter(scene: &mut Scene<'_>) -> Result<()> {
     let times = scene.random.between(1, 3);
     scene.note(format!("{times} times"));
-    scene.begin();
+    if scene.rig.options.standby {
+        scene.begin_where_it_stays();
+    } else {
+        scene.begin();
+    }
     for _ in 0..times {
         let (_, active) = arbiters(scene).await?;
         scene.rig.world.kill(&active)?;
@@ -52,7 +56,11 @@ pub async fn freeze_arbiter(scene: &mut Scene<'_>) -> Result<()> {
         scene.note("all of the IDC");
         all.clone()
     };
-    scene.begin();
+    if frozen.len() == all.len() {
+        scene.begin_where_it_moves_once();
+    } else {
+        scene.begin_where_it_stays();
+    }
     for arbiter in &frozen {
         scene.rig.world.pause(arbiter)?;
     }
@@ -73,7 +81,7 @@ pub async fn kill_database(scene: &mut Scene<'_>) -> Result<()> {
     let primary = scene.primary.clone();
     let part = harness::database::part(&primary);
     let at_once = scene.random.coin();
-    scene.begin();
+    scene.begin_where_it_moves_once();
     scene.rig.world.kill(&part)?;
     if at_once {
         scene.note("started again at once");
@@ -88,7 +96,7 @@ pub async fn kill_database(scene: &mut Scene<'_>) -> Result<()> {
 
 pub async fn freeze_database(scene: &mut Scene<'_>) -> Result<()> {
     let part = harness::database::part(&scene.primary);
-    scene.begin();
+    scene.begin_where_it_moves_once();
     scene.rig.world.pause(&part)?;
     scene.must_be_taken_over().await?;
     scene.hold(100, 4_000).await;
@@ -106,7 +114,7 @@ fn kill_idc(scene: &mut Scene<'_>) -> Result<()> {
     let parts = scene.rig.parts_of(&scene.primary);
     super::coordination::leader(scene)?;
     scene.rig.keeper.hold(&parts);
-    scene.begin();
+    scene.begin_where_it_moves_once();
     for part in &parts {
         scene.rig.world.kill(part)?;
     }

@@ -31,6 +31,9 @@ pub struct Scene<'a> {
     pub fault_at: Option<Nanos>,
     /// What the new primary held when it first took writes, and its epoch.
     pub at_takeover: Option<(u64, BTreeSet<WriteId>)>,
+    /// So many epochs may begin at most: a fault that leaves the primary alone moves nothing, and what
+    /// comes back after a takeover takes nothing away again. `None`: it cannot be told.
+    pub most_moves: Option<usize>,
     /// What was drawn and what was seen.
     pub notes: Vec<String>,
 }
@@ -39,6 +42,18 @@ impl Scene<'_> {
     /// The fault begins now.
     pub fn begin(&mut self) {
         self.fault_at = Some(now());
+    }
+
+    /// The fault begins now, and the primary has to stay where it is, with its epoch.
+    pub fn begin_where_it_stays(&mut self) {
+        self.most_moves = Some(0);
+        self.begin();
+    }
+
+    /// The fault begins now, and the primary moves once at most, however it ends.
+    pub fn begin_where_it_moves_once(&mut self) {
+        self.most_moves = Some(1);
+        self.begin();
     }
 
     /// Remembers a detail for the trial's line.
