@@ -57,8 +57,7 @@ impl fmt::Display for VoteGround {
 /// One independent way of telling whether a member lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Signal {
-    /// The SQL heartbeat: in the arbiter's own IDC a write by an ordinary account, elsewhere a
-    /// read.
+    /// The SQL heartbeat: in the arbiter's own IDC a write, elsewhere a read.
     Sql,
     /// Disk and connections, as far as writes fail for want of them.
     Resources,
