@@ -98,6 +98,8 @@ struct EndpointStatus {
 #[derive(Deserialize)]
 struct MemberStatus {
     header: Header,
+    /// Left out by one that knows of none.
+    #[serde(default)]
     leader: u64,
 }
 
@@ -106,8 +108,21 @@ struct Header {
     member_id: u64,
 }
 
-/// The data centre of the member that leads, by the word of those that answer.
+/// The data centre of the member that leads, by the word of those that answer; while they elect one,
+/// the next.
 pub fn leader(network: Network, endpoints: &[String]) -> Result<String> {
+    let limit = Duration::from_secs(10);
+    let leading = shell::poll("a member of etcd leads", limit, || leading(endpoints))?;
+    for idc in IDCS {
+        if endpoint(network, idc)? == leading {
+            return Ok(idc.to_owned());
+        }
+    }
+    bail!("{leading} is no data centre's")
+}
+
+/// The endpoint of the member that leads.
+fn leading(endpoints: &[String]) -> Result<String> {
     let arguments = [
         "endpoint",
         "status",
@@ -122,16 +137,10 @@ pub fn leader(network: Network, endpoints: &[String]) -> Result<String> {
             String::from_utf8_lossy(&said.stderr)
         )
     })?;
-    let mut leads = members
-        .iter()
-        .filter(|member| member.status.leader == member.status.header.member_id);
-    let leading = leads.next().context("no member of etcd leads")?;
-    for idc in IDCS {
-        if endpoint(network, idc)? == leading.endpoint {
-            return Ok(idc.to_owned());
-        }
-    }
-    bail!("{} is no data centre's", leading.endpoint)
+    let mut members = members.into_iter();
+    let leads = members.find(|member| member.status.leader == member.status.header.member_id);
+    let leads = leads.context("each knows of another one or of none")?;
+    Ok(leads.endpoint)
 }
 
 /// Kills all members, puts their data where [`restore`] finds it, and starts them again. Killed,

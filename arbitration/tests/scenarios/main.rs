@@ -19,6 +19,8 @@ mod script;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use arbitration::Rules;
+
 fn scripts() -> Vec<PathBuf> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("testdata");
     let mut files: Vec<_> = std::fs::read_dir(folder)
@@ -29,9 +31,9 @@ fn scripts() -> Vec<PathBuf> {
     files
 }
 
-/// Runs a script and returns it with the answers that the core really gives.
-fn replay(text: &str) -> String {
-    let mut stage = script::Stage::new();
+/// Runs a script under these rules and returns it with the answers that the core really gives.
+fn replay(text: &str, rules: Rules) -> String {
+    let mut stage = script::Stage::new(rules);
     let mut out = String::new();
     for (number, line) in text.lines().enumerate() {
         if line.starts_with("=> ") {
@@ -62,7 +64,7 @@ fn the_core_answers_as_the_scripts_say() {
             "{} expects nothing",
             file.display()
         );
-        let played = replay(&text);
+        let played = replay(&text, Rules::ALL);
         if played == text {
             continue;
         }
@@ -82,4 +84,40 @@ fn the_core_answers_as_the_scripts_say() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Rules that stand behind others, so that hardly any run of the simulator shows their absence alone.
+#[test]
+fn scripts_show_the_absence_of_rules_that_others_stand_before() {
+    let all = Rules::ALL;
+    let without = [
+        (
+            "unknown_is_unknown",
+            Rules {
+                unknown_is_unknown: false,
+                ..all
+            },
+        ),
+        (
+            "remember_commits",
+            Rules {
+                remember_commits: false,
+                ..all
+            },
+        ),
+    ];
+    let scripts: Vec<String> = scripts()
+        .into_iter()
+        .map(|file| std::fs::read_to_string(file).unwrap())
+        .collect();
+    for (name, rules) in without {
+        // A script that expects an answer to what is not asked any more ends early.
+        let differs = |text: &&String| {
+            std::panic::catch_unwind(|| replay(text, rules)).map_or(true, |played| played != **text)
+        };
+        assert!(
+            scripts.iter().any(|text| differs(&text)),
+            "no script notices that the rule {name} is missing"
+        );
+    }
 }

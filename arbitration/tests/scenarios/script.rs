@@ -31,6 +31,7 @@ use crate::render;
 
 pub struct Stage {
     core: Option<Core>,
+    rules: Rules,
     me: IdcName,
     pub at: u64,
     pub state: UnitState,
@@ -84,9 +85,10 @@ fn fenced(identity: ServerIdentity, position: &str) -> FenceProof {
 }
 
 impl Stage {
-    pub fn new() -> Self {
+    pub fn new(rules: Rules) -> Self {
         Self {
             core: None,
+            rules,
             me: idc("none"),
             at: 0,
             state: UnitState::default(),
@@ -113,7 +115,7 @@ impl Stage {
                     features,
                     ..Settings::default()
                 };
-                self.core = Some(Core::new(self.me.clone(), settings, Rules::ALL));
+                self.core = Some(Core::new(self.me.clone(), settings, self.rules));
                 Vec::new()
             }
             ["at", moment] => {

