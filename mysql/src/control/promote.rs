@@ -125,11 +125,9 @@ impl ControlSession {
                 });
             }
             if epoch >= order.epoch.0 {
-                let endpoint = self.endpoint.clone();
-                let asked = order.epoch.0;
                 return Err(ControlError::EpochPassed {
-                    endpoint,
-                    epoch: asked,
+                    endpoint: self.endpoint.clone(),
+                    epoch: order.epoch.0,
                     newest: epoch,
                 });
             }
