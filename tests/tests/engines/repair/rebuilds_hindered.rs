@@ -268,6 +268,7 @@ async fn hindered(rig: &Rig<'_>) -> Result<()> {
     rig.make(TABLES, &rows())?;
     rig.settings(|link| link["snapshot"]["chunkBytes"] = 4096.into())?;
     let mut link = rig.link().await?;
+    let _heartbeats = rig.heartbeats().await?;
     one_after_the_other(rig, &link)
         .await
         .context("one after the other")?;
