@@ -46,8 +46,19 @@ impl Hands<'_> {
             DatabaseCommand::Fence { grace_millis } => {
                 return self.fence(Duration::from_millis(*grace_millis)).await;
             }
-            DatabaseCommand::Promote { epoch, from, over } => {
-                self.promote(*epoch, from.clone(), *over).await
+            DatabaseCommand::Promote {
+                epoch,
+                from,
+                over,
+                lossy,
+            } => {
+                let order = PromotionOrder {
+                    epoch: *epoch,
+                    idc: self.idc.clone(),
+                    from: from.clone(),
+                    lossy: *lossy,
+                };
+                self.promote(&order, *over).await
             }
             DatabaseCommand::Promise {
                 epoch,
@@ -105,17 +116,11 @@ impl Hands<'_> {
 
     async fn promote(
         &mut self,
-        epoch: Epoch,
-        from: Option<IdcName>,
+        order: &PromotionOrder,
         over: Epoch,
     ) -> Result<DatabaseResult, ControlError> {
         self.session.end_promises(over).await?;
-        let order = PromotionOrder {
-            epoch,
-            idc: self.idc.clone(),
-            from,
-        };
-        let promotion = self.session.promote(&order).await?;
+        let promotion = self.session.promote(order).await?;
         Ok(DatabaseResult::Promoted {
             applied: promotion.applied,
         })

@@ -222,6 +222,12 @@ impl Core {
             .unwrap_or_default()
     }
 
+    /// Whether a person has asked for this member with the loss of what is missing here.
+    pub(crate) fn may_lose(&self) -> bool {
+        let asked = self.intent().map(|intent| &intent.value);
+        asked.is_some_and(|it| it.allow_data_loss && it.to.as_ref() == Some(&self.me))
+    }
+
     /// Why this member could not be elected if the primary failed now, as it is published. What
     /// passes by itself within seconds is left out: a record that says so would be rewritten all
     /// the time.

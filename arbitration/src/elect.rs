@@ -117,6 +117,9 @@ impl Core {
         if !proven && !has_fence_proof(state) && !self.free_of_promises(now) {
             return None;
         }
+        if proven && self.lacks_copies() {
+            return None;
+        }
         match self.catch_up_position() {
             Some((_, position)) if self.caught_up.as_ref() == Some(&position) => {}
             // A fenced holder that is gone left a position to reach: a planned move loses nothing.
@@ -211,7 +214,7 @@ impl Core {
         let intent = self.intent()?;
         let primary = state.primary.as_ref()?;
         let fenced = matches!(intent.value.phase, IntentPhase::Fenced { .. });
-        if !fenced || !self.is_target(state, intent) || !self.can_take(now) {
+        if !fenced || !self.is_target(state, intent) || !self.can_take(now) || self.lacks_copies() {
             return None;
         }
         let (_, position) = self.catch_up_position()?;
@@ -223,6 +226,12 @@ impl Core {
             plan.compares.push(Compare::Lease(Slot::Primary, lease));
         }
         Some(self.carry_intent(plan, state, intent))
+    }
+
+    /// Whether tables are copied to this member whose rows nobody has allowed to be lost. That may have
+    /// begun since it said that it was ready.
+    fn lacks_copies(&self) -> bool {
+        !self.copied_by().is_empty() && !self.may_lose()
     }
 
     fn carry_intent(&self, plan: Plan, state: &UnitState, intent: &Versioned<Intent>) -> Plan {

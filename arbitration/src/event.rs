@@ -222,6 +222,8 @@ pub enum DatabaseCommand {
         from: Option<IdcName>,
         /// Promises to holders of epochs below this one are over and are taken away.
         over: Epoch,
+        /// Also while tables are still copied to it: a person has said that their rows may be lost.
+        lossy: bool,
     },
     /// Record a promise (rule 11), unless a later generation was obeyed here: whoever would open the
     /// member is refused until it is over on the server's clock.

@@ -316,7 +316,14 @@ impl Core {
                 .as_ref()
                 .and_then(|transition| transition.from.clone());
             let over = Self::promises_over(self.transition.as_ref());
-            return Some(DatabaseCommand::Promote { epoch, from, over });
+            // Looks are seconds apart: what has begun to be copied since, the database sees.
+            let lossy = self.may_lose();
+            return Some(DatabaseCommand::Promote {
+                epoch,
+                from,
+                over,
+                lossy,
+            });
         }
         let deadline = self.guard_deadline()?;
         // A guard that would fence at once is renewed first; the next keep-alive is near.

@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod conflicts;
 pub mod control;
+pub mod copies;
 pub mod keyset;
 pub mod lifeline;
 pub mod link_end;

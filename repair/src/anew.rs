@@ -7,6 +7,7 @@ use model::{RepairControl, RepairPhase};
 use mysql::session::Engine;
 use mysql::tables::TableInfo;
 use mysql_async::prelude::Queryable as _;
+use writer::WriterError;
 use writer::rebuild::cascades;
 use writer::rebuild::wishes::{self, State};
 
@@ -18,6 +19,9 @@ use crate::run::{Halt, Run, name_of};
 const LOOK: Duration = Duration::from_millis(300);
 /// So often it keeps that, and looks whether the primary has moved.
 const KEEP: Duration = Duration::from_secs(1);
+
+/// A link that has not got to a moment of the source within so long is behind.
+const BEHIND: Duration = Duration::from_secs(5);
 
 /// When a table has not moved for so long, the others are asked for too.
 const STILL: Duration = Duration::from_secs(5);
@@ -42,6 +46,7 @@ enum Looked {
 impl Run<'_> {
     /// Has all tables of the run copied anew; `None` if the process shall end before that.
     pub(crate) async fn copy_anew(&mut self) -> Result<Option<RepairPhase>, RepairError> {
+        self.check_epoch().await?;
         self.ends.fence.check_begun().await?;
         let mut wanted = Vec::new();
         for (name, ends) in self.tables().await? {
@@ -78,7 +83,7 @@ impl Run<'_> {
     async fn unfit_for_a_copy(
         &mut self,
         name: &str,
-        [source, _]: &[Option<TableInfo>; 2],
+        [source, there]: &[Option<TableInfo>; 2],
     ) -> Result<Option<String>, RepairError> {
         let Some(source) = source else {
             return Ok(Some(format!(
@@ -100,8 +105,39 @@ impl Run<'_> {
             }
             Ok(_) => {}
         }
-        let unseen = self.cascades_unseen(source).await?;
-        Ok(unseen.then(|| cascades(name)))
+        if self.cascades_unseen(source).await? {
+            return Ok(Some(cascades(name)));
+        }
+        if there.is_none() {
+            return Ok(None);
+        }
+        self.unfit_for_rows(source).await
+    }
+
+    /// Why the rows of a table would not fit into the one that is at the target. A link that is behind
+    /// may bring yet what makes them fit, and one that has halted may need the copy for that.
+    async fn unfit_for_rows(&mut self, source: &TableInfo) -> Result<Option<String>, RepairError> {
+        let Some(unfit) = self.unfit(source).await? else {
+            return Ok(None);
+        };
+        let fence = self.ends.fence.raise().await?;
+        let deadline = Instant::now() + BEHIND;
+        if !self.ends.fence.wait(&fence, deadline).await? {
+            tracing::info!(unfit, "the link is behind, so this may pass");
+            return Ok(None);
+        }
+        self.unfit(source).await
+    }
+
+    async fn unfit(&mut self, source: &TableInfo) -> Result<Option<String>, RepairError> {
+        let Ok(schema) = source.schema() else {
+            return Ok(None);
+        };
+        match self.ends.writer.fit(&schema).await {
+            Ok(_) => Ok(None),
+            Err(WriterError::Unfit(unfit)) => Ok(Some(unfit.to_string())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether foreign keys from or to a table change rows without a word in the source's binlog:
@@ -146,10 +182,23 @@ impl Run<'_> {
         left: &[Wanted],
     ) -> Result<Option<Halt>, RepairError> {
         loop {
+            // An earlier process of this run may have asked before a person stopped or paused it.
+            let begun = if self.control().await? == RepairControl::Run {
+                Vec::new()
+            } else {
+                self.withdraw().await?
+            };
             if let Some(halt) = self.may_go_on().await? {
+                if halt == Halt::Stopped && !begun.is_empty() {
+                    self.state.message = stopped_within(&begun);
+                }
                 return Ok(Some(halt));
             }
-            self.ask(table).await?;
+            if !self.ask(table).await? {
+                let why = format!("{} is not at the source any more", table.name);
+                self.refuse(&table.name, why).await?;
+                return Ok(None);
+            }
             match self.follow(table, left).await? {
                 Looked::Over => return Ok(None),
                 Looked::TakenBack => {}
@@ -158,12 +207,36 @@ impl Run<'_> {
         }
     }
 
-    async fn ask(&mut self, table: &Wanted) -> Result<(), RepairError> {
+    /// Asks for a table; false if the source has none of this name any more, so that what the target
+    /// has is all that there is.
+    async fn ask(&mut self, table: &Wanted) -> Result<bool, RepairError> {
+        let source = &mut self.ends.source;
+        let there = source.describe(&table.database, &table.table).await?;
+        if there.is_none() {
+            return Ok(false);
+        }
         let (link, run) = (&self.link.link, &self.config.run);
         let conn = self.ends.writer.conn();
         wishes::ask(conn, link, run, (&table.database, &table.table))
             .await
-            .map_err(failed("writing to"))
+            .map_err(failed("writing to"))?;
+        Ok(true)
+    }
+
+    /// What a person wants.
+    async fn control(&mut self) -> Result<RepairControl, RepairError> {
+        let control = record::control(self.ends.writer.conn(), &self.config.run).await?;
+        Ok(control.max(self.config.control))
+    }
+
+    /// Takes back what nobody has begun with; returns the tables that were begun and have not ended.
+    async fn withdraw(&mut self) -> Result<Vec<String>, RepairError> {
+        let (link, run) = (&self.link.link, &self.config.run);
+        let conn = self.ends.writer.conn();
+        let taken = wishes::take_back(conn, link, run).await;
+        taken.map_err(failed("writing to"))?;
+        let begun = wishes::begun_for(conn, link, run).await;
+        begun.map_err(failed("reading"))
     }
 
     async fn follow(&mut self, table: &Wanted, left: &[Wanted]) -> Result<Looked, RepairError> {
@@ -171,6 +244,8 @@ impl Run<'_> {
         let mut moved = (Instant::now(), None);
         loop {
             if self.shutdown.is_cancelled() {
+                // The next process asks again, if there is one.
+                self.withdraw().await?;
                 self.keep().await?;
                 return Ok(Looked::Halt(Halt::Shutdown));
             }
@@ -208,7 +283,8 @@ impl Run<'_> {
                 // The link may have halted at a table whose turn comes later.
                 moved.0 = Instant::now();
                 for table in left {
-                    self.ask(table).await?;
+                    // One that is gone is refused when its turn comes.
+                    let _asked = self.ask(table).await?;
                 }
             }
             if kept.elapsed() >= KEEP {
@@ -226,23 +302,17 @@ impl Run<'_> {
     /// What a person wants meanwhile. What was not begun is taken back; what was begun goes on to its
     /// end by itself, since the table would stay without rows.
     async fn heed(&mut self, name: &str, state: State) -> Result<Option<Looked>, RepairError> {
-        let control = record::control(self.ends.writer.conn(), &self.config.run).await?;
-        let control = control.max(self.config.control);
+        let control = self.control().await?;
         if control == RepairControl::Run {
             return Ok(None);
         }
-        let (link, run) = (&self.link.link, &self.config.run);
-        let taken = wishes::take_back(self.ends.writer.conn(), link, run).await;
-        let taken = taken.map_err(failed("writing to"))?;
+        let begun = self.withdraw().await?;
         if state == State::Asked {
-            // Where none was, the writer has begun just now.
-            return Ok((taken > 0).then_some(Looked::TakenBack));
+            // Where it was begun just now, the next look says so.
+            return Ok((!begun.iter().any(|it| it == name)).then_some(Looked::TakenBack));
         }
         if control == RepairControl::Stop {
-            self.state.message = format!(
-                "a person stopped it; the link goes on copying {name} to its end, since the table was \
-                 emptied for that"
-            );
+            self.state.message = stopped_within(&begun);
             return Ok(Some(Looked::Halt(Halt::Stopped)));
         }
         Ok(None)
@@ -253,6 +323,17 @@ impl Run<'_> {
         self.state.report.rows = self.state.report.total().rows;
         self.status.publish(&self.state);
     }
+}
+
+fn stopped_within(begun: &[String]) -> String {
+    if begun.is_empty() {
+        return "a person stopped it".to_owned();
+    }
+    format!(
+        "a person stopped it; the link goes on copying {} to the end, since what was there was removed \
+         for that",
+        begun.join(", ")
+    )
 }
 
 fn failed(doing: &'static str) -> impl Fn(mysql_async::Error) -> RepairError {

@@ -48,6 +48,18 @@ pub enum RepairError {
         /// The newest now.
         found: u64,
     },
+    /// The same, of a run that has tables copied anew.
+    #[error(
+        "the primary has moved: the newest epoch is {found} now and was {begun} when this run \
+         began. No other table is begun. A table that was being emptied or copied is not whole: the \
+         link halts there and says what to do; start another run for the rest"
+    )]
+    EpochMovedWhileCopied {
+        /// The epoch that the run began under.
+        begun: u64,
+        /// The newest now.
+        found: u64,
+    },
     /// A row could not be written.
     #[error(transparent)]
     Write(#[from] WriterError),
@@ -82,6 +94,14 @@ impl RepairError {
             return Self::Changed(table.to_owned());
         }
         Self::Driver { doing, source }
+    }
+
+    /// What an error says to one who has tables copied anew.
+    pub(crate) fn of_copies(self) -> Self {
+        match self {
+            Self::EpochMoved { begun, found } => Self::EpochMovedWhileCopied { begun, found },
+            other => other,
+        }
     }
 
     /// Whether another transaction was in the way, so that trying again may help.

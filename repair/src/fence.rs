@@ -19,7 +19,6 @@ use model::LinkConfig;
 use mysql::origin::only_born_here;
 use mysql::session::{Engine, Session, SessionOptions};
 use mysql_async::prelude::Queryable as _;
-use serde::Deserialize;
 
 use crate::error::RepairError;
 
@@ -49,20 +48,6 @@ struct Applied {
     position: Option<Position>,
     /// The tables that are still being copied.
     copying: Vec<String>,
-}
-
-/// The column `snapshot`, as far as it matters here.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Snapshot {
-    done: bool,
-    tables: std::collections::BTreeMap<String, std::collections::BTreeMap<String, Copy>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Copy {
-    done: bool,
 }
 
 impl Fence {
@@ -200,28 +185,12 @@ impl Fence {
             .map(|text| Position::parse(flavor, &text))
             .transpose()
             .map_err(|error| unreadable("the link's position in multiactive.applied", error))?;
-        let snapshot: Snapshot = snapshot
-            .map(|text| serde_json::from_str(&text))
+        let copying = snapshot
+            .map(|text| mysql::copies::unfinished(&text))
             .transpose()
             .map_err(|error| unreadable("the link's snapshot in multiactive.applied", error))?
             .unwrap_or_default();
-        Ok(Some(Applied {
-            position,
-            copying: snapshot.copying(),
-        }))
-    }
-}
-
-impl Snapshot {
-    fn copying(&self) -> Vec<String> {
-        if self.done {
-            return Vec::new();
-        }
-        let tables = self.tables.iter().flat_map(|(database, tables)| {
-            let open = tables.iter().filter(|(_, copy)| !copy.done);
-            open.map(move |(table, _)| format!("{database}.{table}"))
-        });
-        tables.collect()
+        Ok(Some(Applied { position, copying }))
     }
 }
 
@@ -289,22 +258,5 @@ mod tests {
         assert!(!contains_all(&of(&[("gz", "0-3-6")]), &wanted));
         assert!(!contains_all(&of(&[("tj", "0-3-9")]), &wanted));
         assert!(!contains_all(&[], &wanted));
-    }
-
-    #[test]
-    fn a_copy_under_way_is_seen() {
-        let copying = |text: &str| {
-            let snapshot: Snapshot = serde_json::from_str(text).unwrap();
-            snapshot.copying()
-        };
-        assert!(copying("{}").is_empty());
-        assert!(copying(r#"{"done":true,"tables":{"a":{"t":{"done":false}}}}"#).is_empty());
-        assert!(
-            copying(r#"{"done":false,"tables":{"a":{"t":{"done":true,"rows":5}}}}"#).is_empty()
-        );
-        assert_eq!(
-            copying(r#"{"tables":{"a":{"t":{"done":true},"u":{"rows":1,"cursor":"00"}}}}"#),
-            ["a.u"]
-        );
     }
 }

@@ -1,6 +1,6 @@
 //! The loop around a run: it begins again where it was after everything that passes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use model::{LinkConfig, RepairConfig, RepairMode, RepairPhase};
@@ -9,6 +9,7 @@ use mysql_async::prelude::Queryable as _;
 use process::Health;
 use sha2::{Digest as _, Sha256};
 use tokio_util::sync::CancellationToken;
+use writer::rebuild::wishes;
 
 use crate::error::RepairError;
 use crate::run::{Run, state};
@@ -52,6 +53,7 @@ impl Worker {
             };
             if !error.passes() {
                 tracing::error!(%error, "the run must not go on");
+                self.take_back().await;
                 self.status.tell(RepairPhase::Refused, error.to_string());
                 return;
             }
@@ -69,15 +71,27 @@ impl Worker {
         }
     }
 
-    async fn once(&self) -> Result<(), RepairError> {
-        let options = |endpoint, directory: &PathBuf| -> Result<SessionOptions, RepairError> {
-            let credentials = writer::options::read_credentials(directory)?;
-            Ok(SessionOptions::new(
-                endpoint,
-                &credentials,
-                Program::Repair,
-            )?)
+    /// Takes back what a run that must not go on has asked the link to copy anew. What it does not
+    /// reach counts for nothing once the run has been silent for a minute.
+    async fn take_back(&self) {
+        if self.config.mode != RepairMode::Rebuild {
+            return;
+        }
+        let taken = async {
+            let target = options(&self.link.target.endpoint, &self.target)?;
+            let mut session = target.connect().await?;
+            let (link, run) = (&self.link.link, &self.config.run);
+            let doing = "writing to multiactive.rebuilds at the target";
+            wishes::take_back(&mut session.conn, link, run)
+                .await
+                .map_err(|error| RepairError::driver(doing, None, error))
         };
+        if let Err(error) = taken.await {
+            tracing::warn!(%error, "what the run has asked for was not taken back");
+        }
+    }
+
+    async fn once(&self) -> Result<(), RepairError> {
         let source = options(&self.link.source.endpoint, &self.source)?;
         let target = options(&self.link.target.endpoint, &self.target)?;
         let mut ends = Ends::connect(&source, &target, &self.link).await?;
@@ -105,7 +119,7 @@ impl Worker {
         run.keep().await?;
         let outcome = match self.config.mode {
             RepairMode::Undo => run.undo().await?,
-            RepairMode::Rebuild => run.copy_anew().await?,
+            RepairMode::Rebuild => run.copy_anew().await.map_err(RepairError::of_copies)?,
             RepairMode::Verify | RepairMode::Repair => run.compare().await?,
         };
         if let Some(phase) = outcome {
@@ -140,4 +154,13 @@ impl Worker {
             link: self.link.link.to_string(),
         })
     }
+}
+
+fn options(endpoint: &model::Endpoint, directory: &Path) -> Result<SessionOptions, RepairError> {
+    let credentials = writer::options::read_credentials(directory)?;
+    Ok(SessionOptions::new(
+        endpoint,
+        &credentials,
+        Program::Repair,
+    )?)
 }

@@ -4,6 +4,8 @@ use binlog::BinlogError;
 use change::{Halt, WireError};
 use mysql::session::SessionError;
 
+use crate::start::UNLOGGED;
+
 /// Why a connection of a writer ends.
 #[derive(Debug, thiserror::Error)]
 pub enum PullError {
@@ -61,6 +63,22 @@ impl PullError {
             Self::Wire(_) => "Wire",
             Self::Gone => "Gone",
         }
+    }
+
+    /// Rows of a member whose epoch is over are no copy of what the primary has.
+    pub(crate) fn primary_moved(
+        epoch: impl std::fmt::Display,
+        idc: &impl std::fmt::Display,
+    ) -> Self {
+        Self::halt(
+            "PrimaryMoved",
+            format!(
+                "the primary moved to {idc} (epoch {epoch}) while tables were being copied from here, \
+                 so the copy would mix rows of two primaries. Empty the target's tables ({UNLOGGED}) \
+                 and remove the link's row from its multiactive.applied: the link from {idc} then \
+                 copies them"
+            ),
+        )
     }
 }
 

@@ -213,6 +213,14 @@ impl Source {
         }
     }
 
+    /// The newest epoch that the source knows of, and whose it is; `None` where there is none.
+    pub async fn latest_epoch(
+        &mut self,
+        idc: &IdcName,
+    ) -> Result<Option<(Epoch, IdcName)>, PullError> {
+        self.epochs(idc).await.map(|(_, latest)| latest)
+    }
+
     async fn mariadb_place(&mut self, idc: &IdcName) -> Result<Place, PullError> {
         let what = "asking for the snapshot's place in the binlog";
         let status: Vec<(String, String)> = self

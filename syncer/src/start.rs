@@ -115,7 +115,14 @@ pub async fn resolve(
         Some((position, epoch)) => {
             let executed = source.executed().await?;
             check_reach(source, &position, &executed).await?;
-            resume(source, selection, position, epoch, &wish.tables, executed).await
+            let start = Start {
+                position,
+                epoch,
+                begin: None,
+                copies: wish.tables.iter().filter_map(unfinished).collect(),
+                executed,
+            };
+            resume(source, config, selection, start).await
         }
         None => fresh(source, config, selection, &wish.tables).await,
     }
@@ -181,51 +188,53 @@ async fn has_soon(source: &mut Source, checkpoint: &Position) -> Result<bool, Pu
 
 async fn resume(
     source: &mut Source,
+    config: &LinkConfig,
     selection: &Selection,
-    position: Position,
-    epoch: u64,
-    targets: &[TargetTable],
-    executed: Position,
+    mut start: Start,
 ) -> Result<Start, PullError> {
-    let tables = source.tables(selection).await?;
-    let mut copies: Vec<CopyStart> = targets.iter().filter_map(unfinished).collect();
-    if !copies.is_empty() {
-        // Those that were copied before, perhaps by hand, are not asked about again.
-        let is_copied = |database: &str, table: &str| {
-            let is = |copy: &CopyStart| copy.database == database && copy.table == table;
-            copies.iter().any(is)
-        };
-        source.check_for_snapshot(selection, &is_copied).await?;
+    let copies = &mut start.copies;
+    if copies.is_empty() {
+        return Ok(start);
     }
-    for copy in &mut copies {
+    check_is_primary(source, config).await?;
+    let tables = source.tables(selection).await?;
+    // Those that were copied before, perhaps by hand, are not asked about again.
+    let is_copied = |database: &str, table: &str| {
+        let is = |copy: &CopyStart| copy.database == database && copy.table == table;
+        copies.iter().any(is)
+    };
+    source.check_for_snapshot(selection, &is_copied).await?;
+    let infos: Vec<&TableInfo> = tables
+        .iter()
+        .filter(|info| is_copied(&info.database, &info.table))
+        .collect();
+    let begin = SnapshotBegin {
+        position: start.position.clone(),
+        epoch: start.epoch,
+        tables: how_made(source, &infos).await?,
+        resumed: true,
+    };
+    for copy in copies.iter_mut() {
         let is = |info: &TableInfo| info.database == copy.database && info.table == copy.table;
         copy.gone = !tables.iter().any(is);
     }
     copies.sort_by_key(|copy| copy.gone);
-    let begin = if copies.is_empty() {
-        None
-    } else {
-        let unfinished = |info: &&TableInfo| {
-            copies
-                .iter()
-                .any(|copy| copy.database == info.database && copy.table == info.table)
-        };
-        let infos: Vec<&TableInfo> = tables.iter().filter(unfinished).collect();
-        let tables = how_made(source, &infos).await?;
-        Some(SnapshotBegin {
-            position: position.clone(),
-            epoch,
-            tables,
-            resumed: true,
-        })
-    };
-    Ok(Start {
-        position,
-        epoch,
-        begin,
-        copies,
-        executed,
-    })
+    start.begin = Some(begin);
+    Ok(start)
+}
+
+/// Only the member whose epoch it is gives copies, also to those that go on: the primary may have
+/// moved while nothing was copied, before a table was empty that is to be copied anew.
+async fn check_is_primary(source: &mut Source, config: &LinkConfig) -> Result<(), PullError> {
+    if config.unit.is_none() {
+        return Ok(());
+    }
+    match source.latest_epoch(&config.source.idc).await? {
+        Some((epoch, holder)) if holder != config.source.idc => {
+            Err(PullError::primary_moved(epoch, &holder))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn unfinished(target: &TargetTable) -> Option<CopyStart> {

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use change::{Flavor, Position, SnapshotState, Transaction};
+use change::{Flavor, Position, SnapshotBegin, SnapshotState, Transaction};
 use model::{DdlPolicy, IdcName, Ledger, LinkKey, SnapshotProgress};
 use serde::{Deserialize, Serialize};
 
@@ -188,7 +188,8 @@ pub(crate) struct TableCopy {
 pub(crate) enum Anew {
     /// Its rows are being removed, and its changes are left out.
     Emptying,
-    /// It is not at the target, and is to be made with the beginning of its copy.
+    /// It is not at the target, and is made with the first chunk of its copy. Its changes, and the
+    /// statements about it, are left out.
     Missing,
     /// It was empty when its copy began.
     Copying,
@@ -211,7 +212,7 @@ impl Snapshot {
             .and_then(|tables| tables.get(table))
         {
             None => SnapshotState::None,
-            // Its copy does not begin before it is empty.
+            // Its copy does not begin before it is empty, or not there.
             Some(copy) if copy.anew == Some(Anew::Emptying) => SnapshotState::None,
             Some(copy) if copy.done => SnapshotState::Done,
             Some(copy) => match from_hex(&copy.cursor) {
@@ -248,6 +249,21 @@ impl Snapshot {
         })
     }
 
+    /// The syncer begins to copy, or goes on: whether there is something to copy is told by what it
+    /// begins with. One that goes on does not know of tables that are being emptied, so it ends
+    /// nothing.
+    pub(crate) fn begin(&mut self, begin: &SnapshotBegin) {
+        if !begin.resumed {
+            *self = Self {
+                done: begin.tables.is_empty(),
+                ..Self::default()
+            };
+        }
+        for table in &begin.tables {
+            self.table(&table.database, &table.table);
+        }
+    }
+
     /// A table is to be copied anew.
     pub(crate) fn begin_anew(&mut self, database: &str, table: &str, state: Anew) {
         self.again |= self.done;
@@ -280,14 +296,17 @@ impl Snapshot {
         dropped
     }
 
+    /// The tables whose copy has not ended.
+    pub(crate) fn open(&self) -> impl Iterator<Item = (&String, &String)> {
+        self.tables.iter().flat_map(|(database, tables)| {
+            let open = tables.iter().filter(|(_, copy)| !copy.done);
+            open.map(move |(table, _)| (database, table))
+        })
+    }
+
     /// Whether some table is still to be copied.
     pub(crate) fn is_under_way(&self) -> bool {
-        !self.done
-            && self
-                .tables
-                .values()
-                .flat_map(BTreeMap::values)
-                .any(|copy| !copy.done)
+        !self.done && self.open().next().is_some()
     }
 
     /// Whether all was copied and that was not written down yet.
@@ -447,6 +466,30 @@ mod tests {
         // Its last chunk did not come: it is not at the source any more.
         assert_eq!(read.end(), [("shop".to_owned(), "a".to_owned())]);
         assert!(read.done && !read.is_under_way());
+    }
+
+    #[test]
+    fn a_copy_that_goes_on_ends_nothing() {
+        let mut snapshot = Snapshot::default();
+        for table in ["a", "b"] {
+            snapshot.table("shop", table).advance(b"", 3, true);
+        }
+        snapshot.done = true;
+        snapshot.begin_anew("shop", "a", Anew::Copying);
+        snapshot.begin_anew("shop", "b", Anew::Emptying);
+        // The first was dropped at the source, and of the second it does not know.
+        let begin = |resumed| SnapshotBegin {
+            position: "0-1-5".parse().unwrap(),
+            epoch: 1,
+            tables: Vec::new(),
+            resumed,
+        };
+        snapshot.begin(&begin(true));
+        assert!(!snapshot.done && snapshot.is_under_way());
+        assert_eq!(snapshot.end(), [("shop".to_owned(), "a".to_owned())]);
+        assert!(!snapshot.done && snapshot.anew("shop", "b") == Some(Anew::Emptying));
+        snapshot.begin(&begin(false));
+        assert!(snapshot.done && snapshot.tables.is_empty());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use model::{ConflictResolution, LinkConfig, Routes, SnapshotMode};
 
 use crate::checkpoint::{Anew, Checkpoint, Record, Snapshot, TableCopy, unreadable};
 use crate::error::WriterError;
+use crate::rebuild::wishes;
 use crate::selection::Selection;
 use crate::sql::literal;
 use crate::sql::plan::{Expect, Request, Subject};
@@ -28,6 +29,7 @@ pub(crate) async fn claim(
     let found = if let Some(row) = target.checkpoint(&config.link).await? {
         read(row, config)?
     } else {
+        wishes::forget(target, &config.link).await?;
         insert(target, config).await?;
         Checkpoint {
             position: None,

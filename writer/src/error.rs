@@ -191,8 +191,8 @@ pub enum WriterError {
     #[error(
         "table {table} was being copied from {source_idc} under epoch {epoch}, which ended when \
          epoch {newest} began, so the copy would mix rows of two primaries. Empty the link's tables \
-         here and remove the link's row from multiactive.applied: the link from the new primary \
-         then copies them"
+         here (after SET SESSION sql_log_bin = 0) and remove the link's row from \
+         multiactive.applied: the link from the new primary then copies them"
     )]
     CopyOfEndedEpoch {
         /// `database.table`.
@@ -212,9 +212,9 @@ pub enum WriterError {
     },
     /// A table got another name, or became another one, while it was emptied to be copied anew.
     #[error(
-        "table {table} was renamed or exchanged at the source ({gtid}) while it was being emptied here \
-         to be copied anew. Empty the link's tables at the target, remove its row from \
-         multiactive.applied there, and let it copy them anew"
+        "table {table} was renamed or exchanged at the source ({gtid}) while it was being emptied here, \
+         or was not here, to be copied anew. Empty the link's tables at the target (after SET SESSION \
+         sql_log_bin = 0), remove its row from multiactive.applied there, and let it copy them anew"
     )]
     RenamedWhileEmptied {
         /// `database.table`.

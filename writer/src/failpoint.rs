@@ -22,6 +22,8 @@ pub(crate) enum Point {
     WhileEmptying,
     /// A table that is copied anew is empty, and the next session begins its copy.
     AfterEmptying,
+    /// That every copy has ended is written down.
+    AfterCopies,
 }
 
 #[cfg(feature = "failpoints")]
@@ -54,6 +56,7 @@ mod enabled {
                 "after-create" => Point::AfterCreate,
                 "while-emptying" => Point::WhileEmptying,
                 "after-emptying" => Point::AfterEmptying,
+                "after-copies" => Point::AfterCopies,
                 _ => return Err(format!("there is no point {name:?}")),
             };
             let times = times

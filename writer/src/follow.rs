@@ -191,8 +191,8 @@ impl<'a> Follower<'a> {
         }
         let pause = match outcome? {
             Step::Nothing => LOOK_FOR_WISHES,
-            // Half of the time, and at least so often, is the stream's.
-            Step::Wrote => began.elapsed().min(LOOK_FOR_WISHES),
+            // Half of the time is the stream's.
+            Step::Wrote => began.elapsed(),
         };
         self.anew_at = Instant::now() + pause;
         Ok(())

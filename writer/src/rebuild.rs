@@ -15,29 +15,30 @@
 //!    changes may be left out before: they are of rows of which none is kept.
 //! 3. Done, with the table's last chunk.
 //!
-//! A table that is not there at the target has nothing to be emptied, and is made with the beginning of
-//! its copy. Whoever asks again for a table begins it again from the first step, whatever halted it.
+//! A table that is not there at the target has nothing to be emptied. It is made with the first chunk of
+//! its copy, which lies behind what was under way when the source said how it is made: statements
+//! about it that came before are in that already, and are left out as its changes are. If one comes
+//! behind what the source said, the source is asked again.
+//!
+//! One table after the other; another one begins beside a copy only where the link has halted, and so
+//! may never get to the copy's end. Whoever asks again for a table begins it again from the first step.
 
+mod emptying;
 pub mod wishes;
 
-use change::{Ddl, SnapshotChunk, TableChange};
-use model::Routes;
+use change::{Ddl, DdlObject, SnapshotChunk, TableChange};
+use model::{LinkPhase, Routes};
 
-use crate::apply::{Applier, LOCK_EPOCH, READ_EPOCH};
-use crate::checkpoint::{self, Anew, Checkpoint, SourceEngine};
-use crate::epoch::{self, Seen, Verdict};
+use crate::apply::Applier;
+use crate::checkpoint::{Anew, Checkpoint, SourceEngine};
 use crate::error::WriterError;
-use crate::failpoint::{self, Point};
-use crate::snapshot::epochs_read;
-use crate::sql::literal;
-use crate::sql::plan::{Expect, Plan, Subject};
+use crate::sql::plan::Expect;
 use crate::status::Done;
 use crate::target::lookup::look_up;
-use crate::target::session::{Cause, Failure};
+use crate::target::table::check_kind;
+pub(crate) use emptying::FIRST_ROWS;
+use emptying::Guarded;
 use wishes::Asked;
-
-/// So many rows are removed in one transaction.
-const ROWS: u64 = 5_000;
 
 /// What was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,14 +49,6 @@ pub(crate) enum Step {
     Wrote,
 }
 
-/// What became of a transaction.
-enum Guarded {
-    /// It is ready to be committed; the first values of its result sets.
-    Ready(Vec<Option<u64>>),
-    /// This is not the member or not the epoch for it; it was rolled back.
-    Barred(WriterError),
-}
-
 impl Applier {
     /// Does the next step, if a table is to be copied anew.
     ///
@@ -64,34 +57,114 @@ impl Applier {
     /// it.
     pub(crate) async fn rebuild(&mut self) -> Result<Step, WriterError> {
         // What the link has not begun with is copied anyway.
-        if self.settled.position.is_none() {
+        if self.settled.position.is_none() || self.takes_writes {
             return Ok(Step::Nothing);
         }
+        self.look_for_missing().await?;
         let mut emptying = self.settled.snapshot.tables_anew(Anew::Emptying);
         let next = emptying.next().map(|(d, t)| (d.to_owned(), t.to_owned()));
         drop(emptying);
         if let Some((database, table)) = next {
             return self.empty_some(&database, &table).await;
         }
-        match wishes::next(&mut self.target, &self.config.link).await? {
-            Some(asked) => self.begin(&asked).await,
+        let asked = wishes::asked(&mut self.target, &self.config.link).await?;
+        let halted = self.status.get().phase == LinkPhase::Halted;
+        match asked.iter().find(|asked| self.may_begin(asked, halted)) {
+            Some(asked) => self.begin(asked).await,
             None => Ok(Step::Nothing),
         }
     }
 
-    /// Whether a change is of a table that is being emptied, and so is left out.
-    pub(crate) fn is_being_emptied(&self, change: &TableChange) -> bool {
-        let (database, table) = (&change.table.database, &change.table.table);
-        self.settled.snapshot.anew(database, table) == Some(Anew::Emptying)
+    /// Whether a table's turn has come: readers of the copy lack one table at a time. Where the link
+    /// has halted, it may be for that table that the copy of another does not get on.
+    fn may_begin(&self, asked: &Asked, halted: bool) -> bool {
+        let Asked {
+            database, table, ..
+        } = asked;
+        let mut open = self.settled.snapshot.open();
+        halted || open.all(|other| other == (database, table))
     }
 
-    /// Refuses a statement that gives a table another name while it is emptied: what comes for that
-    /// name has been left out so far.
+    /// A table that was not here and is, was made by a person, or by a writer that died before it had
+    /// written that down.
+    async fn look_for_missing(&mut self) -> Result<(), WriterError> {
+        let missing = self.settled.snapshot.tables_anew(Anew::Missing);
+        let missing: Vec<_> = missing.map(|(d, t)| (d.to_owned(), t.to_owned())).collect();
+        for (database, table) in missing {
+            if look_up(&mut self.target, &database, &table)
+                .await?
+                .is_none()
+            {
+                continue;
+            }
+            let wish = wishes::found(&self.config.link, &database, &table);
+            let step = (Anew::Emptying, wish.as_str(), Expect::Success);
+            return match self.step(&database, &table, step).await? {
+                Guarded::Barred(error) => Err(error),
+                // The syncer is not to copy it before it is empty.
+                Guarded::Ready => Err(WriterError::CopiesAnew {
+                    table: format!("{database}.{table}"),
+                }),
+            };
+        }
+        Ok(())
+    }
+
+    /// Whether a change is of a table that is being emptied, or not made yet, and so is left out.
+    pub(crate) fn is_left_out(&self, change: &TableChange) -> bool {
+        let (database, table) = (&change.table.database, &change.table.table);
+        let anew = self.settled.snapshot.anew(database, table);
+        matches!(anew, Some(Anew::Emptying | Anew::Missing))
+    }
+
+    /// Whether a statement is about nothing but tables that are not here and are to be copied anew:
+    /// how they will be made contains it, or the source is asked for that again.
+    pub(crate) fn is_about_missing(&mut self, ddl: &Ddl) -> bool {
+        let snapshot = &self.settled.snapshot;
+        let is_missing = |object: &DdlObject| {
+            let name = object.name.as_ref();
+            name.is_some_and(|name| snapshot.anew(&object.database, name) == Some(Anew::Missing))
+        };
+        let all = !ddl.objects.is_empty() && ddl.objects.iter().all(is_missing);
+        for object in &ddl.objects {
+            let name = object.name.clone().unwrap_or_default();
+            self.described.remove(&(object.database.clone(), name));
+        }
+        all
+    }
+
+    /// Makes a table that is not here, with the first chunk of its copy; says whether it has. No
+    /// statement about the table lies between what the source said of it and the chunk.
+    pub(crate) async fn make_missing(
+        &mut self,
+        chunk: &SnapshotChunk,
+    ) -> Result<bool, WriterError> {
+        let (database, table) = (&chunk.table.database, &chunk.table.table);
+        if self.settled.snapshot.anew(database, table) != Some(Anew::Missing) {
+            return Ok(false);
+        }
+        let name = (database.clone(), table.clone());
+        let Some(described) = self.described.remove(&name) else {
+            // Behind the statements, which were left out: they do not come again.
+            self.store(false).await?;
+            return Err(WriterError::CopiesAnew {
+                table: format!("{database}.{table}"),
+            });
+        };
+        self.make_table(&described).await?;
+        self.mappings.clear();
+        Ok(true)
+    }
+
+    /// Refuses a statement that gives a table another name while its changes are left out: so were
+    /// those that came for the other name so far.
     pub(crate) fn check_not_renamed(&self, ddl: &Ddl, gtid: &str) -> Result<(), WriterError> {
         let renames =
             ddl.verb == "RENAME TABLE" || (ddl.verb == "ALTER TABLE" && ddl.objects.len() > 1);
-        let mut emptying = self.settled.snapshot.tables_anew(Anew::Emptying);
-        let met = emptying.find(|(database, table)| {
+        let snapshot = &self.settled.snapshot;
+        let left_out = snapshot.tables_anew(Anew::Emptying);
+        let mut left_out = left_out.chain(snapshot.tables_anew(Anew::Missing));
+        let met = left_out.find(|(database, table)| {
             let is = |name: Option<&String>| name.is_some_and(|name| name == table);
             let mut objects = ddl.objects.iter();
             objects.any(|object| object.database == *database && is(object.name.as_ref()))
@@ -118,23 +191,18 @@ impl Applier {
         let before = before.and_then(|tables| tables.get(table));
         let is_copied = before.is_some_and(|copy| !copy.done);
         let state = if there { Anew::Emptying } else { Anew::Missing };
-        let mut next: Checkpoint = self.settled.clone();
-        next.record.serial = self.stored.record.serial + 1;
-        next.snapshot.begin_anew(database, table, state);
-        let mut plan = self.guarded(Some(&next))?;
+        let position = self.settled.position.as_ref().map(ToString::to_string);
         let link = &self.config.link;
-        let position = next.position.as_ref().map(ToString::to_string);
         let wish = wishes::begun(link, asked, there, &position.unwrap_or_default());
-        plan.housekeeping(Expect::Rows(1), wish.as_bytes());
-        match self.try_guarded(plan, database, table).await? {
+        let step = (state, wish.as_str(), Expect::Rows(1));
+        match self.step(database, table, step).await? {
             Guarded::Barred(error @ WriterError::EpochMoved) => return Err(error),
             Guarded::Barred(error) => {
                 let why = self.barred(&format!("{database}.{table}"), &error);
                 return self.refuse(asked, &why).await;
             }
-            Guarded::Ready(_) => self.commit().await?,
+            Guarded::Ready => {}
         }
-        self.now_at(next);
         tracing::info!(%database, %table, run = asked.run, there, "the table is copied anew");
         if there && !is_copied {
             return Ok(Step::Wrote);
@@ -189,8 +257,8 @@ impl Applier {
         let Some(found) = look_up(&mut self.target, database, table).await? else {
             return Ok(Ok(false));
         };
-        if !found.kind.eq_ignore_ascii_case("BASE TABLE") {
-            return refuse(format!("{name} is a {} at the target", found.kind));
+        if let Err(unfit) = check_kind(&name, &found) {
+            return refuse(unfit.to_string());
         }
         let from_mariadb = self.settled.record.engine == Some(SourceEngine::MariaDb);
         if from_mariadb && (found.foreign.cascades_here || found.foreign.cascades_below) {
@@ -204,136 +272,6 @@ impl Applier {
         let sql = wishes::refused(&self.config.link, asked, reason);
         self.target.execute(wishes::WRITING, sql.as_bytes()).await?;
         Ok(Step::Wrote)
-    }
-
-    /// Removes some rows of a table; when there are none left, its copy begins.
-    async fn empty_some(&mut self, database: &str, table: &str) -> Result<Step, WriterError> {
-        let mut delete = b"DELETE FROM ".to_vec();
-        literal::table(&mut delete, database, table);
-        delete.extend_from_slice(format!(" LIMIT {ROWS}").as_bytes());
-        let mut plan = self.guarded(None)?;
-        plan.housekeeping(Expect::Success, b"SET foreign_key_checks=0");
-        plan.housekeeping(Expect::Success, &delete);
-        plan.housekeeping(Expect::Success, b"SELECT ROW_COUNT()");
-        plan.housekeeping(Expect::Success, b"SET foreign_key_checks=1");
-        let removed = match self.try_guarded(plan, database, table).await {
-            Ok(Guarded::Ready(answers)) => {
-                self.commit().await?;
-                answers.into_iter().rev().nth(1).flatten().unwrap_or(0)
-            }
-            // It takes the writes now: what it holds is what others are copies of.
-            Ok(Guarded::Barred(error @ WriterError::CopyIntoPrimary { .. })) => {
-                tracing::warn!(%error, "the table is not emptied");
-                return Ok(Step::Nothing);
-            }
-            // It was dropped at the source, and so here.
-            Err(WriterError::Target {
-                source: mysql_async::Error::Server(error),
-                ..
-            }) if matches!(error.code, 1146 | 1049) => {
-                self.target.roll_back().await?;
-                0
-            }
-            Ok(Guarded::Barred(error)) | Err(error) => return Err(error),
-        };
-        failpoint::pass(Point::WhileEmptying);
-        if removed == ROWS {
-            return Ok(Step::Wrote);
-        }
-        let mut next: Checkpoint = self.settled.clone();
-        next.record.serial = self.stored.record.serial + 1;
-        next.snapshot.begin_anew(database, table, Anew::Copying);
-        let mut plan = self.guarded(Some(&next))?;
-        let wish = wishes::emptied(&self.config.link, database, table);
-        plan.housekeeping(Expect::Success, wish.as_bytes());
-        match self.try_guarded(plan, database, table).await? {
-            Guarded::Barred(error) => return Err(error),
-            Guarded::Ready(_) => self.commit().await?,
-        }
-        self.now_at(next);
-        failpoint::pass(Point::AfterEmptying);
-        Err(WriterError::CopiesAnew {
-            table: format!("{database}.{table}"),
-        })
-    }
-
-    /// The head of a transaction that needs this writer to be the link's, the source's epoch to be the
-    /// newest, and the target not to hold it. `next`: what the link's row becomes.
-    fn guarded(&self, next: Option<&Checkpoint>) -> Result<Plan, WriterError> {
-        let mut plan = Plan::new(false);
-        plan.housekeeping(Expect::Success, b"START TRANSACTION");
-        if let Some(next) = next {
-            let update = self.update_statement(next, true)?;
-            plan.checkpoint(Expect::Rows(1), &update);
-        } else {
-            let lock = checkpoint::lock(&self.config.link, &self.stored.record);
-            plan.checkpoint(Expect::Answer(1), &lock);
-        }
-        plan.epoch(LOCK_EPOCH);
-        plan.epoch(READ_EPOCH);
-        plan.not_held_by(self.config.target.idc.as_str());
-        Ok(plan)
-    }
-
-    async fn try_guarded(
-        &mut self,
-        plan: Plan,
-        database: &str,
-        table: &str,
-    ) -> Result<Guarded, WriterError> {
-        let (mut all, mut epochs) = (Vec::new(), Vec::new());
-        for request in plan.finish() {
-            let failure = match self.target.run(&request).await {
-                Ok(answers) => {
-                    epochs.extend(epochs_read(&request, &answers));
-                    all.extend(answers);
-                    continue;
-                }
-                Err(failure) => failure,
-            };
-            let Failure { index, cause } = failure;
-            let subject = &request.statements[index].subject;
-            let error = match cause {
-                Cause::Driver(source) => {
-                    let doing = format!("emptying {database}.{table} to copy it anew");
-                    let _gone_otherwise = self.target.roll_back().await;
-                    return Err(WriterError::Target { doing, source });
-                }
-                _ if *subject == Subject::Epoch => self.barred_by_primary(database, table),
-                // The wish was taken back meanwhile, or the link's row is another's.
-                _ => WriterError::CheckpointMoved,
-            };
-            self.target.roll_back().await?;
-            return match error {
-                WriterError::CheckpointMoved => Err(error),
-                error => Ok(Guarded::Barred(error)),
-            };
-        }
-        let [locked, read] = *epochs else {
-            self.target.roll_back().await?;
-            return Ok(Guarded::Barred(WriterError::EpochMoved));
-        };
-        let epoch = self.settled.record.epoch;
-        let error = match epoch::judge(epoch, Seen { locked, read }) {
-            Verdict::Current => return Ok(Guarded::Ready(all)),
-            Verdict::LookAgain => WriterError::EpochMoved,
-            Verdict::Ended { newest } => WriterError::CopyOfEndedEpoch {
-                table: format!("{database}.{table}"),
-                source_idc: self.config.source.idc.to_string(),
-                epoch,
-                newest,
-            },
-        };
-        self.target.roll_back().await?;
-        Ok(Guarded::Barred(error))
-    }
-
-    fn barred_by_primary(&self, database: &str, table: &str) -> WriterError {
-        WriterError::CopyIntoPrimary {
-            table: format!("{database}.{table}"),
-            source_idc: self.config.source.idc.to_string(),
-            target_idc: self.config.target.idc.to_string(),
-        }
     }
 
     fn now_at(&mut self, next: Checkpoint) {
@@ -355,16 +293,12 @@ impl Applier {
         wishes::copied(&self.config.link, names, chunk.rows_so_far, chunk.done).into_bytes()
     }
 
-    /// Says of tables whose copy has ended without a last chunk that they are not there any more.
-    pub(crate) async fn tell_dropped(
-        &mut self,
-        dropped: &[(String, String)],
-    ) -> Result<(), WriterError> {
-        for (database, table) in dropped {
-            let sql = wishes::dropped(&self.config.link, database, table);
-            self.target.execute(wishes::WRITING, sql.as_bytes()).await?;
-        }
-        Ok(())
+    /// What the wishes say of tables whose copy has ended without a last chunk: they are not there any
+    /// more.
+    pub(crate) fn dropped_statements(&self, dropped: &[(String, String)]) -> Vec<String> {
+        let link = &self.config.link;
+        let says = |(database, table): &(String, String)| wishes::dropped(link, database, table);
+        dropped.iter().map(says).collect()
     }
 }
 

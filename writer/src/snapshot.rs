@@ -32,8 +32,15 @@ impl Applier {
             self.check_beginning(begin).await?;
             self.forget_routed().await?;
         }
+        self.described.clear();
         for table in &begin.tables {
-            self.make_table(table).await?;
+            let snapshot = &self.settled.snapshot;
+            if snapshot.anew(&table.database, &table.table) == Some(Anew::Missing) {
+                let name = (table.database.clone(), table.table.clone());
+                self.described.insert(name, table.clone());
+            } else {
+                self.make_table(table).await?;
+            }
         }
         self.mappings.clear();
         failpoint::pass(Point::AfterCreate);
@@ -41,15 +48,8 @@ impl Applier {
             self.settled.position = Some(begin.position.clone());
             self.settled.record.engine = Some(begin.position.flavor().into());
             self.settled.record.epoch = begin.epoch;
-            self.settled.snapshot = crate::checkpoint::Snapshot::default();
         }
-        for table in &begin.tables {
-            let copy = self.settled.snapshot.table(&table.database, &table.table);
-            if copy.anew == Some(Anew::Missing) {
-                copy.anew = Some(Anew::Copying);
-            }
-        }
-        self.settled.snapshot.done = begin.tables.is_empty();
+        self.settled.snapshot.begin(begin);
         self.put_source_epoch(begin.epoch).await?;
         self.forget_epochs();
         self.store(true).await?;
@@ -114,7 +114,7 @@ impl Applier {
 
     /// Makes the table that a source table goes to, if it is not there: by the definition of the first
     /// that goes there. Whether the rows of the others fit is looked at with their rows.
-    async fn make_table(&mut self, table: &SnapshotTable) -> Result<(), WriterError> {
+    pub(crate) async fn make_table(&mut self, table: &SnapshotTable) -> Result<(), WriterError> {
         let routes = self.mappings.routes().clone();
         let (database, name) = routes.target(&table.database, &table.table);
         if look_up(&mut self.target, database, name).await?.is_some() {
@@ -189,6 +189,7 @@ impl Applier {
         &mut self,
         chunk: &SnapshotChunk,
     ) -> Result<(), WriterError> {
+        let made = self.make_missing(chunk).await?;
         let mapping = self.mappings.get(&mut self.target, &chunk.table).await?;
         let from_mariadb = self.settled.record.engine == Some(SourceEngine::MariaDb);
         if mapping.foreign.cascades_here && from_mariadb {
@@ -202,9 +203,11 @@ impl Applier {
         }
         let mut next: Checkpoint = self.settled.clone();
         next.record.serial = self.stored.record.serial + 1;
-        next.snapshot
-            .table(&chunk.table.database, &chunk.table.table)
-            .advance(&chunk.cursor, chunk.rows_so_far, chunk.done);
+        let copy = next
+            .snapshot
+            .table(&chunk.table.database, &chunk.table.table);
+        copy.anew = if made { Some(Anew::Copying) } else { copy.anew };
+        copy.advance(&chunk.cursor, chunk.rows_so_far, chunk.done);
         let mut plan = Plan::new(self.careful);
         plan.housekeeping(Expect::Success, b"START TRANSACTION");
         let update = self.update_statement(&next, true)?;
@@ -304,8 +307,9 @@ impl Applier {
             epoch: record.epoch,
             within: position.to_string(),
         });
-        self.store(true).await?;
-        self.tell_dropped(&dropped).await?;
+        let told = self.dropped_statements(&dropped);
+        self.store_with(true, &told).await?;
+        failpoint::pass(Point::AfterCopies);
         self.status.settled(&self.stored, Done::default());
         let progress = self.stored.snapshot.progress();
         tracing::info!(

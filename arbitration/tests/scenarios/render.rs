@@ -8,14 +8,20 @@ use model::{Epoch, FenceProof, IntentPhase};
 pub fn database(command: &DatabaseCommand) -> String {
     match command {
         DatabaseCommand::Fence { grace_millis } => format!("database: fence grace={grace_millis}"),
-        DatabaseCommand::Promote { epoch, from, over } => {
+        DatabaseCommand::Promote {
+            epoch,
+            from,
+            over,
+            lossy,
+        } => {
             let from = from.as_ref().map_or("-", |from| from.as_str());
             let over = if *over > Epoch::NONE {
                 format!(" over={over}")
             } else {
                 String::new()
             };
-            format!("database: promote epoch={epoch} from={from}{over}")
+            let lossy = if *lossy { " lossy" } else { "" };
+            format!("database: promote epoch={epoch} from={from}{over}{lossy}")
         }
         DatabaseCommand::Promise {
             epoch,

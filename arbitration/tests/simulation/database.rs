@@ -203,7 +203,9 @@ impl Database {
         };
         Some(match command {
             DatabaseCommand::Fence { .. } => self.fence(wall, sent),
-            DatabaseCommand::Promote { epoch, from, over } => {
+            DatabaseCommand::Promote {
+                epoch, from, over, ..
+            } => {
                 self.epoch = self.epoch.max(*epoch);
                 self.promoted_in = Some(*epoch);
                 self.promise.take_if(|(promise, _)| promise.epoch < *over);

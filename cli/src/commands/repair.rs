@@ -153,7 +153,8 @@ async fn begin(
     if args.mode.writes() {
         let kind = if args.link { "link" } else { "Unit" };
         let question = if args.mode.rebuild {
-            format!("{} Go on?", rebuilds(&key, args))
+            // What it does was just said.
+            "Empty these tables of the copy, and copy them anew?".to_owned()
         } else {
             format!("Write rows into the copies of {kind} {key}?")
         };

@@ -109,6 +109,18 @@ pub enum ControlError {
         /// The newest in `multiactive.epoch`.
         newest: u64,
     },
+    /// Promotion of a member to which tables are still copied.
+    #[error(
+        "cannot promote at {endpoint}: link {link} still copies tables to it, so rows are missing \
+         there. Let it finish (see its status), or promote another member; to promote this one all \
+         the same, without them: mactl failover --allow-data-loss"
+    )]
+    CopiesTables {
+        /// Where.
+        endpoint: Endpoint,
+        /// The link.
+        link: String,
+    },
     /// Two links from one source have checkpoints of which none contains the other.
     #[error(
         "the links {links} at {endpoint} have applied different parts of IDC {source_idc}: wait \
@@ -200,6 +212,7 @@ impl ControlError {
             Self::EpochPassed { .. } => "epoch_passed",
             Self::CheckpointsDiverge { .. } => "checkpoints_diverge",
             Self::Position { .. } => "position",
+            Self::CopiesTables { .. } => "copies_tables",
         }
     }
 }

@@ -14,6 +14,7 @@
 use change::{Flavor, Position};
 use model::{Epoch, IdcName, PositionText};
 
+use super::hindrances::lacks_tables;
 use super::row::Answer;
 use super::{ControlError, ControlSession, literal};
 
@@ -35,6 +36,9 @@ pub struct PromotionOrder {
     /// Whose epoch ends in etcd, if there was a holder. Where the server knows of an epoch, its
     /// holder counts.
     pub from: Option<IdcName>,
+    /// Whether a person has said that what is missing here may be lost: tables whose copy has not
+    /// ended.
+    pub lossy: bool,
 }
 
 /// An epoch that began here.
@@ -61,7 +65,8 @@ impl ControlSession {
     ///
     /// # Errors
     /// [`ControlError::EpochPassed`] if the database has seen this epoch under another IDC, or a
-    /// higher one. Any error leaves nothing behind, other than a time-out, after which it is not
+    /// higher one; [`ControlError::CopiesTables`] while a link copies tables to it, unless the order
+    /// says that they may be lost. Any error leaves nothing behind, other than a time-out, after which it is not
     /// known; call it again.
     pub async fn promote(&mut self, order: &PromotionOrder) -> Result<Promotion, ControlError> {
         let mut tries = 1;
@@ -97,7 +102,9 @@ impl ControlSession {
                 DOING,
                 &format!(
                     "{APPLIED_ROWS} FOR UPDATE; SELECT epoch, idc, ended FROM multiactive.epoch \
-                     ORDER BY epoch DESC LIMIT 1 FOR UPDATE"
+                     ORDER BY epoch DESC LIMIT 1 FOR UPDATE; \
+                     SELECT CAST(link AS CHAR), CAST(snapshot AS CHAR) FROM multiactive.applied \
+                     ORDER BY link FOR UPDATE"
                 ),
             )
             .await?;
@@ -118,11 +125,9 @@ impl ControlSession {
                 });
             }
             if epoch >= order.epoch.0 {
-                let endpoint = self.endpoint.clone();
-                let asked = order.epoch.0;
                 return Err(ControlError::EpochPassed {
-                    endpoint,
-                    epoch: asked,
+                    endpoint: self.endpoint.clone(),
+                    epoch: order.epoch.0,
                     newest: epoch,
                 });
             }
@@ -132,6 +137,10 @@ impl ControlSession {
         let holder = follows.as_ref().map(|(_, idc)| idc);
         let others = holder.or(order.from.as_ref());
         let others = others.filter(|from| **from != order.idc);
+        // What a member has whose epoch is the newest is what the others are copies of.
+        if !order.lossy && holder != Some(&order.idc) {
+            self.check_whole(sets.pop().unwrap_or_default())?;
+        }
         let checkpoints = match others {
             Some(from) => {
                 let rows = sets.first_mut().map(std::mem::take);
@@ -151,6 +160,24 @@ impl ControlSession {
             applied,
             written: true,
         })
+    }
+
+    /// Refuses a member to which tables are still copied. The rows are locked, so no writer begins
+    /// to copy one anew before this promotion has ended, and then it finds the epoch over.
+    fn check_whole(&self, rows: Vec<mysql_async::Row>) -> Result<(), ControlError> {
+        let answer = Answer {
+            doing: DOING,
+            endpoint: &self.endpoint,
+        };
+        for mut row in rows {
+            let link: String = answer.value(&mut row, 0, "link")?;
+            let snapshot: Option<String> = answer.value(&mut row, 1, "snapshot")?;
+            if snapshot.is_some_and(|snapshot| lacks_tables(&snapshot)) {
+                let endpoint = self.endpoint.clone();
+                return Err(ControlError::CopiesTables { endpoint, link });
+            }
+        }
+        Ok(())
     }
 
     /// Writes the row, and ends the transaction.

@@ -226,7 +226,9 @@ fn epoch(state: &UnitState) -> Epoch {
 
 fn follow(facts: &Facts<'_>, old: &DataRepairStatus, now: Timestamp) -> Decision {
     let namespace = facts.repair.namespace().unwrap_or_default();
-    let moved = facts.state.and_then(|state| moved(state, old));
+    let moved = facts
+        .state
+        .and_then(|state| moved(facts.repair, state, old));
     let mut again = None;
     let mut links = Vec::new();
     for link in &old.links {
@@ -266,14 +268,20 @@ fn follow(facts: &Facts<'_>, old: &DataRepairStatus, now: Timestamp) -> Decision
     Decision::Report(Box::new(status), None)
 }
 
-fn moved(state: &UnitState, old: &DataRepairStatus) -> Option<String> {
+fn moved(repair: &DataRepair, state: &UnitState, old: &DataRepairStatus) -> Option<String> {
     let begun = old.epoch.unwrap_or_default();
     let record = state.epoch.as_ref()?;
     let now = &record.value;
+    let halts = if repair.spec.mode == crds::RepairMode::Rebuild {
+        " A table that was being emptied or copied is not whole: the status of its SyncLink says what \
+         to do."
+    } else {
+        ""
+    };
     (now.epoch.0 != begun).then(|| {
         format!(
             "The primary has moved: it was begun in epoch {begun}, and {} holds epoch {}. Create \
-             another DataRepair.",
+             another DataRepair.{halts}",
             now.idc, now.epoch.0
         )
     })

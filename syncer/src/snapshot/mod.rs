@@ -22,7 +22,7 @@ use mysql::session::SessionOptions;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::error::PullError;
-use crate::start::CopyStart;
+use crate::start::{CopyStart, UNLOGGED};
 use chunk::{Chunk, ChunkReader, Outcome, Request};
 use window::Window;
 
@@ -240,15 +240,9 @@ impl Snapshot {
                 Ok(self.take_chunk())
             }
             Notice::Statement { verb, objects } => self.statement(verb, objects).map(|()| None),
-            Notice::ForeignEpoch { epoch, idc } if !self.tables.is_empty() => Err(PullError::halt(
-                "PrimaryMoved",
-                format!(
-                    "the primary moved to {idc} (epoch {epoch}) while tables were being copied \
-                         from here, so the copy would mix rows of two primaries. Empty the target's \
-                         tables and remove the link's row from its multiactive.applied: the link \
-                         from {idc} then copies them"
-                ),
-            )),
+            Notice::ForeignEpoch { epoch, idc } if !self.tables.is_empty() => {
+                Err(PullError::primary_moved(*epoch, idc))
+            }
             Notice::ForeignEpoch { .. } => Ok(None),
         }
     }
@@ -273,8 +267,8 @@ impl Snapshot {
                     "RenamedWhileCopied",
                     format!(
                         "table {database}.{table} was renamed or exchanged while it was being \
-                         copied. Empty the link's tables at the target, remove its row from \
-                         multiactive.applied there, and let it copy them anew"
+                         copied. Empty the link's tables at the target ({UNLOGGED}), remove its row \
+                         from multiactive.applied there, and let it copy them anew"
                     ),
                 ));
             }

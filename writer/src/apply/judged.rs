@@ -115,7 +115,7 @@ impl Applier {
         let has_tombstones = self.has_tombstones().await?;
         let mut disputable: BTreeSet<Place> = BTreeSet::new();
         for change in changes {
-            if bookkeeping::is_ours(&change.table.database) || self.is_being_emptied(change) {
+            if bookkeeping::is_ours(&change.table.database) || self.is_left_out(change) {
                 continue;
             }
             let mapping = self.mappings.get(&mut self.target, &change.table).await?;
@@ -163,7 +163,7 @@ impl Applier {
         };
         let config = Arc::clone(&self.config);
         for change in changes {
-            if self.is_being_emptied(change) {
+            if self.is_left_out(change) {
                 continue;
             }
             let mapping = self.mappings.get(&mut self.target, &change.table).await?;

@@ -12,10 +12,11 @@ mod shared;
 mod states;
 mod tombstones;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use change::{Body, Position, RowChange, TableChange, Transaction};
+use change::{Body, Position, RowChange, SnapshotTable, TableChange, Transaction};
 use model::{HaltedAt, LinkConfig};
 use mysql::session::SessionOptions;
 
@@ -27,6 +28,7 @@ use crate::error::{Class, WriterError};
 use crate::explain;
 use crate::failpoint::{self, Point};
 use crate::lag;
+use crate::rebuild::FIRST_ROWS;
 use crate::skip::{self, Wish};
 use crate::sql::merge::Merge;
 use crate::sql::plan::{Expect, Plan, Request, Subject};
@@ -82,6 +84,13 @@ pub(crate) struct Applier {
     pub wish: Option<Wish>,
     /// The transaction that this session has halted at, gone through row by row.
     pub halted_at: Option<HaltedAt>,
+    /// How the source makes the tables that are not here and are to be copied anew, as long as no
+    /// statement about them has come since it said so.
+    pub described: BTreeMap<(String, String), SnapshotTable>,
+    /// This server turned out to take the writes, so nothing is copied anew in this session.
+    pub takes_writes: bool,
+    /// So many rows of a table that is emptied are removed next.
+    pub rows_a_step: u64,
 }
 
 /// How an attempt failed.
@@ -131,6 +140,9 @@ impl Applier {
             filed_late_by: None,
             wish: None,
             halted_at: None,
+            described: BTreeMap::new(),
+            takes_writes: false,
+            rows_a_step: FIRST_ROWS,
         })
     }
 
@@ -336,7 +348,7 @@ impl Applier {
         mut merge: Option<&mut Merge<'a>>,
     ) -> Result<(), WriterError> {
         for change in changes {
-            if self.is_being_emptied(change) {
+            if self.is_left_out(change) {
                 continue;
             }
             if bookkeeping::is_ours(&change.table.database) {
@@ -451,11 +463,26 @@ impl Applier {
 
     /// Writes what is settled into the row of the link, with nothing else.
     pub(crate) async fn store(&mut self, with_snapshot: bool) -> Result<(), WriterError> {
+        self.store_with(with_snapshot, &[]).await
+    }
+
+    /// Writes what is settled into the row of the link, in one transaction with these statements.
+    pub(crate) async fn store_with(
+        &mut self,
+        with_snapshot: bool,
+        also: &[String],
+    ) -> Result<(), WriterError> {
         let mut next = self.settled.clone();
         next.record.serial = self.stored.record.serial + 1;
         let sql = self.update_statement(&next, with_snapshot)?;
         let mut request = Request::default();
+        if !also.is_empty() {
+            request.push(Subject::Housekeeping, Expect::Success, b"START TRANSACTION");
+        }
         request.push(Subject::Checkpoint, Expect::Rows(1), &sql);
+        for sql in also {
+            request.push(Subject::Housekeeping, Expect::Success, sql.as_bytes());
+        }
         match self.target.run(&request).await {
             Ok(_) => {}
             Err(Failure {
@@ -467,7 +494,11 @@ impl Applier {
                     source,
                 });
             }
+            // The session ends with it, and what is open with the session.
             Err(_) => return Err(WriterError::CheckpointMoved),
+        }
+        if !also.is_empty() {
+            self.commit().await?;
         }
         self.stored = next;
         self.settled = self.stored.clone();

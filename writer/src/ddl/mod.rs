@@ -81,6 +81,9 @@ impl Applier {
                 return Err(self.lacking(transaction, ended_by, known).await);
             }
         }
+        if self.is_about_missing(ddl) {
+            return self.settle_ddl(transaction, ddl, false).await;
+        }
         match self.config.ddl {
             DdlPolicy::Apply => {}
             DdlPolicy::Ignore => return self.settle_ddl(transaction, ddl, false).await,

@@ -12,6 +12,10 @@ use crate::target::session::Target;
 
 pub(crate) const WRITING: &str = "writing to multiactive.rebuilds";
 
+/// Whoever asks for a table goes on asking: for so many seconds a wish counts without that. A process
+/// that waits for a server to come back says nothing for half of it.
+const LIVES: u64 = 60;
+
 /// How far a wish is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
@@ -120,24 +124,54 @@ pub async fn take_back(
     Ok(conn.affected_rows())
 }
 
-/// The oldest wish that nobody has begun with.
-pub(crate) async fn next(
-    target: &mut Target,
+/// The names of the tables, as `database.table`, that were begun for a run and have not ended.
+///
+/// # Errors
+/// The server's.
+pub async fn begun_for(
+    conn: &mut Conn,
     link: &LinkKey,
-) -> Result<Option<Asked>, WriterError> {
+    run: &str,
+) -> Result<Vec<String>, mysql_async::Error> {
+    conn.exec(
+        "SELECT CAST(CONCAT(`database`, '.', `table`) AS CHAR) FROM multiactive.rebuilds \
+         WHERE link = ? AND run = ? AND state IN ('Emptying', 'Copying') ORDER BY 1",
+        (link.to_string(), run),
+    )
+    .await
+}
+
+/// The wishes that nobody has begun with, the oldest first. A run keeps how far it is every second:
+/// what is left of one that has not for [`LIVES`] seconds, since its pod and its object are gone,
+/// counts for nothing.
+pub(crate) async fn asked(target: &mut Target, link: &LinkKey) -> Result<Vec<Asked>, WriterError> {
     let sql = format!(
         "SELECT CAST(`database` AS CHAR), CAST(`table` AS CHAR), CAST(run AS CHAR) \
-         FROM multiactive.rebuilds WHERE link={} AND state='Asked' ORDER BY asked LIMIT 1",
+         FROM multiactive.rebuilds WHERE link={} AND state='Asked' \
+         AND run IN (SELECT run FROM multiactive.repair_runs \
+         WHERE at > UTC_TIMESTAMP(6) - INTERVAL {LIVES} SECOND) ORDER BY asked",
         quote(&link.to_string())
     );
     // The arbiter of an earlier release has not made the table; nobody can wish anything there.
-    let found: Option<(String, String, String)> =
-        or_none(target.first("reading multiactive.rebuilds", &sql).await)?;
-    Ok(found.map(|(database, table, run)| Asked {
+    let read = target.all("reading multiactive.rebuilds", &sql).await;
+    let found: Vec<(String, String, String)> = or_none(read.map(Some))?.unwrap_or_default();
+    let asked = |(database, table, run)| Asked {
         database,
         table,
         run,
-    }))
+    };
+    Ok(found.into_iter().map(asked).collect())
+}
+
+/// Forgets what was wished of a link: one that begins has nothing to do with an earlier one of its
+/// name.
+pub(crate) async fn forget(target: &mut Target, link: &LinkKey) -> Result<(), WriterError> {
+    let sql = format!(
+        "DELETE FROM multiactive.rebuilds WHERE link={}",
+        quote(&link.to_string())
+    );
+    let forgotten = target.execute(WRITING, sql.as_bytes()).await;
+    or_none(forgotten.map(Some)).map(|_| ())
 }
 
 /// The statement that says that it was begun; it must find one row.
@@ -159,6 +193,14 @@ pub(crate) fn refused(link: &LinkKey, asked: &Asked, reason: &str) -> String {
         quote(reason),
         named(link, &asked.database, &asked.table),
         quote(&asked.run)
+    )
+}
+
+/// What says that a table which was not there is, and so is emptied first.
+pub(crate) fn found(link: &LinkKey, database: &str, table: &str) -> String {
+    format!(
+        "UPDATE multiactive.rebuilds SET state='Emptying' WHERE {} AND state='Copying'",
+        named(link, database, table)
     )
 }
 

@@ -228,7 +228,7 @@ pub(crate) fn told(source: &TableSchema, database: &str, table: &str) -> String 
 }
 
 /// Whether rows can be applied to the table at all.
-fn check_kind(table: &str, target: &TargetTable) -> Result<(), Unfit> {
+pub(crate) fn check_kind(table: &str, target: &TargetTable) -> Result<(), Unfit> {
     let table = table.to_owned();
     if target.kind != "BASE TABLE" {
         return Err(Unfit::Kind {

@@ -24,6 +24,7 @@ async fn ready(server: &Server<'_>, identity: &ServerIdentity) -> Result<Ready> 
         epoch: Epoch(1),
         idc: server.idc()?,
         from: None,
+        lossy: false,
     };
     control.promote(&promotion).await?;
     let until = clock() + Duration::from_secs(8);

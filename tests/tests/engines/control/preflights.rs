@@ -597,6 +597,7 @@ async fn a_life(server: &Server<'_>, options: &SessionOptions) -> Result<()> {
         epoch: Epoch(1),
         idc: server.idc()?,
         from: None,
+        lossy: false,
     };
     control.promote(&promotion).await?;
     control

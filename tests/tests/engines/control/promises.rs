@@ -87,6 +87,7 @@ fn nobody_opens_while_a_promise_runs() -> Result<()> {
             epoch: Epoch(4),
             idc: server.idc()?,
             from: None,
+            lossy: false,
         };
         control.promote(&promotion).await?;
         let until = clock() + Duration::from_secs(20);

@@ -27,6 +27,7 @@ fn order(server: &Server<'_>, epoch: u64, from: Option<&str>) -> Result<Promotio
         epoch: Epoch(epoch),
         idc: server.idc()?,
         from,
+        lossy: false,
     })
 }
 
@@ -176,6 +177,47 @@ fn tells_whether_a_position_was_applied() -> Result<()> {
             !control.applied_through(&gz, &at("0-5-17")).await?,
             "one link is behind"
         );
+        Ok(())
+    })
+}
+
+/// Looks at what stands against a promotion are seconds apart: a copy that was begun since is found
+/// under the locks.
+#[test]
+fn a_member_that_lacks_tables_is_not_promoted() -> Result<()> {
+    on_each(async |server, _| {
+        let lacks = |done: bool| {
+            format!(
+                "REPLACE INTO multiactive.applied (link, source, position, snapshot, at) VALUES \
+                 ('a/one', 'gz', '0-5-17', '{{\"done\": false, \"tables\": {{\"shop\": {{\"a\": \
+                 {{\"done\": {done}, \"anew\": \"Emptying\"}}}}}}}}', UTC_TIMESTAMP(6))"
+            )
+        };
+        epoch_of(server, 1, "gz").await?;
+        server.root().await?.query_drop(lacks(false)).await?;
+        let mut wanted = order(server, 2, Some("gz"))?;
+        let refused = server.control().await?.promote(&wanted).await;
+        ensure!(
+            matches!(&refused, Err(ControlError::CopiesTables { link, .. }) if link == "a/one"),
+            "{refused:?}"
+        );
+        ensure!(
+            server
+                .number("SELECT MAX(epoch) FROM multiactive.epoch")
+                .await?
+                == 1
+        );
+        wanted.lossy = true;
+        let mut control = server.control().await?;
+        ensure!(control.promote(&wanted).await?.written);
+        // What it holds now is what the others are copies of.
+        wanted.lossy = false;
+        wanted.epoch = Epoch(3);
+        ensure!(control.promote(&wanted).await?.written);
+        epoch_of(server, 4, "gz").await?;
+        server.root().await?.query_drop(lacks(true)).await?;
+        wanted.epoch = Epoch(5);
+        ensure!(control.promote(&wanted).await?.written);
         Ok(())
     })
 }

@@ -10,5 +10,6 @@ mod parents;
 mod planted;
 mod plants;
 mod rebuilds;
+mod rebuilds_hindered;
 mod rebuilds_refused;
 mod rig;

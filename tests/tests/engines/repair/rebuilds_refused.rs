@@ -10,11 +10,13 @@ use crate::apply::rig::until;
 
 const TABLES: &str = "USE orders; DROP TABLE IF EXISTS below, above; \
     CREATE TABLE plain (id INT PRIMARY KEY, v INT); \
+    CREATE TABLE narrow (id INT PRIMARY KEY, v INT); \
     CREATE TABLE above (id INT PRIMARY KEY); \
     CREATE TABLE below (id INT PRIMARY KEY, up INT, \
         CONSTRAINT kin FOREIGN KEY (up) REFERENCES above (id))";
 
 const ROWS: &str = "USE orders; INSERT INTO plain VALUES (1, 1), (2, 2); \
+    INSERT INTO narrow VALUES (1, 1); \
     INSERT INTO above VALUES (1); INSERT INTO below VALUES (1, 1)";
 
 async fn rebuild(rig: &Rig<'_>, run: &str, table: &str) -> Result<RepairStatus> {
@@ -34,7 +36,9 @@ fn untouched(rig: &Rig<'_>) -> Result<()> {
 /// A wish past the repair process, as anybody with the account could write it.
 async fn wished(rig: &Rig<'_>, table: &str) -> Result<String> {
     rig.target.root(&format!(
-        "SET sql_log_bin = 0; REPLACE INTO multiactive.rebuilds \
+        "SET sql_log_bin = 0; REPLACE INTO multiactive.repair_runs (run, link, state, at) \
+         VALUES ('by hand', 'suite', '{{}}', UTC_TIMESTAMP(6) + INTERVAL 1 HOUR); \
+         REPLACE INTO multiactive.rebuilds \
          (link, `database`, `table`, run, state, reason, asked) VALUES \
          ('suite/{}-{}', 'orders', '{table}', 'by hand', 'Asked', '', NOW(6))",
         rig.source.idc, rig.target.idc
@@ -61,6 +65,7 @@ async fn refused(rig: &Rig<'_>) -> Result<()> {
          asked) VALUES ('suite/other', 'orders', 'plain', 'by hand', 'Asked', '', NOW(6))";
     rig.plant("", elsewhere)?;
     taken_back(rig, &mut link).await?;
+    unfit(rig).await?;
     cascading(rig).await?;
     primary(rig).await?;
     untouched(rig)
@@ -88,6 +93,31 @@ async fn taken_back(rig: &Rig<'_>, link: &mut super::rig::Link) -> Result<()> {
     link.start_writer(rig)?;
     link.wait_streaming().await?;
     untouched(rig)
+}
+
+/// What its rows cannot be put back into is not emptied: a trigger would fire for each row, too.
+async fn unfit(rig: &Rig<'_>) -> Result<()> {
+    rig.target.root(
+        "SET sql_log_bin = 0; USE orders; CREATE TABLE seen (id INT); \
+         CREATE TRIGGER sees AFTER DELETE ON plain FOR EACH ROW INSERT INTO seen VALUES (OLD.id); \
+         ALTER TABLE narrow DROP COLUMN v",
+    )?;
+    for (table, why) in [("plain", "sees"), ("narrow", "v")] {
+        let status = rebuild(rig, &format!("suite/unfit-{table}"), table).await?;
+        let report = &status.report.tables[&format!("orders.{table}")];
+        ensure!(report.refused.contains(why), "{status:#?}");
+    }
+    let reason = wished(rig, "plain").await?;
+    ensure!(reason.contains("sees"), "{reason}");
+    let left = rig
+        .target
+        .root("SELECT (SELECT COUNT(*) FROM orders.seen), (SELECT COUNT(*) FROM orders.narrow)")?;
+    ensure!(left == [["0", "1"]], "{left:?}");
+    rig.target
+        .root("SET sql_log_bin = 0; USE orders; DROP TRIGGER sees; DROP TABLE seen, narrow")?;
+    rig.source
+        .root("SET sql_log_bin = 0; DROP TABLE orders.narrow")?;
+    Ok(())
 }
 
 /// Where the source does not log what a cascade does, both tables of the key are refused, by the
