@@ -105,6 +105,20 @@ fn scripts_show_the_absence_of_rules_that_others_stand_before() {
                 ..all
             },
         ),
+        (
+            "note_loss",
+            Rules {
+                note_loss: false,
+                ..all
+            },
+        ),
+        (
+            "claim_in_doubt",
+            Rules {
+                claim_in_doubt: false,
+                ..all
+            },
+        ),
     ];
     let scripts: Vec<String> = scripts()
         .into_iter()

@@ -300,19 +300,6 @@ macro_rules! each_rule_is_needed {
                 super::is_found_where_etcd_is_restored("two_lease_times", rules, 0);
             }
 
-            /// An acknowledgement of long ago, in a backup that took the place of an empty etcd.
-            #[test]
-            fn claim_in_doubt() {
-                let rules = Rules { claim_in_doubt: false, ..Rules::ALL };
-                super::is_found_where_etcd_is_restored("claim_in_doubt", rules, 7_500);
-            }
-
-            #[test]
-            fn note_loss() {
-                let rules = Rules { note_loss: false, ..Rules::ALL };
-                super::is_found_where_disks_are_put_back("note_loss", rules, 21_100);
-            }
-
             #[test]
             fn forget_requests() {
                 let rules = Rules { forget_requests: false, ..Rules::ALL };
