@@ -47,12 +47,18 @@ impl Core {
 
     /// Whether two lease times may not be over since it was noted that etcd went back. Who has just
     /// started knows of the loss by the note only, and takes nothing before: that somebody has
-    /// acknowledged it says nothing of a holder of before, which may be open by its last guard.
+    /// acknowledged it says nothing of a holder of before, which may be open by its last guard. Who
+    /// noticed that loss too has waited already; others' notes of it come soon after.
     pub(crate) fn noted_lately(&self, now: Now) -> bool {
-        let (Some((_, at)), Some(lease)) = (self.memory.noted, &self.lease) else {
+        let (Some((noted, at)), Some(lease)) = (self.memory.noted, &self.lease) else {
             return false;
         };
-        self.rules.two_lease_times && now.at.since(at) < 2 * lease.granted
+        let waits = 2 * lease.granted;
+        let waited = self
+            .memory
+            .believed
+            .is_some_and(|(known, believed)| noted <= known && at < believed.plus(waits));
+        self.rules.two_lease_times && !waited && now.at.since(at) < waits
     }
 
     /// Whether a request was in etcd when it was noticed that etcd went back. What came of it is not

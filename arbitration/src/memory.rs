@@ -41,6 +41,8 @@ pub(crate) struct Memory {
     pub(crate) acknowledged: Option<(Epoch, Revision)>,
     /// Up to what somebody noted a loss, and when this process first saw that.
     pub(crate) noted: Option<(Revision, Moment)>,
+    /// How far etcd was when this process believed it again after a loss, and when that was.
+    pub(crate) believed: Option<(Revision, Moment)>,
     /// A generation above this process's that the server has obeyed, and when it said so.
     outranked: Option<(Generation, Moment)>,
 }
@@ -379,6 +381,7 @@ impl Core {
         };
         if (waited || !self.rules.two_lease_times) && (acknowledged || !self.rules.await_ack) {
             self.memory.acknowledged = Some((self.highest_epoch(), loss.noticed));
+            self.memory.believed = Some((loss.now.revision, now.at));
             self.memory.forgiven.extend(self.memory.mark);
             self.memory.mark = Some(loss.now);
             self.memory.learned_at = now.at;
