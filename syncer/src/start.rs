@@ -192,12 +192,13 @@ async fn resume(
     selection: &Selection,
     mut start: Start,
 ) -> Result<Start, PullError> {
+    // What a link cannot carry is refused before anything is read, also where nothing is copied.
+    let tables = source.tables(selection).await?;
     let copies = &mut start.copies;
     if copies.is_empty() {
         return Ok(start);
     }
     check_is_primary(source, config).await?;
-    let tables = source.tables(selection).await?;
     // Those that were copied before, perhaps by hand, are not asked about again.
     let is_copied = |database: &str, table: &str| {
         let is = |copy: &CopyStart| copy.database == database && copy.table == table;
