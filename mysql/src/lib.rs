@@ -4,6 +4,7 @@ pub mod clock;
 pub mod conflicts;
 pub mod control;
 pub mod copies;
+pub mod foreign_keys;
 pub mod keyset;
 pub mod lifeline;
 pub mod link_end;

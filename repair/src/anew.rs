@@ -4,9 +4,8 @@
 use std::time::{Duration, Instant};
 
 use model::{RepairControl, RepairPhase};
-use mysql::session::Engine;
+use mysql::foreign_keys;
 use mysql::tables::TableInfo;
-use mysql_async::prelude::Queryable as _;
 use writer::WriterError;
 use writer::rebuild::cascades;
 use writer::rebuild::wishes::{self, State};
@@ -140,39 +139,22 @@ impl Run<'_> {
         }
     }
 
-    /// Whether foreign keys from or to a table change rows without a word in the source's binlog:
-    /// on MariaDB always, on MySQL where they are not the SQL layer's work.
+    /// Whether foreign keys from or to a table change rows without a word in the source's binlog.
     async fn cascades_unseen(&mut self, table: &TableInfo) -> Result<bool, RepairError> {
         let session = &mut self.ends.source.session;
         let failed =
             |error| RepairError::driver("reading the foreign keys at the source", None, error);
-        if session.engine() == Engine::MySql {
-            let native: Option<String> = session
-                .conn
-                .query_first(
-                    "SELECT variable_value FROM performance_schema.global_variables \
-                     WHERE variable_name = 'innodb_native_foreign_keys'",
-                )
-                .await
-                .map_err(failed)?;
-            if native.as_deref() == Some("OFF") {
-                return Ok(false);
-            }
+        let engine = session.engine();
+        let logged = foreign_keys::are_logged(&mut session.conn, engine).await;
+        if logged.map_err(failed)? {
+            return Ok(false);
         }
-        let (database, name) = (table.database.as_str(), table.table.as_str());
-        let count: Option<u64> = session
-            .conn
-            .exec_first(
-                "SELECT COUNT(*) FROM information_schema.referential_constraints \
-                 WHERE (delete_rule NOT IN ('RESTRICT', 'NO ACTION') \
-                 OR update_rule NOT IN ('RESTRICT', 'NO ACTION')) \
-                 AND ((constraint_schema = ? AND table_name = ?) \
-                 OR (unique_constraint_schema = ? AND referenced_table_name = ?))",
-                (database, name, database, name),
-            )
-            .await
-            .map_err(failed)?;
-        Ok(count.unwrap_or(0) > 0)
+        let keys = foreign_keys::acting(&mut session.conn).await;
+        let is = |(database, name): &(String, String)| {
+            *database == table.database && *name == table.table
+        };
+        let mut keys = keys.map_err(failed)?.into_iter();
+        Ok(keys.any(|key| is(&key.from) || is(&key.to)))
     }
 
     /// Has one table copied anew; `left` begins with it.

@@ -571,7 +571,7 @@ pub(crate) async fn epoch(ends: &mut Ends, link: &LinkConfig) -> Result<u64, Rep
     {
         return Err(RepairError::Refused(format!(
             "epoch {epoch} of {holder} is not known at both ends of link {} yet; wait until the \
-             link streams",
+             link streams, and if it is held before that epoch, do first what its status says",
             link.link
         )));
     }

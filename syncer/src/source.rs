@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use change::{Flavor, Position, ServerUuid, SnapshotTable};
 use model::{Epoch, IdcName, Routes};
+use mysql::foreign_keys::{self, ActingKey};
 use mysql::lifeline::Lifeline;
 use mysql::select::Selection;
 use mysql::session::{Engine, Session, SessionOptions};
@@ -277,30 +278,26 @@ impl Source {
         Ok(())
     }
 
-    /// MySQL logs what a cascade does to other rows only where foreign keys are the SQL layer's work:
-    /// from 9.6 on, unless `innodb_native_foreign_keys` is on. (Of MariaDB, which never does, the
-    /// writer refuses such tables.)
+    /// What foreign keys do must be in the binlog. (Of MariaDB, which never does that, the writer
+    /// refuses such tables.)
     async fn check_cascades(
         &mut self,
         selection: &Selection,
         is_copied: &(dyn Fn(&str, &str) -> bool + Sync),
     ) -> Result<(), PullError> {
-        let native = self
-            .texts(
-                "asking for innodb_native_foreign_keys",
-                "SELECT variable_value FROM performance_schema.global_variables \
-                 WHERE variable_name = 'innodb_native_foreign_keys'",
-            )
-            .await?;
-        if native.first().map(String::as_str) == Some("OFF") {
+        let engine = self.session.engine();
+        let logged = foreign_keys::are_logged(&mut self.session.conn, engine).await;
+        if logged.map_err(PullError::query("asking for innodb_native_foreign_keys"))? {
             return Ok(());
         }
         let keys = self.acting_keys().await?;
-        match keys.iter().find(|(db, table, to_db, to_table)| {
+        let meets = |key: &&ActingKey| {
+            let ((db, table), (to_db, to_table)) = (&key.from, &key.to);
             selection.has_table(db, table) && (is_copied(db, table) || is_copied(to_db, to_table))
-        }) {
+        };
+        match keys.iter().find(meets).map(|key| &key.from) {
             None => Ok(()),
-            Some((database, table, ..)) => Err(PullError::halt(
+            Some((database, table)) => Err(PullError::halt(
                 "CascadesNotLogged",
                 format!(
                     "table {database}.{table} has a foreign key with CASCADE, SET NULL or SET DEFAULT, \
@@ -313,18 +310,9 @@ impl Source {
         }
     }
 
-    /// The foreign keys that change rows by themselves: database and table, and those that they refer
-    /// to.
-    async fn acting_keys(&mut self) -> Result<Vec<(String, String, String, String)>, PullError> {
-        self.session
-            .conn
-            .query(
-                "SELECT CAST(constraint_schema AS CHAR), CAST(table_name AS CHAR), \
-                 CAST(unique_constraint_schema AS CHAR), CAST(referenced_table_name AS CHAR) FROM \
-                 information_schema.referential_constraints \
-                 WHERE delete_rule NOT IN ('RESTRICT', 'NO ACTION') \
-                 OR update_rule NOT IN ('RESTRICT', 'NO ACTION')",
-            )
+    /// The foreign keys that change rows by themselves.
+    async fn acting_keys(&mut self) -> Result<Vec<ActingKey>, PullError> {
+        foreign_keys::acting(&mut self.session.conn)
             .await
             .map_err(PullError::query(
                 "reading the foreign keys from information_schema",
@@ -345,8 +333,9 @@ impl Source {
         let keys = self.acting_keys().await?;
         let copied = keys
             .into_iter()
-            .filter(|(database, table, ..)| selection.has_table(database, table));
-        for (database, table, to_database, to_table) in copied {
+            .filter(|key| selection.has_table(&key.from.0, &key.from.1));
+        for key in copied {
+            let ((database, table), (to_database, to_table)) = (key.from, key.to);
             let route = routes
                 .met_by(&database, Some(&table))
                 .or_else(|| routes.met_by(&to_database, Some(&to_table)));

@@ -102,10 +102,9 @@ pub enum Aftermath {
     #[error(
         "the stranded transaction {gtid} cannot be taken back row by row: {what}. Bring what it \
          touched in {target_idc} in line with the primary by hand, with sql_log_bin=0. Or have \
-         {target_idc} copied anew: let the link pass this as said next, then stop its writer, make \
-         the definitions of its tables those of the primary, empty them with sql_log_bin=0, and \
-         remove the row of {link} from multiactive.applied there. What lets the link pass, to be run \
-         at the target: {pass}"
+         {target_idc} copied anew: let the link pass this as said next, make the definitions of its \
+         tables those of the primary, and then: mactl repair {link} --link --rebuild. What lets the \
+         link pass, to be run at the target: {pass}"
     )]
     NeedsCopy {
         /// The link's target.

@@ -218,8 +218,9 @@ impl Applier {
         let (source, target) = (&self.config.source.idc, &self.config.target.idc);
         match error {
             WriterError::CopyIntoPrimary { .. } => format!(
-                "{target} holds the newest epoch and takes the writes, so what it has in {table} is \
-                 what the others are copies of: rebuild the table in a copy"
+                "{target} holds the newest epoch that it knows of. Either it takes the writes, so that \
+                 what it has in {table} is what the others are copies of: rebuild the table in a copy. \
+                 Or the link is held before a later epoch: do first what its status says"
             ),
             WriterError::CopyOfEndedEpoch { epoch, newest, .. } => format!(
                 "{source} is the source of epoch {epoch}, which ended here when epoch {newest} began: \
