@@ -9,6 +9,8 @@ use super::rig::{Rig, until};
 
 /// An arbiter looks at its member every second.
 const SEEN_WITHIN: Duration = Duration::from_secs(5);
+/// Some of its heartbeats.
+const SETTLED: Duration = Duration::from_secs(4);
 
 /// Ends every guard of the primary in `sh`, and waits until it is open again with another one.
 pub async fn guard_is_killed(rig: &Rig<'_>, epoch: u64) -> Result<()> {
@@ -36,6 +38,11 @@ pub async fn guard_is_killed(rig: &Rig<'_>, epoch: u64) -> Result<()> {
         let running = guards();
         let all_new = running.iter().all(|id| !before.contains(id));
         Ok((all_new && !running.is_empty()).then_some(()))
+    })
+    .await?;
+    // What the arbiter's look found just after that is done by now, if it found none.
+    until("some heartbeats go by", SETTLED * 2, async || {
+        Ok((begin.elapsed() > SETTLED).then_some(()))
     })
     .await?;
     rig.written("sh", Duration::from_secs(10)).await?;
