@@ -313,7 +313,7 @@ impl<'a> Rig<'a> {
             match self.target.root(&sql) {
                 // The link writes to the same rows, and this statement was the victim.
                 Err(error) if tries < 10 && format!("{error:#}").contains("ERROR 1213") => {
-                    tries += 1
+                    tries += 1;
                 }
                 other => break other?,
             }
