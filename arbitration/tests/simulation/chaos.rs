@@ -220,6 +220,12 @@ impl World {
                 65..85 => Fault::CutEtcd(other),
                 _ => Fault::Isolate(holder),
             },
+            Focus::Succession => match roll {
+                0..60 if other != holder => self.draw_succession(&other, &holder),
+                0..75 => Fault::Supersede(holder),
+                75..85 => Fault::SlowFence(other),
+                _ => Fault::CutEtcd(other),
+            },
             _ => match roll {
                 0..25 => Fault::Restore,
                 25..50 => Fault::CutEtcd(holder),
@@ -227,6 +233,26 @@ impl World {
                 _ => Fault::Crash(other),
             },
         }
+    }
+
+    /// Somebody asks an IDC to take over, its arbiter hears of its success late, its successor begins
+    /// meanwhile, and the former holder is to have it back.
+    fn draw_succession(&mut self, place: &IdcName, holder: &IdcName) -> Fault {
+        let ask = |to: &IdcName| Fault::Ask {
+            kind: IntentKind::Forced,
+            to: Some(to.clone()),
+            allow_data_loss: true,
+        };
+        let mut at = 0;
+        for (next, within) in [
+            (Fault::Fading(place.clone()), 200),
+            (Fault::Supersede(place.clone()), 1_500),
+            (ask(holder), 300),
+        ] {
+            at += self.rng.range(10, within);
+            self.later(at, Happening::Fault(next));
+        }
+        ask(place)
     }
 
     fn draw_wide_fault(&mut self) -> Fault {

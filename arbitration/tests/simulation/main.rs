@@ -184,7 +184,8 @@ fn is_found_without(name: &str, rules: Rules, first: u64) {
 }
 
 /// Runs worlds with these rules, and with them and what `breaks` does to the plan, until one is unsafe
-/// in which the same seed without the break is not: only then it is the break that is found.
+/// in which the same seed without the break is not: only then it is the break that is found. With
+/// `SHOW=1` it prints what happened there.
 fn is_found(
     name: &str,
     first: u64,
@@ -206,7 +207,18 @@ fn is_found(
     let whole = |seed| harm(run_with(seed, with, false, &shape));
     let mut found = seeds.filter_map(|seed| Some((seed, broken(seed)?)));
     match found.find(|(seed, _)| whole(*seed).is_none()) {
-        Some((seed, violation)) => println!("without {name}: seed {seed}: {violation}"),
+        Some((seed, violation)) => {
+            if number("SHOW").is_some() {
+                let world = run_with(seed, without, true, |plan| {
+                    shape(plan);
+                    breaks(plan);
+                });
+                for line in &world.log {
+                    println!("{line}");
+                }
+            }
+            println!("without {name}: seed {seed}: {violation}");
+        }
         None => panic!("the simulator does not notice that the rule {name} is missing"),
     }
 }
@@ -332,7 +344,10 @@ macro_rules! each_rule_is_needed {
             /// One that was superseded opens what its successor has fenced and given up.
             #[test]
             fn fences_adopt() {
-                server(ServerRule::FencesAdopt, 48_600);
+                let breaks = |plan: &mut Plan| plan.without = Some(ServerRule::FencesAdopt);
+                let shape = |plan: &mut Plan| plan.focus = Focus::Succession;
+                let all = (Rules::ALL, Rules::ALL);
+                super::is_found("fences_adopt", 4_700, all, shape, breaks);
             }
 
             /// A guard that is an event of the server does not tick under a backup's lock.

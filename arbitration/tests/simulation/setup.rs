@@ -19,6 +19,8 @@ pub enum Focus {
     Restores,
     /// etcd's disks are put back to shortly before a transition, while arbiters crash.
     PutBack,
+    /// A second process takes an IDC over while the first is opening its database.
+    Succession,
 }
 
 /// The choices that hold for a whole run.
@@ -81,7 +83,7 @@ impl Plan {
     /// What a focus needs.
     pub fn settle(&mut self) {
         match self.focus {
-            Focus::Anything => {}
+            Focus::Anything | Focus::Succession => {}
             Focus::Failsafe => {
                 self.failsafe = true;
                 self.automatic = true;
