@@ -51,6 +51,7 @@ impl Hands<'_> {
                 from,
                 over,
                 lossy,
+                drain_until,
             } => {
                 let order = PromotionOrder {
                     epoch: *epoch,
@@ -58,7 +59,7 @@ impl Hands<'_> {
                     from: from.clone(),
                     lossy: *lossy,
                 };
-                self.promote(&order, *over).await
+                self.promote(&order, *over, *drain_until).await
             }
             DatabaseCommand::Promise {
                 epoch,
@@ -118,9 +119,17 @@ impl Hands<'_> {
         &mut self,
         order: &PromotionOrder,
         over: Epoch,
+        drain_until: Option<Moment>,
     ) -> Result<DatabaseResult, ControlError> {
         self.session.end_promises(over).await?;
-        let promotion = self.session.promote(order).await?;
+        let promotion = if drain_until.is_some_and(|until| clock::now().at < until) {
+            match self.session.promote_if_still(order).await? {
+                Some(promotion) => promotion,
+                None => return Ok(DatabaseResult::StillApplies),
+            }
+        } else {
+            self.session.promote(order).await?
+        };
         Ok(DatabaseResult::Promoted {
             applied: promotion.applied,
         })

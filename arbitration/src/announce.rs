@@ -119,6 +119,13 @@ impl Transition {
         }
     }
 
+    /// Until when the promotion waits for what was received of another member's epoch, whose end
+    /// nobody proved.
+    pub(crate) fn drain_until(&self, me: &IdcName, time_to_drain: u64) -> Option<Moment> {
+        let unproved = !self.fenced && self.from.as_ref().is_some_and(|from| from != me);
+        unproved.then(|| self.mark.plus(time_to_drain))
+    }
+
     pub(crate) fn promoted(&mut self, now: Now, applied: Option<PositionText>) {
         self.applied = applied;
         self.lap("Promote", now.at);

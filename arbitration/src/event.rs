@@ -135,6 +135,9 @@ pub enum DatabaseResult {
         /// The position, where there was an old primary.
         applied: Option<PositionText>,
     },
+    /// [`DatabaseCommand::Promote`]: nothing has changed, since links still bring what the old primary
+    /// wrote. To be asked again, until it drains no longer.
+    StillApplies,
     /// [`DatabaseCommand::Promise`]: the record lasts.
     Promised,
     /// [`DatabaseCommand::StartGuard`]: the guard was seen running.
@@ -224,6 +227,9 @@ pub enum DatabaseCommand {
         over: Epoch,
         /// Also while tables are still copied to it: a person has said that their rows may be lost.
         lossy: bool,
+        /// Until then it waits while what has been received of the epoch that ended is still being
+        /// applied. `None` where its end is known and was waited for, or there is nothing to come.
+        drain_until: Option<Moment>,
     },
     /// Record a promise (rule 11), unless a later generation was obeyed here: whoever would open the
     /// member is refused until it is over on the server's clock.

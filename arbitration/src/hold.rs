@@ -318,11 +318,15 @@ impl Core {
             let over = Self::promises_over(self.transition.as_ref());
             // Looks are seconds apart: what has begun to be copied since, the database sees.
             let lossy = self.may_lose();
+            let drain_until = self.transition.as_ref().and_then(|transition| {
+                transition.drain_until(&self.me, self.settings.time_to_drain)
+            });
             return Some(DatabaseCommand::Promote {
                 epoch,
                 from,
                 over,
                 lossy,
+                drain_until,
             });
         }
         let deadline = self.guard_deadline()?;

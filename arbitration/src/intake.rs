@@ -265,6 +265,10 @@ impl Core {
                     transition.promoted(now, applied);
                 }
             }
+            (DatabaseCommand::Promote { .. }, DatabaseResult::StillApplies) => {
+                // A look may come in between.
+                self.database_retry = now.at.plus(CHECK_PAUSE);
+            }
             (DatabaseCommand::StartGuard { deadline }, DatabaseResult::GuardRuns) => {
                 self.member.guard_until = self.member.guard_until.max(Some(deadline));
                 if self.member.exposure == Exposure::Writable {

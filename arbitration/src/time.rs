@@ -51,6 +51,9 @@ pub struct Settings {
     pub fence_timeout: u64,
     /// How long the target may take to catch up with a fenced primary.
     pub catch_up_timeout: u64,
+    /// How long a new holder waits for what was received of an epoch whose end nobody proved, and is
+    /// still being applied.
+    pub time_to_drain: u64,
     /// How long an arbiter that ought to act on an intent may stay silent.
     pub answer_timeout: u64,
     /// How long the target waits for its lag to become small.
@@ -119,6 +122,7 @@ impl Default for Settings {
             fence_grace: 50,
             fence_timeout: 5_000,
             catch_up_timeout: 10_000,
+            time_to_drain: 2_000,
             answer_timeout: 15_000,
             ready_timeout: 10_000,
             ready_lag: 1_000,

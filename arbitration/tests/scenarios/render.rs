@@ -13,6 +13,7 @@ pub fn database(command: &DatabaseCommand) -> String {
             from,
             over,
             lossy,
+            drain_until,
         } => {
             let from = from.as_ref().map_or("-", |from| from.as_str());
             let over = if *over > Epoch::NONE {
@@ -21,7 +22,9 @@ pub fn database(command: &DatabaseCommand) -> String {
                 String::new()
             };
             let lossy = if *lossy { " lossy" } else { "" };
-            format!("database: promote epoch={epoch} from={from}{over}{lossy}")
+            let drain =
+                drain_until.map_or_else(String::new, |until| format!(" drain-until={}", until.0));
+            format!("database: promote epoch={epoch} from={from}{over}{lossy}{drain}")
         }
         DatabaseCommand::Promise {
             epoch,

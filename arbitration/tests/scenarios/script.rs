@@ -478,6 +478,7 @@ impl Stage {
             ["guard-runs"] => DatabaseResult::GuardRuns,
             ["opened"] => DatabaseResult::Opened,
             ["promised"] => DatabaseResult::Promised,
+            ["still-applies"] => DatabaseResult::StillApplies,
             ["applied"] => DatabaseResult::Applied(true),
             ["not-applied"] => DatabaseResult::Applied(false),
             ["left"] => DatabaseResult::Left,

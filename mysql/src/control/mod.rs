@@ -6,6 +6,7 @@
 //! makes a new one. **A time-out says nothing about the server's state.**
 
 mod boots;
+mod checkpoints;
 mod door;
 mod error;
 mod fence;

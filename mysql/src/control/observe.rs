@@ -6,10 +6,10 @@ use model::{
 };
 use mysql_async::Row;
 
+use super::checkpoints::APPLIED_ROWS;
 use super::procedures::{CLOCK, boot};
 use super::processes::{guards_of, guards_statement};
 use super::promise::PromiseRow;
-use super::promote::APPLIED_ROWS;
 use super::row::Answer;
 use super::{ControlError, ControlSession, RunningGuard, door, identifier, literal};
 use crate::clock::{ClockReading, reader_micros};

@@ -11,9 +11,11 @@
 //! heartbeat that only this server got must keep nobody waiting. Other members judge by this what
 //! they may go on with (`writer/src/epoch`).
 
-use change::{Flavor, Position};
+use std::time::Duration;
+
 use model::{Epoch, IdcName, PositionText};
 
+use super::checkpoints::{APPLIED_ROWS, Checkpoint, newest};
 use super::hindrances::lacks_tables;
 use super::row::Answer;
 use super::{ControlError, ControlSession, literal};
@@ -21,10 +23,9 @@ use super::{ControlError, ControlSession, literal};
 const DOING: &str = "promote";
 /// Of a promotion that collides with writers.
 const TRIES: u32 = 3;
-
-/// The checkpoint of every link into this server.
-pub(super) const APPLIED_ROWS: &str = "SELECT link, source, position, \
-     JSON_UNQUOTE(JSON_EXTRACT(ledger, '$.newest.within')) FROM multiactive.applied ORDER BY link";
+/// A writer that has something to apply begins it within this time after the transaction before: it
+/// locks its link's row first, so that a promotion waits for it.
+const STILL_FOR: Duration = Duration::from_millis(50);
 
 /// Which epoch to begin.
 #[derive(Debug, Clone)]
@@ -51,12 +52,11 @@ pub struct Promotion {
     pub written: bool,
 }
 
-/// One link's row in `applied`.
-struct Checkpoint {
-    link: String,
-    position: Position,
-    /// What of it changed data last; `None` where nothing has, or that is not known.
-    newest: Option<Position>,
+/// What an attempt came to.
+enum Attempt {
+    Promoted(Promotion),
+    /// These checkpoints are not those that were to be found; nothing was written.
+    Moved(Vec<Checkpoint>),
 }
 
 impl ControlSession {
@@ -69,9 +69,44 @@ impl ControlSession {
     /// says that they may be lost. Any error leaves nothing behind, other than a time-out, after which it is not
     /// known; call it again.
     pub async fn promote(&mut self, order: &PromotionOrder) -> Result<Promotion, ControlError> {
+        loop {
+            // With nothing expected, whatever is found will do.
+            if let Attempt::Promoted(promotion) = self.attempt(order, None).await? {
+                return Ok(promotion);
+            }
+        }
+    }
+
+    /// The same, unless links bring something from the former holder just now: `None` then, and
+    /// nothing has changed. What they still bring once the epoch has begun is set aside.
+    ///
+    /// # Errors
+    /// Those of [`ControlSession::promote`].
+    pub async fn promote_if_still(
+        &mut self,
+        order: &PromotionOrder,
+    ) -> Result<Option<Promotion>, ControlError> {
+        match self.attempt(order, Some(&[])).await? {
+            Attempt::Promoted(promotion) => Ok(Some(promotion)),
+            Attempt::Moved(found) => {
+                tokio::time::sleep(STILL_FOR).await;
+                match self.attempt(order, Some(&found)).await? {
+                    Attempt::Promoted(promotion) => Ok(Some(promotion)),
+                    Attempt::Moved(_) => Ok(None),
+                }
+            }
+        }
+    }
+
+    /// Promotes if the former holder's links have applied what is expected, if anything is.
+    async fn attempt(
+        &mut self,
+        order: &PromotionOrder,
+        expected: Option<&[Checkpoint]>,
+    ) -> Result<Attempt, ControlError> {
         let mut tries = 1;
         loop {
-            let outcome = self.promote_in_transaction(order).await;
+            let outcome = self.promote_in_transaction(order, expected).await;
             let Err(error) = &outcome else {
                 return outcome;
             };
@@ -85,10 +120,8 @@ impl ControlSession {
         }
     }
 
-    async fn promote_in_transaction(
-        &mut self,
-        order: &PromotionOrder,
-    ) -> Result<Promotion, ControlError> {
+    /// Begins the transaction: the checkpoints, the newest epoch, and what links are copying.
+    async fn lock_rows(&mut self) -> Result<Vec<Vec<mysql_async::Row>>, ControlError> {
         // The read of the newest epoch that follows the locks sees what the locks waited for.
         // The locking read orders by the key and takes the gap above the newest row, so that a
         // writer's share lock on "the newest row" and this one exclude each other.
@@ -97,17 +130,24 @@ impl ControlSession {
             "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; START TRANSACTION",
         )
         .await?;
-        let mut sets = self
-            .query(
-                DOING,
-                &format!(
-                    "{APPLIED_ROWS} FOR UPDATE; SELECT epoch, idc, ended FROM multiactive.epoch \
-                     ORDER BY epoch DESC LIMIT 1 FOR UPDATE; \
-                     SELECT CAST(link AS CHAR), CAST(snapshot AS CHAR) FROM multiactive.applied \
-                     ORDER BY link FOR UPDATE"
-                ),
-            )
-            .await?;
+        self.query(
+            DOING,
+            &format!(
+                "{APPLIED_ROWS} FOR UPDATE; SELECT epoch, idc, ended FROM multiactive.epoch \
+                 ORDER BY epoch DESC LIMIT 1 FOR UPDATE; \
+                 SELECT CAST(link AS CHAR), CAST(snapshot AS CHAR) FROM multiactive.applied \
+                 ORDER BY link FOR UPDATE"
+            ),
+        )
+        .await
+    }
+
+    async fn promote_in_transaction(
+        &mut self,
+        order: &PromotionOrder,
+        expected: Option<&[Checkpoint]>,
+    ) -> Result<Attempt, ControlError> {
+        let mut sets = self.lock_rows().await?;
         let answer = Answer {
             doing: DOING,
             endpoint: &self.endpoint,
@@ -119,10 +159,10 @@ impl ControlSession {
             let ended: Option<String> = answer.value(&mut newest, 2, "position")?;
             if epoch == order.epoch.0 && idc == order.idc.as_str() {
                 self.execute(DOING, "ROLLBACK").await?;
-                return Ok(Promotion {
+                return Ok(Attempt::Promoted(Promotion {
                     applied: ended.map(PositionText),
                     written: false,
-                });
+                }));
             }
             if epoch >= order.epoch.0 {
                 return Err(ControlError::EpochPassed {
@@ -148,6 +188,10 @@ impl ControlSession {
             }
             None => Vec::new(),
         };
+        if expected.is_some_and(|expected| expected != checkpoints) {
+            self.execute(DOING, "ROLLBACK").await?;
+            return Ok(Attempt::Moved(checkpoints));
+        }
         let applied = match others {
             Some(from) => self.applied_of(&checkpoints, from)?,
             None => None,
@@ -156,10 +200,10 @@ impl ControlSession {
         let needs = newest(&checkpoints);
         self.insert_epoch(order, follows, applied.as_ref(), needs)
             .await?;
-        Ok(Promotion {
+        Ok(Attempt::Promoted(Promotion {
             applied,
             written: true,
-        })
+        }))
     }
 
     /// Refuses a member to which tables are still copied. The rows are locked, so no writer begins
@@ -199,157 +243,5 @@ impl ControlSession {
             needs.map_or_else(null, |text| literal(&text))
         );
         self.execute(DOING, &insert).await
-    }
-
-    /// Whether everything up to a position of another member has been applied here, by every link
-    /// that comes from it. False where no link does.
-    pub async fn applied_through(
-        &mut self,
-        source: &IdcName,
-        position: &PositionText,
-    ) -> Result<bool, ControlError> {
-        const DOING: &str = "read what was applied";
-        let mut sets = self.query(DOING, APPLIED_ROWS).await?;
-        let rows = if sets.is_empty() {
-            Vec::new()
-        } else {
-            sets.swap_remove(0)
-        };
-        let checkpoints = self.checkpoints(rows, source)?;
-        let Some(wanted) = self.parse(&position.0)? else {
-            // Nothing was ever committed there.
-            return Ok(true);
-        };
-        let through = checkpoints
-            .iter()
-            .all(|checkpoint| checkpoint.position.contains(&wanted));
-        Ok(through && !checkpoints.is_empty())
-    }
-
-    /// What every link from an IDC has applied here, out of the rows of [`APPLIED_ROWS`]; `None`
-    /// where that is nothing, or no position of one of them.
-    pub(super) fn applied_from(
-        &self,
-        rows: Vec<mysql_async::Row>,
-        source: &IdcName,
-    ) -> Result<Option<PositionText>, ControlError> {
-        let checkpoints = self.checkpoints(rows, source)?;
-        Ok(least(&checkpoints)
-            .filter(|position| !position.is_empty())
-            .map(|position| PositionText(position.to_string())))
-    }
-
-    fn checkpoints(
-        &self,
-        rows: Vec<mysql_async::Row>,
-        source: &IdcName,
-    ) -> Result<Vec<Checkpoint>, ControlError> {
-        let answer = Answer {
-            doing: DOING,
-            endpoint: &self.endpoint,
-        };
-        let mut checkpoints = Vec::new();
-        for mut row in rows {
-            let link: String = answer.value(&mut row, 0, "link")?;
-            let of: String = answer.value(&mut row, 1, "source")?;
-            let text: Option<String> = answer.value(&mut row, 2, "position")?;
-            if of != source.as_str() {
-                continue;
-            }
-            // A link that has applied nothing counts with the empty position of either engine.
-            let position = self
-                .parse(text.as_deref().unwrap_or_default())?
-                .unwrap_or_else(|| Position::empty(Flavor::MySql));
-            let newest: Option<String> = answer.value(&mut row, 3, "newest data")?;
-            let newest = self.parse(newest.as_deref().unwrap_or_default())?;
-            checkpoints.push(Checkpoint {
-                link,
-                position,
-                newest,
-            });
-        }
-        Ok(checkpoints)
-    }
-
-    fn parse(&self, text: &str) -> Result<Option<Position>, ControlError> {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        text.parse()
-            .map(Some)
-            .map_err(|source| ControlError::Position {
-                endpoint: self.endpoint.clone(),
-                source,
-            })
-    }
-
-    fn applied_of(
-        &self,
-        checkpoints: &[Checkpoint],
-        source: &IdcName,
-    ) -> Result<Option<PositionText>, ControlError> {
-        match least(checkpoints) {
-            Some(position) if position.is_empty() => Ok(None),
-            Some(position) => Ok(Some(PositionText(position.to_string()))),
-            None if checkpoints.is_empty() => Ok(None),
-            None => Err(ControlError::CheckpointsDiverge {
-                endpoint: self.endpoint.clone(),
-                source_idc: source.to_string(),
-                links: checkpoints
-                    .iter()
-                    .map(|c| c.link.as_str())
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            }),
-        }
-    }
-}
-
-/// The newest data that the link from a source has applied; `None` where there is none, or it is not
-/// known: then all that was applied is needed.
-fn newest(checkpoints: &[Checkpoint]) -> Option<String> {
-    match checkpoints {
-        [one] => one.newest.as_ref().map(ToString::to_string),
-        _ => None,
-    }
-}
-
-/// What every one of several links from one source has applied, if that is one of their positions.
-fn least(checkpoints: &[Checkpoint]) -> Option<&Position> {
-    checkpoints
-        .iter()
-        .map(|checkpoint| &checkpoint.position)
-        .find(|position| {
-            checkpoints
-                .iter()
-                .all(|other| other.position.contains(position))
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn checkpoints(texts: &[&str]) -> Vec<Checkpoint> {
-        let one = |text: &&str| Checkpoint {
-            link: "a/b".to_owned(),
-            position: if text.is_empty() {
-                Position::empty(Flavor::MySql)
-            } else {
-                text.parse().unwrap()
-            },
-            newest: None,
-        };
-        texts.iter().map(one).collect()
-    }
-
-    #[test]
-    fn the_least_of_several_links_counts() {
-        let of = |texts: &[&str]| least(&checkpoints(texts)).map(ToString::to_string);
-        assert_eq!(of(&["0-1-5"]).as_deref(), Some("0-1-5"));
-        assert_eq!(of(&["0-1-5", "0-1-3"]).as_deref(), Some("0-1-3"));
-        assert_eq!(of(&["0-1-5", ""]).as_deref(), Some(""));
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&["0-1-5,1-1-1", "0-1-3,1-1-2"]), None);
     }
 }

@@ -221,3 +221,61 @@ fn a_member_that_lacks_tables_is_not_promoted() -> Result<()> {
         Ok(())
     })
 }
+
+/// What has been received of an epoch whose end nobody proved is applied before the next begins.
+#[test]
+fn a_promotion_waits_for_what_is_being_applied() -> Result<()> {
+    on_each(async |server, _| {
+        let mut control = server.control().await?;
+        epoch_of(server, 1, "gz").await?;
+        checkpoint(server, "a/one", "gz", "0-5-1").await?;
+        checkpoint(server, "a/other", "hz", "0-6-1").await?;
+        let wanted = order(server, 2, Some("gz"))?;
+        let moves = |source: &'static str| async move {
+            let mut writer = server.root().await?;
+            for place in 2_u32.. {
+                let sql = format!(
+                    "UPDATE multiactive.applied SET position = '0-5-{place}' \
+                     WHERE source = '{source}'"
+                );
+                writer.query_drop(sql).await?;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        for _ in 0..5 {
+            let outcome = tokio::select! {
+                moving = moves("gz") => return moving,
+                outcome = control.promote_if_still(&wanted) => outcome?,
+            };
+            ensure!(outcome.is_none(), "{outcome:?}");
+        }
+
+        // One long transaction, which ends while the promotion waits for its locks.
+        let mut writer = server.root().await?;
+        let position = "UPDATE multiactive.applied SET position = '0-5-900' WHERE link = 'a/one'";
+        let applying = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            writer.query_drop(format!("BEGIN; {position}")).await?;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            writer.query_drop("COMMIT").await?;
+            Ok::<_, anyhow::Error>(())
+        };
+        let (applied, outcome) = tokio::join!(applying, control.promote_if_still(&wanted));
+        applied?;
+        let outcome = outcome?;
+        ensure!(outcome.is_none(), "{outcome:?}");
+
+        // What another member's link brings is not of that epoch.
+        let outcome = tokio::select! {
+            moving = moves("hz") => return moving,
+            outcome = control.promote_if_still(&wanted) => outcome?,
+        };
+        let applied = outcome.and_then(|promotion| promotion.applied);
+        ensure!(
+            applied == Some(PositionText("0-5-900".into())),
+            "{applied:?}"
+        );
+        Ok(())
+    })
+}
