@@ -1,5 +1,7 @@
 //! What is set aside in `multiactive.stranded` of a server, for people.
 
+use std::collections::BTreeSet;
+
 use change::{Body, RowChange, TableSchema, Transaction, Value, WireError, decode_stored};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Params, Row};
@@ -9,11 +11,19 @@ use crate::session::Session;
 
 /// At most so many are listed at once, the oldest first.
 pub const LISTED: usize = 1000;
+/// So many are settled by one statement.
+const SETTLED_AT_ONCE: usize = 500;
+
+/// A transaction by where it was committed and its GTID there.
+pub type Name = (String, String);
 
 /// A transaction that is set aside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Filed {
+    /// Its place in the order of filing.
+    #[serde(skip)]
+    pub number: u64,
     /// Where it was committed.
     pub source: String,
     /// Its GTID there.
@@ -74,13 +84,34 @@ pub enum StrandedError {
 /// # Errors
 /// The driver's, for example where there is no schema `multiactive`.
 pub async fn list(session: &mut Session, held: bool) -> Result<Vec<Filed>, StrandedError> {
+    page(session, held, 0).await
+}
+
+/// All that is not settled, oldest first.
+///
+/// # Errors
+/// The driver's.
+pub async fn all_held(session: &mut Session) -> Result<Vec<Filed>, StrandedError> {
+    let mut all = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |filed: &Filed| filed.number);
+        let page = page(session, true, after).await?;
+        let last = page.len() < LISTED;
+        all.extend(page);
+        if last {
+            return Ok(all);
+        }
+    }
+}
+
+async fn page(session: &mut Session, held: bool, after: u64) -> Result<Vec<Filed>, StrandedError> {
     let which = if held { "WHERE state = 'Held' " } else { "" };
     let sql = format!(
         "SELECT CAST(source AS CHAR), CAST(gtid AS CHAR), MIN(epoch), MIN(ended_by), \
          COALESCE(CAST(MIN(committed) AS CHAR), ''), CAST(SUM(changes) AS UNSIGNED), \
          LEFT(GROUP_CONCAT(`tables` ORDER BY part SEPARATOR ', '), 1000), \
-         CAST(MIN(state) AS CHAR), CAST(MIN(filed) AS CHAR) FROM multiactive.stranded \
-         {which}GROUP BY source, gtid ORDER BY MIN(seq) LIMIT {LISTED}"
+         CAST(MIN(state) AS CHAR), CAST(MIN(filed) AS CHAR), MIN(seq) FROM multiactive.stranded \
+         {which}GROUP BY source, gtid HAVING MIN(seq) > {after} ORDER BY MIN(seq) LIMIT {LISTED}"
     );
     let rows: Vec<Row> = session.conn.query(sql).await?;
     let filed = |mut row: Row| {
@@ -89,6 +120,7 @@ pub async fn list(session: &mut Session, held: bool) -> Result<Vec<Filed>, Stran
         let (what, state, filed) = (text(6), text(7), text(8));
         let mut number = |index: usize| row.take::<u64, _>(index).unwrap_or_default();
         Filed {
+            number: number(9),
             source,
             gtid,
             epoch: number(2),
@@ -103,13 +135,34 @@ pub async fn list(session: &mut Session, held: bool) -> Result<Vec<Filed>, Stran
     Ok(rows.into_iter().map(filed).collect())
 }
 
-/// How many are not settled.
+/// Which are not settled: all of them, or those with this GTID.
 ///
 /// # Errors
 /// The driver's.
-pub async fn held(session: &mut Session) -> Result<u64, StrandedError> {
-    let sql = "SELECT COUNT(DISTINCT source, gtid) FROM multiactive.stranded WHERE state = 'Held'";
-    Ok(session.conn.query_first(sql).await?.unwrap_or(0))
+pub async fn held_names(
+    session: &mut Session,
+    gtid: Option<&str>,
+) -> Result<BTreeSet<Name>, StrandedError> {
+    let (which, params): (&str, Params) = match gtid {
+        Some(gtid) => (" AND gtid = ?", (gtid,).into()),
+        None => ("", Params::Empty),
+    };
+    let sql = format!(
+        "SELECT DISTINCT CAST(source AS CHAR), CAST(gtid AS CHAR) FROM multiactive.stranded \
+         WHERE state = 'Held'{which}"
+    );
+    let names: Vec<Name> = session.conn.exec(sql, params).await?;
+    Ok(names.into_iter().collect())
+}
+
+/// In how many pieces a transaction is set aside and not settled; 0 where it is not.
+///
+/// # Errors
+/// The driver's.
+pub async fn pieces(session: &mut Session, name: (&str, &str)) -> Result<u32, StrandedError> {
+    let sql = "SELECT COUNT(*) FROM multiactive.stranded WHERE source = ? AND gtid = ? \
+         AND state = 'Held'";
+    Ok(session.conn.exec_first(sql, name).await?.unwrap_or(0))
 }
 
 /// Every change of one transaction, in order; empty if it is not set aside here.
@@ -174,27 +227,56 @@ pub async fn settle_replayed(
     Ok(())
 }
 
-/// Settles what is set aside as discarded: all of it, or one transaction. It stays readable.
-/// Returns how many transactions that were.
+/// Settles these transactions as discarded, as far as they are set aside here and not settled yet: none
+/// that was filed since somebody counted them. They stay readable. Returns which it settled.
 ///
 /// # Errors
-/// The driver's; nothing is settled then.
+/// The driver's; nothing is settled then, unless the connection ended.
 pub async fn discard(
     session: &mut Session,
-    gtid: Option<&str>,
+    names: &BTreeSet<Name>,
     by: &str,
-) -> Result<u64, StrandedError> {
-    let (which, params): (&str, Params) = match gtid {
-        Some(gtid) => (" AND gtid = ?", (by, gtid).into()),
-        None => ("", (by,).into()),
+) -> Result<BTreeSet<Name>, StrandedError> {
+    let mut settled = BTreeSet::new();
+    let names: Vec<&Name> = names.iter().collect();
+    session.conn.query_drop("START TRANSACTION").await?;
+    for some in names.chunks(SETTLED_AT_ONCE) {
+        match discard_some(session, some, by).await {
+            Ok(these) => settled.extend(these),
+            Err(error) => {
+                session.conn.query_drop("ROLLBACK").await?;
+                return Err(error);
+            }
+        }
+    }
+    session.conn.query_drop("COMMIT").await?;
+    Ok(settled)
+}
+
+async fn discard_some(
+    session: &mut Session,
+    names: &[&Name],
+    by: &str,
+) -> Result<Vec<Name>, StrandedError> {
+    let places = vec!["(?, ?)"; names.len()].join(", ");
+    let which = format!("WHERE (source, gtid) IN ({places}) AND state = 'Held'");
+    let values = || -> Vec<mysql_async::Value> {
+        let each = names.iter().flat_map(|(source, gtid)| [source, gtid]);
+        each.map(|text| mysql_async::Value::from(text.as_str()))
+            .collect()
     };
-    let before = held(session).await?;
+    let sql = format!(
+        "SELECT CAST(source AS CHAR), CAST(gtid AS CHAR) FROM multiactive.stranded {which} FOR UPDATE"
+    );
+    let there: Vec<Name> = session.conn.exec(sql, values()).await?;
     let sql = format!(
         "UPDATE multiactive.stranded SET state = 'Discarded', settled = UTC_TIMESTAMP(6), \
-         settled_by = ? WHERE state = 'Held'{which}"
+         settled_by = ? {which}"
     );
+    let mut params = vec![mysql_async::Value::from(by)];
+    params.extend(values());
     session.conn.exec_drop(sql, params).await?;
-    Ok(before.saturating_sub(held(session).await?))
+    Ok(there)
 }
 
 pub(crate) fn shown(table: &TableSchema, row: &RowChange) -> FiledChange {

@@ -1,7 +1,7 @@
 //! What can go wrong.
 
 use mysql::session::SessionError;
-use writer::WriterError;
+use writer::{Class, WriterError, class_of_driver};
 
 /// Why verification or repair did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -75,10 +75,8 @@ pub enum RepairError {
 
 /// Errors that say that a table is not as it was described a moment ago.
 const CHANGED: [u16; 4] = [1146, 1049, 1054, 1412];
-/// A lock that was not given in time, and a deadlock.
-const COLLISIONS: [u16; 2] = [1205, 1213];
-/// The server shuts down, or somebody ended the session or its statement.
-const PASSING: [u16; 4] = [1053, 1317, 1927, 3169];
+/// A lock that was not given in time, a deadlock, and a record that changed since it was read.
+const COLLISIONS: [u16; 3] = [1205, 1213, 1020];
 
 impl RepairError {
     /// Wraps an error of the driver that came up while reading a table.
@@ -106,33 +104,71 @@ impl RepairError {
 
     /// Whether another transaction was in the way, so that trying again may help.
     pub(crate) fn is_collision(&self) -> bool {
-        let code = match self {
-            Self::Driver {
-                source: mysql_async::Error::Server(error),
-                ..
-            }
-            | Self::Write(WriterError::Target {
-                source: mysql_async::Error::Server(error),
-                ..
-            }) => error.code,
-            _ => return false,
-        };
-        COLLISIONS.contains(&code)
+        match self.of_driver() {
+            Some(mysql_async::Error::Server(error)) => COLLISIONS.contains(&error.code),
+            _ => false,
+        }
     }
 
     /// Whether beginning again where it was may help: the connection broke, or a server was not
-    /// there.
+    /// there, was busy or had no room.
     pub(crate) fn passes(&self) -> bool {
+        match self.of_driver() {
+            Some(error @ mysql_async::Error::Server(_)) => class_of_driver(error) != Class::Halt,
+            Some(_) => true,
+            None => matches!(
+                self,
+                Self::Session(SessionError::Unreachable { .. })
+                    | Self::Write(WriterError::Session(SessionError::Unreachable { .. }))
+                    | Self::Busy { .. }
+            ),
+        }
+    }
+
+    /// What a server or the connection to it said, whatever was being done.
+    fn of_driver(&self) -> Option<&mysql_async::Error> {
         match self {
-            Self::Session(error) => matches!(error, SessionError::Unreachable { .. }),
-            Self::Driver { source, .. } | Self::Write(WriterError::Target { source, .. }) => {
-                let mysql_async::Error::Server(error) = source else {
-                    return true;
-                };
-                COLLISIONS.contains(&error.code) || PASSING.contains(&error.code)
+            Self::Driver { source, .. } | Self::Session(SessionError::Refused { source, .. }) => {
+                Some(source)
             }
-            Self::Busy { .. } => true,
-            _ => false,
+            Self::Write(error) => error.of_driver(),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: u16) -> mysql_async::Error {
+        mysql_async::Error::Server(mysql_async::ServerError {
+            code,
+            message: String::new(),
+            state: String::new(),
+        })
+    }
+
+    /// However the error came up: reading, or writing a row, which the writer tells by itself.
+    #[test]
+    fn what_passes_ends_no_run() {
+        let read = |code| RepairError::driver("reading", None, server(code));
+        let written = |code| {
+            RepairError::Write(WriterError::RowRefused {
+                doing: "applying a change of shop.orders".to_owned(),
+                gtid: String::new(),
+                source: server(code),
+            })
+        };
+        for of in [&read as &dyn Fn(u16) -> RepairError, &written] {
+            // A deadlock, and a lock that was not given in time.
+            assert!(of(1213).is_collision() && of(1205).is_collision());
+            // Shutting down, killed, no free connection, no room on the disk.
+            for code in [1213, 1205, 1053, 1317, 1040, 1021] {
+                assert!(of(code).passes(), "{code}");
+            }
+            // No such privilege.
+            assert!(!of(1142).passes() && !of(1142).is_collision());
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Fence {
     link: LinkConfig,
     /// The last one that was raised to measure the lag, and when.
     open: Option<(Mark, Instant)>,
+    /// What the last one was waited for in vain for, for people; empty: none was.
+    pub waited_for: String,
 }
 
 /// A moment of the source.
@@ -62,6 +64,7 @@ impl Fence {
             target: target.connect().await?,
             link: link.clone(),
             open: None,
+            waited_for: String::new(),
         })
     }
 
@@ -109,7 +112,7 @@ impl Fence {
             .map_err(|error| unreadable("the source's position", error))?;
         Ok(Mark {
             own: only_born_here(&position, &self.link.origins),
-            others: others(&mut self.source, &self.link).await?,
+            others: others(&mut self.source, &self.link, true).await?,
         })
     }
 
@@ -120,10 +123,11 @@ impl Fence {
         deadline: Instant,
     ) -> Result<bool, RepairError> {
         loop {
-            if self.has(&fence.own).await? && self.has_others(&fence.others).await? {
+            let Some(waits_for) = self.waits_for(fence).await? else {
                 return Ok(true);
-            }
+            };
             if Instant::now() >= deadline {
+                self.waited_for = waits_for;
                 return Ok(false);
             }
             tokio::time::sleep(LOOK).await;
@@ -148,12 +152,24 @@ impl Fence {
         Ok(position.is_some_and(|position| position.contains(fence)))
     }
 
-    async fn has_others(&mut self, wanted: &[(String, Position)]) -> Result<bool, RepairError> {
-        if wanted.is_empty() {
-            return Ok(true);
+    /// What the target has not got yet of what is before a fence, for people.
+    async fn waits_for(&mut self, fence: &Mark) -> Result<Option<String>, RepairError> {
+        let (source, target) = (&self.link.source.idc, &self.link.target.idc);
+        let own = format!("{target} has not applied what {source} had committed by then");
+        if !self.has(&fence.own).await? {
+            return Ok(Some(own));
         }
-        let found = others(&mut self.target, &self.link).await?;
-        Ok(contains_all(&found, wanted))
+        if fence.others.is_empty() {
+            return Ok(None);
+        }
+        let found = others(&mut self.target, &self.link, false).await?;
+        let (source, target) = (&self.link.source.idc, &self.link.target.idc);
+        Ok(lacking(&found, &fence.others).map(|idc| {
+            format!(
+                "{target} has not applied what {source} has from {idc}; see the link from {idc} to \
+                 {target}"
+            )
+        }))
     }
 
     async fn applied(&mut self) -> Result<Option<Applied>, RepairError> {
@@ -194,15 +210,19 @@ impl Fence {
     }
 }
 
-/// What a server has applied of IDCs that are at neither end, each with what was born there.
+/// What a server has applied of IDCs that are at neither end, each with what was born there. `data`: only
+/// through the newest of it that changed data, where that is known: heartbeats that one end alone has got
+/// of a member that is gone concern no row.
 async fn others(
     session: &mut Session,
     link: &LinkConfig,
+    data: bool,
 ) -> Result<Vec<(String, Position)>, RepairError> {
-    let rows: Vec<(String, String)> = session
+    let rows: Vec<(String, String, Option<String>)> = session
         .conn
         .exec(
-            "SELECT CAST(source AS CHAR), CAST(position AS CHAR) FROM multiactive.applied \
+            "SELECT CAST(source AS CHAR), CAST(position AS CHAR), \
+             JSON_UNQUOTE(JSON_EXTRACT(ledger, '$.newest.within')) FROM multiactive.applied \
              WHERE position IS NOT NULL AND position <> '' AND source NOT IN (?, ?)",
             (link.source.idc.as_str(), link.target.idc.as_str()),
         )
@@ -211,8 +231,9 @@ async fn others(
     // Nothing comes any more of an IDC that is no member any more.
     let is_member = |idc: &str| link.origins.iter().any(|member| member.as_str() == idc);
     rows.into_iter()
-        .filter(|(idc, _)| is_member(idc))
-        .map(|(idc, text)| {
+        .filter(|(idc, ..)| is_member(idc))
+        .map(|(idc, position, newest)| {
+            let text = newest.filter(|_| data).unwrap_or(position);
             let position: Position = text
                 .parse()
                 .map_err(|error| unreadable("a position in multiactive.applied", error))?;
@@ -221,14 +242,16 @@ async fn others(
         .collect()
 }
 
-/// Whether of each IDC at least as much was found as is wanted.
-fn contains_all(found: &[(String, Position)], wanted: &[(String, Position)]) -> bool {
-    wanted.iter().all(|(idc, wanted)| {
+/// The first IDC of which less was found than is wanted.
+fn lacking<'a>(found: &[(String, Position)], wanted: &'a [(String, Position)]) -> Option<&'a str> {
+    let has = |idc: &str, wanted: &Position| {
         wanted.is_empty()
             || found
                 .iter()
                 .any(|(of, found)| of == idc && found.contains(wanted))
-    })
+    };
+    let mut lacking = wanted.iter().filter(|(idc, wanted)| !has(idc, wanted));
+    lacking.next().map(|(idc, _)| idc.as_str())
 }
 
 fn unreadable(what: &str, reason: impl std::fmt::Display) -> RepairError {
@@ -249,14 +272,12 @@ mod tests {
             rows.iter().map(parse).collect()
         };
         let wanted = of(&[("gz", "0-3-7")]);
-        assert!(contains_all(&[], &[]));
-        assert!(contains_all(&of(&[("gz", "0-3-7")]), &wanted));
-        assert!(contains_all(
-            &of(&[("tj", "0-4-1"), ("gz", "0-3-9")]),
-            &wanted
-        ));
-        assert!(!contains_all(&of(&[("gz", "0-3-6")]), &wanted));
-        assert!(!contains_all(&of(&[("tj", "0-3-9")]), &wanted));
-        assert!(!contains_all(&[], &wanted));
+        let has = |found: &[_], wanted: &[_]| lacking(found, wanted).is_none();
+        assert!(has(&[], &[]));
+        assert!(has(&of(&[("gz", "0-3-7")]), &wanted));
+        assert!(has(&of(&[("tj", "0-4-1"), ("gz", "0-3-9")]), &wanted));
+        assert!(!has(&of(&[("gz", "0-3-6")]), &wanted));
+        assert!(!has(&of(&[("tj", "0-3-9")]), &wanted));
+        assert!(!has(&[], &wanted));
     }
 }

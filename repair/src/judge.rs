@@ -138,7 +138,12 @@ impl Run<'_> {
         suspects.sort_by_key(|suspect| suspect.seen.as_ref().and_then(Images::kind));
         let keys: Vec<Key> = suspects.iter().map(|it| it.key.clone()).collect();
         let settled = match self.ends.hold(pair, &keys).await {
-            Ok(Some(sources)) => self.settle_held(pair, suspects, sources).await,
+            // Nobody alters the source's table while its rows are held, and the link has brought what
+            // was altered before.
+            Ok(Some(sources)) => match self.check_shape(pair).await {
+                Ok(()) => self.settle_held(pair, suspects, sources).await,
+                Err(error) => Err(error),
+            },
             Ok(None) => Ok(suspects.into_iter().map(Settled::Again).collect()),
             Err(error) => Err(error),
         };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use change::{CodecError, Column, ColumnKind, Row, TableSchema, Value, decode_key, encode_key};
 use mysql::tables::{ColumnInfo, TableInfo};
+use sha2::{Digest as _, Sha256};
 use writer::rows::Fit;
 
 /// One of the two ends.
@@ -65,6 +66,8 @@ pub(crate) struct Pair {
     pub source: Arc<TableSchema>,
     /// As the target has it.
     pub target: Arc<TableSchema>,
+    /// What both ends' descriptions came to; see [`shape`].
+    pub shape: String,
     /// How rows are written.
     pub fit: Fit,
     /// Every column that the target does not compute itself.
@@ -80,6 +83,17 @@ pub(crate) type Key = Vec<Value>;
 
 /// The first thing that keeps a table from being compared, as a sentence.
 pub(crate) type Why = String;
+
+/// A digest of what rows are compared and written by: another one, and the table was altered.
+pub(crate) fn shape(ends: [&TableInfo; 2]) -> String {
+    let of = ends.map(|info| (&info.columns, &info.key, info.key_is_primary));
+    let digest = Sha256::digest(format!("{of:?}"));
+    digest
+        .iter()
+        .take(16)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
 
 /// Puts the two descriptions of a table together, or says why its rows cannot be compared exactly.
 pub(crate) fn pair(source: &TableInfo, target: &TableInfo, fit: Fit) -> Result<Pair, Why> {
@@ -128,6 +142,7 @@ pub(crate) fn pair(source: &TableInfo, target: &TableInfo, fit: Fit) -> Result<P
         ));
     };
     Ok(Pair {
+        shape: shape([source, target]),
         source: source_schema,
         target: target_schema,
         fit,

@@ -31,6 +31,9 @@ pub(crate) struct State {
     /// The keys of rows that could not be judged or mended yet, by `database.table`, in
     /// hexadecimal: they are looked at again at the end of the table.
     pub deferred: BTreeMap<String, Vec<String>>,
+    /// By which columns and key each table is compared, by `database.table`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub shapes: BTreeMap<String, String>,
 }
 
 /// What must be the same when a run goes on.
@@ -113,6 +116,7 @@ impl State {
             recorded: 0,
             cursors: BTreeMap::new(),
             deferred: BTreeMap::new(),
+            shapes: BTreeMap::new(),
         }
     }
 

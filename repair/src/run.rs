@@ -15,7 +15,7 @@ use writer::WriterError;
 
 use crate::error::RepairError;
 use crate::judge::{Suspect, finding};
-use crate::pair::{Key, Pair, pair};
+use crate::pair::{Key, Pair, pair, shape};
 use crate::record::{self, Fate, Finding, Settings, State};
 use crate::side::{Range, Read};
 use crate::sizer::Sizer;
@@ -73,6 +73,13 @@ pub(crate) enum Halt {
 impl Run<'_> {
     /// Compares everything; `None` if the process shall end before that.
     pub(crate) async fn compare(&mut self) -> Result<Option<RepairPhase>, RepairError> {
+        if self.link.unit.is_none() {
+            return Err(RepairError::Refused(format!(
+                "link {} has no Unit, so applications may write at both ends, and a row that differs may \
+                 be newer at its target than at its source: such links are not compared or mended yet",
+                self.link.link
+            )));
+        }
         self.ends.fence.check_streams().await?;
         for (name, ends) in self.tables().await? {
             if self.state.table(&name).done || !self.state.table(&name).refused.is_empty() {
@@ -85,7 +92,7 @@ impl Run<'_> {
             }
         }
         let outcome = self.state.outcome();
-        if outcome == RepairPhase::Incomplete {
+        if outcome == RepairPhase::Incomplete && self.state.message.is_empty() {
             "some tables or rows could not be judged; the report says which and why"
                 .clone_into(&mut self.state.message);
         }
@@ -212,6 +219,7 @@ impl Run<'_> {
     }
 
     async fn chunks(&mut self, pair: &Pair) -> Result<Option<Halt>, RepairError> {
+        self.begin_in_shape(pair);
         let mut cursor = self.place(pair)?;
         let mut sizer = Sizer::new(self.config.max_batch_bytes, pair.row_bytes);
         self.found.clear();
@@ -225,6 +233,7 @@ impl Run<'_> {
             let read_in = started.elapsed();
             let (rows, bytes) = (compared.rows, compared.bytes);
             deferred.extend(self.judge(pair, compared.suspects).await?);
+            self.check_shape(pair).await?;
             let last = compared.next.is_none();
             if last {
                 self.settle_deferred(pair, std::mem::take(&mut deferred))
@@ -233,19 +242,51 @@ impl Run<'_> {
             let put_off: Vec<Bytes> = deferred.iter().map(|it| pair.cursor(&it.key)).collect();
             self.state.set_deferred(&pair.name, &put_off);
             self.end_chunk(pair, compared.next.as_ref(), rows).await?;
+            if let Some(halt) = self.over_quota() {
+                return Ok(Some(halt));
+            }
             if last {
                 return Ok(None);
             }
             cursor = compared.next;
-            if let Some(halt) = self.over_quota() {
-                return Ok(Some(halt));
-            }
             sizer.took(rows, bytes, read_in);
             let pause = rest(started.elapsed(), &self.config.throttle);
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.shutdown.cancelled() => {}
             }
+        }
+    }
+
+    /// What was compared by other columns or another key says nothing of the table as it is now: it is
+    /// compared from its first row.
+    fn begin_in_shape(&mut self, pair: &Pair) {
+        let before = self
+            .state
+            .shapes
+            .insert(pair.name.clone(), pair.shape.clone());
+        if before.is_none_or(|before| before == pair.shape) {
+            return;
+        }
+        self.state.set_cursor(&pair.name, None);
+        self.state.set_deferred(&pair.name, &[]);
+        let report = self.state.table(&pair.name);
+        let rows = std::mem::take(&mut report.rows);
+        report.chunks = 0;
+        self.state.report.rows = self.state.report.rows.saturating_sub(rows);
+    }
+
+    /// Refuses to go on by a description that the table has outgrown at either end: a row would be put
+    /// without what a new column holds, and what differs in it not be seen.
+    pub(crate) async fn check_shape(&mut self, pair: &Pair) -> Result<(), RepairError> {
+        let (database, table) = (pair.database(), pair.table());
+        let now = [
+            self.ends.source.describe(database, table).await?,
+            self.ends.target.describe(database, table).await?,
+        ];
+        match now {
+            [Some(source), Some(target)] if shape([&source, &target]) == pair.shape => Ok(()),
+            _ => Err(RepairError::Changed(pair.name.clone())),
         }
     }
 
@@ -376,12 +417,24 @@ impl Run<'_> {
                 break;
             }
         }
+        let mut unjudged = 0;
         for suspect in deferred {
             if suspect.reason.is_empty() {
-                self.state.table(&pair.name).unjudged += 1;
+                unjudged += 1;
             } else {
                 self.fail(pair, suspect).await?;
             }
+        }
+        if unjudged > 0 {
+            self.state.table(&pair.name).unjudged += unjudged;
+            let waited_for = match self.ends.fence.waited_for.as_str() {
+                "" => "they changed each time that they were looked at",
+                waited_for => waited_for,
+            };
+            self.state.message = format!(
+                "{unjudged} rows of {} could not be judged within consistencyTimeout: {waited_for}",
+                pair.name
+            );
         }
         Ok(())
     }

@@ -394,6 +394,16 @@ impl WriterError {
         }
     }
 
+    /// What the target's server or the connection to it said, if it was one of them.
+    pub fn of_driver(&self) -> Option<&mysql_async::Error> {
+        match self {
+            Self::Target { source, .. }
+            | Self::RowRefused { source, .. }
+            | Self::Session(SessionError::Refused { source, .. }) => Some(source),
+            _ => None,
+        }
+    }
+
     /// A stable word for metrics.
     pub fn category(&self) -> &'static str {
         match self {
@@ -427,7 +437,7 @@ impl WriterError {
 }
 
 /// Server error codes are those of `share/errmsg`; both engines share them below 4000.
-fn class_of_driver(error: &mysql_async::Error) -> Class {
+pub fn class_of_driver(error: &mysql_async::Error) -> Class {
     let mysql_async::Error::Server(server) = error else {
         return match error {
             mysql_async::Error::Io(mysql_async::IoError::Tls(_)) => Class::Halt,

@@ -53,7 +53,7 @@ mod undo;
 
 pub use aftermath::Aftermath;
 pub use entry::main;
-pub use error::{Class, Conflict, ConflictKind, WriterError};
+pub use error::{Class, Conflict, ConflictKind, WriterError, class_of_driver};
 pub use replay::{HeldRow, Kind, Outcome, ReplayError, Replayed, Replayer};
 pub use run::Writer;
 pub use settle::{SettleError, Settler};

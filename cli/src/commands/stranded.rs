@@ -2,6 +2,8 @@
 
 mod replay;
 
+use std::collections::BTreeSet;
+
 use model::IdcName;
 use mysql::stranded::{Filed, LISTED};
 use serde::Serialize;
@@ -97,16 +99,13 @@ async fn discard(context: &Context, args: &StrandedDiscardArgs) -> Result<Exit, 
     if let Some(failure) = unreached.into_iter().next() {
         return Err(failure);
     }
-    let mut number = 0;
+    // Each once, whoever holds it; and only these are discarded, whatever is filed meanwhile.
+    let mut names = BTreeSet::new();
     for member in &mut members {
-        let held = match &args.gtid {
-            None => mysql::stranded::held(&mut member.session).await,
-            Some(gtid) => mysql::stranded::list(&mut member.session, true)
-                .await
-                .map(|filed| filed.iter().filter(|it| it.gtid == *gtid).count() as u64),
-        };
-        number += held.map_err(|error| failed(TRIED, &member.idc, &error.to_string()))?;
+        let held = mysql::stranded::held_names(&mut member.session, args.gtid.as_deref()).await;
+        names.extend(held.map_err(|error| failed(TRIED, &member.idc, &error.to_string()))?);
     }
+    let number = names.len() as u64;
     if number == 0 {
         return Err(
             Failure::failed(TRIED, format!("nothing of Unit {key} waits to be settled"))
@@ -126,18 +125,17 @@ async fn discard(context: &Context, args: &StrandedDiscardArgs) -> Result<Exit, 
         &context.call.own(command.trim_end()),
     )?;
     let by = by();
-    let mut done = 0;
+    let mut done = BTreeSet::new();
     for member in &mut members {
-        let discarded =
-            mysql::stranded::discard(&mut member.session, args.gtid.as_deref(), &by).await;
-        done += discarded.map_err(|error| {
-            let tried = format!("only {} discarded", count(done, "transaction"));
+        let discarded = mysql::stranded::discard(&mut member.session, &names, &by).await;
+        done.extend(discarded.map_err(|error| {
+            let tried = format!("only {} discarded", count(done.len() as u64, "transaction"));
             failed(&tried, &member.idc, &error.to_string())
-        })?;
+        })?);
     }
     super::print(&format!(
         "{} of Unit {key} discarded\n",
-        count(done, "transaction")
+        count(done.len() as u64, "transaction")
     ))?;
     Ok(Exit::Done)
 }

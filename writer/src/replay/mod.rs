@@ -106,6 +106,15 @@ pub enum ReplayError {
         /// The server's number of the other session.
         connection: u64,
     },
+    /// It waits no longer.
+    #[error(
+        "{gtid} does not wait to be settled any more: somebody else has replayed or discarded it \
+         meanwhile, and nothing of it was written here (mactl stranded list --settled tells who)"
+    )]
+    Settled {
+        /// The transaction.
+        gtid: String,
+    },
     /// What is set aside cannot be read.
     #[error(transparent)]
     Stranded(#[from] StrandedError),
@@ -290,6 +299,7 @@ impl Replayer {
             replayed.outcome = Outcome::ReplayedBefore;
             return Ok(replayed);
         }
+        let pieces = stranded::pieces(from, (source, gtid)).await?;
         let mut part = 0;
         while let Some(piece) = stranded::piece(from, source, gtid, part).await? {
             match &piece.body {
@@ -306,6 +316,12 @@ impl Replayer {
                 }
             }
             part += 1;
+        }
+        // Somebody else may have settled it, even between two of its pieces.
+        if pieces == 0 || part != pieces {
+            return Err(ReplayError::Settled {
+                gtid: gtid.to_owned(),
+            });
         }
         if replayed.held > 0 {
             replayed.outcome = Outcome::Held;

@@ -99,7 +99,7 @@ async fn wanted(members: &mut [Member], gtid: Option<&str>) -> Result<Vec<Wanted
     let mut wanted = Vec::new();
     let mut known = BTreeSet::new();
     for (index, member) in members.iter_mut().enumerate() {
-        let filed = mysql::stranded::list(&mut member.session, true).await;
+        let filed = mysql::stranded::all_held(&mut member.session).await;
         for filed in filed.map_err(|error| failed(TRIED, &member.idc, &error.to_string()))? {
             let meant = gtid.is_none_or(|gtid| gtid == filed.gtid);
             if meant && known.insert((filed.source.clone(), filed.gtid.clone())) {

@@ -63,17 +63,22 @@ fn chosen(
             elsewhere.push(format!("{name} (to {target})"));
             continue;
         }
-        if facts.repair.spec.mode == RepairMode::Rebuild {
-            is_there(namespace, link)?;
+        let may_begin = if facts.repair.spec.mode == RepairMode::Rebuild {
+            is_there(namespace, link)
         } else {
-            streams(namespace, link)?;
-        }
+            streams(namespace, link)
+        };
+        // A member that is down is no reason not to look at the others.
+        let (phase, message) = match may_begin {
+            Ok(()) => (DataRepairPhase::Pending, String::new()),
+            Err(why) => (DataRepairPhase::Refused, why),
+        };
         runs.push(LinkRepair {
             link: name,
             source,
             target,
-            phase: DataRepairPhase::Pending,
-            message: String::new(),
+            phase,
+            message,
             remaining: None,
             counts: crds::RepairCounts::default(),
             tables: Vec::new(),
@@ -85,6 +90,9 @@ fn chosen(
             "Links {others} end in other clusters, and what compares them runs there: create the \
              DataRepair in the cluster of the copy."
         ));
+    }
+    if runs.iter().all(|run| run.phase.is_over()) {
+        return Err(runs.swap_remove(0).message);
     }
     let note = if others.is_empty() {
         String::new()
