@@ -25,6 +25,8 @@ pub use claim::Claim;
 
 /// How old what stands against a switchover may be when somebody asks for one.
 const HINDRANCES_EVERY: Duration = Duration::from_secs(3);
+/// While something stands in the way.
+const HINDRANCES_AGAIN: Duration = Duration::from_secs(1);
 const PREFLIGHT_AGAIN: Duration = Duration::from_secs(600);
 /// Before the first election, so that a mistake made or mended meanwhile is seen, and while something
 /// stands against the member: somebody is waiting in front of a terminal.

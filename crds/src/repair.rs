@@ -92,10 +92,11 @@ pub struct DataRepairSpec {
     /// How much is read at a time.
     #[serde(default = "default_batch")]
     pub max_batch_size: ByteSize,
-    /// A difference must last so long to count.
+    /// How long rows that look different are looked at again, while the link brings what is on its way,
+    /// before they count as unjudged.
     #[serde(default = "default_consistency_timeout")]
     pub consistency_timeout: Duration,
-    /// At most so many rows are mended.
+    /// At most so many rows are mended on each link; with more differences than that its run stops.
     #[serde(default = "default_row_quota")]
     #[schemars(range(min = 1, max = 1_000_000_000))]
     pub row_quota: u64,

@@ -114,18 +114,25 @@ impl Run<'_> {
     }
 
     /// Why the rows of a table would not fit into the one that is at the target. A link that is behind
-    /// may bring yet what makes them fit, and one that has halted may need the copy for that.
+    /// may bring yet what makes them fit; one that stands still brings nothing.
     async fn unfit_for_rows(&mut self, source: &TableInfo) -> Result<Option<String>, RepairError> {
         let Some(unfit) = self.unfit(source).await? else {
             return Ok(None);
         };
         let fence = self.ends.fence.raise().await?;
         let deadline = Instant::now() + BEHIND;
-        if !self.ends.fence.wait(&fence, deadline).await? {
-            tracing::info!(unfit, "the link is behind, so this may pass");
-            return Ok(None);
+        let before = self.ends.fence.through().await?;
+        if self.ends.fence.wait(&fence, deadline).await? {
+            return self.unfit(source).await;
         }
-        self.unfit(source).await
+        if self.ends.fence.through().await? == before {
+            return Ok(Some(format!(
+                "{unfit} (the link stands still, so nothing that is on its way makes the table fit: its \
+                 status tells why)"
+            )));
+        }
+        tracing::info!(unfit, "the link is behind, so this may pass");
+        Ok(None)
     }
 
     async fn unfit(&mut self, source: &TableInfo) -> Result<Option<String>, RepairError> {
@@ -171,6 +178,10 @@ impl Run<'_> {
                 self.withdraw().await?
             };
             if let Some(halt) = self.may_go_on().await? {
+                if halt == Halt::Shutdown {
+                    // The next process asks again, if there is one.
+                    self.withdraw().await?;
+                }
                 if halt == Halt::Stopped && !begun.is_empty() {
                     self.state.message = stopped_within(&begun);
                 }
@@ -264,6 +275,10 @@ impl Run<'_> {
             } else if moved.0.elapsed() >= STILL {
                 // The link may have halted at a table whose turn comes later.
                 moved.0 = Instant::now();
+                self.state.message = format!(
+                    "{name} waits for link {}, which copies nothing now: see its status",
+                    self.link.link
+                );
                 for table in left {
                     // One that is gone is refused when its turn comes.
                     let _asked = self.ask(table).await?;

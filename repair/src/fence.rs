@@ -134,6 +134,11 @@ impl Fence {
         }
     }
 
+    /// Through where the target has applied the link's source.
+    pub(crate) async fn through(&mut self) -> Result<Option<Position>, RepairError> {
+        Ok(self.applied().await?.and_then(|row| row.position))
+    }
+
     /// How far the link is behind: the age of a fence that it has not passed.
     pub(crate) async fn lag(&mut self) -> Result<Duration, RepairError> {
         if let Some((fence, raised)) = self.open.clone()

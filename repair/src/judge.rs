@@ -17,7 +17,7 @@ use crate::mend::Mended;
 use crate::pair::{Key, Pair};
 use crate::record::{Fate, Finding};
 use crate::run::Run;
-use crate::still::ROWS;
+use crate::still::{PATIENCE, ROWS};
 use crate::verdict::{Images, Kind, is_at_rest};
 
 /// A row that still moves after so many looks is settled all the same: one that is changed all the
@@ -161,8 +161,14 @@ impl Run<'_> {
         let targets = self.ends.target.points(pair, &keys, "").await?;
         let looked = together(sources, targets);
         let mut settled = Vec::with_capacity(suspects.len());
+        let begun = Instant::now();
         for (suspect, now) in suspects.into_iter().zip(looked) {
-            settled.push(self.settle_row(pair, suspect, now).await?);
+            // The source's rows are held all the while.
+            settled.push(if begun.elapsed() < PATIENCE {
+                self.settle_row(pair, suspect, now).await?
+            } else {
+                Settled::Again(suspect)
+            });
         }
         Ok(settled)
     }

@@ -30,7 +30,7 @@ use crate::side::{Range, Read, Side};
 pub(crate) const ROWS: usize = 32;
 /// How long rows of the source are kept locked until the link has caught up. An idle link tells
 /// its position once a second.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// The sessions with both ends.
 pub(crate) struct Ends {

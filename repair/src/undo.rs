@@ -111,9 +111,9 @@ impl Run<'_> {
                 return Ok(true);
             }
             Ok(Some(reason)) => reason,
-            Err(RepairError::Write(
-                error @ (WriterError::Conflict(_) | WriterError::Unfit(_)),
-            )) => error.to_string(),
+            Err(RepairError::Write(error @ (WriterError::Conflict(_) | WriterError::Unfit(_)))) => {
+                error.to_string()
+            }
             // One table that is another now must not keep the rows of all others as they are.
             Err(RepairError::Changed(table)) => {
                 format!("table {table} was altered or dropped since the row was mended")

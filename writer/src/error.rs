@@ -404,6 +404,15 @@ impl WriterError {
         }
     }
 
+    /// The table that it is about, as `database.table`, where it is about one.
+    pub(crate) fn table(&self) -> Option<&str> {
+        match self {
+            Self::Conflict(conflict) => Some(&conflict.table),
+            Self::Unfit(unfit) => Some(unfit.table()),
+            _ => None,
+        }
+    }
+
     /// A stable word for metrics.
     pub fn category(&self) -> &'static str {
         match self {

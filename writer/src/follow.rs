@@ -132,11 +132,13 @@ impl<'a> Follower<'a> {
             if let Some(against) = self.against.as_ref().filter(|_| between) {
                 against.check()?;
             }
-            if self.look_at <= Instant::now() && between {
-                self.look().await?;
-            }
+            // First: what is filed late and cannot be taken back halts the link, and the copy is what
+            // settles it.
             if self.anew_at <= Instant::now() && between {
                 self.anew().await?;
+            }
+            if self.look_at <= Instant::now() && between {
+                self.look().await?;
             }
             if let Some(frame) = self.queue.pop_front() {
                 return Ok(Some(frame));

@@ -27,7 +27,7 @@ mod emptying;
 pub mod wishes;
 
 use change::{Ddl, DdlObject, SnapshotChunk, TableChange};
-use model::{LinkPhase, Routes};
+use model::Routes;
 
 use crate::apply::Applier;
 use crate::checkpoint::{Anew, Checkpoint, SourceEngine};
@@ -68,21 +68,22 @@ impl Applier {
             return self.empty_some(&database, &table).await;
         }
         let asked = wishes::asked(&mut self.target, &self.config.link).await?;
-        let halted = self.status.get().phase == LinkPhase::Halted;
-        match asked.iter().find(|asked| self.may_begin(asked, halted)) {
+        match asked.iter().find(|asked| self.may_begin(asked)) {
             Some(asked) => self.begin(asked).await,
             None => Ok(Step::Nothing),
         }
     }
 
     /// Whether a table's turn has come: readers of the copy lack one table at a time. Where the link
-    /// has halted, it may be for that table that the copy of another does not get on.
-    fn may_begin(&self, asked: &Asked, halted: bool) -> bool {
+    /// has halted nothing is copied before it goes on, so only the table that it has halted at is begun,
+    /// beside another one too: what comes for that one is left out then.
+    fn may_begin(&self, asked: &Asked) -> bool {
         let Asked {
             database, table, ..
         } = asked;
+        let halted_at = self.status.has_halted_at(&format!("{database}.{table}"));
         let mut open = self.settled.snapshot.open();
-        halted || open.all(|other| other == (database, table))
+        halted_at.unwrap_or_else(|| open.all(|other| other == (database, table)))
     }
 
     /// A table that was not here and is, was made by a person, or by a writer that died before it had

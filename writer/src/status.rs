@@ -31,6 +31,8 @@ struct Ended {
 #[derive(Clone)]
 pub struct Status {
     shared: Arc<Mutex<WriterStatus>>,
+    /// Which table the error is about, as `database.table`.
+    halted_table: Arc<Mutex<Option<String>>>,
     metrics: Metrics,
 }
 
@@ -72,6 +74,7 @@ impl Status {
         };
         Self {
             shared: Arc::new(Mutex::new(status)),
+            halted_table: Arc::default(),
             metrics: Metrics::default(),
         }
     }
@@ -304,6 +307,22 @@ impl Status {
             status.error.push_str(&skip);
         }
         status.halted_at = at.cloned();
+        drop(status);
+        *self
+            .halted_table
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = error.table().map(str::to_owned);
+    }
+
+    /// Whether the link has halted at this table (`database.table`) or at something else; `None`: it
+    /// has not.
+    pub(crate) fn has_halted_at(&self, table: &str) -> Option<bool> {
+        let halted = self.lock().phase == LinkPhase::Halted;
+        let at = self
+            .halted_table
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        halted.then(|| at.as_deref() == Some(table))
     }
 }
 

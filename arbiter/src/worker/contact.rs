@@ -10,7 +10,10 @@ use tokio::time::Instant;
 
 use crate::clock;
 
-use super::{Failed, HINDRANCES_EVERY, PREFLIGHT_AGAIN, PREFLIGHT_SOON_AGAIN, Report, Worker};
+use super::{
+    Failed, HINDRANCES_AGAIN, HINDRANCES_EVERY, PREFLIGHT_AGAIN, PREFLIGHT_SOON_AGAIN, Report,
+    Worker,
+};
 
 impl Worker {
     /// A heartbeat and a look, within the Unit's time-out once a session is there.
@@ -71,6 +74,10 @@ impl Worker {
             self.hindrances_at = Instant::now() + HINDRANCES_EVERY;
             match session.hindrances().await {
                 Ok(found) => {
+                    // Who has just cleared it away is not to be told of it again.
+                    if found.stand_in_the_way() {
+                        self.hindrances_at = Instant::now() + HINDRANCES_AGAIN;
+                    }
                     let _ = self.reports.send(Report::Hindrances(found));
                 }
                 Err(error) => {

@@ -241,15 +241,18 @@ fn rows(at: &Database) -> Result<MemberRows> {
 }
 
 impl Rig {
-    /// Empties the tables, and settles what was set aside, on each member by itself. All are equal
-    /// and nobody writes.
-    pub fn clear(&self) -> Result<()> {
+    /// Empties the tables, and settles what was set aside, on each member by itself; says whether
+    /// anything was. All are equal and nobody writes.
+    pub fn clear(&self) -> Result<bool> {
+        let mut settled = false;
         for name in self.data() {
-            self.database(name)?.root(
-                "SET sql_log_bin = 0; DELETE FROM orders.writes; DELETE FROM orders.counters; \
+            let held = self.database(name)?.root(
+                "SELECT COUNT(*) FROM multiactive.stranded WHERE state = 'Held'; \
+                 SET sql_log_bin = 0; DELETE FROM orders.writes; DELETE FROM orders.counters; \
                  UPDATE multiactive.stranded SET state = 'Discarded' WHERE state = 'Held'",
             )?;
+            settled |= held.concat().concat() != "0";
         }
-        Ok(())
+        Ok(settled)
     }
 }

@@ -104,7 +104,10 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
     let drawn = random.between(0, 2) > 0;
     let failsafe = trial.fault.failsafe().unwrap_or(drawn);
     rig.set_failsafe(failsafe).await?;
-    rig.clear()?;
+    if rig.clear()? {
+        // Arbiters look each second whether it still stands in the way of a switchover.
+        tokio::time::sleep(Duration::from_millis(2_500)).await;
+    }
     rig.lookout.take();
     rig.keeper.restarts();
     let first_client = index * CLIENTS_A_TRIAL + 1;
@@ -117,6 +120,7 @@ async fn attempt(rig: &Rig, index: u32, trial: &mut Trial) -> Result<()> {
         fault_at: None,
         at_takeover: None,
         most_moves: None,
+        failsafe,
         notes: vec![format!("failsafe {}", if failsafe { "on" } else { "off" })],
     };
     let done = Box::pin(observe(rig, trial.fault, &mut scene)).await;

@@ -161,6 +161,27 @@ pub enum Unfit {
 }
 
 impl Unfit {
+    /// The table, as `database.table`.
+    pub fn table(&self) -> &str {
+        match self {
+            Self::Missing { table, .. }
+            | Self::Kind { table, .. }
+            | Self::Engine { table, .. }
+            | Self::Trigger { table, .. }
+            | Self::NoKey { table, .. }
+            | Self::ColumnMissing { table, .. }
+            | Self::ColumnExtra { table, .. }
+            | Self::Type { table, .. }
+            | Self::Collation { table, .. }
+            | Self::Incomparable { table, .. }
+            | Self::Cascades { table, .. }
+            | Self::CascadesToHeld { table, .. }
+            | Self::Routed { table, .. } => table,
+        }
+    }
+}
+
+impl Unfit {
     /// With the route that the rows took, if their table has another name at the target.
     pub(crate) fn by_route(
         self,

@@ -129,6 +129,12 @@ fn what_cannot_be_compared_is_refused_with_the_value_and_the_fix() {
         unknown.contains("\"nowhere\"") && unknown.contains("there are: orders-sh-bj"),
         "{unknown}"
     );
+    let other = Seen {
+        links: Vec::new(),
+        ..Seen::default()
+    };
+    let other = refused(&other, "unit: orders, link: orders-sh-bj");
+    assert!(other.contains("is no link of Unit shop/orders"), "{other}");
     let halted = Seen {
         links: link(Some(LinkPhase::Halted)),
         ..Seen::default()

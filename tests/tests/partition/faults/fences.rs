@@ -81,7 +81,8 @@ fn shown(scene: &Scene<'_>, what: &str, sql: &str) -> Result<()> {
 /// Something that makes the primary's arbiter fence; then it is mended.
 async fn fence(scene: &mut Scene<'_>) -> Result<()> {
     let (primary, world) = (scene.primary.clone(), &scene.rig.world);
-    let isolated = scene.random.coin();
+    // With failsafe a lost etcd alone makes nobody fence.
+    let isolated = scene.random.coin() || scene.failsafe;
     scene.begin();
     if isolated {
         scene.note("by isolation");

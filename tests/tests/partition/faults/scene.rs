@@ -34,6 +34,8 @@ pub struct Scene<'a> {
     /// So many epochs may begin at most: a fault that leaves the primary alone moves nothing, and what
     /// comes back after a takeover takes nothing away again. `None`: it cannot be told.
     pub most_moves: Option<usize>,
+    /// Whether a primary that loses etcd may go on by promises.
+    pub failsafe: bool,
     /// What was drawn and what was seen.
     pub notes: Vec<String>,
 }
