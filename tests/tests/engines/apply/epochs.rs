@@ -183,10 +183,11 @@ async fn discarded_as_counted(session: &mut Session) -> Result<()> {
         .query_drop(
             "INSERT INTO multiactive.stranded (source, gtid, part, epoch, ended_by, committed, \
                  changes, `tables`, body, state, filed) \
-                 WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 1001) \
-                 SELECT s.source, CONCAT('late-', n.i), 0, s.epoch, s.ended_by, s.committed, \
+                 WITH RECURSIVE n AS (SELECT 0 AS i UNION ALL SELECT i + 1 FROM n WHERE i < 31) \
+                 SELECT s.source, CONCAT('late-', 32 * m.i + n.i + 1), 0, s.epoch, s.ended_by, s.committed, \
                  s.changes, s.`tables`, s.body, 'Held', s.filed \
-                 FROM multiactive.stranded s, n WHERE s.state = 'Held'",
+                 FROM multiactive.stranded s, n AS m, n WHERE s.state = 'Held' \
+                 AND 32 * m.i + n.i < 1001 ORDER BY m.i, n.i",
         )
         .await?;
     let discarded = stranded::discard(session, &counted, "a test").await?;

@@ -1,8 +1,10 @@
 //! The transaction that ends one epoch and begins the next (rule 8).
 
+use std::cell::Cell;
+
 use super::*;
 use model::{Epoch, PositionText};
-use mysql::control::{ControlError, PromotionOrder};
+use mysql::control::{ControlError, Promotion, PromotionOrder};
 
 async fn checkpoint(server: &Server<'_>, link: &str, source: &str, position: &str) -> Result<()> {
     let sql = format!(
@@ -231,34 +233,19 @@ fn a_promotion_waits_for_what_is_being_applied() -> Result<()> {
         checkpoint(server, "a/one", "gz", "0-5-1").await?;
         checkpoint(server, "a/other", "hz", "0-6-1").await?;
         let wanted = order(server, 2, Some("gz"))?;
-        let moves = |source: &'static str| async move {
-            let mut writer = server.root().await?;
-            for place in 2_u32.. {
-                let sql = format!(
-                    "UPDATE multiactive.applied SET position = '0-5-{place}' \
-                     WHERE source = '{source}'"
-                );
-                writer.query_drop(sql).await?;
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            Ok::<_, anyhow::Error>(())
-        };
         for _ in 0..5 {
-            let outcome = tokio::select! {
-                moving = moves("gz") => return moving,
-                outcome = control.promote_if_still(&wanted) => outcome?,
-            };
+            let outcome = while_applying(server, &mut control, &wanted, "gz").await?;
             ensure!(outcome.is_none(), "{outcome:?}");
         }
 
         // One long transaction, which ends while the promotion waits for its locks.
-        let mut writer = server.root().await?;
+        let mut other = server.root().await?;
         let position = "UPDATE multiactive.applied SET position = '0-5-900' WHERE link = 'a/one'";
         let applying = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
-            writer.query_drop(format!("BEGIN; {position}")).await?;
+            other.query_drop(format!("BEGIN; {position}")).await?;
             tokio::time::sleep(Duration::from_millis(300)).await;
-            writer.query_drop("COMMIT").await?;
+            other.query_drop("COMMIT").await?;
             Ok::<_, anyhow::Error>(())
         };
         let (applied, outcome) = tokio::join!(applying, control.promote_if_still(&wanted));
@@ -267,10 +254,7 @@ fn a_promotion_waits_for_what_is_being_applied() -> Result<()> {
         ensure!(outcome.is_none(), "{outcome:?}");
 
         // What another member's link brings is not of that epoch.
-        let outcome = tokio::select! {
-            moving = moves("hz") => return moving,
-            outcome = control.promote_if_still(&wanted) => outcome?,
-        };
+        let outcome = while_applying(server, &mut control, &wanted, "hz").await?;
         let applied = outcome.and_then(|promotion| promotion.applied);
         ensure!(
             applied == Some(PositionText("0-5-900".into())),
@@ -278,4 +262,34 @@ fn a_promotion_waits_for_what_is_being_applied() -> Result<()> {
         );
         Ok(())
     })
+}
+
+/// Promotes while the links from one IDC go on.
+async fn while_applying(
+    server: &Server<'_>,
+    control: &mut ControlSession,
+    wanted: &PromotionOrder,
+    from: &str,
+) -> Result<Option<Promotion>> {
+    let mut writer = server.root().await?;
+    let over = Cell::new(false);
+    let sql = format!(
+        "UPDATE multiactive.applied SET position = CONCAT('0-5-', SUBSTRING_INDEX(position, '-', -1) + 1) \
+         WHERE source = '{from}'"
+    );
+    let moving = async {
+        while !over.get() {
+            writer.query_drop(&sql).await?;
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok::<_, anyhow::Error>(())
+    };
+    let promoting = async {
+        let outcome = control.promote_if_still(wanted).await;
+        over.set(true);
+        outcome
+    };
+    let (moved, outcome) = tokio::join!(moving, promoting);
+    moved?;
+    Ok(outcome?)
 }
