@@ -93,6 +93,11 @@ impl Decoder {
         self.place.gtid = gtid;
     }
 
+    /// Where the last event was.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// What was wrong, with its place.
     #[expect(
         clippy::needless_pass_by_value,
