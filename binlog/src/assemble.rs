@@ -12,6 +12,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use change::{
     Body, Ddl, DdlObject, Gtid, InvalidPosition, Position, Row, RowChange, TableChange,
     TableSchema, Transaction, Value,
@@ -60,6 +61,8 @@ pub enum TableUse {
 pub enum StatementUse {
     /// It is sent.
     Send {
+        /// What is to be run: the text that was logged, without settings around it.
+        statement: Bytes,
         /// Its first words.
         verb: String,
         /// What it touches.
@@ -313,36 +316,36 @@ impl Assembler {
 
     fn statement(&mut self, query: QueryEvent, decoder: &mut Decoder) -> Result<(), BinlogError> {
         self.open(decoder)?;
-        let Some(open) = self.open.as_mut() else {
-            return Ok(());
-        };
-        if !open.birth.local {
+        if self.open.as_ref().is_some_and(|open| !open.birth.local) {
             // It was a statement where it was born, and is looked at there.
-            open.filtered += 1;
-            open.bookkeeping = false;
-            let follows = open.begun || rows_follow(&query.statement);
-            return if follows {
-                Ok(())
-            } else {
-                self.commit(decoder)
-            };
+            return self.leave_out(&query, decoder);
         }
         let decision = self
             .filter
             .statement(&query)
             .map_err(|refusal| refuse(decoder, refusal))?;
         match decision {
-            StatementUse::Skip => {
-                open.filtered += 1;
-                open.bookkeeping = false;
-                let follows = open.begun || rows_follow(&query.statement);
-                if follows {
-                    Ok(())
-                } else {
-                    self.commit(decoder)
-                }
+            StatementUse::Skip => self.leave_out(&query, decoder),
+            StatementUse::Send {
+                statement,
+                verb,
+                objects,
+            } => {
+                let query = QueryEvent { statement, ..query };
+                self.ddl(query, verb, objects, decoder)
             }
-            StatementUse::Send { verb, objects } => self.ddl(query, verb, objects, decoder),
+        }
+    }
+
+    /// Passes over a statement; it is all of its transaction, unless rows are around it.
+    fn leave_out(&mut self, query: &QueryEvent, decoder: &mut Decoder) -> Result<(), BinlogError> {
+        let open = self.open(decoder)?;
+        open.filtered += 1;
+        open.bookkeeping = false;
+        if open.begun || rows_follow(&query.statement) {
+            Ok(())
+        } else {
+            self.commit(decoder)
         }
     }
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use binlog::{Birth, Filter, QueryEvent, Refusal, StatementUse, TableUse};
+use bytes::Bytes;
 use change::{DdlObject, Gtid};
 use model::{DdlPolicy, IdcName};
 use mysql::origin::Origins;
 use mysql::select::{OWN_SCHEMA, Selection};
 
-use crate::ddl::{self, Class, Classified, Object};
+use crate::ddl::{self, Class, Classified, Object, Unclear, Unwrapped};
 
 /// The filter of one link.
 #[derive(Debug, Clone)]
@@ -75,26 +76,61 @@ impl Filter for LinkFilter {
 
     fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal> {
         let shown = String::from_utf8_lossy(&query.statement).into_owned();
-        let classified = ddl::classify(&query.statement, &query.database, query.session.sql_mode);
+        let classified = classify(query);
+        let (statement, lacking, classified) = match classified {
+            Ok(classified) => classified,
+            Err(unclear) => return Err(unknown(&unclear, &shown)),
+        };
         let Classified {
             class,
             verb,
             objects,
-        } = classified.map_err(|unclear| Refusal {
-            reason: "UnknownStatement",
-            what: format!(
-                "a statement was met whose objects cannot be told, since {unclear}: {shown}"
-            ),
-            fix: "Do by hand at the target what it did here, then let the link copy the tables \
-                  that it concerns anew; report the statement"
-                .to_owned(),
-        })?;
-        match class {
+        } = classified;
+        let decided = match class {
             Class::Ignored => Ok(StatementUse::Skip),
             Class::Rows => self.rows(&objects, &shown),
             Class::ServerEvent => self.server_event(&objects, &shown),
-            Class::Ddl => self.objects(verb, objects, &shown),
+            Class::Ddl => self.objects(verb, objects, statement, &shown),
+        };
+        match (decided, lacking) {
+            (Ok(StatementUse::Send { .. }), Some(setting)) => Err(around(&setting, &shown)),
+            (decided, _) => decided,
         }
+    }
+}
+
+/// What is to be run, a setting around it that the target would lack, and what it does.
+fn classify(query: &QueryEvent) -> Result<(Bytes, Option<String>, Classified), Unclear> {
+    let mode = query.session.sql_mode;
+    let Unwrapped { begins, lacking } = ddl::unwrap(&query.statement, mode)?;
+    let statement = query.statement.slice(begins..);
+    let classified = ddl::classify(&statement, &query.database, mode)?;
+    Ok((statement, lacking, classified))
+}
+
+fn unknown(unclear: &Unclear, shown: &str) -> Refusal {
+    Refusal {
+        reason: "UnknownStatement",
+        what: format!("a statement was met whose objects cannot be told, since {unclear}: {shown}"),
+        fix:
+            "Do by hand at the target what it did here, then let the link copy the tables that it \
+              concerns anew; report the statement"
+                .to_owned(),
+    }
+}
+
+/// Of a statement with settings of its own, one that no target is given.
+fn around(setting: &str, shown: &str) -> Refusal {
+    Refusal {
+        reason: "StatementSetting",
+        what: format!(
+            "a statement was met that SET STATEMENT runs with {setting}, a setting that links do not \
+             carry: {shown}"
+        ),
+        fix: format!(
+            "Do by hand at the target what it did here, then let the link copy the tables that it \
+             concerns anew; from now on run such a statement without {setting}"
+        ),
     }
 }
 
@@ -152,6 +188,7 @@ impl LinkFilter {
         &self,
         verb: String,
         objects: Vec<Object>,
+        statement: Bytes,
         shown: &str,
     ) -> Result<StatementUse, Refusal> {
         let selected = objects.iter().filter(|object| self.selects(object)).count();
@@ -182,6 +219,15 @@ impl LinkFilter {
                         .to_owned(),
             });
         }
+        let named = || {
+            objects
+                .iter()
+                .map(|Object { database, name, .. }| DdlObject {
+                    database: database.clone(),
+                    name: name.clone(),
+                })
+                .collect()
+        };
         match self.ddl {
             DdlPolicy::Ignore => Ok(StatementUse::Skip),
             DdlPolicy::Halt => Err(Refusal {
@@ -192,11 +238,9 @@ impl LinkFilter {
                     .to_owned(),
             }),
             DdlPolicy::Apply => Ok(StatementUse::Send {
+                statement,
                 verb,
-                objects: objects
-                    .into_iter()
-                    .map(|Object { database, name, .. }| DdlObject { database, name })
-                    .collect(),
+                objects: named(),
             }),
         }
     }
@@ -204,7 +248,6 @@ impl LinkFilter {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use change::DdlSession;
     use model::TableSelection;
 
@@ -259,15 +302,22 @@ mod tests {
         );
     }
 
-    fn decide(statement: &'static str, ddl: DdlPolicy) -> String {
-        let query = QueryEvent {
-            database: "orders".into(),
-            statement: Bytes::from_static(statement.as_bytes()),
+    fn query(statement: &str) -> QueryEvent {
+        query_in("orders", statement)
+    }
+
+    fn query_in(database: &str, statement: &str) -> QueryEvent {
+        QueryEvent {
+            database: database.into(),
+            statement: Bytes::copy_from_slice(statement.as_bytes()),
             error: 0,
             session: DdlSession::default(),
             unknown_setting: None,
-        };
-        match filter(ddl).statement(&query) {
+        }
+    }
+
+    fn decide(statement: &str, ddl: DdlPolicy) -> String {
+        match filter(ddl).statement(&query(statement)) {
             Ok(StatementUse::Skip) => "skip".into(),
             Ok(StatementUse::Send { verb, .. }) => format!("send {verb}"),
             Err(refusal) => format!("refuse {}", refusal.reason),
@@ -306,6 +356,36 @@ mod tests {
             decide("ALTER TABLE items ADD c INT", DdlPolicy::Halt),
             "refuse Ddl"
         );
+    }
+
+    #[test]
+    fn settings_around_a_statement_are_passed_over() {
+        let cases = [
+            ("TRUNCATE TABLE items", "send TRUNCATE TABLE"),
+            ("DROP TABLE other.t", "skip"),
+            ("INSERT INTO items VALUES (1)", "refuse StatementFormat"),
+            ("SET PASSWORD FOR u = 'x'", "skip"),
+        ];
+        for (statement, expected) in cases {
+            for settings in [
+                "max_statement_time=5",
+                "lock_wait_timeout=(SELECT 1), timestamp=0",
+            ] {
+                let text = format!("SET STATEMENT {settings} FOR {statement}");
+                assert_eq!(decide(&text, DdlPolicy::Apply), expected, "{text}");
+            }
+        }
+        let text = "SET STATEMENT server_id=7 FOR TRUNCATE TABLE items";
+        assert_eq!(decide(text, DdlPolicy::Apply), "refuse StatementSetting");
+        assert_eq!(decide(text, DdlPolicy::Ignore), "skip");
+        let text = "SET STATEMENT server_id=7 FOR TRUNCATE TABLE other.t";
+        assert_eq!(decide(text, DdlPolicy::Apply), "skip");
+        let query = query("SET STATEMENT max_statement_time=5 FOR TRUNCATE TABLE items");
+        let sent = filter(DdlPolicy::Apply).statement(&query);
+        let Ok(StatementUse::Send { statement, .. }) = sent else {
+            panic!("{sent:?}");
+        };
+        assert_eq!(&*statement, b" TRUNCATE TABLE items");
     }
 
     #[test]
