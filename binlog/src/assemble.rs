@@ -152,6 +152,50 @@ struct Open {
     checkpoint: bool,
     /// A BEGIN was seen, or the GTID said that rows follow.
     begun: bool,
+    /// Where it began, and its savepoints, oldest first.
+    marks: Vec<Mark>,
+}
+
+/// A place in a transaction that it may be rolled back to.
+struct Mark {
+    /// The savepoint's name; empty: the beginning.
+    name: String,
+    /// The epoch there.
+    epoch: u64,
+    /// How many parts were sent before it.
+    part: u32,
+    /// How many changes of tables there were, and how many rows the last of them had.
+    tables: usize,
+    rows: usize,
+    weight: usize,
+}
+
+impl Open {
+    fn mark(&self, name: String, epoch: u64) -> Mark {
+        Mark {
+            name,
+            epoch,
+            part: self.part,
+            tables: self.changes.len(),
+            rows: self.changes.last().map_or(0, |last| last.rows.len()),
+            weight: self.weight,
+        }
+    }
+
+    /// Forgets what came behind a mark. It counts as left out, like all that was read and is not sent.
+    fn forget_behind(&mut self, mark: &Mark) {
+        let count = |changes: &[TableChange]| -> u64 {
+            changes.iter().map(|change| change.rows.len() as u64).sum()
+        };
+        let before = count(&self.changes);
+        self.changes.truncate(mark.tables);
+        if let Some(last) = self.changes.last_mut() {
+            last.rows.truncate(mark.rows);
+        }
+        self.weight = mark.weight;
+        self.filtered += before - count(&self.changes);
+        self.bookkeeping = false;
+    }
 }
 
 /// Puts transactions together.
@@ -209,6 +253,8 @@ impl Assembler {
             LogEvent::Begin => self.open(decoder)?.begun = true,
             LogEvent::Commit => self.commit(decoder)?,
             LogEvent::Rollback => self.rollback(decoder)?,
+            LogEvent::Savepoint(name) => self.savepoint(name, decoder)?,
+            LogEvent::RollbackTo(name) => self.rollback_to(&name, decoder)?,
             LogEvent::Xa => return Err(decoder.xa()),
             LogEvent::Statement(query) => self.statement(query, decoder)?,
             LogEvent::Rows(table, rows) => self.rows(&table, &rows, decoder)?,
@@ -238,7 +284,7 @@ impl Assembler {
             .birth(&start.gtid)
             .map_err(|refusal| refuse(decoder, refusal))?;
         let begun = start.gtid.flavor() == change::Flavor::MariaDb && !start.standalone;
-        self.open = Some(Open {
+        let mut open = Open {
             start,
             birth,
             changes: Vec::new(),
@@ -248,7 +294,10 @@ impl Assembler {
             bookkeeping: true,
             checkpoint: false,
             begun,
-        });
+            marks: Vec::new(),
+        };
+        open.marks.push(open.mark(String::new(), self.epoch));
+        self.open = Some(open);
         Ok(())
     }
 
@@ -301,17 +350,48 @@ impl Assembler {
         }
     }
 
+    /// A table without transactions took part, which no link copies, so none of the rows that were
+    /// collected has stayed at the source.
     fn rollback(&mut self, decoder: &mut Decoder) -> Result<(), BinlogError> {
+        self.rollback_to("", decoder)?;
+        self.commit(decoder)
+    }
+
+    fn savepoint(&mut self, name: String, decoder: &Decoder) -> Result<(), BinlogError> {
+        let epoch = self.epoch;
         let open = self.open(decoder)?;
-        if open.changes.is_empty() && open.part == 0 {
-            return self.commit(decoder);
+        // A savepoint takes the place of an older one of its name.
+        open.marks.retain(|mark| mark.name != name);
+        let mark = open.mark(name, epoch);
+        open.marks.push(mark);
+        Ok(())
+    }
+
+    fn rollback_to(&mut self, name: &str, decoder: &Decoder) -> Result<(), BinlogError> {
+        let open = self.open(decoder)?;
+        let Some(at) = open.marks.iter().position(|mark| mark.name == name) else {
+            return Err(decoder.malformed(
+                "ROLLBACK TO",
+                format!("the transaction has no savepoint {name}"),
+            ));
+        };
+        open.marks.truncate(at + 1);
+        let mark = open.marks.remove(at);
+        if mark.part != open.part {
+            return Err(decoder.refused(
+                "RolledBack",
+                "a transaction was rolled back, or a part of it, and is in the binlog all the same \
+                 since it changed a table whose engine has no transactions; parts of what was rolled \
+                 back were sent already",
+                "Nothing of it is applied. Use InnoDB for every table that is changed together with \
+                 the link's, then let the link copy its tables anew",
+            ));
         }
-        Err(decoder.refused(
-            "RolledBack",
-            "a transaction that was rolled back is in the binlog, since it changed a table whose \
-             engine has no transactions",
-            "Use InnoDB for every table of the link, then let the link copy its tables anew",
-        ))
+        open.forget_behind(&mark);
+        let epoch = mark.epoch;
+        open.marks.push(mark);
+        self.epoch = epoch;
+        Ok(())
     }
 
     fn statement(&mut self, query: QueryEvent, decoder: &mut Decoder) -> Result<(), BinlogError> {
@@ -602,3 +682,6 @@ fn partial_image(table: &KnownTable, decoder: &Decoder) -> BinlogError {
          the link copy the table anew",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,9 +29,13 @@ pub enum LogEvent {
     Begin,
     /// A transaction ends well.
     Commit,
-    /// A transaction, or the part since a savepoint, was rolled back, and what it did is logged
-    /// all the same since a table without transactions took part.
+    /// A transaction was rolled back, and what it did is logged all the same since a table without
+    /// transactions took part.
     Rollback,
+    /// A place in the transaction gets a name.
+    Savepoint(String),
+    /// What came since that place was rolled back, for the same reason.
+    RollbackTo(String),
     /// A statement of an XA transaction.
     Xa,
     /// A statement: DDL, or a change of rows that is logged as a statement.
@@ -445,12 +449,84 @@ fn sort_query(query: QueryEvent) -> LogEvent {
     } else if is("COMMIT") {
         LogEvent::Commit
     } else if is("ROLLBACK") || starts("ROLLBACK ") {
-        LogEvent::Rollback
+        match savepoint_after(&query.statement, &["ROLLBACK", "WORK", "TO", "SAVEPOINT"]) {
+            Some(name) => LogEvent::RollbackTo(name),
+            None => LogEvent::Rollback,
+        }
     } else if starts("XA ") {
         LogEvent::Xa
-    } else if starts("SAVEPOINT ") || starts("RELEASE SAVEPOINT ") {
+    } else if starts("SAVEPOINT ") {
+        match savepoint_after(&query.statement, &["SAVEPOINT"]) {
+            Some(name) => LogEvent::Savepoint(name),
+            None => LogEvent::Statement(query),
+        }
+    } else if starts("RELEASE SAVEPOINT ") {
         LogEvent::Nothing
     } else {
         LogEvent::Statement(query)
+    }
+}
+
+/// The savepoint that a statement names behind these words, of which WORK and the second SAVEPOINT may
+/// be left out; `None` if it names none. Names are compared without case.
+fn savepoint_after(statement: &[u8], words: &[&str]) -> Option<String> {
+    let text = String::from_utf8_lossy(statement).to_lowercase();
+    let mut rest = text.trim_end();
+    for word in words {
+        let behind = rest.trim_start().strip_prefix(&word.to_lowercase());
+        let is_word = |behind: &&str| {
+            behind.starts_with(|next: char| next.is_whitespace() || next == '`' || next == '"')
+        };
+        match behind.filter(is_word) {
+            Some(behind) => rest = behind,
+            None if matches!(*word, "TO" | "ROLLBACK") => return None,
+            None => {}
+        }
+    }
+    let name = rest.trim().trim_matches(['`', '"']);
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use change::DdlSession;
+
+    use super::*;
+
+    fn sorted(statement: &'static str) -> String {
+        let event = sort_query(QueryEvent {
+            database: "shop".into(),
+            statement: Bytes::from_static(statement.as_bytes()),
+            error: 0,
+            session: DdlSession::default(),
+            unknown_setting: None,
+        });
+        match event {
+            LogEvent::Savepoint(name) => format!("savepoint {name}"),
+            LogEvent::RollbackTo(name) => format!("back to {name}"),
+            LogEvent::Rollback => "rollback".into(),
+            LogEvent::Nothing => "nothing".into(),
+            LogEvent::Statement(_) => "statement".into(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn rolling_back_to_a_savepoint_is_not_rolling_back() {
+        for (statement, expected) in [
+            ("ROLLBACK", "rollback"),
+            ("rollback work", "rollback"),
+            ("ROLLBACK /* made by the server */", "rollback"),
+            ("ROLLBACK TO `Sp`", "back to sp"),
+            ("ROLLBACK TO SAVEPOINT sp", "back to sp"),
+            ("rollback work to savepoint `to`", "back to to"),
+            ("ROLLBACK TO `savepoint`", "back to savepoint"),
+            ("SAVEPOINT `sp`", "savepoint sp"),
+            ("SAVEPOINT sp", "savepoint sp"),
+            ("RELEASE SAVEPOINT sp", "nothing"),
+            ("TRUNCATE t", "statement"),
+        ] {
+            assert_eq!(sorted(statement), expected, "{statement}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 mod copying;
 mod corpus;
 mod generated;
+mod passes;
 mod pull;
 mod refusals;
 mod starts;
