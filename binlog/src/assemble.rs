@@ -9,7 +9,7 @@
 //! position is kept is the epoch read from the table, together with the position (see the syncer's
 //! `start`), so that no epoch row lies between the two.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use change::{
 
 use crate::decode::{Decoder, GtidStart, KnownTable, LogEvent};
 use crate::error::BinlogError;
-use crate::event::QueryEvent;
+use crate::event::{QueryEvent, XaStep};
 use crate::rows::RowsEvent;
 
 /// Where a transaction was born.
@@ -152,6 +152,8 @@ struct Open {
     checkpoint: bool,
     /// A BEGIN was seen, or the GTID said that rows follow.
     begun: bool,
+    /// The XA transaction that it prepares.
+    xa: Option<String>,
     /// Where it began, and its savepoints, oldest first.
     marks: Vec<Mark>,
 }
@@ -205,6 +207,8 @@ pub struct Assembler {
     epoch: u64,
     part_bytes: usize,
     open: Option<Open>,
+    /// XA transactions that were prepared and change nothing of the link's.
+    prepared: BTreeSet<String>,
     ready: VecDeque<Output>,
 }
 
@@ -217,6 +221,7 @@ impl Assembler {
             epoch,
             part_bytes,
             open: None,
+            prepared: BTreeSet::new(),
             ready: VecDeque::new(),
         }
     }
@@ -255,9 +260,11 @@ impl Assembler {
             LogEvent::Rollback => self.rollback(decoder)?,
             LogEvent::Savepoint(name) => self.savepoint(name, decoder)?,
             LogEvent::RollbackTo(name) => self.rollback_to(&name, decoder)?,
-            LogEvent::Xa => return Err(decoder.xa()),
+            LogEvent::Xa(step) => self.xa(step, decoder)?,
+            LogEvent::XaPrepared { one_phase } => self.xa_prepared(one_phase, decoder)?,
             LogEvent::Statement(query) => self.statement(query, decoder)?,
             LogEvent::Rows(table, rows) => self.rows(&table, &rows, decoder)?,
+            LogEvent::PartialJson(table) => self.partial_json(&table, decoder)?,
         }
         Ok(())
     }
@@ -294,8 +301,10 @@ impl Assembler {
             bookkeeping: true,
             checkpoint: false,
             begun,
+            xa: None,
             marks: Vec::new(),
         };
+        open.xa.clone_from(&open.start.prepares);
         open.marks.push(open.mark(String::new(), self.epoch));
         self.open = Some(open);
         Ok(())
@@ -392,6 +401,48 @@ impl Assembler {
         open.marks.push(mark);
         self.epoch = epoch;
         Ok(())
+    }
+
+    /// XA transactions pass where nothing of theirs is the link's. That is known of those that were
+    /// prepared while this reader read; the rows of another one may lie before its place.
+    fn xa(&mut self, step: XaStep, decoder: &mut Decoder) -> Result<(), BinlogError> {
+        let open = self.open(decoder)?;
+        open.bookkeeping = false;
+        match step {
+            XaStep::Start(name) => {
+                open.begun = true;
+                open.xa = Some(name);
+                Ok(())
+            }
+            XaStep::End => Ok(()),
+            XaStep::Rollback(name) => {
+                self.prepared.remove(&name);
+                self.commit(decoder)
+            }
+            XaStep::Commit(name) => {
+                if open.birth.local && !self.prepared.remove(&name) {
+                    return Err(decoder.xa("whose rows were logged before the link came there"));
+                }
+                self.commit(decoder)
+            }
+            XaStep::Other => Err(decoder.xa("in a form that is not known")),
+        }
+    }
+
+    fn xa_prepared(&mut self, one_phase: bool, decoder: &mut Decoder) -> Result<(), BinlogError> {
+        /// No server is known to keep nearly as many.
+        const MOST_PREPARED: usize = 100_000;
+        let open = self.open(decoder)?;
+        let Some(name) = open.xa.take() else {
+            return Err(decoder.xa("that was not begun"));
+        };
+        if !one_phase {
+            if self.prepared.len() >= MOST_PREPARED {
+                return Err(decoder.xa("while too many others are prepared"));
+            }
+            self.prepared.insert(name);
+        }
+        self.commit(decoder)
     }
 
     fn statement(&mut self, query: QueryEvent, decoder: &mut Decoder) -> Result<(), BinlogError> {
@@ -506,6 +557,10 @@ impl Assembler {
             );
         let looked_at = sent || matches!(purpose, TableUse::Epoch | TableUse::Watermark);
         if looked_at {
+            if open.xa.is_some() {
+                let which = format!("that changes {}.{}", table.database, table.table);
+                return Err(decoder.xa(&which));
+            }
             if !rows.is_complete() {
                 return Err(partial_image(table, decoder));
             }
@@ -530,6 +585,26 @@ impl Assembler {
         if !sent {
             self.count_filtered(table, rows, purpose, decoder)?;
         }
+        Ok(())
+    }
+
+    /// An update with parts of JSON values cannot be sent, and need not be read where it is not.
+    fn partial_json(&mut self, table: &KnownTable, decoder: &Decoder) -> Result<(), BinlogError> {
+        let wanted = self.wants(&table.database, &table.table);
+        let open = self.open(decoder)?;
+        if wanted && open.birth.local {
+            return Err(decoder.refused(
+                "PartialJson",
+                format!(
+                    "an update of {}.{} was logged with a part of its JSON only",
+                    table.database, table.table
+                ),
+                "SET GLOBAL binlog_row_value_options = '', also in sessions that set it, then let \
+                 the link copy the table anew",
+            ));
+        }
+        open.filtered += 1;
+        open.bookkeeping = false;
         Ok(())
     }
 

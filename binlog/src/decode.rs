@@ -8,8 +8,8 @@ use change::{Flavor, Gtid, MariaDbGtid, MySqlGtid, ServerUuid};
 use mysql_async::binlog::events::{Event, GtidEvent};
 
 use crate::error::{BinlogError, Place};
-use crate::event::{self, MariaDbGtidEvent, PayloadEvent, QueryEvent, kind};
-use crate::input::Input;
+use crate::event::{self, MariaDbGtidEvent, PayloadEvent, QueryEvent, XaStep, kind};
+use crate::input::{Defect, Input};
 use crate::rows::{RowsEvent, RowsKind};
 use crate::table_map::{self, TableMap, TableMapError};
 
@@ -37,11 +37,18 @@ pub enum LogEvent {
     /// What came since that place was rolled back, for the same reason.
     RollbackTo(String),
     /// A statement of an XA transaction.
-    Xa,
+    Xa(XaStep),
+    /// An XA transaction is prepared, or committed at once (`one_phase`).
+    XaPrepared {
+        /// Nothing more comes of it.
+        one_phase: bool,
+    },
     /// A statement: DDL, or a change of rows that is logged as a statement.
     Statement(QueryEvent),
     /// Rows changed.
     Rows(Arc<KnownTable>, RowsEvent),
+    /// Rows changed, and of JSON values only what changed in them is there.
+    PartialJson(Arc<KnownTable>),
     /// A row event that only ends a statement.
     EndOfStatement,
 }
@@ -55,6 +62,8 @@ pub struct GtidStart {
     pub committed_micros: u64,
     /// The one event that follows is all of it (MariaDB; MySQL does not tell).
     pub standalone: bool,
+    /// The XA transaction that it prepares (MariaDB; on MySQL a statement tells).
+    pub prepares: Option<String>,
 }
 
 /// A table whose rows follow.
@@ -150,6 +159,12 @@ impl Decoder {
             kind::QUERY | kind::MARIADB_QUERY_COMPRESSED => {
                 QueryEvent::read(input, header.timestamp(), number != kind::QUERY).map(sort_query)
             }
+            // Who looks at the statement sees that it changes rows, and of which databases.
+            kind::EXECUTE_LOAD_QUERY => {
+                QueryEvent::read_load(input, header.timestamp()).map(LogEvent::Statement)
+            }
+            kind::PARTIAL_UPDATE_ROWS => return self.partial_json(input),
+            kind::XA_PREPARE => xa_prepared(input),
             kind::XID => Ok(LogEvent::Commit),
             kind::TABLE_MAP => return self.table_map(input, wanted),
             kind::HEARTBEAT | kind::HEARTBEAT_V2 => Ok(LogEvent::Heartbeat),
@@ -244,6 +259,7 @@ impl Decoder {
                 micros => micros,
             },
             standalone: false,
+            prepares: None,
         }))
     }
 
@@ -260,22 +276,20 @@ impl Decoder {
             sequence: start.sequence,
         });
         self.set_transaction(Some(gtid.clone()));
-        if start.xa {
-            return Err(self.xa());
-        }
         Ok(LogEvent::Gtid(GtidStart {
             gtid,
             committed_micros: u64::from(header.timestamp()) * 1_000_000,
             standalone: start.standalone,
+            prepares: start.prepares,
         }))
     }
 
-    /// XA is not supported.
-    pub fn xa(&self) -> BinlogError {
+    /// XA is not supported. `which` tells more of it.
+    pub fn xa(&self, which: &str) -> BinlogError {
         self.refused(
             "Xa",
-            "an XA transaction was met",
-            "Links do not carry XA transactions yet: use ordinary transactions on this server",
+            format!("an XA transaction was met {which}"),
+            "Links do not carry XA transactions yet: use ordinary transactions for the link's tables",
         )
     }
 
@@ -352,12 +366,7 @@ impl Decoder {
             self.tables.clear();
             return Ok(LogEvent::EndOfStatement);
         }
-        let table = self.tables.get(&rows.table_id).cloned().ok_or_else(|| {
-            self.malformed(
-                number,
-                format!("no table map came for the table {}", rows.table_id),
-            )
-        })?;
+        let table = self.table_of(number, rows.table_id)?;
         if rows.ends_statement {
             self.tables.clear();
         }
@@ -365,6 +374,28 @@ impl Decoder {
             return Err(self.malformed(number, "it has another number of columns than its table"));
         }
         Ok(LogEvent::Rows(table, rows))
+    }
+
+    /// Of an update with parts of JSON values, which table it is about is all that is read.
+    fn partial_json(&mut self, mut input: Input) -> Result<LogEvent, BinlogError> {
+        const STATEMENT_END: u16 = 1;
+        let malformed = |defect: Defect| self.malformed(kind::PARTIAL_UPDATE_ROWS, defect);
+        let table_id = input.little(6).map_err(malformed)?;
+        let flags = input.u16().map_err(malformed)?;
+        let table = self.table_of(kind::PARTIAL_UPDATE_ROWS, table_id)?;
+        if flags & STATEMENT_END != 0 {
+            self.tables.clear();
+        }
+        Ok(LogEvent::PartialJson(table))
+    }
+
+    fn table_of(&self, number: u8, table_id: u64) -> Result<Arc<KnownTable>, BinlogError> {
+        self.tables.get(&table_id).cloned().ok_or_else(|| {
+            self.malformed(
+                number,
+                format!("no table map came for the table {table_id}"),
+            )
+        })
     }
 
     /// Events that are neither decoded nor harmful are named one by one; all others stop the link.
@@ -381,31 +412,21 @@ impl Decoder {
             | kind::RAND
             | kind::USER_VAR
             | kind::BEGIN_LOAD_QUERY
+            | kind::APPEND_BLOCK
+            | kind::DELETE_FILE
             | kind::MARIADB_ANNOTATE_ROWS
             | kind::MARIADB_BINLOG_CHECKPOINT
             | kind::MARIADB_GTID_LIST
             | kind::MARIADB_START_ENCRYPTION => Ok(LogEvent::Nothing),
-            kind::XA_PREPARE => Err(self.xa()),
             kind::ANONYMOUS_GTID => Err(self.refused(
                 "NoGtid",
                 "a transaction without a GTID was met",
                 "SET GLOBAL gtid_mode = 'ON' (by its steps, see the server's manual)",
             )),
-            kind::PARTIAL_UPDATE_ROWS => Err(self.refused(
-                "PartialJson",
-                "an update was logged with a part of its JSON only",
-                "SET GLOBAL binlog_row_value_options = '', also in sessions that set it, then let \
-                 the link copy the table anew",
-            )),
             kind::INCIDENT => Err(self.refused(
                 "Incident",
                 "the server says that its binlog lacks changes (an incident event)",
                 "Empty the target's tables and let the link copy them anew",
-            )),
-            kind::EXECUTE_LOAD_QUERY => Err(self.refused(
-                "StatementFormat",
-                "LOAD DATA was logged as a statement",
-                "SET GLOBAL binlog_format = 'ROW', also in the session that set it otherwise",
             )),
             _ if flags & event::IGNORABLE_FLAG != 0 => Ok(LogEvent::Nothing),
             _ => Err(self.refused(
@@ -415,6 +436,11 @@ impl Decoder {
             )),
         }
     }
+}
+
+fn xa_prepared(mut input: Input) -> Result<LogEvent, Defect> {
+    let one_phase = input.u8()? != 0;
+    Ok(LogEvent::XaPrepared { one_phase })
 }
 
 fn rows_kind(number: u8) -> Option<(RowsKind, u8, bool)> {
@@ -454,7 +480,7 @@ fn sort_query(query: QueryEvent) -> LogEvent {
             None => LogEvent::Rollback,
         }
     } else if starts("XA ") {
-        LogEvent::Xa
+        LogEvent::Xa(XaStep::of(&query.statement))
     } else if starts("SAVEPOINT ") {
         match savepoint_after(&query.statement, &["SAVEPOINT"]) {
             Some(name) => LogEvent::Savepoint(name),
@@ -525,6 +551,11 @@ mod tests {
             ("SAVEPOINT sp", "savepoint sp"),
             ("RELEASE SAVEPOINT sp", "nothing"),
             ("TRUNCATE t", "statement"),
+            ("XA START X'78',X'',1", "Xa(Start(\"X'78',X'',1\"))"),
+            ("XA END X'78',X'',1", "Xa(End)"),
+            ("XA COMMIT X'78',X'',1", "Xa(Commit(\"X'78',X'',1\"))"),
+            ("XA ROLLBACK X'78',X'',1", "Xa(Rollback(\"X'78',X'',1\"))"),
+            ("XA COMMIT X'78',X'',1 ONE PHASE", "Xa(Other)"),
         ] {
             assert_eq!(sorted(statement), expected, "{statement}");
         }

@@ -79,6 +79,7 @@ impl Filter for LinkFilter {
         let classified = classify(query);
         let (statement, lacking, classified) = match classified {
             Ok(classified) => classified,
+            Err(_) if self.concerns_others(query) => return Ok(StatementUse::Skip),
             Err(unclear) => return Err(unknown(&unclear, &shown)),
         };
         let Classified {
@@ -149,6 +150,20 @@ impl LinkFilter {
             (Some(name), ddl::Scope::Table) => self.selection.has_table(&object.database, name),
             _ => self.selection.has_database(&object.database),
         }
+    }
+
+    /// Whether a statement that cannot be read can be about databases of others only: that of the
+    /// session is one, and nowhere in the text are the letters of one of the link's. Names that are
+    /// not ASCII may be written in other bytes.
+    fn concerns_others(&self, query: &QueryEvent) -> bool {
+        let text = query.statement.to_ascii_lowercase();
+        let may_name = |database: &String| {
+            let name = database.replace('`', "``").to_ascii_lowercase();
+            !name.is_ascii() || text.windows(name.len()).any(|part| part == name.as_bytes())
+        };
+        !query.database.is_empty()
+            && !self.selection.has_database(&query.database)
+            && !self.selection.databases().iter().any(may_name)
     }
 
     fn rows(&self, objects: &[Object], shown: &str) -> Result<StatementUse, Refusal> {
@@ -386,6 +401,33 @@ mod tests {
             panic!("{sent:?}");
         };
         assert_eq!(&*statement, b" TRUNCATE TABLE items");
+    }
+
+    #[test]
+    fn what_cannot_be_read_halts_only_where_it_may_be_about_the_link() {
+        let decide = |database: &str, statement: &str| {
+            let decided = filter(DdlPolicy::Apply).statement(&query_in(database, statement));
+            match decided {
+                Ok(StatementUse::Skip) => "skip",
+                Ok(_) => "send",
+                Err(refusal) => refusal.reason,
+            }
+        };
+        assert_eq!(decide("other", "SHAKE TABLE items"), "skip");
+        assert_eq!(
+            decide("other", "SHAKE TABLE `Orders`.items"),
+            "UnknownStatement"
+        );
+        assert_eq!(decide("orders", "SHAKE TABLE items"), "UnknownStatement");
+        // Of which databases it is, it may say in words that are not known.
+        assert_eq!(decide("", "SHAKE SERVER"), "UnknownStatement");
+        let load = "LOAD DATA INFILE '/tmp/x' INTO TABLE";
+        assert_eq!(decide("other", &format!("{load} t")), "skip");
+        assert_eq!(
+            decide("other", &format!("{load} orders.t")),
+            "StatementFormat"
+        );
+        assert_eq!(decide("orders", &format!("{load} t")), "StatementFormat");
     }
 
     #[test]

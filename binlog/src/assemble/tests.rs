@@ -4,6 +4,7 @@ use bytes::Bytes;
 use change::{Flavor, RowFlags};
 
 use super::*;
+use crate::event::XaStep;
 use crate::input::Input;
 use crate::rows::RowsKind;
 
@@ -62,9 +63,25 @@ impl Bench {
             gtid: "0-1-1".parse().unwrap(),
             committed_micros: 0,
             standalone: false,
+            prepares: None,
         };
         bench.take(LogEvent::Gtid(start)).unwrap();
         bench
+    }
+
+    fn begin(&mut self, number: u64, prepares: Option<&str>) {
+        let start = GtidStart {
+            gtid: format!("0-1-{number}").parse().unwrap(),
+            committed_micros: 0,
+            standalone: false,
+            prepares: prepares.map(str::to_owned),
+        };
+        self.take(LogEvent::Gtid(start)).unwrap();
+    }
+
+    fn rows_of(&mut self, database: &str) -> Result<(), BinlogError> {
+        let rows = self.rows.clone();
+        self.take(LogEvent::Rows(table(database), rows))
     }
 
     fn take(&mut self, event: LogEvent) -> Result<(), BinlogError> {
@@ -167,4 +184,79 @@ fn what_was_sent_already_cannot_be_rolled_back() {
     bench.take(back_to("a")).unwrap();
     bench.take(LogEvent::Commit).unwrap();
     assert_eq!(bench.sent(), (vec![1], 0));
+}
+
+fn table(database: &str) -> Arc<KnownTable> {
+    Arc::new(KnownTable {
+        database: database.into(),
+        table: "t".into(),
+        map: crate::table_map::TableMap {
+            schema: None,
+            layouts: Vec::new(),
+        },
+    })
+}
+
+#[test]
+fn parts_of_json_halt_only_where_they_are_the_link_s() {
+    let mut bench = Bench::new(1 << 20);
+    bench.take(LogEvent::PartialJson(table("other"))).unwrap();
+    bench.insert(1);
+    let error = bench
+        .take(LogEvent::PartialJson(table("shop")))
+        .unwrap_err();
+    assert_eq!(error.category(), "PartialJson");
+    assert!(error.to_string().contains("shop.t"), "{error}");
+    bench.take(LogEvent::Commit).unwrap();
+    assert_eq!(bench.sent(), (vec![1], 1));
+}
+
+const NAME: &str = "X'78',X'',1";
+
+#[test]
+fn xa_transactions_of_others_pass() {
+    let mut bench = Bench::new(1 << 20);
+    // As MySQL says it, then as MariaDB does.
+    bench
+        .take(LogEvent::Xa(XaStep::Start(NAME.into())))
+        .unwrap();
+    bench.rows_of("other").unwrap();
+    bench.take(LogEvent::Xa(XaStep::End)).unwrap();
+    bench
+        .take(LogEvent::XaPrepared { one_phase: false })
+        .unwrap();
+    bench.begin(2, None);
+    bench
+        .take(LogEvent::Xa(XaStep::Commit(NAME.into())))
+        .unwrap();
+    bench.begin(3, Some(NAME));
+    bench.rows_of("other").unwrap();
+    bench
+        .take(LogEvent::XaPrepared { one_phase: false })
+        .unwrap();
+    bench.begin(4, None);
+    bench
+        .take(LogEvent::Xa(XaStep::Rollback(NAME.into())))
+        .unwrap();
+    bench.begin(5, Some(NAME));
+    bench
+        .take(LogEvent::XaPrepared { one_phase: true })
+        .unwrap();
+    assert_eq!(bench.sent(), (vec![], 0));
+    assert_eq!(bench.assembler.position().to_string(), "0-1-5");
+    // What was prepared and is over does not speak for another one of its name.
+    bench.begin(6, None);
+    let error = bench.take(LogEvent::Xa(XaStep::Commit(NAME.into())));
+    assert_eq!(error.unwrap_err().category(), "Xa");
+}
+
+#[test]
+fn xa_transactions_of_the_link_halt_it() {
+    let mut bench = Bench::new(1 << 20);
+    bench
+        .take(LogEvent::Xa(XaStep::Start(NAME.into())))
+        .unwrap();
+    let error = bench.rows_of("shop").unwrap_err();
+    assert_eq!(error.category(), "Xa");
+    assert!(error.to_string().contains("shop.t"), "{error}");
 }
