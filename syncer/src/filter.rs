@@ -166,6 +166,12 @@ impl LinkFilter {
             && !self.selection.databases().iter().any(may_name)
     }
 
+    /// Whether the table patterns leave out something that one of these databases could have.
+    fn selects_some_only(&self, databases: &[Object]) -> bool {
+        let mut names = databases.iter().map(|object| &object.database);
+        !names.all(|name| self.selection.has_all_tables(name))
+    }
+
     fn rows(&self, objects: &[Object], shown: &str) -> Result<StatementUse, Refusal> {
         if !objects
             .iter()
@@ -243,6 +249,21 @@ impl LinkFilter {
                 })
                 .collect()
         };
+        if verb == "DROP DATABASE"
+            && self.ddl == DdlPolicy::Apply
+            && self.selects_some_only(&objects)
+        {
+            return Err(Refusal {
+                reason: "DropsMore",
+                what: format!(
+                    "a database was dropped of which the link selects some tables only, and to drop \
+                     it at the target would take with it what the target has beside them: {shown}"
+                ),
+                fix: "Drop at the target what is to go there, the whole database or the link's tables \
+                      in it, then set ddl: Ignore until the link has passed this statement"
+                    .to_owned(),
+            });
+        }
         match self.ddl {
             DdlPolicy::Ignore => Ok(StatementUse::Skip),
             DdlPolicy::Halt => Err(Refusal {
@@ -347,7 +368,7 @@ mod tests {
             ("ALTER TABLE other.t ADD c INT", "skip"),
             ("DROP TABLE items, other.t", "refuse DdlAcrossSelection"),
             ("RENAME TABLE tmp_x TO items", "refuse DdlAcrossSelection"),
-            ("DROP DATABASE orders", "send DROP DATABASE"),
+            ("DROP DATABASE orders", "refuse DropsMore"),
             ("DROP DATABASE other", "skip"),
             ("CREATE USER u", "skip"),
             ("DROP TABLE multiactive.applied", "skip"),
@@ -428,6 +449,36 @@ mod tests {
             "StatementFormat"
         );
         assert_eq!(decide("orders", &format!("{load} t")), "StatementFormat");
+    }
+
+    #[test]
+    fn a_database_is_dropped_only_where_all_of_it_is_the_link_s() {
+        let drop = |include: &[&str], exclude: &[&str], ddl| {
+            let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect();
+            let tables = TableSelection {
+                include: owned(include),
+                exclude: owned(exclude),
+                routes: vec![],
+            };
+            let filter = LinkFilter {
+                selection: Arc::new(Selection::new(vec!["orders".into()], tables)),
+                ..filter(ddl)
+            };
+            match filter.statement(&query("DROP DATABASE orders")) {
+                Ok(StatementUse::Send { .. }) => "send",
+                Ok(_) => "leave",
+                Err(refusal) => refusal.reason,
+            }
+        };
+        let apply = DdlPolicy::Apply;
+        assert_eq!(drop(&[], &[], apply), "send");
+        assert_eq!(drop(&["orders.*"], &["other.*"], apply), "send");
+        assert_eq!(drop(&["*"], &[], apply), "send");
+        assert_eq!(drop(&["orders.items"], &[], apply), "DropsMore");
+        assert_eq!(drop(&[], &["orders.tmp_*"], apply), "DropsMore");
+        assert_eq!(drop(&[], &["*_old"], apply), "DropsMore");
+        assert_eq!(drop(&["orders.items"], &[], DdlPolicy::Halt), "Ddl");
+        assert_eq!(drop(&["orders.items"], &[], DdlPolicy::Ignore), "leave");
     }
 
     #[test]
