@@ -68,6 +68,13 @@ pub enum StatementUse {
         /// What it touches.
         objects: Vec<DdlObject>,
     },
+    /// It is not sent, and counted; who copies what it touches has to know of it.
+    Leave {
+        /// Its first words.
+        verb: String,
+        /// What it touches.
+        objects: Vec<DdlObject>,
+    },
     /// It is not sent, and counted.
     Skip,
 }
@@ -131,7 +138,7 @@ pub enum Notice {
         /// Whose it is.
         idc: String,
     },
-    /// A statement was met that touches these objects; it is sent with the transaction.
+    /// A statement was met that touches these objects; it is sent with the transaction, or left out.
     Statement {
         /// Its first words.
         verb: String,
@@ -457,6 +464,11 @@ impl Assembler {
             .map_err(|refusal| refuse(decoder, refusal))?;
         match decision {
             StatementUse::Skip => self.leave_out(&query, decoder),
+            StatementUse::Leave { verb, objects } => {
+                let notice = Notice::Statement { verb, objects };
+                self.ready.push_back(Output::Notice(notice));
+                self.leave_out(&query, decoder)
+            }
             StatementUse::Send {
                 statement,
                 verb,

@@ -265,7 +265,10 @@ impl LinkFilter {
             });
         }
         match self.ddl {
-            DdlPolicy::Ignore => Ok(StatementUse::Skip),
+            DdlPolicy::Ignore => Ok(StatementUse::Leave {
+                objects: named(),
+                verb,
+            }),
             DdlPolicy::Halt => Err(Refusal {
                 reason: "Ddl",
                 what: format!("DDL was met, and the link's setting is ddl: Halt: {shown}"),
@@ -355,6 +358,7 @@ mod tests {
     fn decide(statement: &str, ddl: DdlPolicy) -> String {
         match filter(ddl).statement(&query(statement)) {
             Ok(StatementUse::Skip) => "skip".into(),
+            Ok(StatementUse::Leave { verb, .. }) => format!("leave {verb}"),
             Ok(StatementUse::Send { verb, .. }) => format!("send {verb}"),
             Err(refusal) => format!("refuse {}", refusal.reason),
         }
@@ -386,7 +390,7 @@ mod tests {
         }
         assert_eq!(
             decide("ALTER TABLE items ADD c INT", DdlPolicy::Ignore),
-            "skip"
+            "leave ALTER TABLE"
         );
         assert_eq!(
             decide("ALTER TABLE items ADD c INT", DdlPolicy::Halt),
@@ -413,7 +417,7 @@ mod tests {
         }
         let text = "SET STATEMENT server_id=7 FOR TRUNCATE TABLE items";
         assert_eq!(decide(text, DdlPolicy::Apply), "refuse StatementSetting");
-        assert_eq!(decide(text, DdlPolicy::Ignore), "skip");
+        assert_eq!(decide(text, DdlPolicy::Ignore), "leave TRUNCATE TABLE");
         let text = "SET STATEMENT server_id=7 FOR TRUNCATE TABLE other.t";
         assert_eq!(decide(text, DdlPolicy::Apply), "skip");
         let query = query("SET STATEMENT max_statement_time=5 FOR TRUNCATE TABLE items");

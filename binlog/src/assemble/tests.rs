@@ -8,7 +8,7 @@ use crate::event::XaStep;
 use crate::input::Input;
 use crate::rows::RowsKind;
 
-/// Sends what is in `shop`, and no statements.
+/// Sends what is in `shop`; leaves statements out and tells of them.
 struct OfShop;
 
 impl Filter for OfShop {
@@ -27,8 +27,11 @@ impl Filter for OfShop {
         }
     }
 
-    fn statement(&self, _query: &QueryEvent) -> Result<StatementUse, Refusal> {
-        Ok(StatementUse::Skip)
+    fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal> {
+        Ok(StatementUse::Leave {
+            verb: String::from_utf8_lossy(&query.statement).into_owned(),
+            objects: Vec::new(),
+        })
     }
 }
 
@@ -209,6 +212,24 @@ fn parts_of_json_halt_only_where_they_are_the_link_s() {
     assert!(error.to_string().contains("shop.t"), "{error}");
     bench.take(LogEvent::Commit).unwrap();
     assert_eq!(bench.sent(), (vec![1], 1));
+}
+
+#[test]
+fn who_copies_is_told_of_a_statement_that_is_left_out() {
+    let mut bench = Bench::new(1 << 20);
+    let query = QueryEvent {
+        database: "shop".into(),
+        statement: Bytes::from_static(b"DROP TABLE t"),
+        error: 0,
+        session: change::DdlSession::default(),
+        unknown_setting: None,
+    };
+    bench.take(LogEvent::Statement(query)).unwrap();
+    let told = bench.assembler.pop();
+    let Some(Output::Notice(Notice::Statement { verb, .. })) = told else {
+        panic!("{told:?}");
+    };
+    assert_eq!(verb, "DROP TABLE t");
 }
 
 const NAME: &str = "X'78',X'',1";
