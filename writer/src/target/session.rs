@@ -125,7 +125,8 @@ impl Target {
         &mut self.session.conn
     }
 
-    /// Sets everything that a statement's meaning depends on.
+    /// Sets everything that a statement's meaning depends on. That a DECIMAL loses digits, or a VARCHAR
+    /// spaces, is told in notes only.
     pub(crate) async fn usual_state(&mut self) -> Result<(), WriterError> {
         let engine = match self.engine() {
             // A table made here gets no column of the server's own.
@@ -137,7 +138,7 @@ impl Target {
             "SET NAMES utf8mb4; \
              SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
              SET SESSION sql_mode='{STRICT_MODE}', time_zone='+00:00', foreign_key_checks=1, \
-             unique_checks=1, autocommit=1, sql_safe_updates=0, sql_auto_is_null=0, \
+             unique_checks=1, autocommit=1, sql_notes=1, sql_safe_updates=0, sql_auto_is_null=0, \
              sql_select_limit=DEFAULT, binlog_row_image=FULL, wait_timeout={SERVER_WAIT_SECONDS}, \
              innodb_lock_wait_timeout=20, lock_wait_timeout=60, timestamp=DEFAULT, \
              auto_increment_increment=DEFAULT, auto_increment_offset=DEFAULT{engine}"

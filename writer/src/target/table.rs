@@ -374,6 +374,9 @@ fn form(table: &str, source: &change::Column, target: &TargetColumn) -> Result<F
     if target.data_type == "json" {
         return Ok(Form::Json);
     }
+    if let (K::Float | K::Double, Some(digits)) = (source.kind, digits(&target.column_type)) {
+        return Ok(Form::Rounded(digits));
+    }
     if !matches!(source.kind, K::Char | K::VarChar | K::Text) {
         return Ok(Form::Plain);
     }
@@ -387,8 +390,8 @@ fn form(table: &str, source: &change::Column, target: &TargetColumn) -> Result<F
 }
 
 /// Whether the target's column holds what the server would otherwise change without a word:
-/// seconds are rounded to the column's digits, BINARY is padded to its length, and the number of
-/// an ENUM's or SET's member means another member where the list differs.
+/// seconds are rounded to the column's digits, BINARY is padded to its length, CHAR loses spaces at the
+/// end, and the number of an ENUM's or SET's member means another member where the list differs.
 fn keeps_detail(source: &change::Column, target: &TargetColumn) -> bool {
     match source.kind {
         ColumnKind::Time | ColumnKind::DateTime | ColumnKind::Timestamp => {
@@ -397,6 +400,8 @@ fn keeps_detail(source: &change::Column, target: &TargetColumn) -> bool {
         ColumnKind::Binary if target.data_type == "binary" => {
             target.length == Some(u64::from(source.length))
         }
+        ColumnKind::VarBinary | ColumnKind::Blob => target.data_type != "binary",
+        ColumnKind::VarChar | ColumnKind::Text if target.data_type == "char" => false,
         ColumnKind::Enum | ColumnKind::Set => same_members(source, &target.column_type),
         // A document is read as what JSON is written in.
         ColumnKind::Char | ColumnKind::VarChar | ColumnKind::Text if target.data_type == "json" => {
@@ -405,6 +410,13 @@ fn keeps_detail(source: &change::Column, target: &TargetColumn) -> bool {
         }
         _ => true,
     }
+}
+
+/// How many digits behind the point a column like `double(10,2)` keeps. The source's binlog does not say
+/// whether its own column is such a one too.
+fn digits(column_type: &str) -> Option<u8> {
+    let (_, behind) = column_type.split_once(',')?;
+    behind.split_once(')')?.0.trim().parse().ok()
 }
 
 /// Compares the members as far as they can be read: the catalogue prints them in utf8, the source
