@@ -91,7 +91,7 @@ impl Filter for LinkFilter {
             Class::Ignored => Ok(StatementUse::Skip),
             Class::Rows => self.rows(&objects, &shown),
             Class::ServerEvent => self.server_event(&objects, &shown),
-            Class::Ddl => self.objects(verb, objects, statement, &shown),
+            Class::Ddl => self.objects(verb, &objects, statement, &shown),
         };
         match (decided, lacking) {
             (Ok(StatementUse::Send { .. }), Some(setting)) => Err(around(&setting, &shown)),
@@ -208,7 +208,7 @@ impl LinkFilter {
     fn objects(
         &self,
         verb: String,
-        objects: Vec<Object>,
+        objects: &[Object],
         statement: Bytes,
         shown: &str,
     ) -> Result<StatementUse, Refusal> {
@@ -251,7 +251,7 @@ impl LinkFilter {
         };
         if verb == "DROP DATABASE"
             && self.ddl == DdlPolicy::Apply
-            && self.selects_some_only(&objects)
+            && self.selects_some_only(objects)
         {
             return Err(Refusal {
                 reason: "DropsMore",

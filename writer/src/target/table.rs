@@ -371,14 +371,21 @@ fn form(table: &str, source: &change::Column, target: &TargetColumn) -> Result<F
             kind: describe(source),
         });
     }
+    written(table, source, target)
+}
+
+/// How the values of a column that fits are written.
+fn written(table: &str, source: &change::Column, target: &TargetColumn) -> Result<Form, Unfit> {
+    use ColumnKind as K;
     if target.data_type == "json" {
         return Ok(Form::Json);
     }
-    if let (K::Float | K::Double, Some(digits)) = (source.kind, digits(&target.column_type)) {
-        return Ok(Form::Rounded(digits));
-    }
-    if !matches!(source.kind, K::Char | K::VarChar | K::Text) {
-        return Ok(Form::Plain);
+    match source.kind {
+        K::Char | K::VarChar | K::Text => {}
+        K::Float | K::Double => {
+            return Ok(digits(&target.column_type).map_or(Form::Plain, Form::Rounded));
+        }
+        _ => return Ok(Form::Plain),
     }
     charset::of_collation(source.collation)
         .map(Form::Characters)
