@@ -9,9 +9,10 @@
 //! position is kept is the epoch read from the table, together with the position (see the syncer's
 //! `start`), so that no epoch row lies between the two.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use change::{
     Body, Ddl, DdlObject, Gtid, InvalidPosition, Position, Row, RowChange, TableChange,
     TableSchema, Transaction, Value,
@@ -21,6 +22,10 @@ use crate::decode::{Decoder, GtidStart, KnownTable, LogEvent};
 use crate::error::BinlogError;
 use crate::event::QueryEvent;
 use crate::rows::RowsEvent;
+
+mod undone;
+
+use undone::Mark;
 
 /// Where a transaction was born.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +65,15 @@ pub enum TableUse {
 pub enum StatementUse {
     /// It is sent.
     Send {
+        /// What is to be run: the text that was logged, without settings around it.
+        statement: Bytes,
+        /// Its first words.
+        verb: String,
+        /// What it touches.
+        objects: Vec<DdlObject>,
+    },
+    /// It is not sent, and counted; who copies what it touches has to know of it.
+    Leave {
         /// Its first words.
         verb: String,
         /// What it touches.
@@ -128,7 +142,7 @@ pub enum Notice {
         /// Whose it is.
         idc: String,
     },
-    /// A statement was met that touches these objects; it is sent with the transaction.
+    /// A statement was met that touches these objects; it is sent with the transaction, or left out.
     Statement {
         /// Its first words.
         verb: String,
@@ -149,6 +163,10 @@ struct Open {
     checkpoint: bool,
     /// A BEGIN was seen, or the GTID said that rows follow.
     begun: bool,
+    /// The XA transaction that it prepares.
+    xa: Option<String>,
+    /// Where it began, and its savepoints, oldest first.
+    marks: Vec<Mark>,
 }
 
 /// Puts transactions together.
@@ -158,6 +176,8 @@ pub struct Assembler {
     epoch: u64,
     part_bytes: usize,
     open: Option<Open>,
+    /// XA transactions that were prepared and change nothing of the link's.
+    prepared: BTreeSet<String>,
     ready: VecDeque<Output>,
 }
 
@@ -170,6 +190,7 @@ impl Assembler {
             epoch,
             part_bytes,
             open: None,
+            prepared: BTreeSet::new(),
             ready: VecDeque::new(),
         }
     }
@@ -206,9 +227,13 @@ impl Assembler {
             LogEvent::Begin => self.open(decoder)?.begun = true,
             LogEvent::Commit => self.commit(decoder)?,
             LogEvent::Rollback => self.rollback(decoder)?,
-            LogEvent::Xa => return Err(decoder.xa()),
+            LogEvent::Savepoint(name) => self.savepoint(name, decoder)?,
+            LogEvent::RollbackTo(name) => self.rollback_to(&name, decoder)?,
+            LogEvent::Xa(step) => self.xa(step, decoder)?,
+            LogEvent::XaPrepared { one_phase } => self.xa_prepared(one_phase, decoder)?,
             LogEvent::Statement(query) => self.statement(query, decoder)?,
             LogEvent::Rows(table, rows) => self.rows(&table, &rows, decoder)?,
+            LogEvent::PartialJson(table) => self.partial_json(&table, decoder)?,
         }
         Ok(())
     }
@@ -235,7 +260,7 @@ impl Assembler {
             .birth(&start.gtid)
             .map_err(|refusal| refuse(decoder, refusal))?;
         let begun = start.gtid.flavor() == change::Flavor::MariaDb && !start.standalone;
-        self.open = Some(Open {
+        let mut open = Open {
             start,
             birth,
             changes: Vec::new(),
@@ -245,7 +270,12 @@ impl Assembler {
             bookkeeping: true,
             checkpoint: false,
             begun,
-        });
+            xa: None,
+            marks: Vec::new(),
+        };
+        open.xa.clone_from(&open.start.prepares);
+        open.marks.push(open.mark(String::new(), self.epoch));
+        self.open = Some(open);
         Ok(())
     }
 
@@ -298,51 +328,43 @@ impl Assembler {
         }
     }
 
-    fn rollback(&mut self, decoder: &mut Decoder) -> Result<(), BinlogError> {
-        let open = self.open(decoder)?;
-        if open.changes.is_empty() && open.part == 0 {
-            return self.commit(decoder);
-        }
-        Err(decoder.refused(
-            "RolledBack",
-            "a transaction that was rolled back is in the binlog, since it changed a table whose \
-             engine has no transactions",
-            "Use InnoDB for every table of the link, then let the link copy its tables anew",
-        ))
-    }
-
     fn statement(&mut self, query: QueryEvent, decoder: &mut Decoder) -> Result<(), BinlogError> {
         self.open(decoder)?;
-        let Some(open) = self.open.as_mut() else {
-            return Ok(());
-        };
-        if !open.birth.local {
+        if self.open.as_ref().is_some_and(|open| !open.birth.local) {
             // It was a statement where it was born, and is looked at there.
-            open.filtered += 1;
-            open.bookkeeping = false;
-            let follows = open.begun || rows_follow(&query.statement);
-            return if follows {
-                Ok(())
-            } else {
-                self.commit(decoder)
-            };
+            return self.leave_out(&query, decoder);
         }
         let decision = self
             .filter
             .statement(&query)
             .map_err(|refusal| refuse(decoder, refusal))?;
         match decision {
-            StatementUse::Skip => {
-                open.filtered += 1;
-                open.bookkeeping = false;
-                let follows = open.begun || rows_follow(&query.statement);
-                if follows {
-                    Ok(())
-                } else {
-                    self.commit(decoder)
-                }
+            StatementUse::Skip => self.leave_out(&query, decoder),
+            StatementUse::Leave { verb, objects } => {
+                let notice = Notice::Statement { verb, objects };
+                self.ready.push_back(Output::Notice(notice));
+                self.leave_out(&query, decoder)
             }
-            StatementUse::Send { verb, objects } => self.ddl(query, verb, objects, decoder),
+            StatementUse::Send {
+                statement,
+                verb,
+                objects,
+            } => {
+                let query = QueryEvent { statement, ..query };
+                self.ddl(query, verb, objects, decoder)
+            }
+        }
+    }
+
+    /// Passes over a statement; it is all of its transaction, unless rows are around it.
+    fn leave_out(&mut self, query: &QueryEvent, decoder: &mut Decoder) -> Result<(), BinlogError> {
+        let open = self.open(decoder)?;
+        open.filtered += 1;
+        open.bookkeeping = false;
+        if open.begun || rows_follow(&query.statement) {
+            Ok(())
+        } else {
+            self.commit(decoder)
         }
     }
 
@@ -423,6 +445,10 @@ impl Assembler {
             );
         let looked_at = sent || matches!(purpose, TableUse::Epoch | TableUse::Watermark);
         if looked_at {
+            if open.xa.is_some() {
+                let which = format!("that changes {}.{}", table.database, table.table);
+                return Err(decoder.xa(&which));
+            }
             if !rows.is_complete() {
                 return Err(partial_image(table, decoder));
             }
@@ -447,6 +473,26 @@ impl Assembler {
         if !sent {
             self.count_filtered(table, rows, purpose, decoder)?;
         }
+        Ok(())
+    }
+
+    /// An update with parts of JSON values cannot be sent, and need not be read where it is not.
+    fn partial_json(&mut self, table: &KnownTable, decoder: &Decoder) -> Result<(), BinlogError> {
+        let wanted = self.wants(&table.database, &table.table);
+        let open = self.open(decoder)?;
+        if wanted && open.birth.local {
+            return Err(decoder.refused(
+                "PartialJson",
+                format!(
+                    "an update of {}.{} was logged with a part of its JSON only",
+                    table.database, table.table
+                ),
+                "SET GLOBAL binlog_row_value_options = '', also in sessions that set it, then let \
+                 the link copy the table anew",
+            ));
+        }
+        open.filtered += 1;
+        open.bookkeeping = false;
         Ok(())
     }
 
@@ -599,3 +645,6 @@ fn partial_image(table: &KnownTable, decoder: &Decoder) -> BinlogError {
          the link copy the table anew",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,8 +8,8 @@ use change::{Flavor, Gtid, MariaDbGtid, MySqlGtid, ServerUuid};
 use mysql_async::binlog::events::{Event, GtidEvent};
 
 use crate::error::{BinlogError, Place};
-use crate::event::{self, MariaDbGtidEvent, PayloadEvent, QueryEvent, kind};
-use crate::input::Input;
+use crate::event::{self, MariaDbGtidEvent, PayloadEvent, QueryEvent, XaStep, kind};
+use crate::input::{Defect, Input};
 use crate::rows::{RowsEvent, RowsKind};
 use crate::table_map::{self, TableMap, TableMapError};
 
@@ -29,15 +29,26 @@ pub enum LogEvent {
     Begin,
     /// A transaction ends well.
     Commit,
-    /// A transaction, or the part since a savepoint, was rolled back, and what it did is logged
-    /// all the same since a table without transactions took part.
+    /// A transaction was rolled back, and what it did is logged all the same since a table without
+    /// transactions took part.
     Rollback,
+    /// A place in the transaction gets a name.
+    Savepoint(String),
+    /// What came since that place was rolled back, for the same reason.
+    RollbackTo(String),
     /// A statement of an XA transaction.
-    Xa,
+    Xa(XaStep),
+    /// An XA transaction is prepared, or committed at once (`one_phase`).
+    XaPrepared {
+        /// Nothing more comes of it.
+        one_phase: bool,
+    },
     /// A statement: DDL, or a change of rows that is logged as a statement.
     Statement(QueryEvent),
     /// Rows changed.
     Rows(Arc<KnownTable>, RowsEvent),
+    /// Rows changed, and of JSON values only what changed in them is there.
+    PartialJson(Arc<KnownTable>),
     /// A row event that only ends a statement.
     EndOfStatement,
 }
@@ -51,6 +62,8 @@ pub struct GtidStart {
     pub committed_micros: u64,
     /// The one event that follows is all of it (MariaDB; MySQL does not tell).
     pub standalone: bool,
+    /// The XA transaction that it prepares (MariaDB; on MySQL a statement tells).
+    pub prepares: Option<String>,
 }
 
 /// A table whose rows follow.
@@ -91,6 +104,11 @@ impl Decoder {
     /// Tells the decoder which transaction is open, for messages.
     pub fn set_transaction(&mut self, gtid: Option<Gtid>) {
         self.place.gtid = gtid;
+    }
+
+    /// Where the last event was.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// What was wrong, with its place.
@@ -141,6 +159,12 @@ impl Decoder {
             kind::QUERY | kind::MARIADB_QUERY_COMPRESSED => {
                 QueryEvent::read(input, header.timestamp(), number != kind::QUERY).map(sort_query)
             }
+            // Who looks at the statement sees that it changes rows, and of which databases.
+            kind::EXECUTE_LOAD_QUERY => {
+                QueryEvent::read_load(input, header.timestamp()).map(LogEvent::Statement)
+            }
+            kind::PARTIAL_UPDATE_ROWS => return self.partial_json(input),
+            kind::XA_PREPARE => xa_prepared(input),
             kind::XID => Ok(LogEvent::Commit),
             kind::TABLE_MAP => return self.table_map(input, wanted),
             kind::HEARTBEAT | kind::HEARTBEAT_V2 => Ok(LogEvent::Heartbeat),
@@ -235,6 +259,7 @@ impl Decoder {
                 micros => micros,
             },
             standalone: false,
+            prepares: None,
         }))
     }
 
@@ -251,22 +276,20 @@ impl Decoder {
             sequence: start.sequence,
         });
         self.set_transaction(Some(gtid.clone()));
-        if start.xa {
-            return Err(self.xa());
-        }
         Ok(LogEvent::Gtid(GtidStart {
             gtid,
             committed_micros: u64::from(header.timestamp()) * 1_000_000,
             standalone: start.standalone,
+            prepares: start.prepares,
         }))
     }
 
-    /// XA is not supported.
-    pub fn xa(&self) -> BinlogError {
+    /// XA is not supported. `which` tells more of it.
+    pub fn xa(&self, which: &str) -> BinlogError {
         self.refused(
             "Xa",
-            "an XA transaction was met",
-            "Links do not carry XA transactions yet: use ordinary transactions on this server",
+            format!("an XA transaction was met {which}"),
+            "Links do not carry XA transactions yet: use ordinary transactions for the link's tables",
         )
     }
 
@@ -343,12 +366,7 @@ impl Decoder {
             self.tables.clear();
             return Ok(LogEvent::EndOfStatement);
         }
-        let table = self.tables.get(&rows.table_id).cloned().ok_or_else(|| {
-            self.malformed(
-                number,
-                format!("no table map came for the table {}", rows.table_id),
-            )
-        })?;
+        let table = self.table_of(number, rows.table_id)?;
         if rows.ends_statement {
             self.tables.clear();
         }
@@ -356,6 +374,28 @@ impl Decoder {
             return Err(self.malformed(number, "it has another number of columns than its table"));
         }
         Ok(LogEvent::Rows(table, rows))
+    }
+
+    /// Of an update with parts of JSON values, which table it is about is all that is read.
+    fn partial_json(&mut self, mut input: Input) -> Result<LogEvent, BinlogError> {
+        const STATEMENT_END: u16 = 1;
+        let malformed = |defect: Defect| self.malformed(kind::PARTIAL_UPDATE_ROWS, defect);
+        let table_id = input.little(6).map_err(malformed)?;
+        let flags = input.u16().map_err(malformed)?;
+        let table = self.table_of(kind::PARTIAL_UPDATE_ROWS, table_id)?;
+        if flags & STATEMENT_END != 0 {
+            self.tables.clear();
+        }
+        Ok(LogEvent::PartialJson(table))
+    }
+
+    fn table_of(&self, number: u8, table_id: u64) -> Result<Arc<KnownTable>, BinlogError> {
+        self.tables.get(&table_id).cloned().ok_or_else(|| {
+            self.malformed(
+                number,
+                format!("no table map came for the table {table_id}"),
+            )
+        })
     }
 
     /// Events that are neither decoded nor harmful are named one by one; all others stop the link.
@@ -372,31 +412,21 @@ impl Decoder {
             | kind::RAND
             | kind::USER_VAR
             | kind::BEGIN_LOAD_QUERY
+            | kind::APPEND_BLOCK
+            | kind::DELETE_FILE
             | kind::MARIADB_ANNOTATE_ROWS
             | kind::MARIADB_BINLOG_CHECKPOINT
             | kind::MARIADB_GTID_LIST
             | kind::MARIADB_START_ENCRYPTION => Ok(LogEvent::Nothing),
-            kind::XA_PREPARE => Err(self.xa()),
             kind::ANONYMOUS_GTID => Err(self.refused(
                 "NoGtid",
                 "a transaction without a GTID was met",
                 "SET GLOBAL gtid_mode = 'ON' (by its steps, see the server's manual)",
             )),
-            kind::PARTIAL_UPDATE_ROWS => Err(self.refused(
-                "PartialJson",
-                "an update was logged with a part of its JSON only",
-                "SET GLOBAL binlog_row_value_options = '', also in sessions that set it, then let \
-                 the link copy the table anew",
-            )),
             kind::INCIDENT => Err(self.refused(
                 "Incident",
                 "the server says that its binlog lacks changes (an incident event)",
                 "Empty the target's tables and let the link copy them anew",
-            )),
-            kind::EXECUTE_LOAD_QUERY => Err(self.refused(
-                "StatementFormat",
-                "LOAD DATA was logged as a statement",
-                "SET GLOBAL binlog_format = 'ROW', also in the session that set it otherwise",
             )),
             _ if flags & event::IGNORABLE_FLAG != 0 => Ok(LogEvent::Nothing),
             _ => Err(self.refused(
@@ -406,6 +436,11 @@ impl Decoder {
             )),
         }
     }
+}
+
+fn xa_prepared(mut input: Input) -> Result<LogEvent, Defect> {
+    let one_phase = input.u8()? != 0;
+    Ok(LogEvent::XaPrepared { one_phase })
 }
 
 fn rows_kind(number: u8) -> Option<(RowsKind, u8, bool)> {
@@ -440,12 +475,89 @@ fn sort_query(query: QueryEvent) -> LogEvent {
     } else if is("COMMIT") {
         LogEvent::Commit
     } else if is("ROLLBACK") || starts("ROLLBACK ") {
-        LogEvent::Rollback
+        match savepoint_after(&query.statement, &["ROLLBACK", "WORK", "TO", "SAVEPOINT"]) {
+            Some(name) => LogEvent::RollbackTo(name),
+            None => LogEvent::Rollback,
+        }
     } else if starts("XA ") {
-        LogEvent::Xa
-    } else if starts("SAVEPOINT ") || starts("RELEASE SAVEPOINT ") {
+        LogEvent::Xa(XaStep::of(&query.statement))
+    } else if starts("SAVEPOINT ") {
+        match savepoint_after(&query.statement, &["SAVEPOINT"]) {
+            Some(name) => LogEvent::Savepoint(name),
+            None => LogEvent::Statement(query),
+        }
+    } else if starts("RELEASE SAVEPOINT ") {
         LogEvent::Nothing
     } else {
         LogEvent::Statement(query)
+    }
+}
+
+/// The savepoint that a statement names behind these words, of which WORK and the second SAVEPOINT may
+/// be left out; `None` if it names none. Names are compared without case.
+fn savepoint_after(statement: &[u8], words: &[&str]) -> Option<String> {
+    let text = String::from_utf8_lossy(statement).to_lowercase();
+    let mut rest = text.trim_end();
+    for word in words {
+        let behind = rest.trim_start().strip_prefix(&word.to_lowercase());
+        let is_word = |behind: &&str| {
+            behind.starts_with(|next: char| next.is_whitespace() || next == '`' || next == '"')
+        };
+        match behind.filter(is_word) {
+            Some(behind) => rest = behind,
+            None if matches!(*word, "TO" | "ROLLBACK") => return None,
+            None => {}
+        }
+    }
+    let name = rest.trim().trim_matches(['`', '"']);
+    (!name.is_empty()).then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use change::DdlSession;
+
+    use super::*;
+
+    fn sorted(statement: &'static str) -> String {
+        let event = sort_query(QueryEvent {
+            database: "shop".into(),
+            statement: Bytes::from_static(statement.as_bytes()),
+            error: 0,
+            session: DdlSession::default(),
+            unknown_setting: None,
+        });
+        match event {
+            LogEvent::Savepoint(name) => format!("savepoint {name}"),
+            LogEvent::RollbackTo(name) => format!("back to {name}"),
+            LogEvent::Rollback => "rollback".into(),
+            LogEvent::Nothing => "nothing".into(),
+            LogEvent::Statement(_) => "statement".into(),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn rolling_back_to_a_savepoint_is_not_rolling_back() {
+        for (statement, expected) in [
+            ("ROLLBACK", "rollback"),
+            ("rollback work", "rollback"),
+            ("ROLLBACK /* made by the server */", "rollback"),
+            ("ROLLBACK TO `Sp`", "back to sp"),
+            ("ROLLBACK TO SAVEPOINT sp", "back to sp"),
+            ("rollback work to savepoint `to`", "back to to"),
+            ("ROLLBACK TO `savepoint`", "back to savepoint"),
+            ("SAVEPOINT `sp`", "savepoint sp"),
+            ("SAVEPOINT sp", "savepoint sp"),
+            ("RELEASE SAVEPOINT sp", "nothing"),
+            ("TRUNCATE t", "statement"),
+            ("XA START X'78',X'',1", "Xa(Start(\"X'78',X'',1\"))"),
+            ("XA END X'78',X'',1", "Xa(End)"),
+            ("XA COMMIT X'78',X'',1", "Xa(Commit(\"X'78',X'',1\"))"),
+            ("XA ROLLBACK X'78',X'',1", "Xa(Rollback(\"X'78',X'',1\"))"),
+            ("XA COMMIT X'78',X'',1 ONE PHASE", "Xa(Other)"),
+        ] {
+            assert_eq!(sorted(statement), expected, "{statement}");
+        }
     }
 }

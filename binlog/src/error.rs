@@ -43,6 +43,44 @@ pub enum BinlogError {
         /// Its words.
         answer: String,
     },
+    /// The server does not go on reading its binlog for us, and its files are not gone.
+    #[error(
+        "the server {endpoint} does not go on sending its binlog behind {place}: it says {answer:?}. \
+         Mend at that server what it names; the link then goes on by itself"
+    )]
+    NotSent {
+        /// The server.
+        endpoint: String,
+        /// Behind what.
+        place: Box<Place>,
+        /// Its words.
+        answer: String,
+    },
+    /// Another reader took the place of this one.
+    #[error(
+        "the server {endpoint} ended the binlog stream, since another reader came with the same \
+         number: it says {answer:?}"
+    )]
+    Replaced {
+        /// The server.
+        endpoint: String,
+        /// Its words.
+        answer: String,
+    },
+    /// An event that no packet of the protocol can hold, or that the driver does not take.
+    #[error(
+        "the binlog of {endpoint} goes on behind {place} with an event that is too large to be read: \
+         {answer}. Do by hand at the target what that transaction did, then let the link copy its \
+         tables anew; from now on write such rows in smaller pieces"
+    )]
+    TooLarge {
+        /// The server.
+        endpoint: String,
+        /// Behind what.
+        place: Box<Place>,
+        /// What was said.
+        answer: String,
+    },
     /// Bytes that are not the event they claim to be.
     #[error("the binlog event {event} at {place} cannot be decoded: {reason}")]
     Malformed {
@@ -104,7 +142,11 @@ impl BinlogError {
     pub fn is_permanent(&self) -> bool {
         matches!(
             self,
-            Self::Purged { .. } | Self::Malformed { .. } | Self::Refused { .. }
+            Self::Purged { .. }
+                | Self::NotSent { .. }
+                | Self::TooLarge { .. }
+                | Self::Malformed { .. }
+                | Self::Refused { .. }
         )
     }
 
@@ -114,8 +156,10 @@ impl BinlogError {
             Self::Session(_) => "Session",
             Self::Driver { .. } => "Connection",
             Self::Silent { .. } => "Silent",
-            Self::Ended { .. } => "Ended",
+            Self::Ended { .. } | Self::Replaced { .. } => "Ended",
             Self::Purged { .. } => "Purged",
+            Self::NotSent { .. } => "BinlogNotSent",
+            Self::TooLarge { .. } => "EventTooLarge",
             Self::Malformed { .. } => "Malformed",
             Self::Checksum { .. } => "Checksum",
             Self::Refused { reason, .. } => reason,

@@ -12,6 +12,8 @@ pub mod kind {
     pub const STOP: u8 = 3;
     pub const ROTATE: u8 = 4;
     pub const INTVAR: u8 = 5;
+    pub const APPEND_BLOCK: u8 = 9;
+    pub const DELETE_FILE: u8 = 11;
     pub const RAND: u8 = 13;
     pub const USER_VAR: u8 = 14;
     pub const FORMAT_DESCRIPTION: u8 = 15;
@@ -79,11 +81,28 @@ const FLAG_RELAXED_UNIQUE_CHECKS: u32 = 1 << 27;
 impl QueryEvent {
     /// Reads a query event; `timestamp` is its header's, in seconds. `compressed`: MariaDB's
     /// compressed form.
-    pub fn read(mut input: Input, timestamp: u32, compressed: bool) -> Result<Self, Defect> {
+    pub fn read(input: Input, timestamp: u32, compressed: bool) -> Result<Self, Defect> {
+        Self::read_behind(input, timestamp, compressed, 0)
+    }
+
+    /// Reads the event of a LOAD DATA: one whose header goes on with the number of the file, where its
+    /// name begins and ends in the statement, and what is done with duplicates.
+    pub fn read_load(input: Input, timestamp: u32) -> Result<Self, Defect> {
+        const OF_THE_FILE: usize = 4 + 4 + 4 + 1;
+        Self::read_behind(input, timestamp, false, OF_THE_FILE)
+    }
+
+    fn read_behind(
+        mut input: Input,
+        timestamp: u32,
+        compressed: bool,
+        more_header: usize,
+    ) -> Result<Self, Defect> {
         input.skip(8)?; // thread id, execution time
         let database_length = input.u8()?;
         let error = input.u16()?;
         let status_length = input.u16()?;
+        input.skip(more_header)?;
         let status = Input(input.take(status_length.into())?);
         let database = text(&input.take(database_length.into())?)?;
         input.skip(1)?;
@@ -246,7 +265,7 @@ pub fn rotate(mut input: Input) -> Result<String, Defect> {
 }
 
 /// A GTID event of MariaDB.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MariaDbGtidEvent {
     /// Number in the domain.
     pub sequence: u64,
@@ -254,23 +273,74 @@ pub struct MariaDbGtidEvent {
     pub domain: u32,
     /// The transaction is the one event that follows (DDL); otherwise it begins here.
     pub standalone: bool,
-    /// It is a part of an XA transaction.
-    pub xa: bool,
+    /// The XA transaction that it prepares, as [`XaStep`] has it.
+    pub prepares: Option<String>,
 }
 
 impl MariaDbGtidEvent {
     /// Reads it.
     pub fn read(mut input: Input) -> Result<Self, Defect> {
         const STANDALONE: u8 = 1;
+        const GROUP_COMMIT_ID: u8 = 2;
         const PREPARED_XA: u8 = 64;
-        const COMPLETED_XA: u8 = 128;
         let (sequence, domain, flags) = (input.u64()?, input.u32()?, input.u8()?);
+        if flags & GROUP_COMMIT_ID != 0 {
+            input.skip(8)?;
+        }
+        let prepares = if flags & PREPARED_XA == 0 {
+            None
+        } else {
+            Some(xa_name(&mut input)?)
+        };
         Ok(Self {
             sequence,
             domain,
             standalone: flags & STANDALONE != 0,
-            xa: flags & (PREPARED_XA | COMPLETED_XA) != 0,
+            prepares,
         })
+    }
+}
+
+/// The name of an XA transaction: number of its format, two lengths, two texts (`Gtid_log_event` in
+/// `sql/log_event.cc` of MariaDB). It is written as the servers write it in statements.
+fn xa_name(input: &mut Input) -> Result<String, Defect> {
+    let hex = |bytes: &[u8]| -> String { bytes.iter().map(|it| format!("{it:02x}")).collect() };
+    let format = input.u32()?;
+    let (global, branch) = (input.u8()?, input.u8()?);
+    let global = hex(&input.take(global.into())?);
+    let branch = hex(&input.take(branch.into())?);
+    Ok(format!("X'{global}',X'{branch}',{format}"))
+}
+
+/// What a statement does with an XA transaction, whose name is text as the servers write it:
+/// `X'78',X'',1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum XaStep {
+    /// Its changes follow.
+    Start(String),
+    /// No more follow.
+    End,
+    /// What was prepared happens.
+    Commit(String),
+    /// What was prepared does not happen.
+    Rollback(String),
+    /// Anything else.
+    Other,
+}
+
+impl XaStep {
+    /// Reads a statement that begins with XA.
+    pub fn of(statement: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(statement);
+        let mut words = text.split_whitespace().skip(1);
+        let (verb, name) = (words.next().unwrap_or_default(), words.next());
+        match (verb.to_ascii_uppercase().as_str(), name, words.next()) {
+            ("START", Some(name), None) => Self::Start(name.to_owned()),
+            ("END", ..) => Self::End,
+            ("COMMIT", Some(name), None) => Self::Commit(name.to_owned()),
+            ("ROLLBACK", Some(name), None) => Self::Rollback(name.to_owned()),
+            _ => Self::Other,
+        }
     }
 }
 

@@ -10,14 +10,15 @@ use mysql::session::SessionOptions;
 use mysql_async::binlog::events::Event;
 use mysql_async::prelude::Queryable;
 use mysql_async::{
-    BinlogStream, BinlogStreamRequest, Conn, Error as DriverError, GnoInterval, Sid,
+    BinlogStream, BinlogStreamRequest, Conn, Error as DriverError, GnoInterval, IoError, Sid,
 };
+use mysql_common::proto::codec::error::PacketCodecError;
 
 use crate::assemble::{Assembler, Filter, Output};
 use crate::decode::Decoder;
-use crate::error::BinlogError;
+use crate::error::{BinlogError, Place};
 
-/// `ER_MASTER_FATAL_ERROR_READING_BINLOG`: mostly, that events are gone.
+/// `ER_MASTER_FATAL_ERROR_READING_BINLOG`; see [`fatal`].
 const FATAL_READING_BINLOG: u16 = 1236;
 
 /// How long a server waits for us to take what it sends.
@@ -160,17 +161,67 @@ impl Reader {
     }
 
     fn failed(&self, source: DriverError) -> BinlogError {
-        let endpoint = self.endpoint.clone();
-        match source {
-            DriverError::Server(error) if error.code == FATAL_READING_BINLOG => {
-                BinlogError::Purged {
-                    endpoint,
-                    answer: error.message,
-                }
-            }
-            source => BinlogError::Driver { endpoint, source },
-        }
+        failed(source, self.endpoint.clone(), self.pipeline.decoder.place())
     }
+}
+
+/// What an error on the way means, which came behind `place`.
+fn failed(source: DriverError, endpoint: String, place: &Place) -> BinlogError {
+    let place = Box::new(place.clone());
+    match source {
+        DriverError::Server(error) if error.code == FATAL_READING_BINLOG => {
+            let answer = error.message;
+            match fatal(&answer) {
+                Fatal::Purged => BinlogError::Purged { endpoint, answer },
+                Fatal::Replaced => BinlogError::Replaced { endpoint, answer },
+                Fatal::Other => BinlogError::NotSent {
+                    endpoint,
+                    place,
+                    answer,
+                },
+            }
+        }
+        DriverError::Io(IoError::Io(error)) if is_too_large(&error) => BinlogError::TooLarge {
+            endpoint,
+            place,
+            answer: error.to_string(),
+        },
+        source => BinlogError::Driver { endpoint, source },
+    }
+}
+
+/// What [`FATAL_READING_BINLOG`] is told for.
+#[derive(Debug, PartialEq, Eq)]
+enum Fatal {
+    /// Files that the position needs are gone.
+    Purged,
+    /// Another reader came with the same number.
+    Replaced,
+    /// A damaged file, an event that is too large, a diverged position.
+    Other,
+}
+
+/// One number stands for everything that ends the reading of a binlog, so the text has to tell. Both
+/// engines' messages are in `sql/rpl_binlog_sender.cc` and `messages_to_clients.txt` of MySQL and in
+/// `sql/sql_repl.cc` of MariaDB; they are not translated.
+fn fatal(answer: &str) -> Fatal {
+    let answer = answer.to_ascii_lowercase();
+    let says = |words: &str| answer.contains(words);
+    if says("purged") || says("could not find first log file name") {
+        Fatal::Purged
+    } else if says("with the same server_uuid/server_id") || says("with the same server_id") {
+        Fatal::Replaced
+    } else {
+        Fatal::Other
+    }
+}
+
+/// Whether the driver refuses a packet for its size alone.
+fn is_too_large(error: &std::io::Error) -> bool {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<PacketCodecError>());
+    matches!(inner, Some(PacketCodecError::PacketTooLarge))
 }
 
 /// Session variables that the server's dump thread looks at. The names with `master` and `slave`
@@ -218,4 +269,73 @@ fn sids(set: &GtidSet) -> Vec<Sid<'static>> {
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use mysql_async::ServerError;
+
+    use super::*;
+
+    fn told(source: DriverError) -> (BinlogError, String) {
+        let place = Place {
+            file: "bin.000007".into(),
+            offset: 1234,
+            gtid: None,
+        };
+        let error = failed(source, "db:3306".into(), &place);
+        let text = error.to_string();
+        (error, text)
+    }
+
+    fn fatal_error(message: &str) -> (BinlogError, String) {
+        told(DriverError::Server(ServerError {
+            code: FATAL_READING_BINLOG,
+            message: message.into(),
+            state: "HY000".into(),
+        }))
+    }
+
+    #[test]
+    fn an_event_that_is_too_large_halts_and_is_named_by_its_place() {
+        let too_large = std::io::Error::other(PacketCodecError::PacketTooLarge);
+        let (error, text) = told(DriverError::Io(IoError::Io(too_large)));
+        assert!(error.is_permanent() && error.category() == "EventTooLarge");
+        assert!(text.contains("bin.000007:1234"), "{text}");
+        let reset = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        assert!(!told(DriverError::Io(IoError::Io(reset))).0.is_permanent());
+    }
+
+    #[test]
+    fn only_what_is_purged_asks_for_a_new_copy() {
+        for message in [
+            "Cannot replicate because the source purged required binary logs. Replicate the missing \
+             transactions from elsewhere, or provision a new replica from backup.",
+            "Could not find GTID state requested by slave in any binlog files. Probably the slave \
+             state is too old and required binlog files have been purged.",
+            "Could not find first log file name in binary log index file",
+        ] {
+            let (error, text) = fatal_error(message);
+            assert_eq!(error.category(), "Purged", "{message}");
+            assert!(text.contains("copy them anew"), "{text}");
+        }
+        for message in [
+            "log event entry exceeded max_allowed_packet; Increase max_allowed_packet on source; the \
+             first event 'bin.000007' at 4",
+            "Error: connecting slave requested to start from GTID 0-1-9, which is not in the \
+             master's binlog",
+            "binlog truncated in the middle of event; consider out of disk space on source",
+        ] {
+            let (error, text) = fatal_error(message);
+            assert!(error.is_permanent());
+            assert_eq!(error.category(), "BinlogNotSent", "{message}");
+            assert!(text.contains("bin.000007:1234") && text.contains(message));
+            assert!(!text.contains("empty") && !text.contains("anew"), "{text}");
+        }
+        let (error, _) = fatal_error(
+            "A replica with the same server_uuid/server_id as this replica has connected to the \
+             source; the first event '' at 4",
+        );
+        assert!(!error.is_permanent());
+    }
 }

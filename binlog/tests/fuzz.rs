@@ -78,6 +78,7 @@ impl Filter for All {
 
     fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal> {
         Ok(StatementUse::Send {
+            statement: query.statement.clone(),
             verb: "ANY".to_owned(),
             objects: vec![DdlObject {
                 database: query.database.clone(),

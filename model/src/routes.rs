@@ -17,6 +17,18 @@ impl TableSelection {
         let any = |patterns: &[String]| patterns.iter().any(|pattern| matches(pattern, &name));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
+
+    /// Whether every table that a database can have is copied, as far as it is plain from the
+    /// patterns: one includes the database whole, and none excludes anything in it.
+    pub fn has_all(&self, database: &str) -> bool {
+        let whole = [format!("{database}.*"), "*".to_owned(), "*.*".to_owned()];
+        let may_exclude = |pattern: &String| match pattern.split_once('.') {
+            Some((of, _)) => matches(of, database),
+            None => true,
+        };
+        (self.include.is_empty() || self.include.iter().any(|it| whole.contains(it)))
+            && !self.exclude.iter().any(may_exclude)
+    }
 }
 
 impl Route {

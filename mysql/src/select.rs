@@ -33,6 +33,11 @@ impl Selection {
         self.databases.iter().any(|selected| selected == database)
     }
 
+    /// Whether every table that a database can have is copied, as far as the patterns alone tell.
+    pub fn has_all_tables(&self, database: &str) -> bool {
+        self.has_database(database) && self.tables.has_all(database)
+    }
+
     /// Whether a table is copied.
     pub fn has_table(&self, database: &str, table: &str) -> bool {
         self.has_database(database) && self.tables.has(database, table)

@@ -10,6 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::lifeline::Lifeline;
 
+/// The largest packet of the protocol's commands and answers (`MAX_MAX_ALLOWED_PACKET` in the sources
+/// of both engines). A server sends events of its binlog up to this size whatever its
+/// `max_allowed_packet` is, from which the driver would take a limit of its own otherwise. Whoever
+/// changes rows keeps that one: what is larger would have the server end the connection.
+const LARGEST_PACKET: usize = 1 << 30;
+
 /// Which of our processes a session belongs to. It is sent as the connection attribute
 /// `program_name`, so that a fence can tell its own sessions from the writer's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,6 +132,7 @@ impl SessionOptions {
             // The driver closes a statement only when another one takes its place there.
             .stmt_cache_size(1)
             .client_found_rows(true)
+            .max_allowed_packet((program == Program::Syncer).then_some(LARGEST_PACKET))
             .connect_attribute("program_name", program.name())
             .ssl_opts(tls_options(endpoint, credentials)?);
         Ok(Self {

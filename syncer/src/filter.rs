@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use binlog::{Birth, Filter, QueryEvent, Refusal, StatementUse, TableUse};
+use bytes::Bytes;
 use change::{DdlObject, Gtid};
 use model::{DdlPolicy, IdcName};
 use mysql::origin::Origins;
 use mysql::select::{OWN_SCHEMA, Selection};
 
-use crate::ddl::{self, Class, Classified, Object};
+use crate::ddl::{self, Class, Classified, Object, Unclear, Unwrapped};
 
 /// The filter of one link.
 #[derive(Debug, Clone)]
@@ -75,26 +76,62 @@ impl Filter for LinkFilter {
 
     fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal> {
         let shown = String::from_utf8_lossy(&query.statement).into_owned();
-        let classified = ddl::classify(&query.statement, &query.database, query.session.sql_mode);
+        let classified = classify(query);
+        let (statement, lacking, classified) = match classified {
+            Ok(classified) => classified,
+            Err(_) if self.concerns_others(query) => return Ok(StatementUse::Skip),
+            Err(unclear) => return Err(unknown(&unclear, &shown)),
+        };
         let Classified {
             class,
             verb,
             objects,
-        } = classified.map_err(|unclear| Refusal {
-            reason: "UnknownStatement",
-            what: format!(
-                "a statement was met whose objects cannot be told, since {unclear}: {shown}"
-            ),
-            fix: "Do by hand at the target what it did here, then let the link copy the tables \
-                  that it concerns anew; report the statement"
-                .to_owned(),
-        })?;
-        match class {
+        } = classified;
+        let decided = match class {
             Class::Ignored => Ok(StatementUse::Skip),
             Class::Rows => self.rows(&objects, &shown),
             Class::ServerEvent => self.server_event(&objects, &shown),
-            Class::Ddl => self.objects(verb, objects, &shown),
+            Class::Ddl => self.objects(verb, &objects, statement, &shown),
+        };
+        match (decided, lacking) {
+            (Ok(StatementUse::Send { .. }), Some(setting)) => Err(around(&setting, &shown)),
+            (decided, _) => decided,
         }
+    }
+}
+
+/// What is to be run, a setting around it that the target would lack, and what it does.
+fn classify(query: &QueryEvent) -> Result<(Bytes, Option<String>, Classified), Unclear> {
+    let mode = query.session.sql_mode;
+    let Unwrapped { begins, lacking } = ddl::unwrap(&query.statement, mode)?;
+    let statement = query.statement.slice(begins..);
+    let classified = ddl::classify(&statement, &query.database, mode)?;
+    Ok((statement, lacking, classified))
+}
+
+fn unknown(unclear: &Unclear, shown: &str) -> Refusal {
+    Refusal {
+        reason: "UnknownStatement",
+        what: format!("a statement was met whose objects cannot be told, since {unclear}: {shown}"),
+        fix:
+            "Do by hand at the target what it did here, then let the link copy the tables that it \
+              concerns anew; report the statement"
+                .to_owned(),
+    }
+}
+
+/// Of a statement with settings of its own, one that no target is given.
+fn around(setting: &str, shown: &str) -> Refusal {
+    Refusal {
+        reason: "StatementSetting",
+        what: format!(
+            "a statement was met that SET STATEMENT runs with {setting}, a setting that links do not \
+             carry: {shown}"
+        ),
+        fix: format!(
+            "Do by hand at the target what it did here, then let the link copy the tables that it \
+             concerns anew; from now on run such a statement without {setting}"
+        ),
     }
 }
 
@@ -113,6 +150,26 @@ impl LinkFilter {
             (Some(name), ddl::Scope::Table) => self.selection.has_table(&object.database, name),
             _ => self.selection.has_database(&object.database),
         }
+    }
+
+    /// Whether a statement that cannot be read can be about databases of others only: that of the
+    /// session is one, and nowhere in the text are the letters of one of the link's. Names that are
+    /// not ASCII may be written in other bytes.
+    fn concerns_others(&self, query: &QueryEvent) -> bool {
+        let text = query.statement.to_ascii_lowercase();
+        let may_name = |database: &String| {
+            let name = database.replace('`', "``").to_ascii_lowercase();
+            !name.is_ascii() || text.windows(name.len()).any(|part| part == name.as_bytes())
+        };
+        !query.database.is_empty()
+            && !self.selection.has_database(&query.database)
+            && !self.selection.databases().iter().any(may_name)
+    }
+
+    /// Whether the table patterns leave out something that one of these databases could have.
+    fn selects_some_only(&self, databases: &[Object]) -> bool {
+        let mut names = databases.iter().map(|object| &object.database);
+        !names.all(|name| self.selection.has_all_tables(name))
     }
 
     fn rows(&self, objects: &[Object], shown: &str) -> Result<StatementUse, Refusal> {
@@ -151,7 +208,8 @@ impl LinkFilter {
     fn objects(
         &self,
         verb: String,
-        objects: Vec<Object>,
+        objects: &[Object],
+        statement: Bytes,
         shown: &str,
     ) -> Result<StatementUse, Refusal> {
         let selected = objects.iter().filter(|object| self.selects(object)).count();
@@ -182,8 +240,35 @@ impl LinkFilter {
                         .to_owned(),
             });
         }
+        let named = || {
+            objects
+                .iter()
+                .map(|Object { database, name, .. }| DdlObject {
+                    database: database.clone(),
+                    name: name.clone(),
+                })
+                .collect()
+        };
+        if verb == "DROP DATABASE"
+            && self.ddl == DdlPolicy::Apply
+            && self.selects_some_only(objects)
+        {
+            return Err(Refusal {
+                reason: "DropsMore",
+                what: format!(
+                    "a database was dropped of which the link selects some tables only, and to drop \
+                     it at the target would take with it what the target has beside them: {shown}"
+                ),
+                fix: "Drop at the target what is to go there, the whole database or the link's tables \
+                      in it, then set ddl: Ignore until the link has passed this statement"
+                    .to_owned(),
+            });
+        }
         match self.ddl {
-            DdlPolicy::Ignore => Ok(StatementUse::Skip),
+            DdlPolicy::Ignore => Ok(StatementUse::Leave {
+                objects: named(),
+                verb,
+            }),
             DdlPolicy::Halt => Err(Refusal {
                 reason: "Ddl",
                 what: format!("DDL was met, and the link's setting is ddl: Halt: {shown}"),
@@ -192,140 +277,13 @@ impl LinkFilter {
                     .to_owned(),
             }),
             DdlPolicy::Apply => Ok(StatementUse::Send {
+                statement,
                 verb,
-                objects: objects
-                    .into_iter()
-                    .map(|Object { database, name, .. }| DdlObject { database, name })
-                    .collect(),
+                objects: named(),
             }),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use bytes::Bytes;
-    use change::DdlSession;
-    use model::TableSelection;
-
-    use super::*;
-
-    fn filter(ddl: DdlPolicy) -> LinkFilter {
-        let idc = |name: &str| IdcName::new(name).unwrap();
-        let tables = TableSelection {
-            exclude: vec!["orders.tmp_*".into()],
-            ..Default::default()
-        };
-        LinkFilter {
-            origins: Arc::new(Origins::new(&idc("sh"), &[idc("sh"), idc("bj")]).unwrap()),
-            selection: Arc::new(Selection::new(vec!["orders".into()], tables)),
-            ddl,
-            relay_to: None,
-        }
-    }
-
-    #[test]
-    fn a_link_that_relays_sends_all_but_its_target_s() {
-        const UUID: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
-        let relays = LinkFilter {
-            relay_to: Some(IdcName::new("bj").unwrap()),
-            ..filter(DdlPolicy::Apply)
-        };
-        let domain = |idc: &str| mysql::origin::origin_domain(&IdcName::new(idc).unwrap());
-        let birth = |filter: &LinkFilter, gtid: &str| {
-            let birth = filter.birth(&gtid.parse().unwrap()).ok()?;
-            Some((birth.idc, birth.local, birth.relayed))
-        };
-        let told = |idc: &str, local, relayed| Some((idc.to_owned(), local, relayed));
-        for (gtid, expected) in [
-            (format!("{UUID}:7"), told("sh", true, false)),
-            (format!("{UUID}:ma_gz:7"), told("sh", true, true)),
-            (format!("{UUID}:ma_bj:7"), told("bj", false, false)),
-            // It has come back to where it was born.
-            (format!("{UUID}:ma_sh:7"), None),
-            // Which of MariaDB's domains are marks is not known.
-            ("0-1-7".to_owned(), told("sh", true, true)),
-            (format!("{}-1-7", domain("gz")), told("sh", true, true)),
-            (format!("{}-1-7", domain("bj")), told("bj", false, false)),
-            (format!("{}-1-7", domain("sh")), None),
-        ] {
-            assert_eq!(birth(&relays, &gtid), expected, "{gtid}");
-        }
-        let own = filter(DdlPolicy::Apply);
-        assert_eq!(birth(&own, &format!("{UUID}:ma_gz:7")), None);
-        assert_eq!(
-            birth(&own, &format!("{UUID}:ma_bj:7")),
-            told("bj", false, false)
-        );
-    }
-
-    fn decide(statement: &'static str, ddl: DdlPolicy) -> String {
-        let query = QueryEvent {
-            database: "orders".into(),
-            statement: Bytes::from_static(statement.as_bytes()),
-            error: 0,
-            session: DdlSession::default(),
-            unknown_setting: None,
-        };
-        match filter(ddl).statement(&query) {
-            Ok(StatementUse::Skip) => "skip".into(),
-            Ok(StatementUse::Send { verb, .. }) => format!("send {verb}"),
-            Err(refusal) => format!("refuse {}", refusal.reason),
-        }
-    }
-
-    #[test]
-    fn statements_are_sent_by_what_they_touch() {
-        let cases = [
-            ("ALTER TABLE items ADD c INT", "send ALTER TABLE"),
-            ("ALTER TABLE tmp_x ADD c INT", "skip"),
-            ("ALTER TABLE other.t ADD c INT", "skip"),
-            ("DROP TABLE items, other.t", "refuse DdlAcrossSelection"),
-            ("RENAME TABLE tmp_x TO items", "refuse DdlAcrossSelection"),
-            ("DROP DATABASE orders", "send DROP DATABASE"),
-            ("DROP DATABASE other", "skip"),
-            ("CREATE USER u", "skip"),
-            ("DROP TABLE multiactive.applied", "skip"),
-            ("INSERT INTO other.t VALUES (1)", "refuse StatementFormat"),
-            (
-                "CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1",
-                "refuse ServerEvent",
-            ),
-            ("CREATE SEQUENCE s", "refuse Sequence"),
-            ("DROP SEQUENCE tmp_s", "skip"),
-            ("SHAKE TABLE items", "refuse UnknownStatement"),
-        ];
-        for (statement, expected) in cases {
-            assert_eq!(decide(statement, DdlPolicy::Apply), expected, "{statement}");
-        }
-        assert_eq!(
-            decide("ALTER TABLE items ADD c INT", DdlPolicy::Ignore),
-            "skip"
-        );
-        assert_eq!(
-            decide("ALTER TABLE items ADD c INT", DdlPolicy::Halt),
-            "refuse Ddl"
-        );
-    }
-
-    #[test]
-    fn tables_of_our_own_cross_as_agreed() {
-        let filter = filter(DdlPolicy::Apply);
-        let expected = [
-            ("multiactive", "heartbeat", TableUse::Heartbeat),
-            ("multiactive", "epoch", TableUse::Epoch),
-            ("multiactive", "watermark", TableUse::Watermark),
-            ("multiactive", "applied", TableUse::Checkpoint),
-            ("multiactive", "fence", TableUse::Skip),
-            ("multiactive", "repairs", TableUse::Bookkeeping),
-            ("multiactive", "ddl", TableUse::Bookkeeping),
-            ("multiactive", "identity", TableUse::Bookkeeping),
-            ("orders", "items", TableUse::Send),
-            ("orders", "tmp_items", TableUse::Skip),
-            ("mysql", "user", TableUse::Skip),
-        ];
-        for (database, table, purpose) in expected {
-            assert_eq!(filter.table(database, table), purpose, "{database}.{table}");
-        }
-    }
-}
+mod tests;

@@ -228,8 +228,13 @@ impl Reading {
                         reader,
                     }));
                 }
-                Err(BinlogError::Purged { .. }) if beside < BESIDE => beside += 1,
-                Err(BinlogError::Purged { .. }) => return Ok(None),
+                // MariaDB says the latter where no transaction has just this number.
+                Err(BinlogError::Purged { .. } | BinlogError::NotSent { .. }) => {
+                    if beside == BESIDE {
+                        return Ok(None);
+                    }
+                    beside += 1;
+                }
                 Err(error) => return Err(error.into()),
             }
         }

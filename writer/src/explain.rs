@@ -120,22 +120,20 @@ pub(crate) fn warning(statement: &Statement, gtid: &str, text: &str) -> WriterEr
     conflict(ConflictKind::ValueRefused, statement, gtid, text.to_owned())
 }
 
-/// Refuses values that the target would keep as others without a word: documents, so far.
+/// Refuses values that the target would keep as others without a word: documents, and numbers with more
+/// digits than the column keeps.
 pub(crate) fn losses<'a>(
     rows: impl Iterator<Item = &'a Row>,
     mapping: &Mapping,
     gtid: &str,
 ) -> Result<(), WriterError> {
-    let is_json = |form: Form| form == Form::Json;
-    if !mapping.columns.iter().any(|column| is_json(column.form)) {
+    let may_lose = |form: Form| matches!(form, Form::Json | Form::Rounded(_));
+    if !mapping.columns.iter().any(|column| may_lose(column.form)) {
         return Ok(());
     }
     for row in rows {
-        for column in mapping.columns.iter().filter(|column| is_json(column.form)) {
-            let (Value::Text(text) | Value::Json(text)) = &row[column.index] else {
-                continue;
-            };
-            let Some(loss) = json::loss(text) else {
+        for column in &mapping.columns {
+            let Some(loss) = loss(&row[column.index], column.form) else {
                 continue;
             };
             return Err(Conflict {
@@ -143,15 +141,40 @@ pub(crate) fn losses<'a>(
                 table: mapping.told.clone(),
                 key: describe_row(row, mapping, true),
                 gtid: gtid.to_owned(),
-                detail: format!(
-                    "column {}: {loss}; a column of the type LONGTEXT keeps the document as it is",
-                    column.name
-                ),
+                detail: format!("column {}: {loss}", column.name),
             }
             .into());
         }
     }
     Ok(())
+}
+
+fn loss(value: &Value, form: Form) -> Option<String> {
+    match (value, form) {
+        (Value::Text(text) | Value::Json(text), Form::Json) => {
+            let loss = json::loss(text)?;
+            Some(format!(
+                "{loss}; a column of the type LONGTEXT keeps the document as it is"
+            ))
+        }
+        (Value::Float(number), Form::Rounded(digits)) => {
+            let (number, digits) = (number.get(), usize::from(digits));
+            let kept = format!("{number:.digits$}").parse() == Ok(number);
+            (!kept).then(|| rounded(number, digits))
+        }
+        (Value::Double(number), Form::Rounded(digits)) => {
+            let (number, digits) = (number.get(), usize::from(digits));
+            let kept = format!("{number:.digits$}").parse() == Ok(number);
+            (!kept).then(|| rounded(number, digits))
+        }
+        _ => None,
+    }
+}
+
+fn rounded(number: impl std::fmt::Display, digits: usize) -> String {
+    format!(
+        "{number} would be rounded to the {digits} digits behind the point that the column keeps"
+    )
 }
 
 fn conflict(kind: ConflictKind, statement: &Statement, gtid: &str, detail: String) -> WriterError {
@@ -173,6 +196,26 @@ fn conflict(kind: ConflictKind, statement: &Statement, gtid: &str, detail: Strin
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_that_lose_digits_are_told() {
+        let double = |number: f64| loss(&Value::Double(number.into()), Form::Rounded(2));
+        let float = |number: f32| loss(&Value::Float(number.into()), Form::Rounded(2));
+        for kept in [0.0, -0.0, 1.25, -0.07, 1e15, 123_456_789.01] {
+            assert_eq!(double(kept), None, "{kept}");
+        }
+        for kept in [0.0, 1.25, -0.07, 12_345.67] {
+            assert_eq!(float(kept), None, "{kept}");
+        }
+        for lost in [0.001, 1.255, -123.456] {
+            assert!(
+                double(lost).is_some_and(|it| it.contains("2 digits")),
+                "{lost}"
+            );
+        }
+        assert!(float(0.001).is_some());
+        assert_eq!(loss(&Value::Double(0.001.into()), Form::Plain), None);
+    }
 
     #[test]
     fn duplicates_are_told_apart_on_both_engines() {

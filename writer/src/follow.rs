@@ -37,7 +37,7 @@ const QUIET: Duration = Duration::from_secs(3);
 
 /// So often it looks whether a table is to be copied anew.
 const LOOK_FOR_WISHES: Duration = Duration::from_secs(1);
-/// So often it looks whether more was filed of a target that was in line.
+/// So often it looks whether more was filed of a target that was in line, and for triggers there.
 const LOOK_FOR_FILED: Duration = Duration::from_secs(10);
 
 /// Follows the stream of one session.
@@ -177,6 +177,11 @@ impl<'a> Follower<'a> {
         self.applier.count_skipped_open().await?;
         self.applier.forget_passed_wish().await?;
         self.applier.forget_tombstones().await?;
+        // Nothing that comes by the link tells of a trigger that somebody makes at the target.
+        let Applier {
+            mappings, target, ..
+        } = &mut self.applier;
+        mappings.check_triggers(target).await?;
         self.look_at = Instant::now() + LOOK_FOR_FILED;
         Ok(())
     }
@@ -259,10 +264,6 @@ impl<'a> Follower<'a> {
                 .target
                 .execute("showing that the session lives", b"DO 1")
                 .await?;
-            let Applier {
-                mappings, target, ..
-            } = &mut self.applier;
-            mappings.check_triggers(target).await?;
             self.last_use = now;
         }
         Ok(())

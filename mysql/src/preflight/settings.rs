@@ -45,6 +45,9 @@ const fn must(
 /// The check of a setting without which a server would not come up fenced.
 const BOOTS: &str = "PersistedSettings";
 
+/// The check of how names of tables are kept.
+const NAMES: &str = "LowerCaseTableNames";
+
 const RULES: &[Rule] = &[
     Rule {
         at_run_time: false,
@@ -53,6 +56,17 @@ const RULES: &[Rule] = &[
             "log_bin",
             "ON",
             "there is nothing that a link could read",
+        )
+    },
+    Rule {
+        at_run_time: false,
+        ..must(
+            NAMES,
+            "lower_case_table_names",
+            "0",
+            "the server takes Orders and orders for one name while links take them for two, since \
+             its binlog has statements as their writers spelled them, so a statement on a copied \
+             table could be passed over",
         )
     },
     must(
@@ -337,6 +351,12 @@ fn fix(engine: Engine, rule: &Rule, value: &str) -> String {
             steps.join(" ")
         );
     }
+    if rule.check == NAMES && engine == Engine::MySql {
+        // The server refuses to start with another value than its data folder was made with.
+        return "dump the databases, make the server's data folder anew (mysqld --initialize) with \
+                lower_case_table_names = 0 under [mysqld] in its configuration, and load them"
+            .to_owned();
+    }
     if rule.at_run_time {
         let value = if rule.value.is_empty() {
             "''"
@@ -432,6 +452,25 @@ mod tests {
             "SET PERSIST enforce_gtid_consistency = ON; SET PERSIST gtid_mode = ON_PERMISSIVE; \
              SET PERSIST gtid_mode = ON;"
         );
+    }
+
+    #[test]
+    fn names_without_case_are_refused() {
+        for engine in [Engine::MySql, Engine::MariaDb] {
+            for value in ["1", "2"] {
+                let mut variables = good(engine);
+                variables.insert("lower_case_table_names".into(), value.into());
+                let found = judge(engine, &variables, &subject());
+                assert_eq!(found.len(), 1);
+                assert_eq!(found[0].severity, Severity::Blocking);
+                let told = format!("lower_case_table_names is {value}");
+                assert!(found[0].message.contains(&told), "{found:?}");
+                assert!(
+                    found[0].fix.contains("lower_case_table_names = 0"),
+                    "{found:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -8,8 +8,10 @@ mod names;
 #[cfg(test)]
 mod tests;
 mod tokens;
+mod wrapped;
 
-pub use classify::{Class, Classified, Object, Scope, classify};
+pub use classify::{Class, Classified, Object, Scope, Unclear, classify};
+pub use wrapped::{Unwrapped, unwrap};
 
 /// Bits of `sql_mode` that change how a statement is read; the same in both engines.
 pub const ANSI_QUOTES: u64 = 1 << 2;

@@ -41,6 +41,15 @@ struct Lexer<'a> {
 
 /// Cuts a statement into tokens.
 pub fn tokens(statement: &[u8], sql_mode: u64) -> Result<Vec<Token>, TokenError> {
+    let tokens = tokens_with_ends(statement, sql_mode)?;
+    Ok(tokens.into_iter().map(|(token, _)| token).collect())
+}
+
+/// Cuts a statement into tokens, each with the place behind it, in bytes.
+pub fn tokens_with_ends(
+    statement: &[u8],
+    sql_mode: u64,
+) -> Result<Vec<(Token, usize)>, TokenError> {
     let text = std::str::from_utf8(statement).map_err(|_| TokenError::Encoding)?;
     let mut lexer = Lexer {
         rest: text,
@@ -49,7 +58,7 @@ pub fn tokens(statement: &[u8], sql_mode: u64) -> Result<Vec<Token>, TokenError>
     };
     let mut tokens = Vec::new();
     while let Some(token) = lexer.next()? {
-        tokens.push(token);
+        tokens.push((token, text.len() - lexer.rest.len()));
     }
     Ok(tokens)
 }

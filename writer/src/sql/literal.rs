@@ -15,6 +15,8 @@ pub(crate) enum Form {
     Characters(&'static str),
     /// A document for a JSON column of MySQL.
     Json,
+    /// A floating-point number for a column that keeps so many digits behind the point.
+    Rounded(u8),
 }
 
 /// Appends an identifier in backticks.

@@ -56,6 +56,8 @@ pub(crate) enum Cause {
 #[derive(Debug)]
 pub(crate) struct Target {
     session: Session,
+    /// The server's `max_allowed_packet`, as it was when the session began.
+    max_packet: usize,
 }
 
 impl Target {
@@ -72,8 +74,12 @@ impl Target {
                 version: version.to_string(),
             });
         }
-        let mut target = Self { session };
+        let mut target = Self {
+            session,
+            max_packet: usize::MAX,
+        };
         target.usual_state().await?;
+        target.learn_max_packet().await?;
         target.mark(origin).await?;
         Ok(target)
     }
@@ -82,14 +88,29 @@ impl Target {
     pub(crate) async fn connect_local(options: &SessionOptions) -> Result<Self, WriterError> {
         let mut target = Self {
             session: options.connect().await?,
+            max_packet: usize::MAX,
         };
         target.usual_state().await?;
+        target.learn_max_packet().await?;
         if target.engine() == Engine::MariaDb {
             target
                 .execute("preparing the session", b"SET check_constraint_checks=1")
                 .await?;
         }
         Ok(target)
+    }
+
+    async fn learn_max_packet(&mut self) -> Result<(), WriterError> {
+        let told: Option<u64> = self
+            .first(
+                "asking for max_allowed_packet",
+                "SELECT @@SESSION.max_allowed_packet",
+            )
+            .await?;
+        if let Some(told) = told.and_then(|bytes| usize::try_from(bytes).ok()) {
+            self.max_packet = told;
+        }
+        Ok(())
     }
 
     pub(crate) fn engine(&self) -> Engine {
@@ -104,7 +125,8 @@ impl Target {
         &mut self.session.conn
     }
 
-    /// Sets everything that a statement's meaning depends on.
+    /// Sets everything that a statement's meaning depends on. That a DECIMAL loses digits, or a VARCHAR
+    /// spaces, is told in notes only.
     pub(crate) async fn usual_state(&mut self) -> Result<(), WriterError> {
         let engine = match self.engine() {
             // A table made here gets no column of the server's own.
@@ -116,7 +138,7 @@ impl Target {
             "SET NAMES utf8mb4; \
              SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED; \
              SET SESSION sql_mode='{STRICT_MODE}', time_zone='+00:00', foreign_key_checks=1, \
-             unique_checks=1, autocommit=1, sql_safe_updates=0, sql_auto_is_null=0, \
+             unique_checks=1, autocommit=1, sql_notes=1, sql_safe_updates=0, sql_auto_is_null=0, \
              sql_select_limit=DEFAULT, binlog_row_image=FULL, wait_timeout={SERVER_WAIT_SECONDS}, \
              innodb_lock_wait_timeout=20, lock_wait_timeout=60, timestamp=DEFAULT, \
              auto_increment_increment=DEFAULT, auto_increment_offset=DEFAULT{engine}"
@@ -227,6 +249,12 @@ impl Target {
     /// Runs a request in one round trip and holds each statement to what it must report. The
     /// answers are the first values of result sets, as numbers.
     pub(crate) async fn run(&mut self, request: &Request) -> Result<Vec<Option<u64>>, Failure> {
+        if let Some(error) = too_large(request.sql.len(), self.max_packet) {
+            return Err(Failure {
+                index: 0,
+                cause: Cause::Driver(error),
+            });
+        }
         let lifeline = self.session.lifeline().clone();
         let answer = lifeline.wait(run(&mut self.session.conn, request)).await;
         answer.unwrap_or_else(|gone| {
@@ -319,6 +347,25 @@ async fn run(conn: &mut Conn, request: &Request) -> Result<Vec<Option<u64>>, Fai
     }
 }
 
+/// The server's refusal of a request that is larger than it accepts, in its own words. It is not asked:
+/// it would end the connection, or the driver would end it with what looks like an outage.
+fn too_large(bytes: usize, max_packet: usize) -> Option<mysql_async::Error> {
+    /// `ER_NET_PACKET_TOO_LARGE`.
+    const CODE: u16 = 1153;
+    // One more byte says that it is a query, and what is as long as the limit is refused too.
+    (bytes + 1 >= max_packet).then(|| {
+        mysql_async::Error::Server(mysql_async::ServerError {
+            code: CODE,
+            message: format!(
+                "its {bytes} bytes are more than max_allowed_packet there, which is {max_packet}. SET \
+                 GLOBAL max_allowed_packet to more than that, at most 1073741824, and put it into the \
+                 server's configuration"
+            ),
+            state: "08S01".to_owned(),
+        })
+    })
+}
+
 /// The server has vanished, as the driver would say it.
 fn vanished(gone: &SessionError) -> mysql_async::Error {
     let error = std::io::Error::new(std::io::ErrorKind::TimedOut, gone.to_string());
@@ -350,6 +397,21 @@ fn lock_name(link: &LinkKey) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_server_would_not_take_is_refused_as_it_would() {
+        assert!(too_large(1022, 1024).is_none());
+        let Some(error) = too_large(1023, 1024) else {
+            panic!("1023 bytes and one more do not fit below 1024");
+        };
+        let error = failed("applying", error);
+        assert_eq!(error.class(), crate::error::Class::Halt);
+        let text = error.to_string();
+        assert!(
+            text.contains("1023") && text.contains("SET GLOBAL max_allowed_packet"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn lock_names_are_short_and_distinct() {

@@ -371,11 +371,21 @@ fn form(table: &str, source: &change::Column, target: &TargetColumn) -> Result<F
             kind: describe(source),
         });
     }
+    written(table, source, target)
+}
+
+/// How the values of a column that fits are written.
+fn written(table: &str, source: &change::Column, target: &TargetColumn) -> Result<Form, Unfit> {
+    use ColumnKind as K;
     if target.data_type == "json" {
         return Ok(Form::Json);
     }
-    if !matches!(source.kind, K::Char | K::VarChar | K::Text) {
-        return Ok(Form::Plain);
+    match source.kind {
+        K::Char | K::VarChar | K::Text => {}
+        K::Float | K::Double => {
+            return Ok(digits(&target.column_type).map_or(Form::Plain, Form::Rounded));
+        }
+        _ => return Ok(Form::Plain),
     }
     charset::of_collation(source.collation)
         .map(Form::Characters)
@@ -387,8 +397,8 @@ fn form(table: &str, source: &change::Column, target: &TargetColumn) -> Result<F
 }
 
 /// Whether the target's column holds what the server would otherwise change without a word:
-/// seconds are rounded to the column's digits, BINARY is padded to its length, and the number of
-/// an ENUM's or SET's member means another member where the list differs.
+/// seconds are rounded to the column's digits, BINARY is padded to its length, CHAR loses spaces at the
+/// end, and the number of an ENUM's or SET's member means another member where the list differs.
 fn keeps_detail(source: &change::Column, target: &TargetColumn) -> bool {
     match source.kind {
         ColumnKind::Time | ColumnKind::DateTime | ColumnKind::Timestamp => {
@@ -397,6 +407,8 @@ fn keeps_detail(source: &change::Column, target: &TargetColumn) -> bool {
         ColumnKind::Binary if target.data_type == "binary" => {
             target.length == Some(u64::from(source.length))
         }
+        ColumnKind::VarBinary | ColumnKind::Blob => target.data_type != "binary",
+        ColumnKind::VarChar | ColumnKind::Text if target.data_type == "char" => false,
         ColumnKind::Enum | ColumnKind::Set => same_members(source, &target.column_type),
         // A document is read as what JSON is written in.
         ColumnKind::Char | ColumnKind::VarChar | ColumnKind::Text if target.data_type == "json" => {
@@ -405,6 +417,13 @@ fn keeps_detail(source: &change::Column, target: &TargetColumn) -> bool {
         }
         _ => true,
     }
+}
+
+/// How many digits behind the point a column like `double(10,2)` keeps. The source's binlog does not say
+/// whether its own column is such a one too.
+fn digits(column_type: &str) -> Option<u8> {
+    let (_, behind) = column_type.split_once(',')?;
+    behind.split_once(')')?.0.trim().parse().ok()
 }
 
 /// Compares the members as far as they can be read: the catalogue prints them in utf8, the source

@@ -103,6 +103,22 @@ fn what_cannot_be_applied_safely_is_refused() {
 }
 
 #[test]
+fn columns_that_keep_fewer_digits_are_known() {
+    let form = |kind, column_type: &str| {
+        let from = source(&[("id", ColumnKind::Int), ("c", kind)]);
+        let mut to = target(&[("id", "int"), ("c", "double")]);
+        column_type.clone_into(&mut to.columns[1].column_type);
+        map(&from, &to).unwrap().columns[1].form
+    };
+    assert_eq!(form(ColumnKind::Double, "double"), Form::Plain);
+    assert_eq!(form(ColumnKind::Double, "double(10,2)"), Form::Rounded(2));
+    assert_eq!(
+        form(ColumnKind::Float, "double(7,0) unsigned"),
+        Form::Rounded(0)
+    );
+}
+
+#[test]
 fn what_the_server_would_change_silently_is_refused() {
     let fits = |kind, change: &dyn Fn(&mut change::Column, &mut TargetColumn), data_type| {
         let mut from = source(&[("id", ColumnKind::Int), ("c", kind)]);
@@ -126,6 +142,24 @@ fn what_the_server_would_change_silently_is_refused() {
     };
     assert!(fits(ColumnKind::Binary, &length(8), "binary"));
     assert!(!fits(ColumnKind::Binary, &length(16), "binary"));
+    let same = |_: &mut change::Column, _: &mut TargetColumn| {};
+    for (kind, data_type, expected) in [
+        (ColumnKind::VarBinary, "varbinary", true),
+        (ColumnKind::Blob, "varbinary", true),
+        (ColumnKind::VarBinary, "binary", false),
+        (ColumnKind::Blob, "binary", false),
+        (ColumnKind::Char, "char", true),
+        (ColumnKind::Char, "varchar", true),
+        (ColumnKind::VarChar, "text", true),
+        (ColumnKind::VarChar, "char", false),
+        (ColumnKind::Text, "char", false),
+    ] {
+        assert_eq!(
+            fits(kind, &same, data_type),
+            expected,
+            "{kind:?} into {data_type}"
+        );
+    }
     let members = |text: &'static str| {
         move |from: &mut change::Column, to: &mut TargetColumn| {
             from.members = vec!["a".into(), "it's".into()];

@@ -10,6 +10,7 @@ mod crashes;
 mod epochs;
 mod handed_on;
 mod held_at_both;
+mod limits;
 pub mod links;
 mod merged;
 mod policies;

@@ -4,6 +4,7 @@
 mod copying;
 mod corpus;
 mod generated;
+mod passes;
 mod pull;
 mod refusals;
 mod starts;
@@ -51,6 +52,7 @@ impl<'a> Source<'a> {
         database: &'a Database,
         mode: &str,
         chunk_bytes: u32,
+        ddl: &str,
     ) -> Result<Self> {
         let directory = world.info().directory.join("read").join(&database.idc);
         if directory.exists() {
@@ -64,6 +66,7 @@ impl<'a> Source<'a> {
             (&database.host, database.port),
             database,
         );
+        settings["ddl"] = ddl.into();
         settings["target"]["idc"] = "gz".into();
         settings["origins"] = serde_json::json!(["sh", "bj", "gz"]);
         settings["snapshot"]["mode"] = mode.into();
@@ -157,12 +160,17 @@ fn on_each(test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
 /// The same with a mode of the snapshot.
 fn on_each_with(mode: &str, test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
     // Small chunks, so that there are many.
-    on_each_of(mode, 1_024, test)
+    on_each_of(mode, 1_024, "Apply", test)
+}
+
+/// The same with a setting for statements.
+fn on_each_where_ddl_is(ddl: &str, test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
+    on_each_of("Always", 1_024, ddl, test)
 }
 
 /// The same with chunks of another size.
 fn on_each_chunked(bytes: u32, test: impl AsyncFn(&Source<'_>) -> Result<()>) -> Result<()> {
-    on_each_of("Always", bytes, test)
+    on_each_of("Always", bytes, "Apply", test)
 }
 
 #[allow(
@@ -172,6 +180,7 @@ fn on_each_chunked(bytes: u32, test: impl AsyncFn(&Source<'_>) -> Result<()>) ->
 fn on_each_of(
     mode: &str,
     chunk_bytes: u32,
+    ddl: &str,
     test: impl AsyncFn(&Source<'_>) -> Result<()>,
 ) -> Result<()> {
     let world = worlds::lock(&WORLD, &one_of_each("suite-read"))?;
@@ -179,7 +188,7 @@ fn on_each_of(
         let database = world.database(idc)?;
         let tried = block_on(async {
             reset(database).await?;
-            let source = Source::start(&world, database, mode, chunk_bytes)?;
+            let source = Source::start(&world, database, mode, chunk_bytes, ddl)?;
             tokio::time::timeout(4 * LIMIT, Box::pin(test(&source)))
                 .await
                 .context("too slow")
