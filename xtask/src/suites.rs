@@ -254,7 +254,13 @@ fn repair() -> Result<()> {
 /// and clocks, so two worlds at a time keep two cores busy; with more of them arbiters would miss
 /// their deadlines for want of a core. The halves take about the same time.
 fn engines() -> Result<()> {
-    const FIRST: [&str; 3] = ["apply::", "read::", "control::"];
+    const FIRST: [&str; 5] = [
+        "apply::",
+        "read::",
+        "control::",
+        "matrix::",
+        "repair::rebuilds_",
+    ];
     prepare_engines()?;
     let (mut first, mut rest) = (real_test("engines")?, real_test("engines")?);
     first.args(["--", "--test-threads=1"]).args(FIRST);

@@ -229,8 +229,7 @@ async fn altered(rig: &Rig<'_>) -> Result<()> {
 
 #[test]
 fn a_table_that_is_altered_is_compared_anew() -> Result<()> {
-    between("altered", MySql, MariaDb, &altered)?;
-    between("altered", MariaDb, MySql, &altered)
+    between("altered", MySql, MariaDb, &altered)
 }
 
 /// A lock that somebody holds at the target for longer than one attempt waits ends no run.
@@ -262,6 +261,5 @@ async fn locked(rig: &Rig<'_>) -> Result<()> {
 
 #[test]
 fn a_lock_that_is_held_for_long_ends_no_run() -> Result<()> {
-    between("locked", MySql, MariaDb, &locked)?;
-    between("locked", MariaDb, MySql, &locked)
+    between("locked", MySql, MariaDb, &locked)
 }
