@@ -25,6 +25,7 @@ mod judge;
 mod mend;
 pub mod options;
 mod pair;
+mod place;
 mod record;
 mod run;
 mod side;

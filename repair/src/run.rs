@@ -14,15 +14,13 @@ use tokio_util::sync::CancellationToken;
 use writer::WriterError;
 
 use crate::error::RepairError;
-use crate::judge::{Suspect, finding};
-use crate::pair::{Key, Pair, pair, shape};
-use crate::record::{self, Fate, Finding, Settings, State};
+use crate::pair::{Key, Pair, pair};
+use crate::record::{self, Finding, Settings, State};
 use crate::side::{Range, Read};
 use crate::sizer::Sizer;
 use crate::status::Status;
 use crate::still::Ends;
 use crate::throttle::{Load, must_wait, rest};
-use crate::verdict::Images;
 
 /// So often it looks what the servers are busy with.
 const LOOK_AT_LOAD: Duration = Duration::from_secs(1);
@@ -258,59 +256,6 @@ impl Run<'_> {
         }
     }
 
-    /// What was compared by other columns or another key says nothing of the table as it is now: it is
-    /// compared from its first row.
-    fn begin_in_shape(&mut self, pair: &Pair) {
-        let before = self
-            .state
-            .shapes
-            .insert(pair.name.clone(), pair.shape.clone());
-        if before.is_none_or(|before| before == pair.shape) {
-            return;
-        }
-        self.state.set_cursor(&pair.name, None);
-        self.state.set_deferred(&pair.name, &[]);
-        let report = self.state.table(&pair.name);
-        let rows = std::mem::take(&mut report.rows);
-        report.chunks = 0;
-        self.state.report.rows = self.state.report.rows.saturating_sub(rows);
-    }
-
-    /// Refuses to go on by a description that the table has outgrown at either end: a row would be put
-    /// without what a new column holds, and what differs in it not be seen.
-    pub(crate) async fn check_shape(&mut self, pair: &Pair) -> Result<(), RepairError> {
-        let (database, table) = (pair.database(), pair.table());
-        let now = [
-            self.ends.source.describe(database, table).await?,
-            self.ends.target.describe(database, table).await?,
-        ];
-        match now {
-            [Some(source), Some(target)] if shape([&source, &target]) == pair.shape => Ok(()),
-            _ => Err(RepairError::Changed(pair.name.clone())),
-        }
-    }
-
-    /// What was put off in earlier chunks of this table.
-    fn deferred(&self, pair: &Pair) -> Result<Vec<Suspect>, RepairError> {
-        let mut suspects = Vec::new();
-        for cursor in self.state.deferred(&pair.name)? {
-            let key = pair
-                .read_cursor(cursor)
-                .map_err(|error| unreadable(pair, &error))?;
-            suspects.extend(key.map(Suspect::new));
-        }
-        Ok(suspects)
-    }
-
-    fn place(&self, pair: &Pair) -> Result<Option<Key>, RepairError> {
-        let Some(cursor) = self.state.cursor(&pair.name)? else {
-            return Ok(None);
-        };
-        // If the table has another key now, it is compared from its first row.
-        let key = pair.read_cursor(cursor);
-        key.map_err(|error| unreadable(pair, &error))
-    }
-
     /// Compares the rows behind `after`.
     async fn chunk(
         &mut self,
@@ -397,61 +342,6 @@ impl Run<'_> {
             rows: sources.rows.len() as u64,
             bytes: sources.bytes,
         })
-    }
-
-    /// Judges once more what was put off, as long as that gets on: where a value was taken by
-    /// another row, that may have been mended meanwhile.
-    async fn settle_deferred(
-        &mut self,
-        pair: &Pair,
-        mut deferred: Vec<Suspect>,
-    ) -> Result<(), RepairError> {
-        loop {
-            let before = deferred.len();
-            if before == 0 {
-                return Ok(());
-            }
-            let keys = deferred.into_iter().map(|it| it.key).collect();
-            deferred = self.judge(pair, keys).await?;
-            if deferred.len() >= before || self.shutdown.is_cancelled() {
-                break;
-            }
-        }
-        let mut unjudged = 0;
-        for suspect in deferred {
-            if suspect.reason.is_empty() {
-                unjudged += 1;
-            } else {
-                self.fail(pair, suspect).await?;
-            }
-        }
-        if unjudged > 0 {
-            self.state.table(&pair.name).unjudged += unjudged;
-            let waited_for = match self.ends.fence.waited_for.as_str() {
-                "" => "they changed each time that they were looked at",
-                waited_for => waited_for,
-            };
-            self.state.message = format!(
-                "{unjudged} rows of {} could not be judged within consistencyTimeout: {waited_for}",
-                pair.name
-            );
-        }
-        Ok(())
-    }
-
-    /// Records a row that could not be mended, with what it looks like now.
-    async fn fail(&mut self, pair: &Pair, suspect: Suspect) -> Result<(), RepairError> {
-        let keys = [suspect.key];
-        let ends = &mut self.ends;
-        let source = ends.source_points(pair, &keys).await?.pop().flatten();
-        let target = ends.target.points(pair, &keys, "").await?.pop().flatten();
-        let images = Images { source, target };
-        let change = images.change(|row| pair.widen(row));
-        if let (Some(kind), Some(change)) = (images.kind(), change) {
-            let finding = finding(pair, kind, &images, &change, Fate::Failed, &suspect.reason);
-            self.found.push(finding);
-        }
-        Ok(())
     }
 
     /// Keeps what a chunk has come to.
@@ -580,16 +470,6 @@ impl Run<'_> {
             begun: self.state.epoch,
             found,
         })
-    }
-}
-
-fn unreadable(pair: &Pair, reason: &impl std::fmt::Display) -> RepairError {
-    RepairError::Unreadable {
-        what: format!(
-            "the run's place in {} in multiactive.repair_runs",
-            pair.name
-        ),
-        reason: reason.to_string(),
     }
 }
 
