@@ -254,6 +254,11 @@ impl Run<'_> {
                 self.refuse(name, why).await?;
                 return Ok(Looked::Over);
             }
+            if moved.1 != Some((wish.state, wish.copied)) {
+                moved = (Instant::now(), Some((wish.state, wish.copied)));
+                // It waits no longer.
+                self.state.message.clear();
+            }
             self.count(name, wish.copied);
             match wish.state {
                 State::Done => {
@@ -270,9 +275,7 @@ impl Run<'_> {
             if let Some(looked) = self.heed(name, wish.state).await? {
                 return Ok(looked);
             }
-            if moved.1 != Some((wish.state, wish.copied)) {
-                moved = (Instant::now(), Some((wish.state, wish.copied)));
-            } else if moved.0.elapsed() >= STILL {
+            if moved.0.elapsed() >= STILL {
                 // The link may have halted at a table whose turn comes later.
                 moved.0 = Instant::now();
                 self.state.message = format!(

@@ -32,7 +32,7 @@ pub(crate) struct Fence {
     link: LinkConfig,
     /// The last one that was raised to measure the lag, and when.
     open: Option<(Mark, Instant)>,
-    /// What the last one was waited for in vain for, for people; empty: none was.
+    /// What was lacking when the last one was waited for in vain, for people; empty: it was passed.
     pub waited_for: String,
 }
 
@@ -124,6 +124,7 @@ impl Fence {
     ) -> Result<bool, RepairError> {
         loop {
             let Some(waits_for) = self.waits_for(fence).await? else {
+                self.waited_for.clear();
                 return Ok(true);
             };
             if Instant::now() >= deadline {
