@@ -1,6 +1,8 @@
-//! The core's transactions in the words of etcd.
+//! The core's transactions in the words of etcd, and what a database tells in the words of the core.
 
-use arbitration::{Compare, Slot, Transaction, Write};
+use std::collections::BTreeSet;
+
+use arbitration::{Compare, Hindrance, Slot, Transaction, Write};
 use model::{IdcName, UnitKey};
 use topology::Keys;
 
@@ -84,4 +86,19 @@ fn write_one(
         Write::Bid(record, lease) => spelled.put(&keys.bid(unit, me), record, Some(*lease)),
         Write::DeleteBid => spelled.delete(&keys.bid(unit, me)),
     }
+}
+
+/// What of it stands in the way of a switchover.
+pub fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {
+    let counted = |count: u64, of: fn(u64) -> Hindrance| (count > 0).then(|| of(count));
+    let alter = (!found.alters.is_empty()).then_some(Hindrance::Alter);
+    let backup = (found.backup_lock == Some(true)).then_some(Hindrance::BackupLock);
+    let prepared = counted(found.prepared_xa, Hindrance::PreparedXa);
+    let stranded = counted(found.stranded, Hindrance::Stranded);
+    let copying =
+        (!found.copied_by.is_empty()).then(|| Hindrance::Copying(found.copied_by.clone()));
+    [alter, backup, prepared, stranded, copying]
+        .into_iter()
+        .flatten()
+        .collect()
 }

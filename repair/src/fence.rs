@@ -160,16 +160,16 @@ impl Fence {
 
     /// What the target has not got yet of what is before a fence, for people.
     async fn waits_for(&mut self, fence: &Mark) -> Result<Option<String>, RepairError> {
+        let has_own = self.has(&fence.own).await?;
         let (source, target) = (&self.link.source.idc, &self.link.target.idc);
-        let own = format!("{target} has not applied what {source} had committed by then");
-        if !self.has(&fence.own).await? {
+        if !has_own {
+            let own = format!("{target} has not applied what {source} had committed by then");
             return Ok(Some(own));
         }
         if fence.others.is_empty() {
             return Ok(None);
         }
         let found = others(&mut self.target, &self.link, false).await?;
-        let (source, target) = (&self.link.source.idc, &self.link.target.idc);
         Ok(lacking(&found, &fence.others).map(|idc| {
             format!(
                 "{target} has not applied what {source} has from {idc}; see the link from {idc} to \

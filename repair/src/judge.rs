@@ -138,12 +138,7 @@ impl Run<'_> {
         suspects.sort_by_key(|suspect| suspect.seen.as_ref().and_then(Images::kind));
         let keys: Vec<Key> = suspects.iter().map(|it| it.key.clone()).collect();
         let settled = match self.ends.hold(pair, &keys).await {
-            // Nobody alters the source's table while its rows are held, and the link has brought what
-            // was altered before.
-            Ok(Some(sources)) => match self.check_shape(pair).await {
-                Ok(()) => self.settle_held(pair, suspects, sources).await,
-                Err(error) => Err(error),
-            },
+            Ok(Some(sources)) => self.settle_held(pair, suspects, sources).await,
             Ok(None) => Ok(suspects.into_iter().map(Settled::Again).collect()),
             Err(error) => Err(error),
         };
@@ -157,6 +152,9 @@ impl Run<'_> {
         suspects: Vec<Suspect>,
         sources: Vec<Option<Row>>,
     ) -> Result<Vec<Settled>, RepairError> {
+        // Nobody alters the source's table while its rows are held, and the link has brought what was
+        // altered before.
+        self.check_shape(pair).await?;
         let keys: Vec<Key> = suspects.iter().map(|it| it.key.clone()).collect();
         let targets = self.ends.target.points(pair, &keys, "").await?;
         let looked = together(sources, targets);

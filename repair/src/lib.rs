@@ -40,3 +40,8 @@ mod worker;
 pub use error::RepairError;
 pub use status::Status;
 pub use worker::Worker;
+
+/// Bytes in hexadecimal.
+fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -8,6 +8,8 @@ use mysql::tables::{ColumnInfo, TableInfo};
 use sha2::{Digest as _, Sha256};
 use writer::rows::Fit;
 
+use crate::to_hex;
+
 /// One of the two ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -88,11 +90,7 @@ pub(crate) type Why = String;
 pub(crate) fn shape(ends: [&TableInfo; 2]) -> String {
     let of = ends.map(|info| (&info.columns, &info.key, info.key_is_primary));
     let digest = Sha256::digest(format!("{of:?}"));
-    digest
-        .iter()
-        .take(16)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    to_hex(&digest[..16])
 }
 
 /// Puts the two descriptions of a table together, or says why its rows cannot be compared exactly.

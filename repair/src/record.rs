@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::RepairError;
 use crate::pair::Pair;
+use crate::to_hex;
 use crate::verdict::Kind;
 
 /// How far a run is.
@@ -189,10 +190,6 @@ fn place(table: &str, text: &str) -> Result<Bytes, RepairError> {
             what: format!("the run's place in {table} in multiactive.repair_runs"),
             reason: "it is not hexadecimal".to_owned(),
         })
-}
-
-fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn from_hex(text: &str) -> Option<Vec<u8>> {

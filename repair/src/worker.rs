@@ -15,6 +15,7 @@ use crate::error::RepairError;
 use crate::run::{Run, state};
 use crate::status::Status;
 use crate::still::Ends;
+use crate::to_hex;
 
 /// How long to wait after an error that passes; it doubles.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -133,11 +134,7 @@ impl Worker {
     /// Takes the lock that only one process holds for a link; it ends with the session that writes.
     async fn lock(&self, ends: &mut Ends) -> Result<(), RepairError> {
         let digest = Sha256::digest(self.link.link.to_string().as_bytes());
-        let hex: String = digest
-            .iter()
-            .take(20)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex = to_hex(&digest[..20]);
         // Lock names have at most 64 characters.
         let name = format!("multiactive.repair.{hex}");
         let doing = "taking the lock of the link's repair at the target";

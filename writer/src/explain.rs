@@ -1,5 +1,8 @@
 //! What the target's answer to a statement means, in words. Pure.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use change::{Row, Value};
 
 use crate::error::{Conflict, ConflictKind, WriterError};
@@ -157,24 +160,23 @@ fn loss(value: &Value, form: Form) -> Option<String> {
                 "{loss}; a column of the type LONGTEXT keeps the document as it is"
             ))
         }
-        (Value::Float(number), Form::Rounded(digits)) => {
-            let (number, digits) = (number.get(), usize::from(digits));
-            let kept = format!("{number:.digits$}").parse() == Ok(number);
-            (!kept).then(|| rounded(number, digits))
-        }
-        (Value::Double(number), Form::Rounded(digits)) => {
-            let (number, digits) = (number.get(), usize::from(digits));
-            let kept = format!("{number:.digits$}").parse() == Ok(number);
-            (!kept).then(|| rounded(number, digits))
-        }
+        (Value::Float(number), Form::Rounded(digits)) => rounded(&number.get(), digits),
+        (Value::Double(number), Form::Rounded(digits)) => rounded(&number.get(), digits),
         _ => None,
     }
 }
 
-fn rounded(number: impl std::fmt::Display, digits: usize) -> String {
-    format!(
-        "{number} would be rounded to the {digits} digits behind the point that the column keeps"
-    )
+/// What is lost of a number by so many digits behind the point.
+fn rounded<N: Display + FromStr + PartialEq>(number: &N, digits: u8) -> Option<String> {
+    let places = usize::from(digits);
+    let kept = format!("{number:.places$}")
+        .parse()
+        .is_ok_and(|kept: N| kept == *number);
+    (!kept).then(|| {
+        format!(
+            "{number} would be rounded to the {digits} digits behind the point that the column keeps"
+        )
+    })
 }
 
 fn conflict(kind: ConflictKind, statement: &Statement, gtid: &str, detail: String) -> WriterError {

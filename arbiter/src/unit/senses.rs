@@ -1,10 +1,9 @@
 //! What the core is told of members beyond what it asks for: signals, whose heartbeats arrive
 //! through links, what stands against a switchover; and what is said of its readiness.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use arbitration::{Event, Hindrance, Sign};
+use arbitration::{Event, Sign};
 use model::{IdcName, MemberHindrances, PositionText, Signal, UnitDoc};
 use mysql::clock::ClockReading;
 use mysql::control::{Connections, Observation};
@@ -143,20 +142,6 @@ pub(super) fn born_here(position: &PositionText, idcs: &[IdcName]) -> Option<u64
     }
     let position: change::Position = position.0.parse().ok()?;
     Some(mysql::origin::born_here(&position, idcs))
-}
-
-pub(super) fn hindrances(found: &mysql::control::Hindrances) -> BTreeSet<Hindrance> {
-    let counted = |count: u64, of: fn(u64) -> Hindrance| (count > 0).then(|| of(count));
-    let alter = (!found.alters.is_empty()).then_some(Hindrance::Alter);
-    let backup = (found.backup_lock == Some(true)).then_some(Hindrance::BackupLock);
-    let prepared = counted(found.prepared_xa, Hindrance::PreparedXa);
-    let stranded = counted(found.stranded, Hindrance::Stranded);
-    let copying =
-        (!found.copied_by.is_empty()).then(|| Hindrance::Copying(found.copied_by.clone()));
-    [alter, backup, prepared, stranded, copying]
-        .into_iter()
-        .flatten()
-        .collect()
 }
 
 /// Whether the server has room for what is written, as its answers to heartbeats tell.

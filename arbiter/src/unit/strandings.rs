@@ -8,7 +8,7 @@ use model::{Epoch, IdcName};
 use mysql::control::FiledCounts;
 
 use super::Unit;
-use super::senses::hindrances;
+use crate::translate::hindrances;
 
 /// What is known of transactions that only one member has.
 #[derive(Debug, Default)]

@@ -14,6 +14,7 @@ use super::{
     Failed, HINDRANCES_AGAIN, HINDRANCES_EVERY, PREFLIGHT_AGAIN, PREFLIGHT_SOON_AGAIN, Report,
     Worker,
 };
+use crate::translate::hindrances;
 
 impl Worker {
     /// A heartbeat and a look, within the Unit's time-out once a session is there.
@@ -75,7 +76,7 @@ impl Worker {
             match session.hindrances().await {
                 Ok(found) => {
                     // Who has just cleared it away is not to be told of it again.
-                    if found.stand_in_the_way() {
+                    if !hindrances(&found).is_empty() {
                         self.hindrances_at = Instant::now() + HINDRANCES_AGAIN;
                     }
                     let _ = self.reports.send(Report::Hindrances(found));

@@ -15,10 +15,10 @@ pub(super) const APPLIED_ROWS: &str = "SELECT link, source, position, \
 /// One link's row in `applied`.
 #[derive(PartialEq, Eq)]
 pub(super) struct Checkpoint {
-    pub link: String,
-    pub position: Position,
+    link: String,
+    position: Position,
     /// What of it changed data last; `None` where nothing has, or that is not known.
-    pub newest: Option<Position>,
+    newest: Option<Position>,
 }
 
 impl ControlSession {
@@ -91,7 +91,7 @@ impl ControlSession {
         Ok(checkpoints)
     }
 
-    pub(super) fn parse(&self, text: &str) -> Result<Option<Position>, ControlError> {
+    fn parse(&self, text: &str) -> Result<Option<Position>, ControlError> {
         if text.is_empty() {
             return Ok(None);
         }
@@ -150,7 +150,7 @@ fn least(checkpoints: &[Checkpoint]) -> Option<&Position> {
 mod tests {
     use super::*;
 
-    pub(super) fn checkpoints(texts: &[&str]) -> Vec<Checkpoint> {
+    fn checkpoints(texts: &[&str]) -> Vec<Checkpoint> {
         let one = |text: &&str| Checkpoint {
             link: "a/b".to_owned(),
             position: if text.is_empty() {

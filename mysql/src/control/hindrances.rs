@@ -36,17 +36,6 @@ pub struct Hindrances {
     pub connections: Connections,
 }
 
-impl Hindrances {
-    /// Whether anything of it is refused or warned of before a switchover, and may pass.
-    pub fn stand_in_the_way(&self) -> bool {
-        !self.alters.is_empty()
-            || self.backup_lock == Some(true)
-            || self.prepared_xa > 0
-            || self.stranded > 0
-            || !self.copied_by.is_empty()
-    }
-}
-
 /// A server's connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Connections {

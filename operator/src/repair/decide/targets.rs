@@ -15,17 +15,18 @@ pub(super) fn targets(
     let namespace = facts.repair.namespace().unwrap_or_default();
     let named = spec.link.as_deref().map(|name| {
         let found = facts.links.iter().find(|link| link.name_any() == name);
+        let exists = facts.known[1].iter().any(|known| known == name);
         found.ok_or_else(|| match facts.unit {
-            Some((key, _)) if facts.known[1].iter().any(|known| known == name) => format!(
+            _ if !exists => unknown("SyncLink", "link", name, &namespace, &facts.known[1]),
+            Some((key, _)) => format!(
                 "SyncLink {namespace}/{name} is no link of Unit {key}: name one of its links in a new \
                  DataRepair, or leave spec.link out."
             ),
-            None if facts.known[1].iter().any(|known| known == name) => format!(
+            None => format!(
                 "SyncLink {namespace}/{name} has no Unit, so applications may write at both of its ends, \
                  and a row that differs may be newer at its target: only links of a Unit are compared \
                  and mended."
             ),
-            _ => unknown("SyncLink", "link", name, &namespace, &facts.known[1]),
         })
     });
     let named = named.transpose()?;
