@@ -66,6 +66,8 @@ fn settings(failsafe: bool) -> Settings {
         fence_timeout: 2_000,
         answer_timeout: 3_000,
         ready_timeout: 2_000,
+        // Its links bring something in every step of a second until then.
+        time_to_drain: 1_000,
         features: Features {
             votes: true,
             failsafe,

@@ -205,9 +205,9 @@ impl Database {
             DatabaseCommand::Fence { .. } => self.fence(wall, sent),
             // Its links bring something just then, now and then.
             DatabaseCommand::Promote {
-                drain_until: Some(_),
+                drain_until: Some(until),
                 ..
-            } if now.is_multiple_of(4) => DatabaseResult::StillApplies,
+            } if now < until.0 && now.is_multiple_of(4) => DatabaseResult::StillApplies,
             DatabaseCommand::Promote {
                 epoch, from, over, ..
             } => {

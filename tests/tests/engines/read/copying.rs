@@ -6,7 +6,7 @@ use std::thread;
 use anyhow::{Result, ensure};
 use change::Frame;
 
-use super::pull::{Pull, differences};
+use super::pull::{Pull, is_at_rest};
 use super::{Source, on_each, on_each_where_ddl_is};
 
 /// Tables with keys of several kinds, a unique value, and enough rows for many chunks.
@@ -89,13 +89,7 @@ async fn copy_under_load(source: &Source<'_>, cuts: u64) -> Result<Pull> {
 async fn check(source: &Source<'_>, pull: &Pull) -> Result<()> {
     ensure!(pull.conflicts.is_empty(), "{:?}", pull.conflicts);
     ensure!(pull.chunks > 30, "only {} chunks", pull.chunks);
-    let mut still = source.pull(None).await?;
-    while !still.copied_all {
-        still.next().await?;
-    }
-    let differences = differences(&pull.rows(), &still.rows());
-    ensure!(differences.is_empty(), "{}", differences.join("\n"));
-    Ok(())
+    is_at_rest(source, pull).await
 }
 
 #[test]
@@ -146,13 +140,7 @@ fn tables_may_be_emptied_and_dropped_while_they_are_copied() -> Result<()> {
         }
         pull.reach(&source.end()?).await?;
         ensure!(pull.conflicts.is_empty(), "{:?}", pull.conflicts);
-        let mut still = source.pull(None).await?;
-        while !still.copied_all {
-            still.next().await?;
-        }
-        let differences = differences(&pull.rows(), &still.rows());
-        ensure!(differences.is_empty(), "{}", differences.join("\n"));
-        Ok(())
+        is_at_rest(source, &pull).await
     })
 }
 

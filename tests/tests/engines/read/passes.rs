@@ -4,7 +4,7 @@
 use anyhow::{Context as _, Result, ensure};
 use change::{Body, Flavor};
 
-use super::pull::{Pull, differences};
+use super::pull::{Pull, is_at_rest};
 use super::{Source, on_each};
 
 /// Everything from `before` until now, and that it is what the tables hold.
@@ -12,12 +12,7 @@ async fn read_all(source: &Source<'_>, before: &change::Position) -> Result<Pull
     let mut pull = source.pull(Some(before)).await?;
     pull.reach(&source.end()?).await?;
     ensure!(pull.conflicts.is_empty(), "{:?}", pull.conflicts);
-    let mut still = source.pull(None).await?;
-    while !still.copied_all {
-        still.next().await?;
-    }
-    let differences = differences(&pull.rows(), &still.rows());
-    ensure!(differences.is_empty(), "{}", differences.join("\n"));
+    is_at_rest(source, &pull).await?;
     Ok(pull)
 }
 

@@ -286,6 +286,17 @@ impl Pull {
     }
 }
 
+/// Compares what was pulled with a copy of the tables at rest.
+pub async fn is_at_rest(source: &Source<'_>, pull: &Pull) -> Result<()> {
+    let mut still = source.pull(None).await?;
+    while !still.copied_all {
+        still.next().await?;
+    }
+    let differences = differences(&pull.rows(), &still.rows());
+    ensure!(differences.is_empty(), "{}", differences.join("\n"));
+    Ok(())
+}
+
 /// The differences between two sets of rows, as text; values only.
 pub fn differences(left: &Rows, right: &Rows) -> Vec<String> {
     let mut found = Vec::new();

@@ -98,12 +98,7 @@ async fn pause(rig: &Rig<'_>) -> Result<()> {
         Ok(status.map_or((RepairPhase::Pending, 0), |it| (it.phase, it.report.rows)))
     };
     until("it has begun", async || Ok(rows(&process).await?.1 > 0)).await?;
-    let want = |control: &str| {
-        rig.target.root(&format!(
-            "SET sql_log_bin = 0; UPDATE multiactive.repair_runs SET control = '{control}' \
-             WHERE run = 'suite/slow'"
-        ))
-    };
+    let want = |control: &str| rig.control("suite/slow", control);
     want("Pause")?;
     until("it is paused", async || {
         Ok(rows(&process).await?.0 == RepairPhase::Paused)

@@ -196,13 +196,7 @@ async fn altered(rig: &Rig<'_>) -> Result<()> {
         Ok(status.is_some_and(|it| it.report.rows > 0))
     })
     .await?;
-    let control = |control: &str| {
-        rig.target.root(&format!(
-            "SET sql_log_bin = 0; UPDATE multiactive.repair_runs SET control = '{control}' \
-             WHERE run = 'suite/altered'"
-        ))
-    };
-    control("Pause")?;
+    rig.control("suite/altered", "Pause")?;
     until("it is paused", async || {
         let status: Option<RepairStatus> = process.status().await?;
         Ok(status.is_some_and(|it| it.phase == RepairPhase::Paused))
@@ -217,7 +211,7 @@ async fn altered(rig: &Rig<'_>) -> Result<()> {
     // One behind where it is, whose new column it must not leave out; one that it has passed.
     rig.plant("USE orders;", "DELETE FROM t WHERE id = 1999")?;
     rig.plant("USE orders;", "UPDATE t SET note = 'other' WHERE id = 0")?;
-    control("Run")?;
+    rig.control("suite/altered", "Run")?;
     let status = over(&process).await?;
     process.terminate().await?;
     ensure!(status.phase == RepairPhase::Done, "{status:#?}");

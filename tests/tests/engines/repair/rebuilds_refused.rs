@@ -79,10 +79,7 @@ async fn taken_back(rig: &Rig<'_>, link: &mut super::rig::Link) -> Result<()> {
     let count = "SELECT COUNT(*) FROM multiactive.rebuilds \
                  WHERE run = 'suite/back' AND state = 'Asked'";
     until("it asks", async || Ok(rig.target.root(count)? == [["1"]])).await?;
-    rig.target.root(
-        "SET sql_log_bin = 0; UPDATE multiactive.repair_runs SET control = 'Stop' \
-         WHERE run = 'suite/back'",
-    )?;
+    rig.control("suite/back", "Stop")?;
     let status = over(&process).await?;
     process.terminate().await?;
     ensure!(status.phase == RepairPhase::Stopped, "{status:#?}");

@@ -350,6 +350,15 @@ impl<'a> Rig<'a> {
         )
     }
 
+    /// Says what a person wants of a run.
+    pub fn control(&self, run: &str, control: &str) -> Result<()> {
+        self.target.root(&format!(
+            "SET sql_log_bin = 0; UPDATE multiactive.repair_runs SET control = '{control}' \
+             WHERE run = '{run}'"
+        ))?;
+        Ok(())
+    }
+
     /// Carries a run out and returns what it has come to.
     pub async fn run(
         &self,
