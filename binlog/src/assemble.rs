@@ -23,6 +23,7 @@ use crate::error::BinlogError;
 use crate::event::QueryEvent;
 use crate::rows::RowsEvent;
 
+mod refused;
 mod undone;
 
 use undone::Mark;
@@ -72,6 +73,15 @@ pub enum StatementUse {
         /// What it touches.
         objects: Vec<DdlObject>,
     },
+    /// No link can carry it, nor anything else of its transaction: why is sent in its place.
+    Refuse {
+        /// Why.
+        refusal: Refusal,
+        /// Its first words, where they are known.
+        verb: String,
+        /// What it touches, as far as that is known.
+        objects: Vec<DdlObject>,
+    },
     /// It is not sent, and counted; who copies what it touches has to know of it.
     Leave {
         /// Its first words.
@@ -83,7 +93,7 @@ pub enum StatementUse {
     Skip,
 }
 
-/// A statement, or an origin, that stops the link.
+/// Why a transaction stops the link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
     /// One CamelCase word.
@@ -101,7 +111,7 @@ pub trait Filter: Send {
     /// What becomes of a table's rows.
     fn table(&self, database: &str, table: &str) -> TableUse;
     /// What becomes of a statement.
-    fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal>;
+    fn statement(&self, query: &QueryEvent) -> StatementUse;
 }
 
 /// What comes out.
@@ -161,6 +171,8 @@ struct Open {
     bookkeeping: bool,
     /// It changes a writer's checkpoint.
     checkpoint: bool,
+    /// What is sent in its place.
+    refused: Option<Ddl>,
     /// A BEGIN was seen, or the GTID said that rows follow.
     begun: bool,
     /// The XA transaction that it prepares.
@@ -269,6 +281,7 @@ impl Assembler {
             filtered: 0,
             bookkeeping: true,
             checkpoint: false,
+            refused: None,
             begun,
             xa: None,
             marks: Vec::new(),
@@ -284,14 +297,20 @@ impl Assembler {
         let Some(mut open) = self.open.take() else {
             return Ok(());
         };
-        let sends = !open.changes.is_empty() || open.part > 0;
+        let sends = !open.changes.is_empty() || open.part > 0 || open.refused.is_some();
         if open.checkpoint && sends && !open.birth.relayed {
             return Err(applied_here(&open.start.gtid, decoder));
+        }
+        if open.refused.is_some() && open.changes_epoch(self.epoch) {
+            return Err(epoch_refused(&open.start.gtid, decoder));
         }
         decoder.set_transaction(None);
         self.move_on(&open.start.gtid, decoder)?;
         let output = if sends {
-            let body = Body::Rows(std::mem::take(&mut open.changes));
+            let body = match open.refused.take() {
+                Some(refused) => Body::Ddl(refused),
+                None => Body::Rows(std::mem::take(&mut open.changes)),
+            };
             Output::Transaction(Box::new(self.transaction(&open, body, true)))
         } else {
             Output::Passed(self.passed(&open))
@@ -334,11 +353,7 @@ impl Assembler {
             // It was a statement where it was born, and is looked at there.
             return self.leave_out(&query, decoder);
         }
-        let decision = self
-            .filter
-            .statement(&query)
-            .map_err(|refusal| refuse(decoder, refusal))?;
-        match decision {
+        match self.filter.statement(&query) {
             StatementUse::Skip => self.leave_out(&query, decoder),
             StatementUse::Leave { verb, objects } => {
                 let notice = Notice::Statement { verb, objects };
@@ -353,6 +368,11 @@ impl Assembler {
                 let query = QueryEvent { statement, ..query };
                 self.ddl(query, verb, objects, decoder)
             }
+            StatementUse::Refuse {
+                refusal,
+                verb,
+                objects,
+            } => self.refuse_statement(query, verb, objects, refusal, decoder),
         }
     }
 
@@ -375,39 +395,12 @@ impl Assembler {
         objects: Vec<DdlObject>,
         decoder: &mut Decoder,
     ) -> Result<(), BinlogError> {
-        let shown = String::from_utf8_lossy(&query.statement).into_owned();
+        if let Some(refusal) = refused::unfit(&query, self.open(decoder)?.begun) {
+            return self.refuse_statement(query, verb, objects, refusal, decoder);
+        }
         let Some(open) = self.open.take() else {
             return Ok(());
         };
-        if open.begun || rows_follow(&query.statement) {
-            return Err(decoder.refused(
-                "DdlWithRows",
-                format!("a statement that makes a table and fills it was met: {shown}"),
-                "Links do not carry CREATE TABLE ... SELECT: make the table first, then INSERT ... \
-                 SELECT. Make the same table at the target by hand and let the link copy it anew",
-            ));
-        }
-        if let Some(number) = query.unknown_setting {
-            return Err(decoder.refused(
-                "UnknownSetting",
-                format!(
-                    "a statement was met that depends on the session setting number {number}, \
-                     which is not known: {shown}"
-                ),
-                "Use a version of multiactive that knows this version of the server",
-            ));
-        }
-        if query.error != 0 {
-            return Err(decoder.refused(
-                "DdlFailed",
-                format!(
-                    "a statement that ended in error {} may have been done in part: {shown}",
-                    query.error
-                ),
-                "Bring the table into the same state at the target by hand, then let the link copy \
-                 it anew",
-            ));
-        }
         decoder.set_transaction(None);
         self.move_on(&open.start.gtid, decoder)?;
         self.ready.push_back(Output::Notice(Notice::Statement {
@@ -420,6 +413,7 @@ impl Assembler {
             verb,
             objects,
             session: query.session,
+            refused: None,
         };
         let transaction = self.transaction(&open, Body::Ddl(ddl), true);
         self.ready
@@ -439,6 +433,7 @@ impl Assembler {
         };
         let local = open.birth.local;
         let sent = local
+            && open.refused.is_none()
             && matches!(
                 purpose,
                 TableUse::Send | TableUse::Epoch | TableUse::Heartbeat
@@ -450,7 +445,8 @@ impl Assembler {
                 return Err(decoder.xa(&which));
             }
             if !rows.is_complete() {
-                return Err(partial_image(table, decoder));
+                self.partial_image(table, purpose, decoder)?;
+                return self.count_filtered(table, rows, purpose, decoder);
             }
             let schema = table.map.schema.as_ref().ok_or_else(|| {
                 decoder.malformed("rows", "the columns of a table that is sent were not read")
@@ -481,16 +477,9 @@ impl Assembler {
         let wanted = self.wants(&table.database, &table.table);
         let open = self.open(decoder)?;
         if wanted && open.birth.local {
-            return Err(decoder.refused(
-                "PartialJson",
-                format!(
-                    "an update of {}.{} was logged with a part of its JSON only",
-                    table.database, table.table
-                ),
-                "SET GLOBAL binlog_row_value_options = '', also in sessions that set it, then let \
-                 the link copy the table anew",
-            ));
+            self.refuse_rows(table, refused::partial_json(table), decoder)?;
         }
+        let open = self.open(decoder)?;
         open.filtered += 1;
         open.bookkeeping = false;
         Ok(())
@@ -620,6 +609,15 @@ fn repeated(gtid: &Gtid, position: &Position, decoder: &Decoder) -> BinlogError 
     )
 }
 
+/// No epoch is ever left out.
+fn epoch_refused(gtid: &Gtid, decoder: &Decoder) -> BinlogError {
+    decoder.refused(
+        "Epoch",
+        format!("transaction {gtid} begins an epoch and does more that no link can carry"),
+        "Nothing but multiactive may write to multiactive.epoch. Let the link copy its tables anew",
+    )
+}
+
 fn applied_here(gtid: &Gtid, decoder: &Decoder) -> BinlogError {
     decoder.refused(
         "Origin",
@@ -631,18 +629,6 @@ fn applied_here(gtid: &Gtid, decoder: &Decoder) -> BinlogError {
         "Check that every IDC whose changes reach this server is a member of the Unit, or, without a \
          Unit, set relay: true on this link, which hands them on; and that the operator has given this \
          syncer its newest settings",
-    )
-}
-
-fn partial_image(table: &KnownTable, decoder: &Decoder) -> BinlogError {
-    let KnownTable {
-        database, table, ..
-    } = table;
-    decoder.refused(
-        "RowImage",
-        format!("a change of {database}.{table} was logged without all of its columns"),
-        "SET GLOBAL binlog_row_image = 'FULL', also in the session that set it otherwise, then let \
-         the link copy the table anew",
     )
 }
 

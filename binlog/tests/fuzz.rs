@@ -76,15 +76,15 @@ impl Filter for All {
         }
     }
 
-    fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal> {
-        Ok(StatementUse::Send {
+    fn statement(&self, query: &QueryEvent) -> StatementUse {
+        StatementUse::Send {
             statement: query.statement.clone(),
             verb: "ANY".to_owned(),
             objects: vec![DdlObject {
                 database: query.database.clone(),
                 name: None,
             }],
-        })
+        }
     }
 }
 

@@ -31,7 +31,7 @@ pub use relay::Stretch;
 pub use schema::{BINARY_COLLATION, Column, ColumnKind, TableSchema};
 pub use store::{decode_stored, encode_stored};
 pub use transaction::{
-    Body, Ddl, DdlObject, DdlSession, Row, RowChange, RowFlags, TableChange, Transaction,
+    Body, Ddl, DdlObject, DdlSession, Refused, Row, RowChange, RowFlags, TableChange, Transaction,
 };
 pub use value::{Date, DateTime, Real32, Real64, Value};
 

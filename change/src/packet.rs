@@ -339,6 +339,11 @@ mod tests {
                 auto_increment: Some((2, 1)),
                 ..DdlSession::default()
             },
+            refused: Some(Box::new(crate::Refused {
+                reason: "Ddl".to_owned(),
+                what: "it was met".to_owned(),
+                fix: "do it".to_owned(),
+            })),
         };
         Transaction {
             body: Body::Ddl(ddl),

@@ -51,7 +51,8 @@ impl Transaction {
 pub enum Body {
     /// Changes of rows, in the order they happened.
     Rows(Vec<TableChange>),
-    /// One DDL statement, which is a transaction of its own.
+    /// One DDL statement, which is a transaction of its own, or what a link cannot carry
+    /// ([`Ddl::refused`]).
     Ddl(Ddl),
 }
 
@@ -128,6 +129,20 @@ pub struct Ddl {
     pub objects: Vec<DdlObject>,
     /// The session's settings that its result depends on.
     pub session: DdlSession,
+    /// Why it is not to be run, if so. It stands for its whole transaction then, which may have
+    /// changed rows as well.
+    pub refused: Option<Box<Refused>>,
+}
+
+/// Why a link cannot carry a transaction. Its writer halts there until a person has seen to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// One CamelCase word.
+    pub reason: String,
+    /// What was met.
+    pub what: String,
+    /// What to do before the transaction is skipped.
+    pub fix: String,
 }
 
 impl Ddl {

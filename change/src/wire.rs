@@ -9,8 +9,8 @@ use crate::packet::WireError;
 use crate::schema::{Column, ColumnKind, TableSchema};
 use crate::sync::{self, frame};
 use crate::{
-    Body, Ddl, DdlObject, DdlSession, Flavor, Frame, Halt, Position, Progress, RowChange, RowFlags,
-    SnapshotBegin, SnapshotChunk, SnapshotState, SnapshotTable, TableChange, TargetTable,
+    Body, Ddl, DdlObject, DdlSession, Flavor, Frame, Halt, Position, Progress, Refused, RowChange,
+    RowFlags, SnapshotBegin, SnapshotChunk, SnapshotState, SnapshotTable, TableChange, TargetTable,
     Transaction, decode_row, decode_rows, encode_row,
 };
 
@@ -397,6 +397,11 @@ fn ddl_to_wire(ddl: &Ddl) -> sync::Ddl {
         },
         auto_increment_increment: auto_increment_increment.into(),
         auto_increment_offset: auto_increment_offset.into(),
+        refused: ddl.refused.clone().map(|refused| sync::Refused {
+            reason: refused.reason,
+            what: refused.what,
+            fix: refused.fix,
+        }),
     }
 }
 
@@ -436,6 +441,13 @@ fn ddl_from_wire(ddl: sync::Ddl) -> Ddl {
                 told => Some(told),
             },
         },
+        refused: ddl.refused.map(|refused| {
+            Box::new(Refused {
+                reason: refused.reason,
+                what: refused.what,
+                fix: refused.fix,
+            })
+        }),
     }
 }
 

@@ -152,6 +152,7 @@ fn frames() -> Vec<Frame> {
             name: Some("t".to_owned()),
         }],
         session: DdlSession::default(),
+        refused: None,
     };
     vec![
         Frame::SnapshotBegin(SnapshotBegin {

@@ -74,29 +74,60 @@ impl Filter for LinkFilter {
         }
     }
 
-    fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal> {
+    fn statement(&self, query: &QueryEvent) -> StatementUse {
         let shown = String::from_utf8_lossy(&query.statement).into_owned();
-        let classified = classify(query);
-        let (statement, lacking, classified) = match classified {
+        let (statement, lacking, classified) = match classify(query) {
             Ok(classified) => classified,
-            Err(_) if self.concerns_others(query) => return Ok(StatementUse::Skip),
-            Err(unclear) => return Err(unknown(&unclear, &shown)),
+            Err(_) if self.concerns_others(query) => return StatementUse::Skip,
+            Err(unclear) => return refuse(unknown(&unclear, &shown), String::new(), Vec::new()),
         };
         let Classified {
             class,
             verb,
             objects,
         } = classified;
-        let decided = match class {
-            Class::Ignored => Ok(StatementUse::Skip),
-            Class::Rows => self.rows(&objects, &shown),
-            Class::ServerEvent => self.server_event(&objects, &shown),
-            Class::Ddl => self.objects(verb, &objects, statement, &shown),
-        };
-        match (decided, lacking) {
-            (Ok(StatementUse::Send { .. }), Some(setting)) => Err(around(&setting, &shown)),
-            (decided, _) => decided,
+        if class == Class::Ignored || !objects.iter().any(|object| self.selects(object)) {
+            return StatementUse::Skip;
         }
+        if class == Class::Rows {
+            return refuse(of_rows(&shown), verb, Vec::new());
+        }
+        let named = objects.iter().map(named).collect();
+        let refusal = match class {
+            _ if self.ddl == DdlPolicy::Ignore => {
+                return StatementUse::Leave {
+                    objects: named,
+                    verb,
+                };
+            }
+            Class::ServerEvent => Some(server_event(&shown)),
+            _ => self
+                .unfit(&verb, &objects, &shown)
+                .or_else(|| lacking.map(|setting| around(&setting, &shown))),
+        };
+        match refusal {
+            Some(refusal) => refuse(refusal, verb, named),
+            None => StatementUse::Send {
+                statement,
+                verb,
+                objects: named,
+            },
+        }
+    }
+}
+
+fn refuse(refusal: Refusal, verb: String, objects: Vec<DdlObject>) -> StatementUse {
+    StatementUse::Refuse {
+        refusal,
+        verb,
+        objects,
+    }
+}
+
+fn named(object: &Object) -> DdlObject {
+    DdlObject {
+        database: object.database.clone(),
+        name: object.name.clone(),
     }
 }
 
@@ -113,10 +144,8 @@ fn unknown(unclear: &Unclear, shown: &str) -> Refusal {
     Refusal {
         reason: "UnknownStatement",
         what: format!("a statement was met whose objects cannot be told, since {unclear}: {shown}"),
-        fix:
-            "Do by hand at the target what it did here, then let the link copy the tables that it \
-              concerns anew; report the statement"
-                .to_owned(),
+        fix: "Do by hand at the target what it did here, then skip it; report the statement"
+            .to_owned(),
     }
 }
 
@@ -129,9 +158,31 @@ fn around(setting: &str, shown: &str) -> Refusal {
              carry: {shown}"
         ),
         fix: format!(
-            "Do by hand at the target what it did here, then let the link copy the tables that it \
-             concerns anew; from now on run such a statement without {setting}"
+            "Do by hand at the target what it did here, then skip it; from now on run such a \
+             statement without {setting}"
         ),
+    }
+}
+
+fn of_rows(shown: &str) -> Refusal {
+    Refusal {
+        reason: "StatementFormat",
+        what: format!("a change of rows was logged as a statement: {shown}"),
+        fix:
+            "SET GLOBAL binlog_format = 'ROW', also in the session that set it otherwise. Skip the \
+              transaction, then let mactl repair bring what it changed"
+                .to_owned(),
+    }
+}
+
+fn server_event(shown: &str) -> Refusal {
+    Refusal {
+        reason: "ServerEvent",
+        what: format!("a statement about a server-side EVENT was met: {shown}"),
+        fix: "An EVENT must run on one member only, which links do not see to yet: make it by hand on \
+              each other member with sql_log_bin = 0, and DISABLE it on all but one; then skip the \
+              statement"
+            .to_owned(),
     }
 }
 
@@ -172,116 +223,45 @@ impl LinkFilter {
         !names.all(|name| self.selection.has_all_tables(name))
     }
 
-    fn rows(&self, objects: &[Object], shown: &str) -> Result<StatementUse, Refusal> {
-        if !objects
-            .iter()
-            .any(|object| self.selection.has_database(&object.database))
-        {
-            return Ok(StatementUse::Skip);
-        }
-        Err(Refusal {
-            reason: "StatementFormat",
-            what: format!("a change of rows was logged as a statement: {shown}"),
-            fix: "SET GLOBAL binlog_format = 'ROW', also in the session that set it otherwise, \
-                  then let the link copy the table anew"
-                .to_owned(),
-        })
-    }
-
-    fn server_event(&self, objects: &[Object], shown: &str) -> Result<StatementUse, Refusal> {
-        if !objects
-            .iter()
-            .any(|object| self.selection.has_database(&object.database))
-        {
-            return Ok(StatementUse::Skip);
-        }
-        Err(Refusal {
-            reason: "ServerEvent",
-            what: format!("a statement about a server-side EVENT was met: {shown}"),
-            fix: "An EVENT must run on one member only, which links do not see to yet: make it by \
-                  hand on each member with sql_log_bin = 0, and DISABLE it on all but one. To go \
-                  on from here, let the link copy its tables anew"
-                .to_owned(),
-        })
-    }
-
-    fn objects(
-        &self,
-        verb: String,
-        objects: &[Object],
-        statement: Bytes,
-        shown: &str,
-    ) -> Result<StatementUse, Refusal> {
-        let selected = objects.iter().filter(|object| self.selects(object)).count();
-        if selected == 0 {
-            return Ok(StatementUse::Skip);
-        }
-        if selected < objects.len() {
-            return Err(Refusal {
-                reason: "DdlAcrossSelection",
-                what: format!(
-                    "a statement was met that touches tables of the link and others: {shown}"
-                ),
-                fix:
-                    "Do by hand at the target what it did to the link's tables, then let the link \
-                      copy them anew; from now on use a statement for each table, or take both \
-                      tables into the link"
-                        .to_owned(),
-            });
-        }
-        if verb.ends_with(" SEQUENCE") {
-            return Err(Refusal {
-                reason: "Sequence",
-                what: format!("a statement about a SEQUENCE was met: {shown}"),
-                fix:
-                    "Links do not carry sequences yet: use AUTO_INCREMENT, or exclude the sequence \
-                      from the link and make it by hand on each member with a start and an \
-                      increment of its own"
-                        .to_owned(),
-            });
-        }
-        let named = || {
-            objects
-                .iter()
-                .map(|Object { database, name, .. }| DdlObject {
-                    database: database.clone(),
-                    name: name.clone(),
-                })
-                .collect()
+    /// Why a DDL statement of the link's cannot be carried, if so.
+    fn unfit(&self, verb: &str, objects: &[Object], shown: &str) -> Option<Refusal> {
+        let of_others = |object: &Object| !self.selects(object);
+        let (reason, what, fix) = if objects.iter().any(of_others) {
+            (
+                "DdlAcrossSelection",
+                "a statement was met that touches tables of the link and others",
+                "Do by hand at the target what it did to the link's tables, then skip it; from now on \
+                 use a statement for each table, or take both tables into the link",
+            )
+        } else if verb.ends_with(" SEQUENCE") {
+            (
+                "Sequence",
+                "a statement about a SEQUENCE was met",
+                "Links do not carry sequences yet: use AUTO_INCREMENT, or exclude the sequence from \
+                 the link and make it by hand on each member with a start and an increment of its own",
+            )
+        } else if verb == "DROP DATABASE" && self.selects_some_only(objects) {
+            (
+                "DropsMore",
+                "a database was dropped of which the link selects some tables only, and to drop it at \
+                 the target would take with it what the target has beside them",
+                "Drop at the target what is to go there, the whole database or the link's tables in \
+                 it, then skip the statement",
+            )
+        } else if self.ddl == DdlPolicy::Halt {
+            (
+                "Ddl",
+                "DDL was met, and the link's setting is ddl: Halt",
+                "Do the same at the target, then skip the statement; or set ddl: Apply",
+            )
+        } else {
+            return None;
         };
-        if verb == "DROP DATABASE"
-            && self.ddl == DdlPolicy::Apply
-            && self.selects_some_only(objects)
-        {
-            return Err(Refusal {
-                reason: "DropsMore",
-                what: format!(
-                    "a database was dropped of which the link selects some tables only, and to drop \
-                     it at the target would take with it what the target has beside them: {shown}"
-                ),
-                fix: "Drop at the target what is to go there, the whole database or the link's tables \
-                      in it, then set ddl: Ignore until the link has passed this statement"
-                    .to_owned(),
-            });
-        }
-        match self.ddl {
-            DdlPolicy::Ignore => Ok(StatementUse::Leave {
-                objects: named(),
-                verb,
-            }),
-            DdlPolicy::Halt => Err(Refusal {
-                reason: "Ddl",
-                what: format!("DDL was met, and the link's setting is ddl: Halt: {shown}"),
-                fix: "Do the same at the target, then set ddl: Ignore until the link has passed \
-                      this statement, or set ddl: Apply"
-                    .to_owned(),
-            }),
-            DdlPolicy::Apply => Ok(StatementUse::Send {
-                statement,
-                verb,
-                objects: named(),
-            }),
-        }
+        Some(Refusal {
+            reason,
+            what: format!("{what}: {shown}"),
+            fix: fix.to_owned(),
+        })
     }
 }
 

@@ -296,7 +296,7 @@ impl Filter for RelayFilter {
         }
     }
 
-    fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal> {
+    fn statement(&self, query: &QueryEvent) -> StatementUse {
         self.link.statement(query)
     }
 }

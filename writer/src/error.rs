@@ -1,6 +1,6 @@
 //! What can stop a writer, and whether time or a person mends it.
 
-use change::{InvalidPosition, WireError};
+use change::{InvalidPosition, Refused, WireError};
 use mysql::session::SessionError;
 
 use crate::aftermath::Aftermath;
@@ -232,6 +232,14 @@ pub enum WriterError {
         /// Why, and what to do.
         reason: String,
     },
+    /// A transaction that no link can carry.
+    #[error("{}: {} ({gtid}). {}", refused.reason, refused.what, refused.fix)]
+    NotCarried {
+        /// Its GTID.
+        gtid: String,
+        /// What it is, and what to do.
+        refused: Box<Refused>,
+    },
     /// A statement that failed.
     #[error("{statement:?} ({gtid}) failed at the target: {answer}; {fix}")]
     DdlFailed {
@@ -247,7 +255,7 @@ pub enum WriterError {
     /// It cannot be told whether a statement has run.
     #[error(
         "it cannot be told whether {statement:?} ({gtid}) has run at the target: the writer ended \
-         while it ran, {seen}; {fix}"
+         while it ran, {seen}. See that its work is done there, then skip it"
     )]
     DdlAmbiguous {
         /// The statement, shortened.
@@ -256,8 +264,6 @@ pub enum WriterError {
         gtid: String,
         /// What was seen.
         seen: String,
-        /// What to do.
-        fix: String,
     },
     /// A file that cannot be read.
     #[error("cannot read {path}: {reason}")]
@@ -439,6 +445,7 @@ impl WriterError {
             Self::CopiesAnew { .. } => "copies_anew",
             Self::RenamedWhileEmptied { .. } => "renamed_while_emptied",
             Self::DdlRefused { .. } | Self::DdlFailed { .. } | Self::DdlAmbiguous { .. } => "ddl",
+            Self::NotCarried { .. } => "not_carried",
             Self::File { .. } => "file",
             Self::Unsupported(_) => "unsupported",
         }

@@ -5,7 +5,7 @@
 //! - the link has just halted at exactly this transaction, in a session that went through it row by
 //!   row, and the halt is about this transaction ([`halted_at`]);
 //! - its epoch goes on (what a person wants does not change what becomes of an ended one);
-//! - it changes rows of the link's tables only, so that no epoch and no statement is left out.
+//! - it is a statement, or changes rows of the link's tables only, so that no epoch is left out.
 //!
 //! Then it is not applied but filed in `multiactive.held`, and that, the checkpoint past it, the
 //! count in the ledger and the removal of the wish are one transaction of the target. A writer that
@@ -132,18 +132,19 @@ pub(crate) fn halted_at(transaction: &Transaction, error: &WriterError) -> Optio
     if error.class() != Class::Halt {
         return None;
     }
-    let of_rows = match error {
-        WriterError::Conflict(_) => true,
-        WriterError::RowRefused { source, .. } => speaks_of_the_row(source),
-        WriterError::DdlRefused { .. }
+    let of_it = match error {
+        WriterError::Conflict(_)
+        | WriterError::DdlRefused { .. }
         | WriterError::DdlFailed { .. }
-        | WriterError::DdlAmbiguous { .. } => false,
+        | WriterError::DdlAmbiguous { .. }
+        | WriterError::NotCarried { .. } => true,
+        WriterError::RowRefused { source, .. } => speaks_of_the_row(source),
         // Of a table, an epoch, the stream, the settings: not of this transaction alone.
         _ => return None,
     };
     Some(HaltedAt {
         gtid: transaction.gtid.clone(),
-        skippable: of_rows && may_be_left_out(transaction),
+        skippable: of_it && may_be_left_out(transaction),
     })
 }
 
@@ -162,10 +163,11 @@ fn speaks_of_the_row(error: &mysql_async::Error) -> bool {
     }
 }
 
-/// Whether a transaction, or a part of one, changes rows of the link's own tables and nothing else.
+/// Whether a transaction, or a part of one, is a statement, or changes rows of the link's own tables
+/// and nothing else.
 pub(crate) fn may_be_left_out(transaction: &Transaction) -> bool {
     match &transaction.body {
-        Body::Ddl(_) => false,
+        Body::Ddl(_) => true,
         Body::Rows(changes) => changes
             .iter()
             .all(|change| !bookkeeping::is_ours(&change.table.database)),
@@ -270,6 +272,7 @@ mod tests {
             verb: "TRUNCATE".into(),
             objects: Vec::new(),
             session: DdlSession::default(),
+            refused: None,
         };
         Transaction {
             body: Body::Ddl(ddl),
@@ -284,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn only_rows_that_do_not_fit_can_be_left_out() {
+    fn what_does_not_fit_by_itself_can_be_left_out() {
         let rows = transaction(&[2]);
         assert_eq!(at(&rows, &conflict()), Some(true));
         assert_eq!(at(&rows, &refused(1118)), Some(true));
@@ -293,7 +296,7 @@ mod tests {
         assert_eq!(at(&rows, &refused(1146)), Some(false));
         // A deadlock is no halt.
         assert_eq!(at(&rows, &refused(1213)), None);
-        // An epoch is never left out, nor is a statement.
+        // An epoch is never left out.
         assert_eq!(at(&ours(), &conflict()), Some(false));
         let failed = WriterError::DdlFailed {
             statement: "TRUNCATE t".into(),
@@ -301,8 +304,7 @@ mod tests {
             answer: String::new(),
             fix: String::new(),
         };
-        assert_eq!(at(&statement(), &failed), Some(false));
-        assert_eq!(at(&statement(), &conflict()), Some(false));
+        assert_eq!(at(&statement(), &failed), Some(true));
         // What is not about one transaction.
         let unfit = crate::target::unfit::Unfit::Missing {
             table: "shop.t".into(),
@@ -350,8 +352,11 @@ mod tests {
                     || statement.expect != Expect::Success)
                 .all(|statement| statement.expect == Expect::Rows(1))
         );
-        for other in [ours(), statement()] {
-            assert!(plan_filing(&mut Plan::new(true), &other, &link, &wish, 0).is_err());
-        }
+        let mut plan = Plan::new(true);
+        assert!(plan_filing(&mut plan, &ours(), &link, &wish, 0).is_err());
+        assert_eq!(
+            plan_filing(&mut plan, &statement(), &link, &wish, 0).unwrap(),
+            1
+        );
     }
 }

@@ -27,11 +27,11 @@ impl Filter for OfShop {
         }
     }
 
-    fn statement(&self, query: &QueryEvent) -> Result<StatementUse, Refusal> {
-        Ok(StatementUse::Leave {
+    fn statement(&self, query: &QueryEvent) -> StatementUse {
+        StatementUse::Leave {
             verb: String::from_utf8_lossy(&query.statement).into_owned(),
             objects: Vec::new(),
-        })
+        }
     }
 }
 
@@ -205,13 +205,51 @@ fn parts_of_json_halt_only_where_they_are_the_link_s() {
     let mut bench = Bench::new(1 << 20);
     bench.take(LogEvent::PartialJson(table("other"))).unwrap();
     bench.insert(1);
+    bench.take(LogEvent::Commit).unwrap();
+    assert_eq!(bench.sent(), (vec![1], 1));
+    bench.begin(2, None);
+    bench.insert(1);
+    bench.insert(2);
+    bench.take(LogEvent::PartialJson(table("shop"))).unwrap();
+    // What follows is not sent either, nor are other reasons told.
+    bench.rows_of("shop").unwrap();
+    bench.take(LogEvent::PartialJson(table("shop"))).unwrap();
+    assert!(bench.assembler.pop().is_none());
+    bench.take(LogEvent::Commit).unwrap();
+    let Some(Output::Transaction(sent)) = bench.assembler.pop() else {
+        panic!("nothing was sent");
+    };
+    assert!(sent.is_last() && bench.assembler.pop().is_none());
+    // Two rows that were collected, and two updates; of none followed a row that has a column.
+    assert_eq!((sent.gtid.as_str(), sent.filtered), ("0-1-2", 4));
+    let Body::Ddl(Ddl {
+        refused: Some(refused),
+        ..
+    }) = sent.body
+    else {
+        panic!("{:?}", sent.body);
+    };
+    assert_eq!(refused.reason, "PartialJson");
+    assert!(refused.what.contains("shop.t"), "{refused:?}");
+}
+
+#[test]
+fn what_was_sent_in_part_cannot_be_refused_any_more() {
+    let mut bench = Bench::new(1);
+    bench.insert(1);
     let error = bench
         .take(LogEvent::PartialJson(table("shop")))
         .unwrap_err();
     assert_eq!(error.category(), "PartialJson");
-    assert!(error.to_string().contains("shop.t"), "{error}");
-    bench.take(LogEvent::Commit).unwrap();
-    assert_eq!(bench.sent(), (vec![1], 1));
+}
+
+#[test]
+fn no_epoch_is_refused_with_what_is_around_it() {
+    let mut bench = Bench::new(1 << 20);
+    bench.take(LogEvent::PartialJson(table("shop"))).unwrap();
+    bench.assembler.epoch = 2;
+    let error = bench.take(LogEvent::Commit).unwrap_err();
+    assert_eq!(error.category(), "Epoch");
 }
 
 #[test]

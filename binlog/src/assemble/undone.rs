@@ -34,6 +34,11 @@ impl Open {
         }
     }
 
+    /// Whether an epoch of the member's own has begun in it; `now`: the newest.
+    pub(super) fn changes_epoch(&self, now: u64) -> bool {
+        self.marks.first().is_some_and(|begin| begin.epoch != now)
+    }
+
     /// Forgets what came behind a mark. It counts as left out, like all that was read and is not sent.
     fn forget_behind(&mut self, mark: &Mark) {
         let count = |changes: &[TableChange]| -> u64 {

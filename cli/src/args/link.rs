@@ -76,16 +76,16 @@ pub struct LinkNameArgs {
 #[command(
     group(ArgGroup::new("what").required(true).args(["gtid", "withdraw"])),
     after_help = "\
-Only for a link that is halted at exactly this transaction, because its rows do not fit at the
-target. The writer then does not apply it, but files it whole at the target, with who asked and why,
-in the same transaction of the target that moves the link past it; mactl link held shows it. Nothing
-else is left out. The target lacks those changes from then on, also after it becomes primary; later
-changes of the same rows may halt the link again. mactl repair finds what differs.
+Only for a link that is halted at exactly this transaction: its rows do not fit at the target, or it
+is a statement (ALTER, CREATE, ...) that failed there or that no link carries. The writer then does not
+apply it, but files it whole at the target, with who asked and why, in the same transaction of the
+target that moves the link past it; mactl link held shows it. Nothing else is left out. The target
+lacks those changes from then on, also after it becomes primary, unless somebody makes them there by
+hand; later changes of the same rows may halt the link again. mactl repair finds what differs.
 
-It cannot be done where the halt is not about one transaction's rows: a table that is missing or
-defined otherwise, an account that may not, a syncer that halted, a position that the source does not
-have any more. Nor for a statement (ALTER, CREATE, ...), for which the halt's message says how the
-link is told that it was done by hand; nor for the beginning or end of an epoch.
+It cannot be done where the halt is not about one transaction: a table that is missing or defined
+otherwise, an account that may not, a position that the source does not have any more. Nor for the
+beginning or end of an epoch.
 
 The database is reached from this machine, by the endpoint in the Unit, with the password of its
 Secret."

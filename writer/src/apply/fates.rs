@@ -47,7 +47,7 @@ impl Applier {
                     self.plan_changes(plan, changes, &transaction.gtid, merge.as_mut())
                         .await?;
                 }
-                // Only a stranded one comes here, and no epoch begins anew.
+                // Only one that is filed comes here: no epoch begins anew, no wish goes unseen.
                 (Fate::Applied, Body::Ddl(_)) => return Err(WriterError::EpochMoved.into()),
             }
         }
@@ -152,9 +152,8 @@ impl Applier {
         let epochs = self.epochs().await?;
         let fate = epochs.fate(transaction.epoch, &gtid, source, target);
         let named = |wish: &Wish| wish.gtid == transaction.gtid;
-        let is_row_change = matches!(transaction.body, Body::Rows(_));
         Ok(match fate {
-            Fate::Applied if is_row_change && self.wish.as_ref().is_some_and(named) => Fate::Held,
+            Fate::Applied if self.wish.as_ref().is_some_and(named) => Fate::Held,
             fate => fate,
         })
     }

@@ -6,15 +6,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::sql::dialect;
 
-/// What a person writes into `multiactive.ddl.before` to say that a statement's work is done.
-pub(crate) const DONE_BY_HAND: &str = "done";
-
 /// Whether a statement must be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// It has not run.
     Run,
-    /// It has run, or a person has done its work.
+    /// It has run.
     HasRun,
     /// It cannot be told; what was seen.
     Ambiguous(&'static str),
@@ -23,7 +20,7 @@ pub(crate) enum Decision {
 /// What was recorded before a statement ran, in `multiactive.ddl`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Intent {
-    /// Hash of the definitions before, or [`DONE_BY_HAND`].
+    /// Hash of the definitions before.
     pub before: String,
 }
 
@@ -33,7 +30,6 @@ pub(crate) struct Intent {
 /// counts from 1 again); then the server would skip the statement without a word.
 pub(crate) fn on_mysql(intent: Option<&Intent>, gtid_executed: bool) -> Decision {
     match intent {
-        Some(intent) if intent.before == DONE_BY_HAND => Decision::HasRun,
         Some(_) if gtid_executed => Decision::HasRun,
         None if gtid_executed => {
             Decision::Ambiguous("its GTID was used at the target for something else before")
@@ -53,7 +49,6 @@ pub(crate) fn on_mysql(intent: Option<&Intent>, gtid_executed: bool) -> Decision
 pub(crate) fn on_mariadb(intent: Option<&Intent>, logged: bool, now: &str) -> Decision {
     match intent {
         None => Decision::Run,
-        Some(intent) if intent.before == DONE_BY_HAND => Decision::HasRun,
         Some(_) if logged => Decision::HasRun,
         Some(intent) if intent.before == now => Decision::Run,
         Some(_) => {
@@ -66,8 +61,7 @@ pub(crate) fn on_mariadb(intent: Option<&Intent>, logged: bool, now: &str) -> De
 pub(crate) fn refusal(ddl: &Ddl) -> Option<String> {
     let verb = ddl.verb.to_ascii_uppercase();
     let has = |word: &str| verb.split_whitespace().any(|of_verb| of_verb == word);
-    let by_hand =
-        "Do at the target by hand what it needs, then tell the link with the UPDATE below";
+    let by_hand = "Do at the target by hand what it needs, then skip it";
     if has("TRIGGER") && !has("DROP") {
         return Some(format!(
             "a trigger's effects arrive from the source as rows of their own and would happen twice. \
@@ -223,10 +217,6 @@ mod tests {
         assert_eq!(on_mysql(None, false), Decision::Run);
         assert_eq!(on_mysql(Some(&intent("a")), false), Decision::Run);
         assert_eq!(on_mysql(Some(&intent("a")), true), Decision::HasRun);
-        assert_eq!(
-            on_mysql(Some(&intent(DONE_BY_HAND)), false),
-            Decision::HasRun
-        );
         assert!(matches!(on_mysql(None, true), Decision::Ambiguous(_)));
     }
 
@@ -236,10 +226,6 @@ mod tests {
         assert_eq!(on_mariadb(Some(&intent("a")), false, "a"), Decision::Run);
         assert_eq!(on_mariadb(Some(&intent("a")), true, "b"), Decision::HasRun);
         assert_eq!(on_mariadb(Some(&intent("a")), true, "a"), Decision::HasRun);
-        assert_eq!(
-            on_mariadb(Some(&intent(DONE_BY_HAND)), false, "b"),
-            Decision::HasRun
-        );
         assert!(matches!(
             on_mariadb(Some(&intent("a")), false, "b"),
             Decision::Ambiguous(_)
@@ -285,6 +271,7 @@ mod tests {
             verb: verb.to_owned(),
             objects: Vec::new(),
             session: DdlSession::default(),
+            refused: None,
         };
         assert!(refusal(&ddl("CREATE TRIGGER")).is_some());
         assert!(refusal(&ddl("CREATE EVENT")).is_some());

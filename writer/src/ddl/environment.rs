@@ -3,7 +3,7 @@
 use change::{Ddl, Flavor, Transaction};
 use mysql::session::Engine;
 
-use super::{fix, refused, session};
+use super::{BY_HAND, refused, session};
 use crate::apply::Applier;
 use crate::error::WriterError;
 use crate::sql::charset;
@@ -34,8 +34,8 @@ impl Applier {
                 transaction,
                 ddl,
                 &format!(
-                    "it ran with bit {bit} of sql_mode, which the target's engine does not have. {}",
-                    fix(&self.intent_key(&transaction.gtid))
+                    "it ran with bit {bit} of sql_mode, which the target's engine does not have: \
+                     {BY_HAND}"
                 ),
             )
         })?;
@@ -50,12 +50,11 @@ impl Applier {
         ddl: &Ddl,
     ) -> Result<String, WriterError> {
         let session = &ddl.session;
-        let by_hand = fix(&self.intent_key(&transaction.gtid));
         let unknown = |what: &str, id: u16| {
             refused(
                 transaction,
                 ddl,
-                &format!("the target does not know its {what}, number {id}. {by_hand}"),
+                &format!("the target does not know its {what}, number {id}: {BY_HAND}"),
             )
         };
         let client = match session.charset_client {

@@ -46,6 +46,8 @@ use decide::Decision;
 /// Under which server id a MariaDB target logs replayed statements, so that the binlog state tells
 /// their last number apart from that of rows: the letters `madd`.
 const DDL_SERVER_ID: u32 = 0x6d61_6464;
+/// What a person can do about a statement.
+const BY_HAND: &str = "do its work at the target by hand and skip it";
 /// How often the guard shows that it lives while a statement runs.
 const GUARD_BEAT: Duration = Duration::from_secs(15);
 
@@ -65,14 +67,13 @@ impl Applier {
         ddl: &Ddl,
     ) -> Result<(), WriterError> {
         crate::bookkeeping::check_origin(transaction, &self.config)?;
-        let fate = match self.config.ddl {
-            DdlPolicy::Ignore => Fate::Applied,
+        let fate = match (self.config.ddl, &ddl.refused) {
+            (DdlPolicy::Ignore, None) => Fate::Applied,
             _ => self.fate(transaction).await?,
         };
         match fate {
-            // No statement is ever held.
-            Fate::Applied | Fate::Held => {}
-            Fate::Stranded { .. } => {
+            Fate::Applied => {}
+            Fate::Stranded { .. } | Fate::Held => {
                 return self
                     .transactions(std::slice::from_ref(transaction), None)
                     .await;
@@ -84,6 +85,10 @@ impl Applier {
         if self.is_about_missing(ddl) {
             return self.settle_ddl(transaction, ddl, false).await;
         }
+        if let Some(refused) = ddl.refused.clone() {
+            let gtid = transaction.gtid.clone();
+            return Err(WriterError::NotCarried { gtid, refused });
+        }
         match self.config.ddl {
             DdlPolicy::Apply => {}
             DdlPolicy::Ignore => return self.settle_ddl(transaction, ddl, false).await,
@@ -91,8 +96,7 @@ impl Applier {
                 return Err(refused(
                     transaction,
                     ddl,
-                    "the link's setting is ddl: Halt. Run it at the target by hand if it is wanted \
-                     there, and set ddl: Ignore until the link has passed it",
+                    "the link's setting is ddl: Halt. Run it at the target by hand if it is wanted there",
                 ));
             }
         }
@@ -124,13 +128,10 @@ impl Applier {
                     statement: shorten(ddl),
                     gtid: transaction.gtid.clone(),
                     seen: seen.to_owned(),
-                    fix: fix(&self.intent_key(&transaction.gtid)),
                 });
             }
             Decision::Run => {
                 if let Some(reason) = self.meets_route(ddl).or_else(|| decide::refusal(ddl)) {
-                    self.record_intent(transaction, ddl, &before, None).await?;
-                    let reason = format!("{reason}. {}", fix(&self.intent_key(&transaction.gtid)));
                     return Err(refused(transaction, ddl, &reason));
                 }
                 self.run_ddl(guard, transaction, ddl, &gtid, &before)
@@ -238,7 +239,7 @@ impl Applier {
                         statement: shorten(ddl),
                         gtid: transaction.gtid.clone(),
                         answer: answer(&source),
-                        fix: fix(&self.intent_key(&transaction.gtid)),
+                        fix: format!("mend the cause and it is tried again, or {BY_HAND}"),
                     });
                 }
                 Err(error)
@@ -385,15 +386,6 @@ fn answer(error: &mysql_async::Error) -> String {
         _ => "",
     };
     format!("{error}{hint}")
-}
-
-/// How a person says that a statement's work is done.
-fn fix(key: &str) -> String {
-    format!(
-        "mend the cause and it is tried again; or do its work at the target by hand and then run there: \
-         UPDATE multiactive.ddl SET `before`='{}' WHERE gtid='{key}'",
-        decide::DONE_BY_HAND
-    )
 }
 
 fn shorten(ddl: &Ddl) -> String {

@@ -213,8 +213,8 @@ impl LinkReport {
         }
         if !at.skippable {
             return Err(format!(
-                "this transaction cannot be skipped, for it is a statement, or changes more than rows \
-                 of the link's tables, or what halts the link is not its rows{because}"
+                "this transaction cannot be skipped, for it changes more than rows of the link's tables, \
+                 or what halts the link is not about it alone{because}"
             ));
         }
         Ok(&at.gtid)
@@ -283,7 +283,7 @@ mod tests {
         assert!(refused(report).contains("not at 0-1-7"));
         assert!(halted(&at("0-1-7", true)).skippable("0-1-7").is_ok());
         assert!(refused(halted(&at("0-1-71", true))).contains("0-1-71"));
-        assert!(refused(halted(&at("0-1-7", false))).contains("a statement"));
+        assert!(refused(halted(&at("0-1-7", false))).contains("about it alone"));
         assert!(refused(halted(&json!(null))).contains("not one transaction"));
         let streaming = json!({"observedGeneration": 3, "phase": "Streaming"});
         assert!(refused(link(&json!({}), &streaming)).contains("not halted but Streaming"));

@@ -14,6 +14,7 @@ mod limits;
 pub mod links;
 mod merged;
 mod policies;
+mod refused;
 mod relays;
 mod replays;
 pub mod rig;

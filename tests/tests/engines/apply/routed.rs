@@ -8,9 +8,11 @@ use harness::World;
 use harness::database::Database;
 use harness::programs::beside_test;
 use model::LinkPhase;
+use mysql::skips;
 
 use super::links::Link;
-use super::rig::{in_world, reset, until, until_applied};
+use super::rig::{in_world, options, reset, until, until_applied};
+use super::skips::halted_at;
 
 /// Source and target of each engine.
 const WAYS: [(&str, &str); 2] = [("sh", "bj"), ("bj", "sh")];
@@ -200,7 +202,12 @@ async fn merge(world: &World, syncer: &Path, source: &Database, target: &Databas
     arrived.await.with_context(|| link.describe())?;
     source.app("USE orders; DROP TABLE log_4")?;
     halts(&link, "DROP TABLE").await?;
-    hand(target, "DELETE FROM orders.log WHERE u = 'of the fourth'")?;
+    hand(
+        target,
+        &link,
+        "DELETE FROM orders.log WHERE u = 'of the fourth'",
+    )
+    .await?;
     equal(source, target, &link).await?;
     source.app("USE orders; TRUNCATE TABLE log_2")?;
     let before = target.root("SELECT COUNT(*) FROM orders.log")?;
@@ -210,19 +217,21 @@ async fn merge(world: &World, syncer: &Path, source: &Database, target: &Databas
         "{error}"
     );
     ensure!(target.root("SELECT COUNT(*) FROM orders.log")? == before);
-    hand(target, "DELETE FROM orders.log WHERE shard = 2")?;
+    hand(target, &link, "DELETE FROM orders.log WHERE shard = 2").await?;
     load(source, 20)?;
     link.kill_writer()?;
     equal(source, target, &link).await
 }
 
-/// Does the work of the statement that the link halts at.
-fn hand(target: &Database, sql: &str) -> Result<()> {
-    target
-        .root(&format!(
-            "SET sql_log_bin = 0; {sql}; UPDATE multiactive.ddl SET `before` = 'done'"
-        ))
-        .map(drop)
+/// Does the work of the statement that the link halts at, and has it skipped.
+async fn hand(target: &Database, link: &Link, sql: &str) -> Result<()> {
+    target.root(&format!("SET sql_log_bin = 0; {sql}"))?;
+    let writer = link.writer.as_ref().context("no writer")?;
+    let at = halted_at(writer).await?;
+    let mut session = options(target)?.connect().await?;
+    let name = writer.status().await?.link.to_string();
+    skips::ask(&mut session, &name, &at.gtid, "ann", "done by hand").await?;
+    Ok(())
 }
 
 #[test]

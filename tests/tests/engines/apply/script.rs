@@ -147,6 +147,7 @@ impl Source {
                 unique_checks: true,
                 ..DdlSession::default()
             },
+            refused: None,
         };
         self.add(vec![Body::Ddl(ddl)])
     }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use change::sync::sync_client::SyncClient;
 use change::sync::{Packet, PullRequest};
 use change::{
-    Body, Ddl, Frame, Halt, MAX_PACKET_BYTES, PacketDecoder, Position, Row, RowChange,
+    Body, Ddl, Frame, Halt, MAX_PACKET_BYTES, PacketDecoder, Position, Refused, Row, RowChange,
     SnapshotBegin, SnapshotState, TableChange, TableSchema, TargetTable, Transaction, Value,
     encode_key,
 };
@@ -167,11 +167,24 @@ impl Pull {
         Ok(())
     }
 
-    /// Takes frames until the syncer halts.
+    /// Takes frames until the syncer halts, or sends something at which the writer has to.
     pub async fn halt(&mut self) -> Result<Halt> {
         loop {
-            if let Frame::Halt(halt) = self.next().await? {
-                return Ok(halt);
+            match self.next().await? {
+                Frame::Halt(halt) => return Ok(halt),
+                Frame::Transaction(Transaction {
+                    body:
+                        Body::Ddl(Ddl {
+                            refused: Some(refused),
+                            ..
+                        }),
+                    ..
+                }) => {
+                    let Refused { reason, what, fix } = *refused;
+                    let message = format!("{what}. {fix}");
+                    return Ok(Halt { reason, message });
+                }
+                _ => {}
             }
         }
     }
