@@ -6,7 +6,7 @@
 //! - `side`, `fence`, `still`: reading both ends, and knowing that the link has caught up;
 //! - `judge`: from rows that look different to rows that are;
 //! - `anew`: having the link copy whole tables anew;
-//! - `mend`, `undo`: writing one row, and taking that back;
+//! - `mend`, `swap`, `undo`: writing one row, or several that keep each other out, and taking that back;
 //! - `record`: the tables `multiactive.repair_runs` and `multiactive.repairs`;
 //! - `run`: all tables, chunk by chunk; `worker`: the loop around it.
 //!
@@ -32,6 +32,7 @@ mod side;
 mod sizer;
 mod status;
 mod still;
+mod swap;
 mod throttle;
 mod undo;
 mod verdict;

@@ -62,7 +62,8 @@ impl Run<'_> {
     }
 
     /// Judges once more what was put off, as long as that gets on: where a value was taken by
-    /// another row, that may have been mended meanwhile.
+    /// another row, that may have been mended meanwhile. Rows that hold values of each other are
+    /// mended together then.
     pub(crate) async fn settle_deferred(
         &mut self,
         pair: &Pair,
@@ -75,6 +76,9 @@ impl Run<'_> {
             }
             let keys = deferred.into_iter().map(|it| it.key).collect();
             deferred = self.judge(pair, keys).await?;
+            if deferred.len() >= before {
+                deferred = self.mend_swapped(pair, deferred).await?;
+            }
             if deferred.len() >= before || self.shutdown.is_cancelled() {
                 break;
             }
