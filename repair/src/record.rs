@@ -9,7 +9,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 use serde::{Deserialize, Serialize};
 
-use crate::error::RepairError;
+use crate::error::{Holder, RepairError};
 use crate::pair::Pair;
 use crate::to_hex;
 use crate::verdict::Kind;
@@ -35,6 +35,9 @@ pub(crate) struct State {
     /// By which columns and key each table is compared, by `database.table`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub shapes: BTreeMap<String, String>,
+    /// The number of the target's session that holds the link's lock for it.
+    #[serde(default)]
+    pub session: u32,
 }
 
 /// What must be the same when a run goes on.
@@ -118,6 +121,7 @@ impl State {
             cursors: BTreeMap::new(),
             deferred: BTreeMap::new(),
             shapes: BTreeMap::new(),
+            session: 0,
         }
     }
 
@@ -226,6 +230,30 @@ pub(crate) async fn read(conn: &mut Conn, run: &str) -> Result<Option<State>, Re
         .map_err(failed("reading"))?;
     text.map(|text| serde_json::from_str(&text).map_err(unreadable))
         .transpose()
+}
+
+/// The run of a link that a session of the target carries out.
+pub(crate) async fn of_session(
+    conn: &mut Conn,
+    link: &str,
+    session: u32,
+) -> Result<Option<Holder>, RepairError> {
+    // Nobody else writes to the runs of a link meanwhile, so its row is among the last ones.
+    let rows: Vec<(String, String)> = conn
+        .exec(
+            "SELECT CAST(run AS CHAR), state FROM multiactive.repair_runs WHERE link = ? \
+             ORDER BY at DESC LIMIT 10",
+            (link,),
+        )
+        .await
+        .map_err(failed("reading"))?;
+    let mut runs = rows.into_iter().filter_map(|(run, text)| {
+        // One of another release is none that can be told.
+        let state: State = serde_json::from_str(&text).ok()?;
+        let paused = state.phase == RepairPhase::Paused;
+        (state.session == session).then_some(Holder { run, paused })
+    });
+    Ok(runs.next())
 }
 
 /// What a person wants of a run.

@@ -430,10 +430,15 @@ impl Run<'_> {
                 }
                 return Ok(None);
             };
+            let told = waits && self.state.phase == phase;
             waits = true;
             self.state.phase = phase;
             self.state.message = why;
             self.status.publish(&self.state);
+            if phase == RepairPhase::Paused && !told {
+                // For those who wait for the link.
+                self.keep().await?;
+            }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_AT_LOAD) => {}
                 () = self.shutdown.cancelled() => {}

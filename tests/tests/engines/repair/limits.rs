@@ -1,7 +1,7 @@
 //! What it must not do: judge what a link has not brought yet, write under another epoch, go on
 //! beyond its quota.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use harness::Engine::{MariaDb, MySql};
 use model::{RepairPhase, RepairStatus};
 use serde_json::json;
@@ -256,4 +256,35 @@ async fn locked(rig: &Rig<'_>) -> Result<()> {
 #[test]
 fn a_lock_that_is_held_for_long_ends_no_run() -> Result<()> {
     between("locked", MySql, MariaDb, &locked)
+}
+
+/// A run that waits for a link says which one has it, and that a person paused that one.
+async fn busy(rig: &Rig<'_>) -> Result<()> {
+    rig.make(TABLE, ROWS)?;
+    let link = rig.link().await?;
+    let first = rig.start("suite/first", "Verify", &json!({"control": "Pause"}))?;
+    until("the first one is paused", async || {
+        let status: Option<RepairStatus> = first.status().await?;
+        Ok(status.is_some_and(|it| it.phase == RepairPhase::Paused))
+    })
+    .await?;
+    let second = rig.start("suite/second", "Verify", &json!({}))?;
+    let mut said = String::new();
+    until("the second one says for whom it waits", async || {
+        let status: Option<RepairStatus> = second.status().await?;
+        said = status.map(|it| it.message).unwrap_or_default();
+        Ok(said.contains("run suite/first, which a person paused, has link"))
+    })
+    .await
+    .with_context(|| said.clone())?;
+    first.terminate().await?;
+    let status = over(&second).await?;
+    ensure!(status.run == "suite/second", "{status:#?}");
+    ensure!(!status.message.contains("suite/first"), "{status:#?}");
+    link.check().await
+}
+
+#[test]
+fn who_waits_for_a_link_says_who_has_it() -> Result<()> {
+    between("busy", MySql, MariaDb, &busy)
 }
