@@ -15,7 +15,7 @@ use model::{RepairMode, Winner};
 use crate::error::RepairError;
 use crate::mend::Mended;
 use crate::pair::{Key, Pair};
-use crate::record::{Fate, Finding};
+use crate::record::{Fate, Finding, cut};
 use crate::run::Run;
 use crate::still::{PATIENCE, ROWS};
 use crate::verdict::{Images, Kind, is_at_rest};
@@ -260,14 +260,6 @@ fn refresh(
     (resting, moving)
 }
 
-/// A statement for people; nobody reads megabytes.
-fn shortened(statement: String) -> String {
-    match statement.char_indices().nth(SHOWN) {
-        Some((at, _)) => format!("{}... (cut after {SHOWN} characters)", &statement[..at]),
-        None => statement,
-    }
-}
-
 /// A row that differs, as it is recorded.
 pub(crate) fn finding(
     pair: &Pair,
@@ -288,7 +280,7 @@ pub(crate) fn finding(
             .collect(),
         fate,
         reason: reason.to_owned(),
-        statement: shortened(pair.fit.statement(&pair.source, change)),
+        statement: cut(pair.fit.statement(&pair.source, change), SHOWN),
         body: None,
     }
 }

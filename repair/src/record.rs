@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use model::{RepairConfig, RepairControl, RepairMode, RepairPhase, RepairReport, TableReport};
+use model::{
+    MOST_STATEMENTS, RepairConfig, RepairControl, RepairMode, RepairPhase, RepairReport,
+    TableReport,
+};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 use serde::{Deserialize, Serialize};
@@ -13,6 +16,9 @@ use crate::error::{Holder, RepairError};
 use crate::pair::Pair;
 use crate::to_hex;
 use crate::verdict::Kind;
+
+/// So many characters of a statement are told in the status.
+const TOLD: usize = 1000;
 
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,6 +150,14 @@ impl State {
         }
     }
 
+    /// Tells what would mend a row, if it is one of the first of a dry run.
+    pub(crate) fn tell(&mut self, finding: &Finding) {
+        let told = &mut self.report.statements;
+        if finding.fate == Fate::Planned && told.len() < MOST_STATEMENTS {
+            told.push(cut(finding.statement.clone(), TOLD));
+        }
+    }
+
     /// Where the next chunk of a table begins; empty: at its first row.
     pub(crate) fn cursor(&self, table: &str) -> Result<Option<Bytes>, RepairError> {
         let text = self.cursors.get(table);
@@ -184,6 +198,14 @@ impl State {
         } else {
             RepairPhase::Done
         }
+    }
+}
+
+/// A statement for people; nobody reads megabytes.
+pub(crate) fn cut(statement: String, most: usize) -> String {
+    match statement.char_indices().nth(most) {
+        Some((at, _)) => format!("{}... (cut after {most} characters)", &statement[..at]),
+        None => statement,
     }
 }
 
@@ -349,6 +371,29 @@ mod tests {
         assert!(read.deferred("shop.t").unwrap().is_empty());
         read.cursors.insert("shop.t".into(), "0g".into());
         assert!(read.cursor("shop.t").is_err());
+    }
+
+    #[test]
+    fn the_first_statements_of_a_dry_run_are_told() {
+        let finding = |fate, statement: &str| Finding {
+            kind: Kind::Extra,
+            row: String::new(),
+            columns: vec![],
+            fate,
+            reason: String::new(),
+            statement: statement.to_owned(),
+            body: None,
+        };
+        let mut state = state();
+        state.tell(&finding(Fate::Found, "DELETE 0"));
+        assert!(state.report.statements.is_empty());
+        state.tell(&finding(Fate::Planned, &"é".repeat(TOLD + 1)));
+        let told = format!("{}... (cut after {TOLD} characters)", "é".repeat(TOLD));
+        assert_eq!(state.report.statements, [told]);
+        for _ in 0..MOST_STATEMENTS {
+            state.tell(&finding(Fate::Planned, "DELETE 1"));
+        }
+        assert_eq!(state.report.statements.len(), MOST_STATEMENTS);
     }
 
     #[test]
