@@ -266,6 +266,8 @@ pub struct RepairCounts {
     pub tables_done: u64,
     /// Tables that cannot be compared.
     pub tables_refused: u64,
+    /// Tables that the target lacks; their rows are not counted.
+    pub tables_missing: u64,
     /// How many rows there are to compare, as the servers estimate.
     pub rows_estimate: u64,
     /// Rows compared.
@@ -316,6 +318,10 @@ pub struct LinkRepair {
     /// 100 of them; the counts are of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<RepairedTable>,
+    /// Of a dry run: the first 20 statements that would mend rows, each cut after 1000 characters. All
+    /// of them are in `multiactive.repairs` at the target.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<String>,
 }
 
 /// A table with something to say about it.
@@ -327,6 +333,9 @@ pub struct RepairedTable {
     /// Why it is not compared; empty: it is.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub refused: String,
+    /// The target lacks the table: only a rebuild of it mends that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub table_missing: bool,
     /// Rows compared.
     pub rows: u64,
     /// Rows that the target lacks.

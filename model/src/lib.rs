@@ -34,8 +34,8 @@ pub use link::{
 pub use order::{Order, OrderChange, OrderRequest};
 pub use receipt::{Phase, Receipt, TransitionKind};
 pub use repair::{
-    RepairConfig, RepairControl, RepairMode, RepairPhase, RepairReport, RepairStatus, TableReport,
-    Throttle, Winner,
+    MOST_STATEMENTS, RepairConfig, RepairControl, RepairMode, RepairPhase, RepairReport,
+    RepairStatus, TableReport, Throttle, Winner,
 };
 pub use routes::{Routes, routes_problem};
 pub use status::{

@@ -151,7 +151,14 @@ pub struct RepairReport {
     pub rows: u64,
     /// By `database.table`.
     pub tables: BTreeMap<String, TableReport>,
+    /// The first statements that a dry run would have mended rows with, at most
+    /// [`MOST_STATEMENTS`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub statements: Vec<String>,
 }
+
+/// So many statements of a dry run are told in its status; all are kept with the rows.
+pub const MOST_STATEMENTS: usize = 20;
 
 impl RepairReport {
     /// Sums over all tables.
@@ -181,6 +188,9 @@ pub struct TableReport {
     /// Why the table is not compared, as a sentence. Empty: it is.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub refused: String,
+    /// The source has the table and the target does not: only a copy of all of it mends that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub table_missing: bool,
     /// Whether chunks are compared by digests that the servers compute.
     pub digests: bool,
     /// Rows of the source compared.

@@ -15,4 +15,5 @@ pub mod session;
 pub mod skips;
 pub mod stranded;
 pub mod tables;
+pub mod unique_keys;
 pub mod values;

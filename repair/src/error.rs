@@ -28,11 +28,13 @@ pub enum RepairError {
         /// The driver's error.
         source: mysql_async::Error,
     },
-    /// Another process verifies this link.
-    #[error("another process verifies link {link}; waiting until it has ended")]
+    /// Another run has this link.
+    #[error("{} link {link}, which one run at a time may have; {}", has(holder.as_ref()), way(holder.as_ref()))]
     Busy {
         /// The link.
         link: String,
+        /// Who has it, if that is known.
+        holder: Option<Holder>,
     },
     /// A table was changed by DDL while it was compared.
     #[error("{0} was changed while it was compared")]
@@ -71,6 +73,33 @@ pub enum RepairError {
         /// Why.
         reason: String,
     },
+}
+
+/// The run that has a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Its name.
+    pub run: String,
+    /// Whether a person paused it.
+    pub paused: bool,
+}
+
+fn has(holder: Option<&Holder>) -> String {
+    match holder {
+        None => "another process has".to_owned(),
+        Some(Holder { run, paused: false }) => format!("run {run} has"),
+        Some(Holder { run, paused: true }) => format!("run {run}, which a person paused, has"),
+    }
+}
+
+fn way(holder: Option<&Holder>) -> &'static str {
+    match holder {
+        Some(Holder { paused: true, .. }) => {
+            "let that one go on (mactl repair resume) or end it (mactl repair stop): this one waits \
+             until it has ended"
+        }
+        _ => "waiting until it has ended",
+    }
 }
 
 /// Errors that say that a table is not as it was described a moment ago.
@@ -147,6 +176,24 @@ mod tests {
             message: String::new(),
             state: String::new(),
         })
+    }
+
+    #[test]
+    fn who_waits_says_for_whom() {
+        let of = |holder: Option<bool>| {
+            let run = "nightly/1".to_owned();
+            let holder = holder.map(|paused| Holder { run, paused });
+            let link = "shop/sh-bj".to_owned();
+            RepairError::Busy { link, holder }.to_string()
+        };
+        assert_eq!(
+            of(Some(true)),
+            "run nightly/1, which a person paused, has link shop/sh-bj, which one run at a time may \
+             have; let that one go on (mactl repair resume) or end it (mactl repair stop): this one \
+             waits until it has ended"
+        );
+        assert!(of(Some(false)).starts_with("run nightly/1 has link shop/sh-bj"));
+        assert!(of(None).starts_with("another process has link shop/sh-bj"));
     }
 
     /// However the error came up: reading, or writing a row, which the writer tells by itself.

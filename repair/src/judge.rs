@@ -15,7 +15,7 @@ use model::{RepairMode, Winner};
 use crate::error::RepairError;
 use crate::mend::Mended;
 use crate::pair::{Key, Pair};
-use crate::record::{Fate, Finding};
+use crate::record::{Fate, Finding, cut};
 use crate::run::Run;
 use crate::still::{PATIENCE, ROWS};
 use crate::verdict::{Images, Kind, is_at_rest};
@@ -43,6 +43,8 @@ pub(crate) struct Suspect {
     attempts: u32,
     /// Why it was not mended, when that was tried.
     pub reason: String,
+    /// Another row has a unique value of it.
+    pub clashes: bool,
 }
 
 impl Suspect {
@@ -53,6 +55,7 @@ impl Suspect {
             looks: 0,
             attempts: 0,
             reason: String::new(),
+            clashes: false,
         }
     }
 }
@@ -195,8 +198,9 @@ impl Run<'_> {
                 suspect.reason = reason;
                 Ok(Settled::Again(suspect))
             }
-            Mended::Later(reason) => {
-                suspect.reason = reason;
+            outcome @ (Mended::Later(_) | Mended::Clash(_)) => {
+                suspect.clashes = matches!(outcome, Mended::Clash(_));
+                suspect.reason = outcome.reason();
                 Ok(Settled::Later(suspect))
             }
         }
@@ -222,7 +226,7 @@ impl Run<'_> {
     }
 }
 
-fn together(sources: Vec<Option<Row>>, targets: Vec<Option<Row>>) -> Vec<Images> {
+pub(crate) fn together(sources: Vec<Option<Row>>, targets: Vec<Option<Row>>) -> Vec<Images> {
     let both = sources.into_iter().zip(targets);
     both.map(|(source, target)| Images { source, target })
         .collect()
@@ -256,14 +260,6 @@ fn refresh(
     (resting, moving)
 }
 
-/// A statement for people; nobody reads megabytes.
-fn shortened(statement: String) -> String {
-    match statement.char_indices().nth(SHOWN) {
-        Some((at, _)) => format!("{}... (cut after {SHOWN} characters)", &statement[..at]),
-        None => statement,
-    }
-}
-
 /// A row that differs, as it is recorded.
 pub(crate) fn finding(
     pair: &Pair,
@@ -284,7 +280,7 @@ pub(crate) fn finding(
             .collect(),
         fate,
         reason: reason.to_owned(),
-        statement: shortened(pair.fit.statement(&pair.source, change)),
+        statement: cut(pair.fit.statement(&pair.source, change), SHOWN),
         body: None,
     }
 }

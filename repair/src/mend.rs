@@ -9,12 +9,12 @@ use std::sync::Arc;
 use change::{
     Body, Row, RowChange, RowFlags, TableChange, TableSchema, Transaction, encode_stored,
 };
-use writer::WriterError;
+use writer::{ConflictKind, WriterError};
 
 use crate::error::RepairError;
 use crate::judge::finding;
 use crate::pair::{End, Key, Pair};
-use crate::record::{self, Fate};
+use crate::record::{self, Fate, State};
 use crate::run::Run;
 use crate::side::{at, own_row};
 use crate::verdict::{Images, Kind};
@@ -28,6 +28,18 @@ pub(crate) enum Mended {
     Again(String),
     /// It cannot be, as long as other rows are as they are.
     Later(String),
+    /// It cannot be, as long as another row has a unique value of it.
+    Clash(String),
+}
+
+impl Mended {
+    /// Why it was not mended; empty if it was.
+    pub(crate) fn reason(self) -> String {
+        match self {
+            Self::Done => String::new(),
+            Self::Again(reason) | Self::Later(reason) | Self::Clash(reason) => reason,
+        }
+    }
 }
 
 impl Run<'_> {
@@ -41,7 +53,17 @@ impl Run<'_> {
         change: &RowChange,
     ) -> Result<Mended, RepairError> {
         let before = self.state.clone();
-        match self.mend_in_transaction(pair, kind, images, change).await {
+        let outcome = self.mend_in_transaction(pair, kind, images, change).await;
+        self.conclude(before, outcome).await
+    }
+
+    /// Commits what was mended, or takes it back and goes on from the state of before.
+    pub(crate) async fn conclude(
+        &mut self,
+        before: State,
+        outcome: Result<Mended, RepairError>,
+    ) -> Result<Mended, RepairError> {
+        match outcome {
             Ok(Mended::Done) => {
                 self.ends.writer.commit().await?;
                 self.status.publish(&self.state);
@@ -57,8 +79,11 @@ impl Run<'_> {
                 self.ends.writer.roll_back().await?;
                 match &error {
                     error if error.is_collision() => Ok(Mended::Again(error.to_string())),
-                    RepairError::Write(WriterError::Conflict(_)) => {
-                        Ok(Mended::Later(error.to_string()))
+                    RepairError::Write(WriterError::Conflict(conflict)) => {
+                        Ok(match conflict.kind {
+                            ConflictKind::UniqueClash => Mended::Clash(error.to_string()),
+                            _ => Mended::Later(error.to_string()),
+                        })
                     }
                     _ => Err(error),
                 }
@@ -92,7 +117,8 @@ impl Run<'_> {
             ));
         }
         let mut finding = finding(pair, kind, images, change, Fate::Repaired, "");
-        finding.body = body(&pair.target, own_before, own_after, &self.link.source.idc)?;
+        let done = own_change(own_before, own_after).into_iter().collect();
+        finding.body = body(&pair.target, done, &self.link.source.idc)?;
         self.state.count(&pair.name, kind, Fate::Repaired);
         let (run, conn) = (&self.config.run, self.ends.writer.conn());
         record::add(conn, run, pair, &finding).await?;
@@ -119,25 +145,32 @@ impl Run<'_> {
         }
     }
 
-    async fn own(&mut self, pair: &Pair, key: &Key) -> Result<Option<Row>, RepairError> {
+    /// The target's row with a key in its own columns, locked.
+    pub(crate) async fn own(&mut self, pair: &Pair, key: &Key) -> Result<Option<Row>, RepairError> {
         let condition = at(pair, End::Target, key)?;
         own_row(self.ends.writer.conn(), &pair.target, &condition).await
     }
 }
 
-/// Both images of a row in the target's own columns, for [`crate::undo`].
-fn body(
-    table: &Arc<TableSchema>,
-    before: Option<Row>,
-    after: Option<Row>,
-    origin: &model::IdcName,
-) -> Result<Option<Vec<u8>>, RepairError> {
-    let change = match (before, after) {
+/// What was done to a row, by its images in the target's own columns.
+pub(crate) fn own_change(before: Option<Row>, after: Option<Row>) -> Option<RowChange> {
+    Some(match (before, after) {
         (None, Some(after)) => RowChange::Insert { after },
         (Some(before), Some(after)) => RowChange::Update { before, after },
         (Some(before), None) => RowChange::Delete { before },
-        (None, None) => return Ok(None),
-    };
+        (None, None) => return None,
+    })
+}
+
+/// What was done to rows of the target, for [`crate::undo`]; all of it is taken back together.
+pub(crate) fn body(
+    table: &Arc<TableSchema>,
+    rows: Vec<RowChange>,
+    origin: &model::IdcName,
+) -> Result<Option<Vec<u8>>, RepairError> {
+    if rows.is_empty() {
+        return Ok(None);
+    }
     let transaction = Transaction {
         gtid: String::new(),
         origin: origin.to_string(),
@@ -150,7 +183,7 @@ fn body(
             table: Arc::clone(table),
             lenient: false,
             flags: RowFlags::default(),
-            rows: vec![change],
+            rows,
         }]),
     };
     encode_stored(&transaction)

@@ -1,5 +1,9 @@
 //! Where a run is in a table: by which columns it compares, which row comes next, and what was put off.
 
+use std::time::{Duration, Instant};
+
+use mysql::tables::TableInfo;
+
 use crate::error::RepairError;
 use crate::judge::{Suspect, finding};
 use crate::pair::{Key, Pair, shape};
@@ -40,6 +44,46 @@ impl Run<'_> {
         }
     }
 
+    /// Looks again at a table that only the source has, once the link has brought whatever made it:
+    /// the descriptions, if there is something to compare now. If not, it is told.
+    pub(crate) async fn still_missing(
+        &mut self,
+        name: &str,
+        [database, table]: [&str; 2],
+    ) -> Result<Option<[Option<TableInfo>; 2]>, RepairError> {
+        let patience = Duration::from_millis(self.config.consistency_timeout_millis);
+        let fence = self.ends.fence.raise().await?;
+        let passed = self.ends.fence.wait(&fence, Instant::now() + patience);
+        let passed = passed.await?;
+        let now = [
+            self.ends.source.describe(database, table).await?,
+            self.ends.target.describe(database, table).await?,
+        ];
+        match &now {
+            [_, Some(_)] => return Ok(Some(now)),
+            [Some(_), None] if !passed => {
+                let why = format!(
+                    "table {name} is not at the target yet, and the link did not catch up within \
+                     consistencyTimeout: {}",
+                    self.ends.fence.waited_for
+                );
+                self.refuse(name, why).await?;
+            }
+            [source, None] => {
+                let report = self.state.table(name);
+                report.table_missing = source.is_some();
+                report.done = true;
+                tracing::warn!(
+                    table = name,
+                    there = source.is_some(),
+                    "the target lacks a table"
+                );
+                self.keep().await?;
+            }
+        }
+        Ok(None)
+    }
+
     /// What was put off in earlier chunks of this table.
     pub(crate) fn deferred(&self, pair: &Pair) -> Result<Vec<Suspect>, RepairError> {
         let mut suspects = Vec::new();
@@ -62,7 +106,8 @@ impl Run<'_> {
     }
 
     /// Judges once more what was put off, as long as that gets on: where a value was taken by
-    /// another row, that may have been mended meanwhile.
+    /// another row, that may have been mended meanwhile. Rows that hold values of each other are
+    /// mended together then.
     pub(crate) async fn settle_deferred(
         &mut self,
         pair: &Pair,
@@ -75,6 +120,9 @@ impl Run<'_> {
             }
             let keys = deferred.into_iter().map(|it| it.key).collect();
             deferred = self.judge(pair, keys).await?;
+            if deferred.len() >= before {
+                deferred = self.mend_swapped(pair, deferred).await?;
+            }
             if deferred.len() >= before || self.shutdown.is_cancelled() {
                 break;
             }

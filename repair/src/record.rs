@@ -4,15 +4,21 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use model::{RepairConfig, RepairControl, RepairMode, RepairPhase, RepairReport, TableReport};
+use model::{
+    MOST_STATEMENTS, RepairConfig, RepairControl, RepairMode, RepairPhase, RepairReport,
+    TableReport,
+};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
 use serde::{Deserialize, Serialize};
 
-use crate::error::RepairError;
+use crate::error::{Holder, RepairError};
 use crate::pair::Pair;
 use crate::to_hex;
 use crate::verdict::Kind;
+
+/// So many characters of a statement are told in the status.
+const TOLD: usize = 1000;
 
 /// How far a run is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +41,9 @@ pub(crate) struct State {
     /// By which columns and key each table is compared, by `database.table`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub shapes: BTreeMap<String, String>,
+    /// The number of the target's session that holds the link's lock for it.
+    #[serde(default)]
+    pub session: u32,
 }
 
 /// What must be the same when a run goes on.
@@ -118,6 +127,7 @@ impl State {
             cursors: BTreeMap::new(),
             deferred: BTreeMap::new(),
             shapes: BTreeMap::new(),
+            session: 0,
         }
     }
 
@@ -137,6 +147,14 @@ impl State {
             Fate::Repaired => report.repaired += 1,
             Fate::Failed => report.failed += 1,
             Fate::Found | Fate::Held | Fate::Planned => {}
+        }
+    }
+
+    /// Tells what would mend a row, if it is one of the first of a dry run.
+    pub(crate) fn tell(&mut self, finding: &Finding) {
+        let told = &mut self.report.statements;
+        if finding.fate == Fate::Planned && told.len() < MOST_STATEMENTS {
+            told.push(cut(finding.statement.clone(), TOLD));
         }
     }
 
@@ -183,6 +201,14 @@ impl State {
     }
 }
 
+/// A statement for people; nobody reads megabytes.
+pub(crate) fn cut(statement: String, most: usize) -> String {
+    match statement.char_indices().nth(most) {
+        Some((at, _)) => format!("{}... (cut after {most} characters)", &statement[..at]),
+        None => statement,
+    }
+}
+
 fn place(table: &str, text: &str) -> Result<Bytes, RepairError> {
     from_hex(text)
         .map(Bytes::from)
@@ -226,6 +252,30 @@ pub(crate) async fn read(conn: &mut Conn, run: &str) -> Result<Option<State>, Re
         .map_err(failed("reading"))?;
     text.map(|text| serde_json::from_str(&text).map_err(unreadable))
         .transpose()
+}
+
+/// The run of a link that a session of the target carries out.
+pub(crate) async fn of_session(
+    conn: &mut Conn,
+    link: &str,
+    session: u32,
+) -> Result<Option<Holder>, RepairError> {
+    // Nobody else writes to the runs of a link meanwhile, so its row is among the last ones.
+    let rows: Vec<(String, String)> = conn
+        .exec(
+            "SELECT CAST(run AS CHAR), state FROM multiactive.repair_runs WHERE link = ? \
+             ORDER BY at DESC LIMIT 10",
+            (link,),
+        )
+        .await
+        .map_err(failed("reading"))?;
+    let mut runs = rows.into_iter().filter_map(|(run, text)| {
+        // One of another release is none that can be told.
+        let state: State = serde_json::from_str(&text).ok()?;
+        let paused = state.phase == RepairPhase::Paused;
+        (state.session == session).then_some(Holder { run, paused })
+    });
+    Ok(runs.next())
 }
 
 /// What a person wants of a run.
@@ -321,6 +371,29 @@ mod tests {
         assert!(read.deferred("shop.t").unwrap().is_empty());
         read.cursors.insert("shop.t".into(), "0g".into());
         assert!(read.cursor("shop.t").is_err());
+    }
+
+    #[test]
+    fn the_first_statements_of_a_dry_run_are_told() {
+        let finding = |fate, statement: &str| Finding {
+            kind: Kind::Extra,
+            row: String::new(),
+            columns: vec![],
+            fate,
+            reason: String::new(),
+            statement: statement.to_owned(),
+            body: None,
+        };
+        let mut state = state();
+        state.tell(&finding(Fate::Found, "DELETE 0"));
+        assert!(state.report.statements.is_empty());
+        state.tell(&finding(Fate::Planned, &"é".repeat(TOLD + 1)));
+        let told = format!("{}... (cut after {TOLD} characters)", "é".repeat(TOLD));
+        assert_eq!(state.report.statements, [told]);
+        for _ in 0..MOST_STATEMENTS {
+            state.tell(&finding(Fate::Planned, "DELETE 1"));
+        }
+        assert_eq!(state.report.statements.len(), MOST_STATEMENTS);
     }
 
     #[test]

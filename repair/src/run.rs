@@ -154,6 +154,12 @@ impl Run<'_> {
             self.refuse(name, why).await?;
             return Ok(None);
         }
+        if let [Some(_), None] = ends {
+            ends = match self.still_missing(name, [&database, &table]).await? {
+                Some(ends) => ends,
+                None => return Ok(None),
+            };
+        }
         for _ in 0..BEGINNINGS {
             let pair = match self.pair(name, ends).await? {
                 Ok(pair) => pair,
@@ -374,6 +380,7 @@ impl Run<'_> {
                 let conn = self.ends.writer.conn();
                 record::add(conn, &self.config.run, pair, &finding).await?;
             }
+            self.state.tell(&finding);
         }
         self.keep().await?;
         Ok(self.ends.writer.commit().await?)
@@ -430,10 +437,15 @@ impl Run<'_> {
                 }
                 return Ok(None);
             };
+            let told = waits && self.state.phase == phase;
             waits = true;
             self.state.phase = phase;
             self.state.message = why;
             self.status.publish(&self.state);
+            if phase == RepairPhase::Paused && !told {
+                // For those who wait for the link.
+                self.keep().await?;
+            }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_AT_LOAD) => {}
                 () = self.shutdown.cancelled() => {}

@@ -152,6 +152,25 @@ impl Side {
         .await
     }
 
+    /// The rows that meet a condition of its columns.
+    pub(crate) async fn meeting(
+        &mut self,
+        pair: &Pair,
+        condition: &str,
+    ) -> Result<Vec<Row>, RepairError> {
+        let (columns, table) = (columns(pair, self.end), table(pair));
+        let sql = format!("SELECT {columns} FROM {table} WHERE {condition}");
+        let (doing, end) = (self.doing(pair), self.end);
+        raw(&mut self.session.conn, &doing, async |conn: &mut Conn| {
+            let rows: Vec<mysql_async::Row> = conn
+                .exec(sql.as_str(), ())
+                .await
+                .map_err(|error| RepairError::driver(&doing, Some(&pair.name), error))?;
+            rows.into_iter().map(|row| decode(pair, end, row)).collect()
+        })
+        .await
+    }
+
     /// The digest of a range; `None` if the table is not one for digests.
     pub(crate) async fn digest(
         &mut self,

@@ -1,9 +1,11 @@
-//! Taking back what a run mended: each row by compare and set, the newest first.
+//! Taking back what a run mended: each row by compare and set, the newest first; rows that were
+//! mended together are taken back together.
 
 use bytes::Bytes;
 use change::{Body, Row, RowChange, TableChange, decode_stored};
 use model::{RepairControl, RepairPhase};
 use mysql::keyset;
+use mysql::tables::TableInfo;
 use mysql_async::prelude::Queryable as _;
 use writer::WriterError;
 
@@ -11,11 +13,13 @@ use crate::error::RepairError;
 use crate::record;
 use crate::run::Run;
 use crate::side::own_row;
+use crate::swap::steps;
 
 /// So many rows are read at a time.
 const PAGE: u64 = 50;
 
-/// What a run did with one row.
+/// What a run did with one row, or with several together: then it is recorded with the last of them,
+/// and the others are those recorded right before it.
 struct Done {
     number: u64,
     row: String,
@@ -39,7 +43,9 @@ impl Run<'_> {
                 if self.shutdown.is_cancelled() {
                     return Ok(None);
                 }
-                kept += u64::from(!self.take_back(&done).await?);
+                if !self.take_back(&done).await? {
+                    kept += done.change.rows.len() as u64;
+                }
             }
         }
         if kept == 0 {
@@ -136,27 +142,33 @@ impl Run<'_> {
     ) -> Result<Option<String>, RepairError> {
         self.begin().await?;
         let table = &done.change.table;
-        let Some(change) = done.change.rows.first().map(inverse) else {
-            return Ok(None);
-        };
-        let (expected, wanted) = match &change {
-            RowChange::Insert { after } => (None, Some(after)),
-            RowChange::Update { before, after } => (Some(before), Some(after)),
-            RowChange::Delete { before } => (Some(before), None),
-        };
-        let found = self.found_at(done, expected.or(wanted)).await?;
-        if found.as_ref() != expected {
-            return Ok(Some("the row has changed since it was mended".to_owned()));
+        let changes: Vec<RowChange> = done.change.rows.iter().map(inverse).collect();
+        for change in &changes {
+            let (expected, wanted) = images(change);
+            let found = self.found_at(done, expected.or(wanted)).await?;
+            if found.as_ref() != expected {
+                return Ok(Some("the row has changed since it was mended".to_owned()));
+            }
+        }
+        if changes.len() > 1
+            && let Some(why) = self.acted_on(&table.database, &table.table).await?
+        {
+            return Ok(Some(why));
         }
         let fit = self.ends.writer.fit(table).await?;
-        self.ends.writer.change(table, &fit, &change).await?;
-        let stored = self.found_at(done, wanted.or(expected)).await?;
-        if stored.as_ref() != wanted {
-            return Ok(Some(
-                "the target stored another value than it had before".to_owned(),
-            ));
+        for change in steps(&changes) {
+            self.ends.writer.change(table, &fit, &change).await?;
         }
-        self.state.table(&table.to_string()).undone += 1;
+        for change in &changes {
+            let (expected, wanted) = images(change);
+            let stored = self.found_at(done, wanted.or(expected)).await?;
+            if stored.as_ref() != wanted {
+                return Ok(Some(
+                    "the target stored another value than it had before".to_owned(),
+                ));
+            }
+        }
+        self.state.table(&table.to_string()).undone += changes.len() as u64;
         self.note(done, "Undone", "").await?;
         let (run, conn) = (&self.config.run, self.ends.writer.conn());
         record::save(conn, run, &self.state).await?;
@@ -175,6 +187,10 @@ impl Run<'_> {
             .describe(&table.database, &table.table)
             .await?
             .ok_or_else(|| RepairError::Changed(table.to_string()))?;
+        // Rows that are removed and put again would lose what a column holds that is not recorded.
+        if done.change.rows.len() > 1 && !has_columns_of(&info, done) {
+            return Err(RepairError::Changed(table.to_string()));
+        }
         let Some(place) = place else { return Ok(None) };
         let (mut names, mut literals) = (Vec::new(), Vec::new());
         for &index in &table.primary_key {
@@ -198,25 +214,43 @@ impl Run<'_> {
     }
 
     async fn note(&mut self, done: &Done, state: &str, reason: &str) -> Result<(), RepairError> {
+        let of = match done.change.rows.len() {
+            1 => "seq = ?".to_owned(),
+            rows => format!("seq <= ? AND state = 'Repaired' ORDER BY seq DESC LIMIT {rows}"),
+        };
+        let sql =
+            format!("UPDATE multiactive.repairs SET state = ?, reason = ? WHERE run = ? AND {of}");
+        let run = self.config.run.as_str();
         self.ends
             .writer
             .conn()
-            .exec_drop(
-                "UPDATE multiactive.repairs SET state = ?, reason = ? WHERE seq = ?",
-                (state, reason, done.number),
-            )
+            .exec_drop(sql, (state, reason, run, done.number))
             .await
             .map_err(|error| RepairError::driver("writing to multiactive.repairs", None, error))
     }
 }
 
+/// What is there before a change, and after it.
+fn images(change: &RowChange) -> (Option<&Row>, Option<&Row>) {
+    match change {
+        RowChange::Insert { after } => (None, Some(after)),
+        RowChange::Update { before, after } => (Some(before), Some(after)),
+        RowChange::Delete { before } => (Some(before), None),
+    }
+}
+
+fn has_columns_of(info: &TableInfo, done: &Done) -> bool {
+    let names = info.columns.iter().map(|column| &column.name);
+    names.eq(done.change.table.columns.iter().map(|column| &column.name))
+}
+
 fn read(body: Vec<u8>) -> Result<TableChange, String> {
     let transaction = decode_stored(Bytes::from(body)).map_err(|error| error.to_string())?;
     match transaction.body {
-        Body::Rows(mut changes) if changes.len() == 1 && changes[0].rows.len() == 1 => {
+        Body::Rows(mut changes) if changes.len() == 1 && !changes[0].rows.is_empty() => {
             Ok(changes.remove(0))
         }
-        _ => Err("it does not hold one change of one row".to_owned()),
+        _ => Err("it does not hold changes of one table".to_owned()),
     }
 }
 

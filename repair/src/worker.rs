@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use writer::rebuild::wishes;
 
 use crate::error::RepairError;
+use crate::record;
 use crate::run::{Run, state};
 use crate::status::Status;
 use crate::still::Ends;
@@ -115,6 +116,7 @@ impl Worker {
             looked_at_load: None,
             kept: Instant::now(),
         };
+        run.state.session = run.ends.writer.conn().id();
         run.state.phase = RepairPhase::Running;
         run.state.message.clear();
         run.keep().await?;
@@ -141,15 +143,25 @@ impl Worker {
         let taken: Option<Option<u64>> = ends
             .writer
             .conn()
-            .exec_first("SELECT GET_LOCK(?, ?)", (name, LOCK_SECONDS))
+            .exec_first("SELECT GET_LOCK(?, ?)", (&name, LOCK_SECONDS))
             .await
             .map_err(|error| RepairError::driver(doing, None, error))?;
         if taken.flatten() == Some(1) {
             return Ok(());
         }
-        Err(RepairError::Busy {
-            link: self.link.link.to_string(),
-        })
+        let doing = "asking who has the lock of the link's repair at the target";
+        let session: Option<Option<u32>> = ends
+            .writer
+            .conn()
+            .exec_first("SELECT IS_USED_LOCK(?)", (&name,))
+            .await
+            .map_err(|error| RepairError::driver(doing, None, error))?;
+        let link = self.link.link.to_string();
+        let holder = match session.flatten() {
+            Some(session) => record::of_session(ends.writer.conn(), &link, session).await?,
+            None => None,
+        };
+        Err(RepairError::Busy { link, holder })
     }
 }
 

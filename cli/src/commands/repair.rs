@@ -350,16 +350,28 @@ fn ended(context: &Context, repair: &DataRepair, output: Output) -> Result<Exit,
     );
     let message = status.message.unwrap_or_default();
     let compares = !matches!(repair.spec.mode, RepairMode::Undo | RepairMode::Rebuild);
-    let left = status.counts.map_or(0, |counts| render::left(&counts));
+    let left = status
+        .counts
+        .and_then(|counts| render::left_in_words(&counts));
     match status.phase {
-        Some(DataRepairPhase::Done) if !compares || left == 0 => Ok(Exit::Done),
         Some(DataRepairPhase::Done) => {
-            let failure = Failure::failed(tried, format!("{left} rows are left that differ"));
-            Err(if repair.spec.mode == RepairMode::Verify {
-                failure.next(format!("mend them: {}", context.call.own(&mend(repair))))
-            } else {
-                failure
-            })
+            let Some(left) = left.filter(|_| compares) else {
+                return Ok(Exit::Done);
+            };
+            let mut failure = Failure::failed(tried, left);
+            let rows = status.counts.map_or(0, |counts| render::left(&counts));
+            if repair.spec.mode == RepairMode::Verify && rows > 0 {
+                failure = failure.next(format!("mend them: {}", context.call.own(&mend(repair))));
+            }
+            for link in &status.links {
+                if let Some(words) = render::rebuild(repair, link) {
+                    failure = failure.next(format!(
+                        "have what is missing copied: {}",
+                        context.call.own(&words)
+                    ));
+                }
+            }
+            Err(failure)
         }
         Some(DataRepairPhase::Refused) => Err(Failure::refused(tried, message)),
         _ => Err(Failure::failed(tried, message)),

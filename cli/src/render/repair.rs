@@ -1,6 +1,6 @@
 //! Verifications and repairs as text.
 
-use crds::{DataRepair, DataRepairPhase, DataRepairStatus, RepairCounts, RepairMode};
+use crds::{DataRepair, DataRepairPhase, DataRepairStatus, LinkRepair, RepairCounts, RepairMode};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
@@ -27,6 +27,35 @@ fn phase(status: &DataRepairStatus) -> DataRepairPhase {
 /// Rows that differ and are not mended.
 pub fn left(counts: &RepairCounts) -> u64 {
     counts.divergent.saturating_sub(counts.repaired) + counts.undone
+}
+
+/// What is left that differs, in words; `None`: nothing.
+pub fn left_in_words(counts: &RepairCounts) -> Option<String> {
+    let rows = match left(counts) {
+        0 => None,
+        1 => Some("1 row is left that differs".to_owned()),
+        rows => Some(format!("{rows} rows are left that differ")),
+    };
+    let tables = match counts.tables_missing {
+        0 => None,
+        1 => Some("1 table is not in its copy".to_owned()),
+        tables => Some(format!("{tables} tables are not in their copies")),
+    };
+    let parts: Vec<String> = rows.into_iter().chain(tables).collect();
+    (!parts.is_empty()).then(|| parts.join("; "))
+}
+
+/// The words of the command that makes the tables which the copy behind a link lacks; `None`: it lacks
+/// none.
+pub fn rebuild(repair: &DataRepair, link: &LinkRepair) -> Option<String> {
+    let missing = link.tables.iter().filter(|table| table.table_missing);
+    let names: Vec<&str> = missing.map(|table| table.table.as_str()).collect();
+    let namespace = repair.namespace().unwrap_or_default();
+    let of = match &repair.spec.unit {
+        Some(unit) => format!("{namespace}/{unit} --rebuild --idc {}", link.target),
+        None => format!("{namespace}/{} --link --rebuild", link.link),
+    };
+    (!names.is_empty()).then(|| format!("repair {of} --tables '{}'", names.join(",")))
 }
 
 /// The list for people.
@@ -167,6 +196,8 @@ pub fn report(repair: &DataRepair) -> String {
         _ => "compared",
     };
     text.push_str(&tables(&status, what));
+    text.push_str(&lacking(repair, &status));
+    text.push_str(&statements(&status));
     let counts = status.counts.unwrap_or_default();
     let run = status.run.clone().unwrap_or_default();
     if counts.divergent > 0 {
@@ -237,6 +268,39 @@ fn tables(status: &DataRepairStatus, what: &str) -> String {
         return refused;
     }
     table.text() + &refused
+}
+
+/// The tables that copies lack, with the command that makes them.
+fn lacking(repair: &DataRepair, status: &DataRepairStatus) -> String {
+    let mut text = String::new();
+    for link in &status.links {
+        for table in link.tables.iter().filter(|table| table.table_missing) {
+            let (name, source, target) = (&table.table, &link.source, &link.target);
+            text.push_str(&format!("{name} is in {source} and not in {target}\n"));
+        }
+        if let Some(command) = rebuild(repair, link) {
+            text.push_str(&format!("  have it copied: mactl {command}\n"));
+        }
+    }
+    text
+}
+
+/// What a dry run would have done.
+fn statements(status: &DataRepairStatus) -> String {
+    let mut text = String::new();
+    for link in status.links.iter().filter(|it| !it.statements.is_empty()) {
+        let (shown, all) = (link.statements.len() as u64, link.counts.divergent);
+        let which = if shown == all {
+            "What would mend".to_owned()
+        } else {
+            format!("The first {shown} of {all} statements that would mend")
+        };
+        text.push_str(&format!("{which} the copy in {}:\n", link.target));
+        for statement in &link.statements {
+            text.push_str(&format!("  {statement};\n"));
+        }
+    }
+    text
 }
 
 fn targets(status: &DataRepairStatus) -> String {
@@ -314,5 +378,45 @@ status:
             "{text}"
         );
         assert_eq!(list(&[], false), "There is no DataRepair here.\n");
+    }
+
+    #[test]
+    fn a_dry_run_shows_the_first_statements_and_says_of_how_many() {
+        let mut repair = repair();
+        let told = |repair: &DataRepair| report(repair);
+        assert!(!told(&repair).contains("would mend"));
+        let status = repair.status.as_mut().unwrap();
+        status.links[0].statements = vec!["DELETE FROM `orders`.`a` WHERE `id` = 7".to_owned()];
+        let text = told(&repair);
+        let said = "The first 1 of 3 statements that would mend the copy in bj:\n  \
+            DELETE FROM `orders`.`a` WHERE `id` = 7;\n";
+        assert!(text.contains(said), "{text}");
+        let json = serde_json::to_value(&repair).unwrap();
+        assert_eq!(
+            json["status"]["links"][0]["statements"][0],
+            "DELETE FROM `orders`.`a` WHERE `id` = 7"
+        );
+    }
+
+    #[test]
+    fn a_table_that_a_copy_lacks_is_told_with_the_command_that_makes_it() {
+        let mut repair = repair();
+        let status = repair.status.as_mut().unwrap();
+        let counts = status.counts.as_mut().unwrap();
+        counts.tables_missing = 1;
+        assert_eq!(
+            left_in_words(counts).unwrap(),
+            "3 rows are left that differ; 1 table is not in its copy"
+        );
+        assert_eq!(left_in_words(&RepairCounts::default()), None);
+        let table = &mut status.links[0].tables[1];
+        (table.table_missing, table.refused) = (true, String::new());
+        let text = report(&repair);
+        let said = "orders.k is in sh and not in bj\n  have it copied: mactl repair shop/orders \
+            --rebuild --idc bj --tables 'orders.k'\n";
+        assert!(text.contains(said), "{text}");
+        repair.spec.link = repair.spec.unit.take().map(|_| "orders-sh-bj".to_owned());
+        let said = "mactl repair shop/orders-sh-bj --link --rebuild --tables 'orders.k'\n";
+        assert!(report(&repair).contains(said), "{}", report(&repair));
     }
 }

@@ -34,6 +34,7 @@ pub fn heard(link: &mut LinkRepair, run: &str, word: Option<&Result<RepairStatus
     if !said.report.tables.is_empty() {
         link.counts = counts(&said.report);
         link.tables = tables(&said.report);
+        link.statements.clone_from(&said.report.statements);
     }
 }
 
@@ -58,6 +59,7 @@ fn counts(report: &RepairReport) -> RepairCounts {
         tables: report.tables.len() as u64,
         tables_done: count(|table| table.done),
         tables_refused: count(|table| !table.refused.is_empty()),
+        tables_missing: count(|table| table.table_missing),
         rows_estimate: report.rows_estimate,
         rows: report.rows,
         divergent: total.missing + total.extra + total.differing,
@@ -75,6 +77,7 @@ fn tables(report: &RepairReport) -> Vec<RepairedTable> {
     let tables = report.tables.iter().map(|(name, table)| RepairedTable {
         table: name.clone(),
         refused: table.refused.clone(),
+        table_missing: table.table_missing,
         rows: table.rows,
         missing: table.missing,
         extra: table.extra,
@@ -86,7 +89,7 @@ fn tables(report: &RepairReport) -> Vec<RepairedTable> {
     });
     let speaks = |table: &RepairedTable| {
         let rows = table.missing + table.extra + table.differing + table.unjudged + table.undone;
-        !table.refused.is_empty() || rows > 0
+        !table.refused.is_empty() || table.table_missing || rows > 0
     };
     tables.filter(speaks).take(MOST_TABLES).collect()
 }
@@ -96,6 +99,7 @@ fn add(one: RepairCounts, other: &RepairCounts) -> RepairCounts {
         tables: one.tables + other.tables,
         tables_done: one.tables_done + other.tables_done,
         tables_refused: one.tables_refused + other.tables_refused,
+        tables_missing: one.tables_missing + other.tables_missing,
         rows_estimate: one.rows_estimate + other.rows_estimate,
         rows: one.rows + other.rows,
         divergent: one.divergent + other.divergent,
@@ -157,9 +161,14 @@ fn progress(phase: DataRepairPhase, counts: &RepairCounts) -> Option<String> {
     Some(format!("{}%", part.min(99)))
 }
 
-/// Rows that differ and are not mended.
+/// Rows that differ and are not mended, and tables that the copy lacks.
 pub fn left(counts: &RepairCounts) -> u64 {
-    counts.divergent.saturating_sub(counts.repaired) + counts.undone
+    counts.divergent.saturating_sub(counts.repaired) + counts.undone + counts.tables_missing
+}
+
+/// Whether something differs at all.
+fn differs(counts: &RepairCounts) -> bool {
+    counts.divergent > 0 || counts.tables_missing > 0
 }
 
 fn message(
@@ -183,11 +192,11 @@ fn message(
                 counts.tables_done, counts.tables, counts.rows
             ));
         }
-    } else if phase.is_over() || counts.divergent > 0 {
+    } else if phase.is_over() || differs(counts) {
         sentences.push(format!(
             "{} rows of {} tables compared: {}.",
             counts.rows,
-            counts.tables - counts.tables_refused,
+            counts.tables - counts.tables_refused - counts.tables_missing,
             found(counts)
         ));
     }
@@ -199,13 +208,16 @@ fn message(
 }
 
 fn found(counts: &RepairCounts) -> String {
-    if counts.divergent == 0 {
+    if !differs(counts) {
         return "nothing differs".to_owned();
     }
-    let mut text = format!(
-        "{} differ ({} missing, {} extra, {} with other values)",
-        counts.divergent, counts.missing, counts.extra, counts.differing
-    );
+    let mut text = match counts.divergent {
+        0 => "no row differs".to_owned(),
+        _ => format!(
+            "{} differ ({} missing, {} extra, {} with other values)",
+            counts.divergent, counts.missing, counts.extra, counts.differing
+        ),
+    };
     for (number, what) in [
         (counts.repaired, "repaired"),
         (counts.failed, "could not be repaired"),
@@ -213,6 +225,13 @@ fn found(counts: &RepairCounts) -> String {
         if number > 0 {
             text.push_str(&format!(", {number} {what}"));
         }
+    }
+    match counts.tables_missing {
+        0 => {}
+        1 => text.push_str("; 1 table is not in its copy: rebuild it"),
+        tables => text.push_str(&format!(
+            "; {tables} tables are not in their copies: rebuild them"
+        )),
     }
     text
 }
@@ -273,6 +292,7 @@ pub fn worth_writing(old: &DataRepairStatus, new: &DataRepairStatus, figures_due
         for link in &mut plain.links {
             (link.remaining, link.counts) = (None, words_of(link.counts));
             link.tables.clear();
+            link.statements.clear();
         }
         // What it waits for is often told with figures.
         if plain.phase == Some(DataRepairPhase::Running) {
@@ -293,6 +313,7 @@ pub fn worth_writing(old: &DataRepairStatus, new: &DataRepairStatus, figures_due
 fn words_of(counts: RepairCounts) -> RepairCounts {
     RepairCounts {
         divergent: counts.divergent.min(1),
+        tables_missing: counts.tables_missing.min(1),
         ..RepairCounts::default()
     }
 }
@@ -312,14 +333,13 @@ pub fn notices(old: &DataRepairStatus, new: &DataRepairStatus) -> Vec<Notice> {
             note: format!("Run {run} compares {}.", links.join(", ")),
         });
     }
-    let found =
-        |status: &DataRepairStatus| status.counts.is_some_and(|counts| counts.divergent > 0);
+    let found = |status: &DataRepairStatus| status.counts.is_some_and(|counts| differs(&counts));
     if found(new) && (another || !found(old)) {
         let counts = new.counts.unwrap_or_default();
         notices.push(Notice {
             warning: true,
             reason: "DivergenceFound".to_owned(),
-            note: format!("{} rows differ so far.", counts.divergent),
+            note: format!("So far: {}.", self::found(&counts)),
         });
     }
     let over = |status: &DataRepairStatus| status.completion_time.is_some();

@@ -94,6 +94,7 @@ fn chosen(
             remaining: None,
             counts: crds::RepairCounts::default(),
             tables: Vec::new(),
+            statements: Vec::new(),
         });
     }
     let others = elsewhere.join(", ");

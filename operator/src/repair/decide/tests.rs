@@ -102,6 +102,7 @@ fn says(run: &str, phase: RepairPhase, table: TableReport) -> RepairStatus {
             rows_estimate: 200,
             rows: table.rows,
             tables: BTreeMap::from([("orders.a".to_owned(), table)]),
+            statements: Vec::new(),
         },
         remaining_seconds: Some(9),
         message: String::new(),
@@ -279,6 +280,7 @@ fn the_end_of_several_links_is_the_worst_and_comes_with_the_last() {
             remaining: None,
             counts: RepairCounts::default(),
             tables: Vec::new(),
+            statements: Vec::new(),
         });
         let old = DataRepairStatus::default();
         let status = report::summed(&repair("unit: orders"), &old, links.collect(), None);
@@ -480,6 +482,39 @@ fn what_is_left_after_a_run_is_a_condition() {
     assert_eq!(
         verdict(mend, counts(3, 2)),
         (no("DivergenceFound"), yes("DivergenceFound"))
+    );
+    // No row differs, and a table is missing.
+    let missing = RepairCounts {
+        tables_missing: 1,
+        ..RepairCounts::default()
+    };
+    assert_eq!(
+        verdict("unit: orders", missing),
+        (no("DivergenceFound"), yes("DivergenceFound"))
+    );
+}
+
+#[test]
+fn a_table_that_a_copy_lacks_and_the_statements_of_a_dry_run_are_told() {
+    let mut seen = Seen::default();
+    let repair = seen.next(repair("unit: orders"), NOW);
+    let absent = TableReport {
+        done: true,
+        table_missing: true,
+        ..TableReport::default()
+    };
+    let mut said = says("nightly/uid-1", RepairPhase::Done, absent);
+    said.report.statements = vec!["DELETE".to_owned()];
+    seen.word = Some(Ok(said));
+    let status = seen.status(&repair, NOW);
+    let link = &status.links[0];
+    assert!(link.tables[0].table_missing && link.counts.tables_missing == 1);
+    assert_eq!(link.statements, ["DELETE"]);
+    assert_eq!(
+        status.message.as_deref(),
+        Some(
+            "0 rows of 0 tables compared: no row differs; 1 table is not in its copy: rebuild it."
+        )
     );
 }
 

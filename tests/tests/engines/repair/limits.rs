@@ -1,7 +1,7 @@
 //! What it must not do: judge what a link has not brought yet, write under another epoch, go on
 //! beyond its quota.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use harness::Engine::{MariaDb, MySql};
 use model::{RepairPhase, RepairStatus};
 use serde_json::json;
@@ -256,4 +256,83 @@ async fn locked(rig: &Rig<'_>) -> Result<()> {
 #[test]
 fn a_lock_that_is_held_for_long_ends_no_run() -> Result<()> {
     between("locked", MySql, MariaDb, &locked)
+}
+
+/// A run that waits for a link says which one has it, and that a person paused that one.
+async fn busy(rig: &Rig<'_>) -> Result<()> {
+    rig.make(TABLE, ROWS)?;
+    let link = rig.link().await?;
+    let first = rig.start("suite/first", "Verify", &json!({"control": "Pause"}))?;
+    until("the first one is paused", async || {
+        let status: Option<RepairStatus> = first.status().await?;
+        Ok(status.is_some_and(|it| it.phase == RepairPhase::Paused))
+    })
+    .await?;
+    let second = rig.start("suite/second", "Verify", &json!({}))?;
+    let mut said = String::new();
+    until("the second one says for whom it waits", async || {
+        let status: Option<RepairStatus> = second.status().await?;
+        said = status.map(|it| it.message).unwrap_or_default();
+        Ok(said.contains("run suite/first, which a person paused, has link"))
+    })
+    .await
+    .with_context(|| said.clone())?;
+    first.terminate().await?;
+    let status = over(&second).await?;
+    ensure!(status.run == "suite/second", "{status:#?}");
+    ensure!(!status.message.contains("suite/first"), "{status:#?}");
+    link.check().await
+}
+
+#[test]
+fn who_waits_for_a_link_says_who_has_it() -> Result<()> {
+    between("busy", MySql, MariaDb, &busy)
+}
+
+/// A table that the target lacks is a divergence, and one that is on its way is none.
+async fn absent(rig: &Rig<'_>) -> Result<()> {
+    rig.make(TABLE, ROWS)?;
+    let mut link = rig.link().await?;
+    for side in [rig.source, rig.target] {
+        side.root("SET sql_log_bin = 0; DROP TABLE orders.nokey")?;
+    }
+    rig.target
+        .root("SET sql_log_bin = 0; DROP TABLE orders.f")?;
+    let status = rig.run("suite/absent", "Repair", &json!({})).await?;
+    ensure!(status.phase == RepairPhase::Done, "{status:#?}");
+    let [f, t] = ["orders.f", "orders.t"].map(|name| &status.report.tables[name]);
+    ensure!(
+        f.table_missing && f.done && f.refused.is_empty() && !t.table_missing,
+        "{status:#?}"
+    );
+    let made = rig
+        .run("suite/made", "Rebuild", &json!({"tables": ["orders.f"]}))
+        .await?;
+    ensure!(made.phase == RepairPhase::Done, "{made:#?}");
+    let none = |status: &RepairStatus| !status.report.tables.values().any(|it| it.table_missing);
+    let status = rig.verify("suite/there").await?;
+    ensure!(none(&status), "{status:#?}");
+    ensure_equal(&status)?;
+
+    link.kill_writer()?;
+    rig.source
+        .app("USE orders; CREATE TABLE later (id INT PRIMARY KEY); INSERT INTO later VALUES (1)")?;
+    let short = json!({"consistencyTimeoutMillis": 1500});
+    let status = rig.run("suite/later", "Verify", &short).await?;
+    let later = &status.report.tables["orders.later"];
+    ensure!(
+        none(&status) && later.refused.contains("did not catch up"),
+        "{status:#?}"
+    );
+    link.start_writer(rig)?;
+    link.wait_streaming().await?;
+    let status = rig.verify("suite/arrived").await?;
+    ensure!(none(&status) && status.report.rows == 5, "{status:#?}");
+    ensure_equal(&status)?;
+    link.check().await
+}
+
+#[test]
+fn a_table_that_is_not_there_is_a_divergence() -> Result<()> {
+    between("absent", MySql, MariaDb, &absent)
 }

@@ -13,3 +13,4 @@ mod rebuilds;
 mod rebuilds_hindered;
 mod rebuilds_refused;
 mod rig;
+mod swaps;

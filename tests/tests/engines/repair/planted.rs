@@ -114,6 +114,12 @@ async fn every_kind_and_type(rig: &Rig<'_>) -> Result<()> {
         .await?;
     ensure_found(&total(&dry)?, planted)?;
     ensure!(recorded(rig, "suite/dry", "Planned")? == planted.all());
+    let told = &dry.report.statements;
+    ensure!(
+        told.len() == model::MOST_STATEMENTS && told.iter().all(|sql| sql.contains("`orders`.")),
+        "{told:#?}"
+    );
+    ensure!(found.report.statements.is_empty(), "{found:#?}");
     let held = rig
         .run("suite/hold", "Repair", &json!({"winner": "Hold"}))
         .await?;

@@ -1,0 +1,357 @@
+//! Rows that keep each other from being mended, since each holds a unique value that another one
+//! must have: they are removed and put again in one transaction.
+//!
+//! The rows are gathered from one that was refused: whoever holds, at the target, a unique value that
+//! a row of the group has at the source, belongs to it, if it differs itself. All are held in one
+//! still moment ([`crate::still`]) and compared and set as single rows are. Where the group does not
+//! close, nothing is written: a row that is as it must be is never touched.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use change::{Row, RowChange};
+use mysql::unique_keys::UniqueKey;
+use mysql::{keyset, unique_keys};
+
+use crate::error::RepairError;
+use crate::judge::{Suspect, finding, together};
+use crate::mend::{Mended, body, own_change};
+use crate::pair::{End, Key, Pair};
+use crate::record::{self, Fate};
+use crate::run::Run;
+use crate::still::ROWS;
+use crate::verdict::{Images, Kind};
+
+/// A group is tried so often.
+const ATTEMPTS: u32 = 20;
+/// After so many groups in a row that cannot be mended the others are left: each takes a still moment.
+const FRUITLESS: u32 = 20;
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A row of a group.
+struct Member {
+    kind: Kind,
+    images: Images,
+    change: RowChange,
+}
+
+/// What looking at a group has come to.
+enum Step {
+    /// All of it is mended.
+    Mended,
+    /// The row that it was gathered from is the same at both ends now.
+    Equal,
+    /// These hold values that it needs.
+    Holders(Vec<Key>),
+    /// Something moved meanwhile.
+    Again(String),
+    /// It cannot be mended, for this reason.
+    Open(String),
+}
+
+/// The statements that carry several changes out together, so that none meets what another one is
+/// about to give up: first what is there is removed, then what must be there is put.
+pub(crate) fn steps(changes: &[RowChange]) -> Vec<RowChange> {
+    if let [change] = changes {
+        return vec![change.clone()];
+    }
+    let removed = changes.iter().filter_map(|change| match change {
+        RowChange::Update { before, .. } | RowChange::Delete { before } => {
+            let before = before.clone();
+            Some(RowChange::Delete { before })
+        }
+        RowChange::Insert { .. } => None,
+    });
+    let put = changes.iter().filter_map(|change| match change {
+        RowChange::Update { after, .. } | RowChange::Insert { after } => {
+            let after = after.clone();
+            Some(RowChange::Insert { after })
+        }
+        RowChange::Delete { .. } => None,
+    });
+    removed.chain(put).collect()
+}
+
+impl Run<'_> {
+    /// Mends those of these rows that others keep from being mended, together with the others;
+    /// returns what is left.
+    pub(crate) async fn mend_swapped(
+        &mut self,
+        pair: &Pair,
+        suspects: Vec<Suspect>,
+    ) -> Result<Vec<Suspect>, RepairError> {
+        let mut mended = HashSet::new();
+        let mut left = Vec::new();
+        let mut fruitless = 0;
+        for mut suspect in suspects {
+            if mended.contains(&pair.cursor(&suspect.key)) {
+                continue;
+            }
+            if suspect.clashes && fruitless < FRUITLESS && !self.shutdown.is_cancelled() {
+                match self.mend_with_others(pair, &suspect.key).await? {
+                    Ok(group) => {
+                        mended.extend(group);
+                        fruitless = 0;
+                        continue;
+                    }
+                    Err(why) if why.is_empty() => {}
+                    Err(why) => suspect
+                        .reason
+                        .push_str(&format!(" Not mended together with others either: {why}")),
+                }
+            }
+            fruitless += u32::from(suspect.clashes);
+            left.push(suspect);
+        }
+        // A row may have been tried before the group that it belongs to was found through another one.
+        left.retain(|suspect| !mended.contains(&pair.cursor(&suspect.key)));
+        Ok(left)
+    }
+
+    /// Mends one row and whoever holds what it needs. The group's keys, or why it is as it was.
+    async fn mend_with_others(
+        &mut self,
+        pair: &Pair,
+        seed: &Key,
+    ) -> Result<Result<HashSet<Bytes>, String>, RepairError> {
+        let patience = Duration::from_millis(self.config.consistency_timeout_millis);
+        let deadline = Instant::now() + patience;
+        let mut keys = vec![seed.clone()];
+        let mut known = HashSet::from([pair.cursor(seed)]);
+        let mut attempts = 0;
+        loop {
+            let step = match self.ends.hold(pair, &keys).await {
+                Ok(Some(sources)) => self.step(pair, &keys, &known, sources).await,
+                Ok(None) => Ok(Step::Again("the link did not catch up in time".to_owned())),
+                Err(error) => Err(error),
+            };
+            self.ends.release().await?;
+            match step? {
+                Step::Mended => return Ok(Ok(known)),
+                Step::Equal => return Ok(Ok(HashSet::from([pair.cursor(seed)]))),
+                Step::Open(why) => return Ok(Err(why)),
+                Step::Holders(holders) => {
+                    known.extend(holders.iter().map(|key| pair.cursor(key)));
+                    keys.extend(holders);
+                    if keys.len() > ROWS {
+                        let why = format!(
+                            "more than {ROWS} rows hold unique values of each other; let the link copy \
+                             the table anew (mactl repair --rebuild)"
+                        );
+                        return Ok(Err(why));
+                    }
+                }
+                Step::Again(why) => {
+                    attempts += 1;
+                    if attempts >= ATTEMPTS
+                        || Instant::now() >= deadline
+                        || self.shutdown.is_cancelled()
+                    {
+                        return Ok(Err(why));
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Looks at a group in a still moment of its rows, and mends it if it is whole.
+    async fn step(
+        &mut self,
+        pair: &Pair,
+        keys: &[Key],
+        known: &HashSet<Bytes>,
+        sources: Vec<Option<Row>>,
+    ) -> Result<Step, RepairError> {
+        self.check_shape(pair).await?;
+        let targets = self.ends.target.points(pair, keys, "").await?;
+        let mut members = Vec::new();
+        let (mut rows, mut equal) = (HashSet::new(), HashSet::new());
+        for (index, images) in together(sources, targets).into_iter().enumerate() {
+            let change = images.change(|row| pair.widen(row));
+            let (Some(kind), Some(change)) = (images.kind(), change) else {
+                if index == 0 {
+                    return Ok(Step::Equal);
+                }
+                let there = images.target.iter();
+                equal.extend(there.map(|row| pair.cursor(&pair.key_of(row))));
+                continue;
+            };
+            // Two keys that find the same row, as `a` and `A` may, are one.
+            let row = images.source.as_ref().or(images.target.as_ref());
+            if row.is_some_and(|row| rows.insert(pair.cursor(&pair.key_of(row)))) {
+                members.push(Member {
+                    kind,
+                    images,
+                    change,
+                });
+            }
+        }
+        let mut holders = Vec::new();
+        for row in self.holders(pair, &members).await? {
+            let key = pair.key_of(&row);
+            let cursor = pair.cursor(&key);
+            if equal.contains(&cursor) {
+                return Ok(Step::Open(format!(
+                    "the row at {} holds a unique value of another one, and is the same at both ends: \
+                     compare the unique keys of table {} at both ends",
+                    pair.describe(&row),
+                    pair.name
+                )));
+            }
+            if !known.contains(&cursor) && rows.insert(cursor) {
+                holders.push(key);
+            }
+        }
+        if !holders.is_empty() {
+            return Ok(Step::Holders(holders));
+        }
+        self.mend_group(pair, &members).await
+    }
+
+    /// Mends a group that is whole.
+    async fn mend_group(&mut self, pair: &Pair, members: &[Member]) -> Result<Step, RepairError> {
+        let images: Vec<&Images> = members.iter().map(|it| &it.images).collect();
+        if let Some(why) = self.unfit_for_a_group(pair, &images).await? {
+            return Ok(Step::Open(why));
+        }
+        let before = self.state.clone();
+        let outcome = self.write_group(pair, members).await;
+        Ok(match self.conclude(before, outcome).await? {
+            Mended::Done => Step::Mended,
+            Mended::Again(why) => Step::Again(why),
+            Mended::Later(why) | Mended::Clash(why) => Step::Open(why),
+        })
+    }
+
+    /// The target's rows that hold a unique value which a row of the group must have.
+    async fn holders(&mut self, pair: &Pair, members: &[Member]) -> Result<Vec<Row>, RepairError> {
+        let target = &mut self.ends.target;
+        let doing = format!("reading the unique keys of {} at the target", pair.name);
+        let found = unique_keys::of(&mut target.session.conn, pair.database(), pair.table()).await;
+        let uniques = found.map_err(|error| RepairError::driver(doing, None, error))?;
+        let mut holders = Vec::new();
+        for row in members.iter().filter_map(|it| it.images.source.as_ref()) {
+            for condition in uniques.iter().filter_map(|key| held(pair, key, row)) {
+                holders.extend(target.meeting(pair, &condition).await?);
+            }
+        }
+        Ok(holders)
+    }
+
+    async fn write_group(
+        &mut self,
+        pair: &Pair,
+        members: &[Member],
+    ) -> Result<Mended, RepairError> {
+        self.begin().await?;
+        let mut own_before = Vec::with_capacity(members.len());
+        for images in members.iter().map(|it| &it.images) {
+            let Some(place) = images.target.as_ref().or(images.source.as_ref()) else {
+                continue;
+            };
+            let own = self.own(pair, &pair.key_of(place)).await?;
+            if own.as_ref().map(|row| pair.of_target(row)) != images.target {
+                return Ok(Mended::Again("a row of the target has changed".to_owned()));
+            }
+            own_before.push(own);
+        }
+        let changes: Vec<RowChange> = members.iter().map(|it| it.change.clone()).collect();
+        for change in steps(&changes) {
+            let writer = &mut self.ends.writer;
+            writer.change(&pair.source, &pair.fit, &change).await?;
+        }
+        let mut done = Vec::with_capacity(members.len());
+        for (images, before) in members.iter().map(|it| &it.images).zip(own_before) {
+            let Some(place) = images.source.as_ref().or(images.target.as_ref()) else {
+                continue;
+            };
+            let after = self.own(pair, &pair.key_of(place)).await?;
+            if after.as_ref().map(|row| pair.of_target(row)) != images.source {
+                return Ok(Mended::Later(
+                    "the target stored another value than the source has".to_owned(),
+                ));
+            }
+            done.extend(own_change(before, after));
+        }
+        self.record_group(pair, members, done).await?;
+        Ok(Mended::Done)
+    }
+
+    /// Records each row. The last one holds the changes of all, since only together they can be taken
+    /// back; the others are those recorded right before it.
+    async fn record_group(
+        &mut self,
+        pair: &Pair,
+        members: &[Member],
+        done: Vec<RowChange>,
+    ) -> Result<(), RepairError> {
+        let count = members.len();
+        let reason = format!("mended together with {} others", count - 1);
+        let mut body = body(&pair.target, done, &self.link.source.idc)?;
+        for (index, member) in members.iter().enumerate() {
+            let Member {
+                kind,
+                images,
+                change,
+            } = member;
+            let mut finding = finding(pair, *kind, images, change, Fate::Repaired, &reason);
+            finding.body = if index + 1 == count {
+                body.take()
+            } else {
+                None
+            };
+            self.state.count(&pair.name, *kind, Fate::Repaired);
+            let (run, conn) = (&self.config.run, self.ends.writer.conn());
+            record::add(conn, run, pair, &finding).await?;
+            tracing::info!(table = %pair.name, row = %finding.row, %kind, reason, "a row was mended");
+        }
+        let (run, conn) = (&self.config.run, self.ends.writer.conn());
+        record::save(conn, run, &self.state).await
+    }
+}
+
+/// The condition for the target's rows that hold a row's values of a unique key; `None` where none can
+/// or where that cannot be told.
+fn held(pair: &Pair, unique: &UniqueKey, row: &Row) -> Option<String> {
+    let literals = unique.parts.iter().map(|(name, _)| {
+        let mut indexes = 0..pair.columns.len();
+        let index = indexes.find(|&index| pair.column(index, End::Target).name == *name)?;
+        keyset::literal(&row[index], pair.character_set(index, End::Target))
+    });
+    let literals: Option<Vec<String>> = literals.collect();
+    unique.held(&literals?)
+}
+
+#[cfg(test)]
+mod tests {
+    use change::Value;
+
+    use super::*;
+
+    #[test]
+    fn what_is_there_goes_before_anything_is_put() {
+        let row = |number| vec![Value::Int(number)];
+        let (update, insert, delete) = (
+            RowChange::Update {
+                before: row(1),
+                after: row(2),
+            },
+            RowChange::Insert { after: row(1) },
+            RowChange::Delete { before: row(2) },
+        );
+        let alone = [update.clone()];
+        assert_eq!(steps(&alone), alone);
+        assert_eq!(
+            steps(&[insert.clone(), update, delete.clone()]),
+            [
+                RowChange::Delete { before: row(1) },
+                delete,
+                insert,
+                RowChange::Insert { after: row(2) },
+            ]
+        );
+    }
+}
