@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use binlog::{Output, ReadOptions, Reader};
-use change::{Body, Frame, PacketEncoder, Progress, SnapshotBegin, Transaction, sync::Packet};
+use change::{Body, Ddl, Frame, PacketEncoder, Progress, SnapshotBegin, Transaction, sync::Packet};
 use model::{LinkConfig, PositionText};
 use mysql::select::Selection;
 use mysql::session::SessionOptions;
@@ -89,6 +89,7 @@ async fn run(
     }
     let mut source = Source::connect(&shared.source).await?;
     let lifeline = source.lifeline().clone();
+    let reads_refused = wish.reads_refused;
     let start = lifeline
         .wait(start::resolve(&mut source, config, &filter.selection, wish))
         .await??;
@@ -122,6 +123,7 @@ async fn run(
         snapshot,
         stretch: Stretch::default(),
         in_parts: false,
+        reads_refused,
     };
     connection.begin(begin)?;
     loop {
@@ -166,6 +168,8 @@ struct Connection<'a> {
     stretch: Stretch,
     /// A transaction was sent in part; nothing else comes before its end.
     in_parts: bool,
+    /// Of an older writer not: it would run what it is told not to.
+    reads_refused: bool,
 }
 
 impl Connection<'_> {
@@ -261,6 +265,15 @@ impl Connection<'_> {
             self.snapshot.reach(position);
         }
         let is_ddl = matches!(transaction.body, Body::Ddl(_));
+        if let Body::Ddl(Ddl {
+            refused: Some(refused),
+            ..
+        }) = &transaction.body
+            && !self.reads_refused
+        {
+            let message = format!("{}. {}", refused.what, refused.fix);
+            return Err(PullError::halt(&refused.reason, message));
+        }
         self.encoder.push(&Frame::Transaction(transaction))?;
         if is_ddl {
             // What came of it must still be something that a link can carry; the binlog alone does

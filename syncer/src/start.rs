@@ -23,6 +23,8 @@ pub struct Wish {
     pub checkpoint: Option<(Position, u64)>,
     /// Tables at the target.
     pub tables: Vec<TargetTable>,
+    /// The writer can be told what it must not run.
+    pub reads_refused: bool,
 }
 
 /// Where a connection starts.
@@ -95,6 +97,7 @@ pub fn read_wish(request: PullRequest, config: &LinkConfig) -> Result<Wish, Stri
     Ok(Wish {
         checkpoint,
         tables: tables.map_err(|e: change::WireError| e.to_string())?,
+        reads_refused: request.protocol >= change::READS_REFUSED,
     })
 }
 

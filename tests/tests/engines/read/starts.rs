@@ -249,6 +249,22 @@ fn a_request_of_another_link_or_release_is_refused() -> Result<()> {
         newer.protocol = change::PROTOCOL + 1;
         let answer = refusal(source, newer).await;
         ensure!(answer.contains("same release of both"), "{answer}");
+        // One of the release before is served, and not told what it would run.
+        source.make("CREATE TABLE t (id INT PRIMARY KEY)")?;
+        let position = source.position()?;
+        let done = "USE orders; CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1";
+        source.database.root(done)?;
+        let mut older = PullRequest::of("suite/read".to_owned(), Some(&position), 1, &[]);
+        older.protocol = change::READS_REFUSED - 1;
+        let mut pull = Pull::request(source, older).await?;
+        let halt = loop {
+            if let change::Frame::Halt(halt) = pull.next().await? {
+                break halt;
+            }
+            ensure!(pull.transactions.is_empty(), "{:?}", pull.transactions);
+        };
+        source.database.root("DROP EVENT orders.e")?;
+        ensure!(halt.reason == "ServerEvent", "{halt:?}");
         Ok(())
     })
 }
