@@ -172,7 +172,7 @@ struct Open {
     /// It changes a writer's checkpoint.
     checkpoint: bool,
     /// What is sent in its place.
-    refused: Option<Ddl>,
+    refused: Option<refused::Refusing>,
     /// A BEGIN was seen, or the GTID said that rows follow.
     begun: bool,
     /// The XA transaction that it prepares.
@@ -308,7 +308,7 @@ impl Assembler {
         self.move_on(&open.start.gtid, decoder)?;
         let output = if sends {
             let body = match open.refused.take() {
-                Some(refused) => Body::Ddl(refused),
+                Some(refused) => Body::Ddl(refused.told()),
                 None => Body::Rows(std::mem::take(&mut open.changes)),
             };
             Output::Transaction(Box::new(self.transaction(&open, body, true)))
@@ -503,6 +503,11 @@ impl Assembler {
             open.filtered += count;
             open.bookkeeping &= !matches!(purpose, TableUse::Send | TableUse::Skip);
             open.checkpoint |= purpose == TableUse::Checkpoint;
+            if purpose == TableUse::Send
+                && let Some(refused) = &mut open.refused
+            {
+                refused.goes_with_it(format!("{}.{}", table.database, table.table));
+            }
         }
         Ok(())
     }

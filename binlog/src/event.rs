@@ -78,7 +78,19 @@ pub struct QueryEvent {
 const FLAG_NO_FOREIGN_KEY_CHECKS: u32 = 1 << 26;
 const FLAG_RELAXED_UNIQUE_CHECKS: u32 = 1 << 27;
 
+/// So many characters of a statement are told.
+const SHOWN: usize = 200;
+
 impl QueryEvent {
+    /// The statement for people, shortened; characters that are not UTF-8 are replaced.
+    pub fn shown(&self) -> String {
+        let text = String::from_utf8_lossy(&self.statement);
+        match text.char_indices().nth(SHOWN) {
+            Some((at, _)) => format!("{}...", &text[..at]),
+            None => text.into_owned(),
+        }
+    }
+
     /// Reads a query event; `timestamp` is its header's, in seconds. `compressed`: MariaDB's
     /// compressed form.
     pub fn read(input: Input, timestamp: u32, compressed: bool) -> Result<Self, Defect> {

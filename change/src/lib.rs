@@ -21,7 +21,7 @@ pub use frame::{
 };
 pub use packet::{
     Compression, MAX_FRAMES_BYTES, MAX_PACKET_BYTES, PROTOCOL, PacketDecoder, PacketEncoder,
-    READS_REFUSED, WireError,
+    WireError,
 };
 pub use position::{
     Flavor, Gtid, GtidList, GtidSet, InvalidPosition, MariaDbGtid, MySqlGtid, OriginMark, Position,

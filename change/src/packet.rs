@@ -10,12 +10,8 @@ use crate::sync;
 use crate::wire;
 use crate::{CodecError, Frame, InvalidPosition, TableSchema};
 
-/// The version of the wire that this release speaks. A syncer serves a writer of the one before.
-pub const PROTOCOL: u32 = 2;
-
-/// From this version on a writer reads [`crate::Ddl::refused`]. An older one would pass over the field
-/// and run the statement.
-pub const READS_REFUSED: u32 = 2;
+/// The version of the wire that this release speaks.
+pub const PROTOCOL: u32 = 1;
 
 /// The most that the frames of one packet may take before compression, in bytes. It is what one
 /// row change may take at most, since a row change is never split.

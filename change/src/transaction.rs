@@ -146,6 +146,14 @@ pub struct Refused {
 }
 
 impl Ddl {
+    /// What it is, for people: the statement, or what was met where it is not to be run.
+    pub fn told(&self) -> std::borrow::Cow<'_, str> {
+        match &self.refused {
+            Some(refused) => refused.what.as_str().into(),
+            None => self.statement_lossy(),
+        }
+    }
+
     /// The statement for people; characters that are not UTF-8 are replaced.
     pub fn statement_lossy(&self) -> std::borrow::Cow<'_, str> {
         String::from_utf8_lossy(&self.statement)

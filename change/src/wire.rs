@@ -582,6 +582,7 @@ impl sync::PullRequest {
             epoch,
             tables: tables.iter().map(Into::into).collect(),
             relay: false,
+            reads_refused: true,
         }
     }
 }

@@ -182,7 +182,10 @@ pub(crate) fn shown_all(bodies: Vec<Vec<u8>>) -> Result<Vec<FiledChange>, Strand
         match decode_stored(body.into())?.body {
             Body::Ddl(ddl) => changes.push(FiledChange::Statement {
                 database: ddl.database.clone(),
-                statement: ddl.statement_lossy().into_owned(),
+                statement: match &ddl.refused {
+                    Some(refused) => format!("{}\n{}", refused.what, ddl.statement_lossy()),
+                    None => ddl.statement_lossy().into_owned(),
+                },
             }),
             Body::Rows(tables) => {
                 for table in tables {

@@ -26,13 +26,23 @@ impl UniqueKey {
             .map(|((column, prefix), literal)| {
                 let name = identifier(column);
                 match prefix {
-                    Some(length) => format!("LEFT({name}, {length}) = LEFT({literal}, {length})"),
+                    Some(length) => begins_alike(&name, literal, *length),
                     None => format!("{name} = {literal}"),
                 }
             })
             .collect();
         Some(parts.join(" AND "))
     }
+}
+
+/// The condition for a column's values that begin as a literal does. The server finds them by the key
+/// with the first half of it, which alone knows no characters that count as several (`ß` as `ss`).
+fn begins_alike(name: &str, literal: &str, length: u64) -> String {
+    let begin = format!("LEFT({literal}, {length})");
+    let escaped = ["|", "%", "_"].iter().fold(begin.clone(), |text, special| {
+        format!("REPLACE({text}, '{special}', '|{special}')")
+    });
+    format!("{name} LIKE CONCAT({escaped}, '%') ESCAPE '|' AND LEFT({name}, {length}) = {begin}")
 }
 
 /// The unique keys of a table but the primary one.
@@ -85,7 +95,11 @@ mod tests {
         let literals = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(
             key(&[("a", None), ("b", Some(3))]).held(&literals(&["1", "'xyz'"])),
-            Some("`a` = 1 AND LEFT(`b`, 3) = LEFT('xyz', 3)".to_owned())
+            Some(
+                "`a` = 1 AND `b` LIKE CONCAT(REPLACE(REPLACE(REPLACE(LEFT('xyz', 3), '|', '||'), '%', \
+                 '|%'), '_', '|_'), '%') ESCAPE '|' AND LEFT(`b`, 3) = LEFT('xyz', 3)"
+                    .to_owned()
+            )
         );
         assert_eq!(key(&[("a", None)]).held(&[]), None);
         let computed = UniqueKey {

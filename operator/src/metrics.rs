@@ -30,7 +30,7 @@ struct RunLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RowLabels {
+struct FateLabels {
     fate: String,
 }
 
@@ -42,7 +42,8 @@ pub struct Metrics {
     errors: Family<ErrorLabels, Counter>,
     seconds: Family<KindLabels, Histogram>,
     repair_runs: Family<RunLabels, Counter>,
-    repair_rows: Family<RowLabels, Counter>,
+    repair_rows: Family<FateLabels, Counter>,
+    repair_tables: Family<FateLabels, Counter>,
     leader: Gauge,
     etcd: Gauge,
 }
@@ -59,6 +60,7 @@ impl Metrics {
             }),
             repair_runs: Family::default(),
             repair_rows: Family::default(),
+            repair_tables: Family::default(),
             leader: Gauge::default(),
             etcd: Gauge::default(),
         }
@@ -144,8 +146,17 @@ impl Metrics {
         ] {
             let fate = fate.to_owned();
             self.repair_rows
-                .get_or_create(&RowLabels { fate })
+                .get_or_create(&FateLabels { fate })
                 .inc_by(rows);
+        }
+        for (fate, tables) in [
+            ("missing", counts.tables_missing),
+            ("refused", counts.tables_refused),
+        ] {
+            let fate = fate.to_owned();
+            self.repair_tables
+                .get_or_create(&FateLabels { fate })
+                .inc_by(tables);
         }
     }
 

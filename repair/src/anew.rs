@@ -105,7 +105,12 @@ impl Run<'_> {
             Ok(_) => {}
         }
         if self.cascades_unseen(source).await? {
-            return Ok(Some(cascades(name)));
+            let by_hand = if there.is_none() {
+                ". Make it at the target first, empty and as it is at the source"
+            } else {
+                ""
+            };
+            return Ok(Some(cascades(name) + by_hand));
         }
         if there.is_none() {
             return Ok(None);

@@ -186,6 +186,11 @@ impl Run<'_> {
         let Some(change) = now.change(|row| pair.widen(row)) else {
             return Ok(Settled::Over);
         };
+        if let Some(reason) = self.meets_another(pair, &now).await? {
+            let found = finding(pair, kind, &now, &change, Fate::Failed, &reason);
+            self.found.push(found);
+            return Ok(Settled::Over);
+        }
         if let Some((fate, reason)) = self.without_mending() {
             self.found
                 .push(finding(pair, kind, &now, &change, fate, &reason));
@@ -204,6 +209,34 @@ impl Run<'_> {
                 Ok(Settled::Later(suspect))
             }
         }
+    }
+
+    /// Why the target's row that was found by a source row's key is not that row: the source has
+    /// another one whose key has just the same letters. Where the ends' collations differ, `a` and `A`
+    /// may be two rows of the source and one of the target's.
+    pub(crate) async fn meets_another(
+        &mut self,
+        pair: &Pair,
+        images: &Images,
+    ) -> Result<Option<String>, RepairError> {
+        let (Some(source), Some(target)) = (&images.source, &images.target) else {
+            return Ok(None);
+        };
+        let (key, found) = (pair.key_of(source), pair.key_of(target));
+        if key == found {
+            return Ok(None);
+        }
+        let other = self.ends.source_points(pair, &[found]).await?.pop();
+        let other = other.flatten().filter(|row| pair.key_of(row) != key);
+        Ok(other.map(|other| {
+            format!(
+                "the rows at {} and at {} of the source are one row of the target's, whose key compares \
+                 other letters as equal: give the key of {} one collation at both ends",
+                pair.describe(source),
+                pair.describe(&other),
+                pair.name
+            )
+        }))
     }
 
     /// What becomes of a row that is not mended in this run, and why.

@@ -81,8 +81,9 @@ impl Run<'_> {
                     error if error.is_collision() => Ok(Mended::Again(error.to_string())),
                     RepairError::Write(WriterError::Conflict(conflict)) => {
                         Ok(match conflict.kind {
-                            ConflictKind::UniqueClash => Mended::Clash(error.to_string()),
-                            _ => Mended::Later(error.to_string()),
+                            // What the link would do about it is not for whoever reads this.
+                            ConflictKind::UniqueClash => Mended::Clash(conflict.detail.clone()),
+                            kind => Mended::Later(format!("{kind}: {}", conflict.detail)),
                         })
                     }
                     _ => Err(error),

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mysql::tables::TableInfo;
+use writer::{Unfit, WriterError};
 
 use crate::error::RepairError;
 use crate::judge::{Suspect, finding};
@@ -69,6 +70,9 @@ impl Run<'_> {
                 );
                 self.refuse(name, why).await?;
             }
+            [Some(source), None] if let Some(why) = self.there_otherwise(source).await? => {
+                self.refuse(name, why).await?;
+            }
             [source, None] => {
                 let report = self.state.table(name);
                 report.table_missing = source.is_some();
@@ -82,6 +86,19 @@ impl Run<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// What is at the target under the name of a table that is not described there, if something is: a
+    /// view, or a table of another kind.
+    async fn there_otherwise(&mut self, source: &TableInfo) -> Result<Option<String>, RepairError> {
+        let Ok(schema) = source.schema() else {
+            return Ok(None);
+        };
+        match self.ends.writer.fit(&schema).await {
+            Ok(_) | Err(WriterError::Unfit(Unfit::Missing { .. })) => Ok(None),
+            Err(WriterError::Unfit(unfit)) => Ok(Some(unfit.to_string())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// What was put off in earlier chunks of this table.

@@ -442,7 +442,7 @@ impl Run<'_> {
             self.state.phase = phase;
             self.state.message = why;
             self.status.publish(&self.state);
-            if phase == RepairPhase::Paused && !told {
+            if !told {
                 // For those who wait for the link.
                 self.keep().await?;
             }

@@ -6,7 +6,7 @@
 //! still moment ([`crate::still`]) and compared and set as single rows are. Where the group does not
 //! close, nothing is written: a row that is as it must be is never touched.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -83,26 +83,41 @@ impl Run<'_> {
         suspects: Vec<Suspect>,
     ) -> Result<Vec<Suspect>, RepairError> {
         let mut mended = HashSet::new();
+        // Rows of groups that could not be mended, and why.
+        let mut tried: HashMap<Bytes, String> = HashMap::new();
         let mut left = Vec::new();
         let mut fruitless = 0;
+        let mut goes_on = true;
         for mut suspect in suspects {
-            if mended.contains(&pair.cursor(&suspect.key)) {
+            let cursor = pair.cursor(&suspect.key);
+            if mended.contains(&cursor) {
                 continue;
             }
-            if suspect.clashes && fruitless < FRUITLESS && !self.shutdown.is_cancelled() {
+            goes_on = goes_on && self.may_go_on().await?.is_none();
+            let why = if !suspect.clashes || !goes_on {
+                String::new()
+            } else if let Some(why) = tried.get(&cursor) {
+                why.clone()
+            } else if fruitless == FRUITLESS {
+                format!("{FRUITLESS} groups before it could not be, so it was not tried")
+            } else {
                 match self.mend_with_others(pair, &suspect.key).await? {
-                    Ok(group) => {
+                    (group, None) => {
                         mended.extend(group);
                         fruitless = 0;
                         continue;
                     }
-                    Err(why) if why.is_empty() => {}
-                    Err(why) => suspect
-                        .reason
-                        .push_str(&format!(" Not mended together with others either: {why}")),
+                    (group, Some(why)) => {
+                        fruitless += 1;
+                        tried.extend(group.into_iter().map(|cursor| (cursor, why.clone())));
+                        why
+                    }
                 }
+            };
+            if !why.is_empty() {
+                let text = format!("; not mended together with others either: {why}");
+                suspect.reason.push_str(&text);
             }
-            fruitless += u32::from(suspect.clashes);
             left.push(suspect);
         }
         // A row may have been tried before the group that it belongs to was found through another one.
@@ -110,12 +125,13 @@ impl Run<'_> {
         Ok(left)
     }
 
-    /// Mends one row and whoever holds what it needs. The group's keys, or why it is as it was.
+    /// Mends one row and whoever holds what it needs. The group's keys, and why it is as it was, if it
+    /// is; empty where there is no more to say than of the row alone.
     async fn mend_with_others(
         &mut self,
         pair: &Pair,
         seed: &Key,
-    ) -> Result<Result<HashSet<Bytes>, String>, RepairError> {
+    ) -> Result<(HashSet<Bytes>, Option<String>), RepairError> {
         let patience = Duration::from_millis(self.config.consistency_timeout_millis);
         let deadline = Instant::now() + patience;
         let mut keys = vec![seed.clone()];
@@ -129,9 +145,9 @@ impl Run<'_> {
             };
             self.ends.release().await?;
             match step? {
-                Step::Mended => return Ok(Ok(known)),
-                Step::Equal => return Ok(Ok(HashSet::from([pair.cursor(seed)]))),
-                Step::Open(why) => return Ok(Err(why)),
+                Step::Mended => return Ok((known, None)),
+                Step::Equal => return Ok((HashSet::from([pair.cursor(seed)]), None)),
+                Step::Open(why) => return Ok((known, Some(why))),
                 Step::Holders(holders) => {
                     known.extend(holders.iter().map(|key| pair.cursor(key)));
                     keys.extend(holders);
@@ -140,7 +156,10 @@ impl Run<'_> {
                             "more than {ROWS} rows hold unique values of each other; let the link copy \
                              the table anew (mactl repair --rebuild)"
                         );
-                        return Ok(Err(why));
+                        return Ok((known, Some(why)));
+                    }
+                    if self.shutdown.is_cancelled() {
+                        return Ok((known, Some(String::new())));
                     }
                 }
                 Step::Again(why) => {
@@ -149,7 +168,7 @@ impl Run<'_> {
                         || Instant::now() >= deadline
                         || self.shutdown.is_cancelled()
                     {
-                        return Ok(Err(why));
+                        return Ok((known, Some(why)));
                     }
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -179,6 +198,9 @@ impl Run<'_> {
                 equal.extend(there.map(|row| pair.cursor(&pair.key_of(row))));
                 continue;
             };
+            if let Some(why) = self.meets_another(pair, &images).await? {
+                return Ok(Step::Open(why));
+            }
             // Two keys that find the same row, as `a` and `A` may, are one.
             let row = images.source.as_ref().or(images.target.as_ref());
             if row.is_some_and(|row| rows.insert(pair.cursor(&pair.key_of(row)))) {
@@ -222,6 +244,8 @@ impl Run<'_> {
         Ok(match self.conclude(before, outcome).await? {
             Mended::Done => Step::Mended,
             Mended::Again(why) => Step::Again(why),
+            // Of one row alone that was said before.
+            Mended::Clash(_) if members.len() == 1 => Step::Open(String::new()),
             Mended::Later(why) | Mended::Clash(why) => Step::Open(why),
         })
     }
@@ -289,7 +313,11 @@ impl Run<'_> {
         done: Vec<RowChange>,
     ) -> Result<(), RepairError> {
         let count = members.len();
-        let reason = format!("mended together with {} others", count - 1);
+        let reason = match count {
+            1 => String::new(),
+            2 => "mended together with another one".to_owned(),
+            _ => format!("mended together with {} others", count - 1),
+        };
         let mut body = body(&pair.target, done, &self.link.source.idc)?;
         for (index, member) in members.iter().enumerate() {
             let Member {

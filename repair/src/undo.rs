@@ -150,11 +150,6 @@ impl Run<'_> {
                 return Ok(Some("the row has changed since it was mended".to_owned()));
             }
         }
-        if changes.len() > 1
-            && let Some(why) = self.acted_on(&table.database, &table.table).await?
-        {
-            return Ok(Some(why));
-        }
         let fit = self.ends.writer.fit(table).await?;
         for change in steps(&changes) {
             self.ends.writer.change(table, &fit, &change).await?;

@@ -1,23 +1,17 @@
 //! What keeps rows from being removed and put again in one transaction ([`crate::swap`]).
 
-use mysql::foreign_keys;
-
 use crate::error::RepairError;
 use crate::pair::{End, Pair};
 use crate::run::Run;
 use crate::verdict::Images;
 
 impl Run<'_> {
-    /// Why rows that keep each other out must not be removed and put again; empty where nothing is to
-    /// be said beside why the row itself was refused.
+    /// Why rows that keep each other out must not be removed and put again, if so.
     pub(crate) async fn unfit_for_a_group(
         &mut self,
         pair: &Pair,
         members: &[&Images],
     ) -> Result<Option<String>, RepairError> {
-        if members.len() < 2 {
-            return Ok(Some(String::new()));
-        }
         let (repaired, quota) = (self.state.report.total().repaired, self.config.row_quota);
         let count = members.len();
         if repaired + count as u64 > quota {
@@ -43,7 +37,7 @@ impl Run<'_> {
                  target has, would be lost: let the link copy the table anew (mactl repair --rebuild)"
             )));
         }
-        self.acted_on(pair.database(), pair.table()).await
+        Ok(None)
     }
 
     /// A column that only the target has and that it does not compute.
@@ -58,28 +52,5 @@ impl Run<'_> {
         let mut columns = info.columns.into_iter();
         let own = columns.find(|column| !column.generated && !is_compared(&column.name));
         Ok(own.map(|column| column.name))
-    }
-
-    /// Why rows of a table must not be removed to be put again: a foreign key of the target would act
-    /// on what refers to them, if it were heeded.
-    pub(crate) async fn acted_on(
-        &mut self,
-        database: &str,
-        table: &str,
-    ) -> Result<Option<String>, RepairError> {
-        let doing = "reading the foreign keys at the target";
-        let keys = foreign_keys::acting(&mut self.ends.target.session.conn).await;
-        let keys = keys.map_err(|error| RepairError::driver(doing, None, error))?;
-        let key = keys.into_iter().find(|key| {
-            key.to.0.eq_ignore_ascii_case(database) && key.to.1.eq_ignore_ascii_case(table)
-        });
-        Ok(key.map(|key| {
-            format!(
-                "rows would be removed and put again, and a foreign key of table {}.{} acts when rows \
-                 of {database}.{table} are removed: give one of them another value at the target \
-                 yourself, then repair again",
-                key.from.0, key.from.1
-            )
-        }))
     }
 }

@@ -75,7 +75,7 @@ impl Filter for LinkFilter {
     }
 
     fn statement(&self, query: &QueryEvent) -> StatementUse {
-        let shown = String::from_utf8_lossy(&query.statement).into_owned();
+        let shown = query.shown();
         let (statement, lacking, classified) = match classify(query) {
             Ok(classified) => classified,
             Err(_) if self.concerns_others(query) => return StatementUse::Skip,
@@ -89,10 +89,10 @@ impl Filter for LinkFilter {
         if class == Class::Ignored || !objects.iter().any(|object| self.selects(object)) {
             return StatementUse::Skip;
         }
-        if class == Class::Rows {
-            return refuse(of_rows(&shown), verb, Vec::new());
-        }
         let named = objects.iter().map(named).collect();
+        if class == Class::Rows {
+            return refuse(of_rows(&shown), verb, named);
+        }
         let refusal = match class {
             _ if self.ddl == DdlPolicy::Ignore => {
                 return StatementUse::Leave {

@@ -271,7 +271,10 @@ impl Connection<'_> {
         }) = &transaction.body
             && !self.reads_refused
         {
-            let message = format!("{}. {}", refused.what, refused.fix);
+            let message = format!(
+                "{}. Upgrade the writer, which is of an earlier release",
+                refused.what
+            );
             return Err(PullError::halt(&refused.reason, message));
         }
         self.encoder.push(&Frame::Transaction(transaction))?;

@@ -97,7 +97,7 @@ pub fn read_wish(request: PullRequest, config: &LinkConfig) -> Result<Wish, Stri
     Ok(Wish {
         checkpoint,
         tables: tables.map_err(|e: change::WireError| e.to_string())?,
-        reads_refused: request.protocol >= change::READS_REFUSED,
+        reads_refused: request.reads_refused,
     })
 }
 

@@ -157,7 +157,7 @@ fn plan(
         flags,
         rows: vec![change.clone()],
     };
-    let mut plan = Plan::new(true);
+    let mut plan = Plan::new(true).without_foreign_keys();
     plan.change(&change, mapping);
     plan.finish()
 }

@@ -329,8 +329,8 @@ impl Status {
 /// What a person can do where the transaction is not to be applied at all.
 fn how_to_skip(link: &model::LinkKey, gtid: &str) -> String {
     format!(
-        ". If the target is to go on without the whole transaction, or its work was done there by hand: \
-         mactl link skip {link} --gtid {gtid} --reason TEXT"
+        ". If the target is to go on without the whole transaction, or its work was done there by hand \
+         (after SET SESSION sql_log_bin = 0): mactl link skip {link} --gtid {gtid} --reason TEXT"
     )
 }
 

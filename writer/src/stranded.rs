@@ -13,6 +13,8 @@ use crate::sql::literal;
 use crate::sql::plan::{Expect, Plan};
 use crate::target::lookup::quote;
 
+/// So many characters of a statement are told beside the transaction; all of it is in the body.
+const TOLD: usize = 1000;
 /// About how many bytes of values one piece holds; one row may exceed it.
 const PIECE_BYTES: usize = 4 << 20;
 
@@ -111,7 +113,7 @@ pub(crate) fn filing(
 /// What it touches, for people: `orders.lines (3), orders.orders (1)`, or the statement.
 fn subjects(transaction: &Transaction) -> String {
     let changes = match &transaction.body {
-        Body::Ddl(ddl) => return ddl.statement_lossy().into_owned(),
+        Body::Ddl(ddl) => return ddl.told().chars().take(TOLD).collect(),
         Body::Rows(changes) => changes,
     };
     let mut counts: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();

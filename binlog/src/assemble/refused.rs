@@ -2,10 +2,12 @@
 //! knows what came before, so a person may do at the target what is wanted there and have it
 //! skipped. Nothing behind it is lost meanwhile.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use change::{Ddl, DdlObject, DdlSession, Refused};
 
-use super::{Assembler, Notice, Refusal, TableUse, refuse, rows_follow};
+use super::{Assembler, Notice, Output, Refusal, TableUse, refuse, rows_follow};
 use crate::decode::{Decoder, KnownTable};
 use crate::error::BinlogError;
 use crate::event::QueryEvent;
@@ -21,11 +23,10 @@ impl Assembler {
         decoder: &mut Decoder,
     ) -> Result<(), BinlogError> {
         let goes_on = self.open(decoder)?.begun || rows_follow(&query.statement);
-        self.ready
-            .push_back(super::Output::Notice(Notice::Statement {
-                verb: verb.clone(),
-                objects: objects.clone(),
-            }));
+        self.ready.push_back(Output::Notice(Notice::Statement {
+            verb: verb.clone(),
+            objects: objects.clone(),
+        }));
         let stands_for_it = Ddl {
             database: query.database,
             statement: query.statement,
@@ -52,11 +53,19 @@ impl Assembler {
         let KnownTable {
             database, table, ..
         } = table;
+        let object = DdlObject {
+            database: database.clone(),
+            name: Some(table.clone()),
+        };
+        self.ready.push_back(Output::Notice(Notice::Statement {
+            verb: String::new(),
+            objects: vec![object.clone()],
+        }));
         let stands_for_them = Ddl {
             database: database.clone(),
             statement: Bytes::from(format!("(rows of {database}.{table})")),
             verb: String::new(),
-            objects: Vec::new(),
+            objects: vec![object],
             session: DdlSession::default(),
             refused: None,
         };
@@ -99,26 +108,89 @@ impl Assembler {
         decoder: &Decoder,
     ) -> Result<(), BinlogError> {
         let open = self.open(decoder)?;
-        // Parts are with the writer already, as rows that are still to be committed.
-        if open.part > 0 {
+        // Parts are with the writer already, as rows that are still to be committed; and of a prepared
+        // transaction nobody knows yet what becomes of it.
+        if open.part > 0 || open.xa.is_some() {
             return Err(refuse(decoder, refusal));
         }
-        let rows = |change: &change::TableChange| change.rows.len() as u64;
-        open.filtered += open.changes.drain(..).map(|it| rows(&it)).sum::<u64>();
         open.weight = 0;
         open.bookkeeping = false;
-        if open.refused.is_none() {
-            let Refusal { reason, what, fix } = refusal;
-            open.refused = Some(Ddl {
-                refused: Some(Box::new(Refused {
-                    reason: reason.to_owned(),
-                    what,
-                    fix,
-                })),
-                ..stands_for_it
-            });
+        if let Some(refusing) = &mut open.refused {
+            refusing.more += 1;
+            for object in stands_for_it.objects {
+                refusing.goes_with_it(object.to_string());
+            }
+            return Ok(());
         }
+        let Refusal { reason, what, fix } = refusal;
+        let mut refusing = Refusing {
+            stands_for_it,
+            refused: Refused {
+                reason: reason.to_owned(),
+                what,
+                fix,
+            },
+            with_it: BTreeSet::new(),
+            more: 0,
+        };
+        for change in std::mem::take(&mut open.changes) {
+            open.filtered += change.rows.len() as u64;
+            refusing.goes_with_it(change.table.to_string());
+        }
+        open.refused = Some(refusing);
         Ok(())
+    }
+}
+
+/// What is said of so many tables that a refused transaction changed.
+const TABLES: usize = 20;
+
+/// An open transaction of which nothing is sent but why.
+pub(super) struct Refusing {
+    stands_for_it: Ddl,
+    refused: Refused,
+    /// What else it changed of the link's.
+    with_it: BTreeSet<String>,
+    /// So many more reasons there were.
+    more: u64,
+}
+
+impl Refusing {
+    /// Rows of a table go with it.
+    pub(super) fn goes_with_it(&mut self, table: String) {
+        let mut told = self.stands_for_it.objects.iter().map(DdlObject::to_string);
+        if !told.any(|told| told == table) {
+            self.with_it.insert(table);
+        }
+    }
+
+    /// What is sent: the first reason, and what else the transaction did.
+    pub(super) fn told(self) -> Ddl {
+        let Self {
+            stands_for_it,
+            mut refused,
+            with_it,
+            more,
+        } = self;
+        if more > 0 {
+            let text = format!("; {more} more changes of the transaction cannot be carried either");
+            refused.what.push_str(&text);
+        }
+        if !with_it.is_empty() {
+            let named: Vec<&str> = with_it.iter().take(TABLES).map(String::as_str).collect();
+            let others = match with_it.len().saturating_sub(TABLES) {
+                0 => String::new(),
+                others => format!(" and {others} others"),
+            };
+            refused.what.push_str(&format!(
+                "; with it goes what the transaction did to {}{others}",
+                named.join(", ")
+            ));
+        }
+        Ddl {
+            refused: Some(Box::new(refused)),
+            ..stands_for_it
+        }
     }
 }
 
@@ -143,7 +215,7 @@ pub(super) fn partial_json(table: &KnownTable) -> Refusal {
 /// Why a DDL statement of the link's tables cannot be carried, by what surrounds it; `begun`: rows are
 /// around it.
 pub(super) fn unfit(query: &QueryEvent, begun: bool) -> Option<Refusal> {
-    let shown = String::from_utf8_lossy(&query.statement);
+    let shown = query.shown();
     if begun || rows_follow(&query.statement) {
         return Some(Refusal {
             reason: "DdlWithRows",

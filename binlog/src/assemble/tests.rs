@@ -190,9 +190,13 @@ fn what_was_sent_already_cannot_be_rolled_back() {
 }
 
 fn table(database: &str) -> Arc<KnownTable> {
+    known(database, "t")
+}
+
+fn known(database: &str, table: &str) -> Arc<KnownTable> {
     Arc::new(KnownTable {
         database: database.into(),
-        table: "t".into(),
+        table: table.into(),
         map: crate::table_map::TableMap {
             schema: None,
             layouts: Vec::new(),
@@ -213,7 +217,11 @@ fn parts_of_json_halt_only_where_they_are_the_link_s() {
     bench.take(LogEvent::PartialJson(table("shop"))).unwrap();
     // What follows is not sent either, nor are other reasons told.
     bench.rows_of("shop").unwrap();
+    bench.rows_of("other").unwrap();
     bench.take(LogEvent::PartialJson(table("shop"))).unwrap();
+    // Who copies hears of it.
+    assert!(matches!(bench.assembler.pop(), Some(Output::Notice(_))));
+    assert!(matches!(bench.assembler.pop(), Some(Output::Notice(_))));
     assert!(bench.assembler.pop().is_none());
     bench.take(LogEvent::Commit).unwrap();
     let Some(Output::Transaction(sent)) = bench.assembler.pop() else {
@@ -231,6 +239,51 @@ fn parts_of_json_halt_only_where_they_are_the_link_s() {
     };
     assert_eq!(refused.reason, "PartialJson");
     assert!(refused.what.contains("shop.t"), "{refused:?}");
+    assert!(refused.what.contains("1 more changes"), "{refused:?}");
+}
+
+#[test]
+fn what_goes_with_a_refused_change_is_named() {
+    let mut bench = Bench::new(1 << 20);
+    bench.insert(1);
+    bench
+        .take(LogEvent::PartialJson(known("shop", "u")))
+        .unwrap();
+    bench.take(LogEvent::Commit).unwrap();
+    let told = std::iter::from_fn(|| bench.assembler.pop()).find_map(|output| match output {
+        Output::Transaction(sent) => match sent.body {
+            Body::Ddl(ddl) => ddl.refused,
+            Body::Rows(_) => None,
+        },
+        _ => None,
+    });
+    let what = told.unwrap().what;
+    assert!(what.starts_with("an update of shop.u was logged"), "{what}");
+    assert!(
+        what.ends_with("what the transaction did to shop.t"),
+        "{what}"
+    );
+}
+
+#[test]
+fn what_was_rolled_back_is_refused_by_nobody() {
+    let mut bench = Bench::new(1 << 20);
+    bench.take(LogEvent::PartialJson(table("shop"))).unwrap();
+    assert!(matches!(bench.assembler.pop(), Some(Output::Notice(_))));
+    bench.take(LogEvent::Rollback).unwrap();
+    assert_eq!(bench.sent(), (vec![], 1));
+}
+
+#[test]
+fn what_is_prepared_is_not_refused_by_itself() {
+    let mut bench = Bench::new(1 << 20);
+    bench
+        .take(LogEvent::Xa(XaStep::Start(NAME.into())))
+        .unwrap();
+    let error = bench
+        .take(LogEvent::PartialJson(table("shop")))
+        .unwrap_err();
+    assert_eq!(error.category(), "PartialJson");
 }
 
 #[test]

@@ -60,6 +60,8 @@ impl Assembler {
     /// collected has stayed at the source.
     pub(super) fn rollback(&mut self, decoder: &mut Decoder) -> Result<(), BinlogError> {
         self.rollback_to("", decoder)?;
+        // Nor has anything else that would have had to be carried.
+        self.open(decoder)?.refused = None;
         self.commit(decoder)
     }
 

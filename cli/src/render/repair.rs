@@ -291,9 +291,12 @@ fn statements(status: &DataRepairStatus) -> String {
     for link in status.links.iter().filter(|it| !it.statements.is_empty()) {
         let (shown, all) = (link.statements.len() as u64, link.counts.divergent);
         let which = if shown == all {
-            "What would mend".to_owned()
+            "What would mend (by mactl repair --repair, not by hand)".to_owned()
         } else {
-            format!("The first {shown} of {all} statements that would mend")
+            format!(
+                "The first {shown} of {all} statements that would mend (by mactl repair --repair, not by \
+                 hand)"
+            )
         };
         text.push_str(&format!("{which} the copy in {}:\n", link.target));
         for statement in &link.statements {

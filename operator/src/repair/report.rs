@@ -214,7 +214,7 @@ fn found(counts: &RepairCounts) -> String {
     let mut text = match counts.divergent {
         0 => "no row differs".to_owned(),
         _ => format!(
-            "{} differ ({} missing, {} extra, {} with other values)",
+            "{} rows differ ({} missing, {} extra, {} with other values)",
             counts.divergent, counts.missing, counts.extra, counts.differing
         ),
     };

@@ -1,6 +1,6 @@
 //! A source transaction that comes in parts, since it does not fit into memory.
 
-use change::{Position, Transaction};
+use change::{Body, Position, Transaction};
 
 use super::judged::Tally;
 use super::{Applier, Attempt, LOCK_APPLIED, LOCK_EPOCH, READ_EPOCH, rows_of};
@@ -100,6 +100,8 @@ impl Applier {
             Fate::Held => {
                 open.pieces = self.plan_held_pieces(&mut open.plan, part, open.pieces)?;
             }
+            // Only one that is filed comes here: no epoch begins anew, no wish goes unseen.
+            _ if matches!(part.body, Body::Ddl(_)) => return Err(WriterError::EpochMoved.into()),
             Fate::Applied | Fate::Lacking { .. } => self.apply_part(open, part).await?,
         }
         open.changes += part.change_count();

@@ -82,7 +82,8 @@ impl Applier {
                 return Err(self.lacking(transaction, ended_by, known).await);
             }
         }
-        if self.is_about_missing(ddl) {
+        // Around what is refused there may be rows of other tables.
+        if self.is_about_missing(ddl) && ddl.refused.is_none() {
             return self.settle_ddl(transaction, ddl, false).await;
         }
         if let Some(refused) = ddl.refused.clone() {

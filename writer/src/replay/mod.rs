@@ -306,8 +306,14 @@ impl Replayer {
                 Body::Ddl(ddl) => replayed.hold(HeldRow {
                     kind: Kind::Statement,
                     table: ddl.database.clone(),
-                    key: ddl.statement_lossy().into_owned(),
-                    detail: "run it by hand, then discard the transaction".to_owned(),
+                    key: ddl.told().into_owned(),
+                    detail: match ddl.refused {
+                        None => "run it by hand, then discard the transaction",
+                        Some(_) => {
+                            "its rows are not kept here: do by hand what it did, then discard it"
+                        }
+                    }
+                    .to_owned(),
                 }),
                 Body::Rows(changes) => {
                     for change in changes {

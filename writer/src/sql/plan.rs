@@ -160,6 +160,12 @@ impl Plan {
         self
     }
 
+    /// The same without checking foreign keys, also such as came after the tables were looked up.
+    pub(crate) fn without_foreign_keys(mut self) -> Self {
+        self.set_foreign_key_checks(false);
+        self
+    }
+
     /// Adds a statement of our own.
     pub(crate) fn housekeeping(&mut self, expect: Expect, sql: &[u8]) {
         self.add(Subject::Housekeeping, expect, 0, sql);

@@ -138,7 +138,7 @@ impl Applier {
                 return Err(Box::new(Aftermath::NeedsCopy {
                     target_idc: self.config.target.idc.to_string(),
                     gtid: filed.gtid.clone(),
-                    what: format!("{:?}", ddl.statement_lossy()),
+                    what: format!("{:?}", ddl.told()),
                     link: self.config.link.to_string(),
                     pass: self.pass_statement(set),
                 })

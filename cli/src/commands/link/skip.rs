@@ -49,8 +49,8 @@ async fn skip(
     crate::confirm::obtain(
         args.yes,
         &format!(
-            "{} will lack the whole transaction {gtid} of {}, also after it becomes primary. Go on \
-             without it?",
+            "{} will lack the whole transaction {gtid} of {}, also after it becomes primary, unless its \
+             work was done there by hand. Go on without it?",
             report.target(),
             report.source
         ),

@@ -252,7 +252,9 @@ fn a_run_from_its_beginning_to_its_end() {
     assert_eq!(done.phase, Some(DataRepairPhase::Done));
     assert_eq!(
         done.message.as_deref(),
-        Some("210 rows of 1 tables compared: 3 differ (2 missing, 0 extra, 1 with other values).")
+        Some(
+            "210 rows of 1 tables compared: 3 rows differ (2 missing, 0 extra, 1 with other values)."
+        )
     );
     assert!(!under_way(&done) && done.completion_time.is_some());
     assert_eq!(done.last_run, None);

@@ -255,7 +255,7 @@ fn a_request_of_another_link_or_release_is_refused() -> Result<()> {
         let done = "USE orders; CREATE EVENT e ON SCHEDULE EVERY 1 DAY DO SELECT 1";
         source.database.root(done)?;
         let mut older = PullRequest::of("suite/read".to_owned(), Some(&position), 1, &[]);
-        older.protocol = change::READS_REFUSED - 1;
+        older.reads_refused = false;
         let mut pull = Pull::request(source, older).await?;
         let halt = loop {
             if let change::Frame::Halt(halt) = pull.next().await? {
