@@ -78,17 +78,10 @@ pub struct QueryEvent {
 const FLAG_NO_FOREIGN_KEY_CHECKS: u32 = 1 << 26;
 const FLAG_RELAXED_UNIQUE_CHECKS: u32 = 1 << 27;
 
-/// So many characters of a statement are told.
-const SHOWN: usize = 200;
-
 impl QueryEvent {
-    /// The statement for people, shortened; characters that are not UTF-8 are replaced.
+    /// The statement for people, shortened.
     pub fn shown(&self) -> String {
-        let text = String::from_utf8_lossy(&self.statement);
-        match text.char_indices().nth(SHOWN) {
-            Some((at, _)) => format!("{}...", &text[..at]),
-            None => text.into_owned(),
-        }
+        change::shown(&self.statement, change::SHOWN)
     }
 
     /// Reads a query event; `timestamp` is its header's, in seconds. `compressed`: MariaDB's

@@ -10,6 +10,7 @@ mod packet;
 mod position;
 mod relay;
 mod schema;
+mod shown;
 mod store;
 mod transaction;
 mod value;
@@ -29,6 +30,7 @@ pub use position::{
 };
 pub use relay::Stretch;
 pub use schema::{BINARY_COLLATION, Column, ColumnKind, TableSchema};
+pub use shown::{SHOWN, shown};
 pub use store::{decode_stored, encode_stored};
 pub use transaction::{
     Body, Ddl, DdlObject, DdlSession, Refused, Row, RowChange, RowFlags, TableChange, Transaction,

@@ -236,7 +236,7 @@ impl Run<'_> {
     /// Mends a group that is whole.
     async fn mend_group(&mut self, pair: &Pair, members: &[Member]) -> Result<Step, RepairError> {
         let images: Vec<&Images> = members.iter().map(|it| &it.images).collect();
-        if let Some(why) = self.unfit_for_a_group(pair, &images).await? {
+        if let Some(why) = self.unfit_for_a_group(pair, &images) {
             return Ok(Step::Open(why));
         }
         let before = self.state.clone();

@@ -38,6 +38,12 @@ impl Fit {
         self.0.key.iter().map(|column| column.index).collect()
     }
 
+    /// Whether the target has nothing of a row but what the source has, so that one that is removed and
+    /// put again is what it was.
+    pub fn is_whole(&self) -> bool {
+        self.0.whole
+    }
+
     /// A row's key for people.
     pub fn describe_key(&self, row: &change::Row) -> String {
         describe_row(row, &self.0, true)

@@ -121,7 +121,7 @@ impl Applier {
             return Ok(());
         }
         let by_hand = |statement: &str, answer: String| WriterError::DdlFailed {
-            statement: statement.chars().take(200).collect(),
+            statement: change::shown(statement.as_bytes(), change::SHOWN),
             gtid: "snapshot".to_owned(),
             answer,
             fix: format!(
@@ -167,7 +167,7 @@ impl Applier {
             return Ok(());
         }
         let failed = |answer: String| WriterError::DdlFailed {
-            statement: table.create_database.chars().take(200).collect(),
+            statement: change::shown(table.create_database.as_bytes(), change::SHOWN),
             gtid: "snapshot".to_owned(),
             answer,
             fix: format!(

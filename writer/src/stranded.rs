@@ -113,7 +113,7 @@ pub(crate) fn filing(
 /// What it touches, for people: `orders.lines (3), orders.orders (1)`, or the statement.
 fn subjects(transaction: &Transaction) -> String {
     let changes = match &transaction.body {
-        Body::Ddl(ddl) => return ddl.told().chars().take(TOLD).collect(),
+        Body::Ddl(ddl) => return change::shown(ddl.told().as_bytes(), TOLD),
         Body::Rows(changes) => changes,
     };
     let mut counts: std::collections::BTreeMap<String, usize> = std::collections::BTreeMap::new();

@@ -390,9 +390,5 @@ fn answer(error: &mysql_async::Error) -> String {
 }
 
 fn shorten(ddl: &Ddl) -> String {
-    let text = ddl.statement_lossy();
-    match text.char_indices().nth(200) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.into_owned(),
-    }
+    change::shown(&ddl.statement, change::SHOWN)
 }

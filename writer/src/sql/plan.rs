@@ -607,11 +607,7 @@ pub(crate) fn describe_row(row: &Row, mapping: &Mapping, key_only: bool) -> Stri
         text.push(b'=');
         literal::value(text, &row[column.index], column.form);
     });
-    let text = String::from_utf8_lossy(&text);
-    match text.char_indices().nth(200) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.into_owned(),
-    }
+    change::shown(&text, change::SHOWN)
 }
 
 #[cfg(test)]

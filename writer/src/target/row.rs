@@ -115,9 +115,5 @@ pub(crate) fn differences(
 fn text(value: &Value, form: Form) -> String {
     let mut text = Vec::new();
     literal::value(&mut text, value, form);
-    let text = String::from_utf8_lossy(&text);
-    match text.char_indices().nth(LONGEST) {
-        Some((at, _)) => format!("{}...", &text[..at]),
-        None => text.into_owned(),
-    }
+    change::shown(&text, LONGEST)
 }

@@ -146,7 +146,7 @@ async fn refused(rig: &Rig<'_>) -> Result<()> {
         "{status:#?} {rows:#?}"
     );
     for (table, count, why) in [
-        ("wider", 2, "column note"),
+        ("wider", 2, "only the target has"),
         ("stricter", 1, "is the same at both ends"),
     ] {
         let says = |row: &&Vec<String>| {
