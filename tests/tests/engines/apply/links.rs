@@ -7,11 +7,14 @@ use anyhow::{Context as _, Result, ensure};
 use harness::World;
 use harness::database::Database;
 use harness::programs::beside_test;
+use model::HaltedAt;
+use mysql::skips;
 
 use super::rig::{
-    Writer, certificates, credentials, free_port, in_world, link, reset, start_writer, until,
-    until_applied,
+    Writer, certificates, credentials, free_port, in_world, link, options, reset, start_writer,
+    until, until_applied,
 };
+use super::skips::halted_at;
 
 /// A process that is killed when dropped.
 struct Killed(Child);
@@ -115,6 +118,17 @@ impl Link {
         }
         self.writer = Some(start_writer(&self.directory, &self.address, &[])?);
         Ok(())
+    }
+
+    /// Has what the link is halted at skipped.
+    pub async fn skip(&self, target: &Database) -> Result<HaltedAt> {
+        let writer = self.writer.as_ref().context("no writer")?;
+        let at = halted_at(writer).await?;
+        ensure!(at.skippable, "{at:?}: {}", self.describe());
+        let name = writer.status().await?.link.to_string();
+        let mut session = options(target)?.connect().await?;
+        skips::ask(&mut session, &name, &at.gtid, "ann", "done by hand").await?;
+        Ok(at)
     }
 
     /// The ends of both logs.

@@ -148,7 +148,7 @@ impl<'a> Pair<'a> {
         let writer = self.link.writer.as_ref().context("no writer")?;
         let ledger = writer.status().await?.ledger;
         ensure!(
-            ledger.read == ledger.applied + ledger.filtered && ledger.in_flight == 0,
+            ledger.read == ledger.applied + ledger.filtered + ledger.held && ledger.in_flight == 0,
             "{ledger:?}"
         );
         Ok(())

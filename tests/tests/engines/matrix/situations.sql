@@ -3,8 +3,7 @@
 -- this text) or `pauses TEXT` (it halts too, but goes on by itself once the cause is mended). What
 -- follows is there before the link begins; what follows `--# then` is done while
 -- it runs; what follows `--# mend` is done at the target when the link has halted, and what follows
--- `--# finally` then at the source. A halt about a statement names the statement that lets the link
--- go on, which is run too.
+-- `--# finally` then at the source. A statement that the link has halted at is skipped then.
 
 --# upsert
 CREATE TABLE upsert (id INT AUTO_INCREMENT PRIMARY KEY, k VARCHAR(10) UNIQUE, n INT DEFAULT 0);
