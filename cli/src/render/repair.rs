@@ -291,14 +291,14 @@ fn statements(status: &DataRepairStatus) -> String {
     for link in status.links.iter().filter(|it| !it.statements.is_empty()) {
         let (shown, all) = (link.statements.len() as u64, link.counts.divergent);
         let which = if shown == all {
-            "What would mend (by mactl repair --repair, not by hand)".to_owned()
+            "What would mend".to_owned()
         } else {
-            format!(
-                "The first {shown} of {all} statements that would mend (by mactl repair --repair, not by \
-                 hand)"
-            )
+            format!("The first {shown} of {all} statements that would mend")
         };
-        text.push_str(&format!("{which} the copy in {}:\n", link.target));
+        text.push_str(&format!(
+            "{which} the copy in {} (to be run by mactl repair --repair, not by hand):\n",
+            link.target
+        ));
         for statement in &link.statements {
             text.push_str(&format!("  {statement};\n"));
         }
@@ -391,8 +391,8 @@ status:
         let status = repair.status.as_mut().unwrap();
         status.links[0].statements = vec!["DELETE FROM `orders`.`a` WHERE `id` = 7".to_owned()];
         let text = told(&repair);
-        let said = "The first 1 of 3 statements that would mend the copy in bj:\n  \
-            DELETE FROM `orders`.`a` WHERE `id` = 7;\n";
+        let said = "The first 1 of 3 statements that would mend the copy in bj (to be run by mactl \
+            repair --repair, not by hand):\n  DELETE FROM `orders`.`a` WHERE `id` = 7;\n";
         assert!(text.contains(said), "{text}");
         let json = serde_json::to_value(&repair).unwrap();
         assert_eq!(
