@@ -99,6 +99,11 @@ impl Metrics {
             "Rows of runs that have ended: divergent, and of these repaired or failed; unjudged",
             self.repair_rows.clone(),
         );
+        registry.register(
+            "repair_tables",
+            "Tables of runs that have ended: missing in the copy, or refused",
+            self.repair_tables.clone(),
+        );
         registry.register("leader", "1 while this operator leads", self.leader.clone());
         registry.register(
             "etcd_connected",
@@ -138,25 +143,24 @@ impl Metrics {
     pub fn repair_ended(&self, phase: &str, counts: &crds::RepairCounts) {
         let phase = phase.to_owned();
         self.repair_runs.get_or_create(&RunLabels { phase }).inc();
-        for (fate, rows) in [
+        let rows = [
             ("divergent", counts.divergent),
             ("repaired", counts.repaired),
             ("failed", counts.failed),
             ("unjudged", counts.unjudged),
-        ] {
-            let fate = fate.to_owned();
-            self.repair_rows
-                .get_or_create(&FateLabels { fate })
-                .inc_by(rows);
-        }
-        for (fate, tables) in [
+        ];
+        let tables = [
             ("missing", counts.tables_missing),
             ("refused", counts.tables_refused),
+        ];
+        for (family, of) in [
+            (&self.repair_rows, &rows[..]),
+            (&self.repair_tables, &tables[..]),
         ] {
-            let fate = fate.to_owned();
-            self.repair_tables
-                .get_or_create(&FateLabels { fate })
-                .inc_by(tables);
+            for (fate, count) in of {
+                let fate = (*fate).to_owned();
+                family.get_or_create(&FateLabels { fate }).inc_by(*count);
+            }
         }
     }
 
@@ -168,5 +172,31 @@ impl Metrics {
     /// Whether the watch of etcd is up to date.
     pub fn etcd(&self, connected: bool) {
         self.etcd.set(i64::from(connected));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_run_of_a_repair_came_to_is_told() {
+        let (metrics, mut registry) = (Metrics::new(), Registry::default());
+        metrics.register(&mut registry);
+        let counts = crds::RepairCounts {
+            divergent: 7,
+            tables_missing: 2,
+            ..crds::RepairCounts::default()
+        };
+        metrics.repair_ended("Done", &counts);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "operator_repair_runs_total{phase=\"Done\"} 1",
+            "operator_repair_rows_total{fate=\"divergent\"} 7",
+            "operator_repair_tables_total{fate=\"missing\"} 2",
+        ] {
+            assert!(text.contains(line), "{line} is not in {text}");
+        }
     }
 }

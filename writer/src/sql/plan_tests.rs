@@ -140,6 +140,20 @@ fn lenient_changes_put_rows_whatever_is_there() {
 }
 
 #[test]
+fn a_repair_checks_no_foreign_key_of_which_nobody_knew() {
+    let mut plan = Plan::new(true).without_foreign_keys();
+    plan.change(&change(vec![delete(1)], false, true), &mapping(NONE));
+    let requests = plan.finish();
+    let sqls: Vec<_> = requests
+        .iter()
+        .map(|request| String::from_utf8_lossy(&request.sql))
+        .collect();
+    assert_eq!(sqls.first().unwrap(), "SET foreign_key_checks=0");
+    assert_eq!(sqls.last().unwrap(), "SET foreign_key_checks=1");
+    assert_eq!(sqls.len(), 3, "{sqls:?}");
+}
+
+#[test]
 fn foreign_keys_are_checked_as_the_source_did() {
     let keys = ForeignKeys {
         any: true,
