@@ -403,22 +403,20 @@ impl Assembler {
         };
         decoder.set_transaction(None);
         self.move_on(&open.start.gtid, decoder)?;
-        self.ready.push_back(Output::Notice(Notice::Statement {
-            verb: verb.clone(),
-            objects: objects.clone(),
-        }));
-        let ddl = Ddl {
-            database: query.database,
-            statement: query.statement,
-            verb,
-            objects,
-            session: query.session,
-            refused: None,
-        };
+        let ddl = statement(query, verb, objects);
+        self.tell(&ddl);
         let transaction = self.transaction(&open, Body::Ddl(ddl), true);
         self.ready
             .push_back(Output::Transaction(Box::new(transaction)));
         Ok(())
+    }
+
+    /// Who copies hears of what comes with the transaction.
+    fn tell(&mut self, ddl: &Ddl) {
+        self.ready.push_back(Output::Notice(Notice::Statement {
+            verb: ddl.verb.clone(),
+            objects: ddl.objects.clone(),
+        }));
     }
 
     fn rows(
@@ -475,8 +473,7 @@ impl Assembler {
     /// An update with parts of JSON values cannot be sent, and need not be read where it is not.
     fn partial_json(&mut self, table: &KnownTable, decoder: &Decoder) -> Result<(), BinlogError> {
         let wanted = self.wants(&table.database, &table.table);
-        let open = self.open(decoder)?;
-        if wanted && open.birth.local {
+        if wanted && self.open(decoder)?.birth.local {
             self.refuse_rows(table, refused::partial_json(table), decoder)?;
         }
         let open = self.open(decoder)?;
@@ -587,6 +584,17 @@ fn weight(change: &RowChange) -> usize {
         RowChange::Insert { after } => row(after),
         RowChange::Delete { before } => row(before),
         RowChange::Update { before, after } => row(before) + row(after),
+    }
+}
+
+fn statement(query: QueryEvent, verb: String, objects: Vec<DdlObject>) -> Ddl {
+    Ddl {
+        database: query.database,
+        statement: query.statement,
+        verb,
+        objects,
+        session: query.session,
+        refused: None,
     }
 }
 

@@ -290,6 +290,13 @@ pub struct RepairCounts {
     pub undone: u64,
 }
 
+impl RepairCounts {
+    /// Rows that differ and are not mended.
+    pub fn rows_left(&self) -> u64 {
+        self.divergent.saturating_sub(self.repaired) + self.undone
+    }
+}
+
 /// A link of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -13,7 +13,7 @@ use change::{Row, RowChange};
 use model::{RepairMode, Winner};
 
 use crate::error::RepairError;
-use crate::mend::Mended;
+use crate::mend::{Member, Mended};
 use crate::pair::{Key, Pair};
 use crate::record::{Fate, Finding, cut};
 use crate::run::Run;
@@ -197,7 +197,12 @@ impl Run<'_> {
             return Ok(Settled::Over);
         }
         suspect.attempts += 1;
-        match self.mend(pair, kind, &now, &change).await? {
+        let member = Member {
+            kind,
+            images: now,
+            change,
+        };
+        match self.mend(pair, &[member]).await? {
             Mended::Done => Ok(Settled::Over),
             Mended::Again(reason) => {
                 suspect.reason = reason;

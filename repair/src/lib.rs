@@ -37,7 +37,6 @@ mod still;
 mod swap;
 mod throttle;
 mod undo;
-mod unfit;
 mod verdict;
 mod worker;
 

@@ -10,18 +10,16 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use change::{Row, RowChange};
+use change::Row;
 use mysql::unique_keys::UniqueKey;
 use mysql::{keyset, unique_keys};
 
 use crate::error::RepairError;
-use crate::judge::{Suspect, finding, together};
-use crate::mend::{Mended, body, own_change};
+use crate::judge::{Suspect, together};
+use crate::mend::{Member, Mended};
 use crate::pair::{End, Key, Pair};
-use crate::record::{self, Fate};
 use crate::run::Run;
 use crate::still::ROWS;
-use crate::verdict::{Images, Kind};
 
 /// A group is tried so often.
 const ATTEMPTS: u32 = 20;
@@ -29,13 +27,6 @@ const ATTEMPTS: u32 = 20;
 const FRUITLESS: u32 = 20;
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// A row of a group.
-struct Member {
-    kind: Kind,
-    images: Images,
-    change: RowChange,
-}
 
 /// What looking at a group has come to.
 enum Step {
@@ -49,29 +40,6 @@ enum Step {
     Again(String),
     /// It cannot be mended, for this reason.
     Open(String),
-}
-
-/// The statements that carry several changes out together, so that none meets what another one is
-/// about to give up: first what is there is removed, then what must be there is put.
-pub(crate) fn steps(changes: &[RowChange]) -> Vec<RowChange> {
-    if let [change] = changes {
-        return vec![change.clone()];
-    }
-    let removed = changes.iter().filter_map(|change| match change {
-        RowChange::Update { before, .. } | RowChange::Delete { before } => {
-            let before = before.clone();
-            Some(RowChange::Delete { before })
-        }
-        RowChange::Insert { .. } => None,
-    });
-    let put = changes.iter().filter_map(|change| match change {
-        RowChange::Update { after, .. } | RowChange::Insert { after } => {
-            let after = after.clone();
-            Some(RowChange::Insert { after })
-        }
-        RowChange::Delete { .. } => None,
-    });
-    removed.chain(put).collect()
 }
 
 impl Run<'_> {
@@ -132,6 +100,8 @@ impl Run<'_> {
         pair: &Pair,
         seed: &Key,
     ) -> Result<(HashSet<Bytes>, Option<String>), RepairError> {
+        // Before anything is held.
+        let uniques = self.uniques(pair).await?;
         let patience = Duration::from_millis(self.config.consistency_timeout_millis);
         let deadline = Instant::now() + patience;
         let mut keys = vec![seed.clone()];
@@ -139,7 +109,7 @@ impl Run<'_> {
         let mut attempts = 0;
         loop {
             let step = match self.ends.hold(pair, &keys).await {
-                Ok(Some(sources)) => self.step(pair, &keys, &known, sources).await,
+                Ok(Some(sources)) => self.step(pair, &keys, (&known, &uniques), sources).await,
                 Ok(None) => Ok(Step::Again("the link did not catch up in time".to_owned())),
                 Err(error) => Err(error),
             };
@@ -181,7 +151,7 @@ impl Run<'_> {
         &mut self,
         pair: &Pair,
         keys: &[Key],
-        known: &HashSet<Bytes>,
+        (known, uniques): (&HashSet<Bytes>, &[UniqueKey]),
         sources: Vec<Option<Row>>,
     ) -> Result<Step, RepairError> {
         self.check_shape(pair).await?;
@@ -212,7 +182,7 @@ impl Run<'_> {
             }
         }
         let mut holders = Vec::new();
-        for row in self.holders(pair, &members).await? {
+        for row in self.holders(pair, &members, uniques).await? {
             let key = pair.key_of(&row);
             let cursor = pair.cursor(&key);
             if equal.contains(&cursor) {
@@ -235,13 +205,10 @@ impl Run<'_> {
 
     /// Mends a group that is whole.
     async fn mend_group(&mut self, pair: &Pair, members: &[Member]) -> Result<Step, RepairError> {
-        let images: Vec<&Images> = members.iter().map(|it| &it.images).collect();
-        if let Some(why) = self.unfit_for_a_group(pair, &images) {
+        if let Some(why) = self.unfit_for_a_group(pair, members) {
             return Ok(Step::Open(why));
         }
-        let before = self.state.clone();
-        let outcome = self.write_group(pair, members).await;
-        Ok(match self.conclude(before, outcome).await? {
+        Ok(match self.mend(pair, members).await? {
             Mended::Done => Step::Mended,
             Mended::Again(why) => Step::Again(why),
             // Of one row alone that was said before.
@@ -250,94 +217,58 @@ impl Run<'_> {
         })
     }
 
-    /// The target's rows that hold a unique value which a row of the group must have.
-    async fn holders(&mut self, pair: &Pair, members: &[Member]) -> Result<Vec<Row>, RepairError> {
-        let target = &mut self.ends.target;
+    /// Why rows that keep each other out must not be removed and put again, if so.
+    fn unfit_for_a_group(&self, pair: &Pair, members: &[Member]) -> Option<String> {
+        let (repaired, quota) = (self.state.report.total().repaired, self.config.row_quota);
+        let count = members.len();
+        if repaired + count as u64 > quota {
+            return Some(format!(
+                "{repaired} rows were mended already, and {count} together would be more than \
+                 rowQuota, which is {quota}: raise it"
+            ));
+        }
+        if count == 1 {
+            return None;
+        }
+        let images = members.iter().map(|it| &it.images);
+        let rows = images.flat_map(|it| it.source.iter().chain(&it.target));
+        let bytes: usize = rows.flatten().map(change::Value::weight).sum();
+        let most = self.config.max_batch_bytes;
+        if bytes as u64 > most {
+            return Some(format!(
+                "{count} rows would be written together, which take {bytes} bytes, and maxBatchSize \
+                 is {most}: raise it"
+            ));
+        }
+        let whole = pair.fit.is_whole();
+        (!whole).then(|| {
+            "rows would be removed and put again, and what a column holds that only the target has \
+             would be lost: let the link copy the table anew (mactl repair --rebuild)"
+                .to_owned()
+        })
+    }
+
+    async fn uniques(&mut self, pair: &Pair) -> Result<Vec<UniqueKey>, RepairError> {
         let doing = format!("reading the unique keys of {} at the target", pair.name);
-        let found = unique_keys::of(&mut target.session.conn, pair.database(), pair.table()).await;
-        let uniques = found.map_err(|error| RepairError::driver(doing, None, error))?;
+        let conn = &mut self.ends.target.session.conn;
+        let found = unique_keys::of(conn, pair.database(), pair.table()).await;
+        found.map_err(|error| RepairError::driver(doing, None, error))
+    }
+
+    /// The target's rows that hold a unique value which a row of the group must have.
+    async fn holders(
+        &mut self,
+        pair: &Pair,
+        members: &[Member],
+        uniques: &[UniqueKey],
+    ) -> Result<Vec<Row>, RepairError> {
         let mut holders = Vec::new();
         for row in members.iter().filter_map(|it| it.images.source.as_ref()) {
             for condition in uniques.iter().filter_map(|key| held(pair, key, row)) {
-                holders.extend(target.meeting(pair, &condition).await?);
+                holders.extend(self.ends.target.meeting(pair, &condition).await?);
             }
         }
         Ok(holders)
-    }
-
-    async fn write_group(
-        &mut self,
-        pair: &Pair,
-        members: &[Member],
-    ) -> Result<Mended, RepairError> {
-        self.begin().await?;
-        let mut own_before = Vec::with_capacity(members.len());
-        for images in members.iter().map(|it| &it.images) {
-            let Some(place) = images.target.as_ref().or(images.source.as_ref()) else {
-                continue;
-            };
-            let own = self.own(pair, &pair.key_of(place)).await?;
-            if own.as_ref().map(|row| pair.of_target(row)) != images.target {
-                return Ok(Mended::Again("a row of the target has changed".to_owned()));
-            }
-            own_before.push(own);
-        }
-        let changes: Vec<RowChange> = members.iter().map(|it| it.change.clone()).collect();
-        for change in steps(&changes) {
-            let writer = &mut self.ends.writer;
-            writer.change(&pair.source, &pair.fit, &change).await?;
-        }
-        let mut done = Vec::with_capacity(members.len());
-        for (images, before) in members.iter().map(|it| &it.images).zip(own_before) {
-            let Some(place) = images.source.as_ref().or(images.target.as_ref()) else {
-                continue;
-            };
-            let after = self.own(pair, &pair.key_of(place)).await?;
-            if after.as_ref().map(|row| pair.of_target(row)) != images.source {
-                return Ok(Mended::Later(
-                    "the target stored another value than the source has".to_owned(),
-                ));
-            }
-            done.extend(own_change(before, after));
-        }
-        self.record_group(pair, members, done).await?;
-        Ok(Mended::Done)
-    }
-
-    /// Records each row. The last one holds the changes of all, since only together they can be taken
-    /// back; the others are those recorded right before it.
-    async fn record_group(
-        &mut self,
-        pair: &Pair,
-        members: &[Member],
-        done: Vec<RowChange>,
-    ) -> Result<(), RepairError> {
-        let count = members.len();
-        let reason = match count {
-            1 => String::new(),
-            2 => "mended together with another one".to_owned(),
-            _ => format!("mended together with {} others", count - 1),
-        };
-        let mut body = body(&pair.target, done, &self.link.source.idc)?;
-        for (index, member) in members.iter().enumerate() {
-            let Member {
-                kind,
-                images,
-                change,
-            } = member;
-            let mut finding = finding(pair, *kind, images, change, Fate::Repaired, &reason);
-            finding.body = if index + 1 == count {
-                body.take()
-            } else {
-                None
-            };
-            self.state.count(&pair.name, *kind, Fate::Repaired);
-            let (run, conn) = (&self.config.run, self.ends.writer.conn());
-            record::add(conn, run, pair, &finding).await?;
-            tracing::info!(table = %pair.name, row = %finding.row, %kind, reason, "a row was mended");
-        }
-        let (run, conn) = (&self.config.run, self.ends.writer.conn());
-        record::save(conn, run, &self.state).await
     }
 }
 
@@ -351,35 +282,4 @@ fn held(pair: &Pair, unique: &UniqueKey, row: &Row) -> Option<String> {
     });
     let literals: Option<Vec<String>> = literals.collect();
     unique.held(&literals?)
-}
-
-#[cfg(test)]
-mod tests {
-    use change::Value;
-
-    use super::*;
-
-    #[test]
-    fn what_is_there_goes_before_anything_is_put() {
-        let row = |number| vec![Value::Int(number)];
-        let (update, insert, delete) = (
-            RowChange::Update {
-                before: row(1),
-                after: row(2),
-            },
-            RowChange::Insert { after: row(1) },
-            RowChange::Delete { before: row(2) },
-        );
-        let alone = [update.clone()];
-        assert_eq!(steps(&alone), alone);
-        assert_eq!(
-            steps(&[insert.clone(), update, delete.clone()]),
-            [
-                RowChange::Delete { before: row(1) },
-                delete,
-                insert,
-                RowChange::Insert { after: row(2) },
-            ]
-        );
-    }
 }

@@ -2,7 +2,7 @@
 //! mended together are taken back together.
 
 use bytes::Bytes;
-use change::{Body, Row, RowChange, TableChange, decode_stored};
+use change::{Body, Row, RowChange, TableChange, TableSchema, decode_stored};
 use model::{RepairControl, RepairPhase};
 use mysql::keyset;
 use mysql::tables::TableInfo;
@@ -10,10 +10,10 @@ use mysql_async::prelude::Queryable as _;
 use writer::WriterError;
 
 use crate::error::RepairError;
+use crate::mend::steps;
 use crate::record;
 use crate::run::Run;
 use crate::side::own_row;
-use crate::swap::steps;
 
 /// So many rows are read at a time.
 const PAGE: u64 = 50;
@@ -143,9 +143,19 @@ impl Run<'_> {
         self.begin().await?;
         let table = &done.change.table;
         let changes: Vec<RowChange> = done.change.rows.iter().map(inverse).collect();
+        let info = self
+            .ends
+            .target
+            .describe(&table.database, &table.table)
+            .await?
+            .ok_or_else(|| RepairError::Changed(table.to_string()))?;
+        // Rows that are removed and put again would lose what a column holds that is not recorded.
+        if changes.len() > 1 && !has_columns_of(&info, table) {
+            return Err(RepairError::Changed(table.to_string()));
+        }
         for change in &changes {
             let (expected, wanted) = images(change);
-            let found = self.found_at(done, expected.or(wanted)).await?;
+            let found = self.found_at(table, &info, expected.or(wanted)).await?;
             if found.as_ref() != expected {
                 return Ok(Some("the row has changed since it was mended".to_owned()));
             }
@@ -156,7 +166,7 @@ impl Run<'_> {
         }
         for change in &changes {
             let (expected, wanted) = images(change);
-            let stored = self.found_at(done, wanted.or(expected)).await?;
+            let stored = self.found_at(table, &info, wanted.or(expected)).await?;
             if stored.as_ref() != wanted {
                 return Ok(Some(
                     "the target stored another value than it had before".to_owned(),
@@ -172,20 +182,10 @@ impl Run<'_> {
 
     async fn found_at(
         &mut self,
-        done: &Done,
+        table: &TableSchema,
+        info: &TableInfo,
         place: Option<&Row>,
     ) -> Result<Option<Row>, RepairError> {
-        let table = &done.change.table;
-        let info = self
-            .ends
-            .target
-            .describe(&table.database, &table.table)
-            .await?
-            .ok_or_else(|| RepairError::Changed(table.to_string()))?;
-        // Rows that are removed and put again would lose what a column holds that is not recorded.
-        if done.change.rows.len() > 1 && !has_columns_of(&info, done) {
-            return Err(RepairError::Changed(table.to_string()));
-        }
         let Some(place) = place else { return Ok(None) };
         let (mut names, mut literals) = (Vec::new(), Vec::new());
         for &index in &table.primary_key {
@@ -234,9 +234,9 @@ fn images(change: &RowChange) -> (Option<&Row>, Option<&Row>) {
     }
 }
 
-fn has_columns_of(info: &TableInfo, done: &Done) -> bool {
+fn has_columns_of(info: &TableInfo, table: &TableSchema) -> bool {
     let names = info.columns.iter().map(|column| &column.name);
-    names.eq(done.change.table.columns.iter().map(|column| &column.name))
+    names.eq(table.columns.iter().map(|column| &column.name))
 }
 
 fn read(body: Vec<u8>) -> Result<TableChange, String> {

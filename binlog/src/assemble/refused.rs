@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use change::{Ddl, DdlObject, DdlSession, Refused};
 
-use super::{Assembler, Notice, Output, Refusal, TableUse, refuse, rows_follow};
+use super::{Assembler, Refusal, TableUse, refuse, rows_follow, statement};
 use crate::decode::{Decoder, KnownTable};
 use crate::error::BinlogError;
 use crate::event::QueryEvent;
@@ -23,18 +23,7 @@ impl Assembler {
         decoder: &mut Decoder,
     ) -> Result<(), BinlogError> {
         let goes_on = self.open(decoder)?.begun || rows_follow(&query.statement);
-        self.ready.push_back(Output::Notice(Notice::Statement {
-            verb: verb.clone(),
-            objects: objects.clone(),
-        }));
-        let stands_for_it = Ddl {
-            database: query.database,
-            statement: query.statement,
-            verb,
-            objects,
-            session: query.session,
-            refused: None,
-        };
+        let stands_for_it = statement(query, verb, objects);
         self.refuse(stands_for_it, refusal, decoder)?;
         if goes_on {
             Ok(())
@@ -57,10 +46,6 @@ impl Assembler {
             database: database.clone(),
             name: Some(table.clone()),
         };
-        self.ready.push_back(Output::Notice(Notice::Statement {
-            verb: String::new(),
-            objects: vec![object.clone()],
-        }));
         let stands_for_them = Ddl {
             database: database.clone(),
             statement: Bytes::from(format!("(rows of {database}.{table})")),
@@ -113,6 +98,8 @@ impl Assembler {
         if open.part > 0 || open.xa.is_some() {
             return Err(refuse(decoder, refusal));
         }
+        self.tell(&stands_for_it);
+        let open = self.open(decoder)?;
         open.weight = 0;
         open.bookkeeping = false;
         if let Some(refusing) = &mut open.refused {

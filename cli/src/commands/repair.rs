@@ -359,7 +359,7 @@ fn ended(context: &Context, repair: &DataRepair, output: Output) -> Result<Exit,
                 return Ok(Exit::Done);
             };
             let mut failure = Failure::failed(tried, left);
-            let rows = status.counts.map_or(0, |counts| render::left(&counts));
+            let rows = status.counts.map_or(0, |counts| counts.rows_left());
             if repair.spec.mode == RepairMode::Verify && rows > 0 {
                 failure = failure.next(format!("mend them: {}", context.call.own(&mend(repair))));
             }

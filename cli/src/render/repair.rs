@@ -24,14 +24,9 @@ fn phase(status: &DataRepairStatus) -> DataRepairPhase {
     status.phase.unwrap_or(DataRepairPhase::Pending)
 }
 
-/// Rows that differ and are not mended.
-pub fn left(counts: &RepairCounts) -> u64 {
-    counts.divergent.saturating_sub(counts.repaired) + counts.undone
-}
-
 /// What is left that differs, in words; `None`: nothing.
 pub fn left_in_words(counts: &RepairCounts) -> Option<String> {
-    let rows = match left(counts) {
+    let rows = match counts.rows_left() {
         0 => None,
         1 => Some("1 row is left that differs".to_owned()),
         rows => Some(format!("{rows} rows are left that differ")),

@@ -163,7 +163,7 @@ fn progress(phase: DataRepairPhase, counts: &RepairCounts) -> Option<String> {
 
 /// Rows that differ and are not mended, and tables that the copy lacks.
 pub fn left(counts: &RepairCounts) -> u64 {
-    counts.divergent.saturating_sub(counts.repaired) + counts.undone + counts.tables_missing
+    counts.rows_left() + counts.tables_missing
 }
 
 /// Whether something differs at all.
