@@ -130,6 +130,8 @@ pub enum Output {
 /// A transaction of which nothing is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Passed {
+    /// Which.
+    pub gtid: Gtid,
     /// The position after it.
     pub position: Position,
     /// When it was committed, microseconds since 1970.
@@ -327,6 +329,7 @@ impl Assembler {
 
     fn passed(&self, open: &Open) -> Passed {
         Passed {
+            gtid: open.start.gtid.clone(),
             position: self.position.clone(),
             committed_micros: open.start.committed_micros,
             filtered: open.filtered,

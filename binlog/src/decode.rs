@@ -58,7 +58,8 @@ pub enum LogEvent {
 pub struct GtidStart {
     /// Its identity.
     pub gtid: Gtid,
-    /// When it was committed on this server, microseconds since 1970.
+    /// When it was committed on the server that gave it its GTID, microseconds since 1970: a copy
+    /// of that server says the same.
     pub committed_micros: u64,
     /// The one event that follows is all of it (MariaDB; MySQL does not tell).
     pub standalone: bool,
@@ -254,7 +255,7 @@ impl Decoder {
         };
         Ok(LogEvent::Gtid(GtidStart {
             gtid: Gtid::MySql(gtid),
-            committed_micros: match start.immediate_commit_timestamp() {
+            committed_micros: match start.original_commit_timestamp() {
                 0 => u64::from(event.header().timestamp()) * 1_000_000,
                 micros => micros,
             },

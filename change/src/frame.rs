@@ -76,7 +76,9 @@ pub struct Progress {
     pub position: Position,
     /// The source's epoch there.
     pub epoch: u64,
-    /// The source's clock at the last event read, in microseconds since 1970 (UTC).
+    /// The last transaction there; empty where an earlier release did not say.
+    pub gtid: String,
+    /// When that was committed, in microseconds since 1970 (UTC).
     pub source_micros: u64,
     /// Changes that were read and left out since the last position.
     pub filtered: u64,

@@ -381,6 +381,7 @@ mod tests {
             Frame::Progress(Progress {
                 position: position(),
                 epoch: 4,
+                gtid: "0-1-7".to_owned(),
                 source_micros: 5,
                 filtered: 6,
             }),

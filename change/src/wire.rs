@@ -37,6 +37,7 @@ pub(crate) fn frame_to_wire(frame: &Frame, id_of: &mut IdOf<'_>) -> sync::Frame 
             epoch: progress.epoch,
             source_micros: progress.source_micros,
             filtered: progress.filtered,
+            gtid: progress.gtid.clone(),
         }),
         Frame::Halt(halt) => frame::Body::Halt(sync::Halt {
             reason: halt.reason.clone(),
@@ -59,6 +60,7 @@ pub(crate) fn frame_from_wire(frame: sync::Frame, tables: &Tables) -> Result<Fra
         Some(frame::Body::Progress(progress)) => Frame::Progress(Progress {
             position: position_from_wire(progress.position)?,
             epoch: progress.epoch,
+            gtid: progress.gtid,
             source_micros: progress.source_micros,
             filtered: progress.filtered,
         }),
@@ -583,6 +585,7 @@ impl sync::PullRequest {
             tables: tables.iter().map(Into::into).collect(),
             relay: false,
             reads_refused: true,
+            last: None,
         }
     }
 }

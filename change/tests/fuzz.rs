@@ -185,6 +185,7 @@ fn frames() -> Vec<Frame> {
         Frame::Progress(Progress {
             position: Position::empty(Flavor::MySql),
             epoch: 4,
+            gtid: "0-1-7".to_owned(),
             source_micros: 5,
             filtered: 6,
         }),

@@ -5,6 +5,7 @@ mod error;
 mod filed;
 mod filter;
 mod keeper;
+mod last;
 mod metrics;
 mod progress;
 mod pull;

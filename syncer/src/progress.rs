@@ -11,7 +11,6 @@
 use std::time::{Duration, Instant};
 
 use binlog::Passed;
-use change::Position;
 
 /// At most one word in this time.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -19,7 +18,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// What was passed over since the writer last learned a position.
 #[derive(Debug, Default)]
 pub struct Stretch {
-    passed: Option<(Position, u64)>,
+    passed: Option<Passed>,
     filtered: u64,
     worth_a_word: bool,
     told: Option<Instant>,
@@ -30,7 +29,7 @@ impl Stretch {
     pub fn pass(&mut self, passed: Passed) {
         self.filtered += passed.filtered;
         self.worth_a_word |= !passed.bookkeeping;
-        self.passed = Some((passed.position, passed.committed_micros));
+        self.passed = Some(passed);
     }
 
     /// A frame with a position is about to go: the changes it has to account for, besides its own.
@@ -47,16 +46,19 @@ impl Stretch {
         self.worth_a_word.then_some(told)
     }
 
-    /// What to tell: position, the source's clock and the number of changes left out.
-    pub fn tell(&mut self, now: Instant) -> Option<(Position, u64, u64)> {
-        let (position, micros) = self.passed.take()?;
-        Some((position, micros, self.take_filtered(now)))
+    /// What to tell: the last transaction, with the number of changes left out in all.
+    pub fn tell(&mut self, now: Instant) -> Option<Passed> {
+        let last = self.passed.take()?;
+        Some(Passed {
+            filtered: self.take_filtered(now),
+            ..last
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use change::{Flavor, Gtid};
+    use change::{Flavor, Gtid, Position};
 
     use super::*;
 
@@ -80,10 +82,10 @@ mod tests {
         fn commit(&mut self, bookkeeping: bool) {
             self.number += 1;
             let mut position = Position::empty(Flavor::MariaDb);
-            position
-                .add(&format!("0-1-{}", self.number).parse::<Gtid>().unwrap())
-                .unwrap();
+            let gtid: Gtid = format!("0-1-{}", self.number).parse().unwrap();
+            position.add(&gtid).unwrap();
             self.log.push(Passed {
+                gtid,
                 position,
                 committed_micros: 0,
                 filtered: 1,

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::error::PullError;
 use crate::filter::LinkFilter;
 use crate::keeper::Looked;
+use crate::last;
 use crate::metrics::Metrics;
 use crate::progress::Stretch;
 use crate::snapshot::Snapshot;
@@ -90,6 +91,7 @@ async fn run(
     let mut source = Source::connect(&shared.source).await?;
     let lifeline = source.lifeline().clone();
     let reads_refused = wish.reads_refused;
+    let last = wish.last.clone();
     let start = lifeline
         .wait(start::resolve(&mut source, config, &filter.selection, wish))
         .await??;
@@ -101,6 +103,9 @@ async fn run(
         executed,
     } = start;
     let options = read_options(shared, "");
+    if let Some(last) = last {
+        last::check(&options, &position, &last).await?;
+    }
     let reader = Reader::open(&options, position, epoch, Box::new(filter.clone())).await?;
     let snapshot = Snapshot::new(
         shared.source.clone(),
@@ -288,13 +293,13 @@ impl Connection<'_> {
     }
 
     fn tell(&mut self) -> Result<(), PullError> {
-        if let Some((position, source_micros, filtered)) = self.stretch.tell(Instant::now()) {
-            let epoch = self.reader.epoch();
+        if let Some(last) = self.stretch.tell(Instant::now()) {
             let progress = Progress {
-                position,
-                epoch,
-                source_micros,
-                filtered,
+                position: last.position,
+                epoch: self.reader.epoch(),
+                gtid: last.gtid.to_string(),
+                source_micros: last.committed_micros,
+                filtered: last.filtered,
             };
             self.encoder.push(&Frame::Progress(progress))?;
         }

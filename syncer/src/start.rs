@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use change::{
     Flavor, Halt, Position, SnapshotBegin, SnapshotState, SnapshotTable, TargetTable,
-    sync::PullRequest,
+    sync::{Last, PullRequest},
 };
 use model::{LinkConfig, Routes, SnapshotMode};
 use mysql::select::Selection;
@@ -21,6 +21,8 @@ use describe::{how_made, same};
 pub struct Wish {
     /// The checkpoint and its epoch; `None` where the target has none.
     pub checkpoint: Option<(Position, u64)>,
+    /// The last transaction of the checkpoint, if the target knows it.
+    pub last: Option<Last>,
     /// Tables at the target.
     pub tables: Vec<TargetTable>,
     /// The writer can be told what it must not run.
@@ -96,6 +98,7 @@ pub fn read_wish(request: PullRequest, config: &LinkConfig) -> Result<Wish, Stri
         .collect::<Result<_, _>>();
     Ok(Wish {
         checkpoint,
+        last: request.last,
         tables: tables.map_err(|e: change::WireError| e.to_string())?,
         reads_refused: request.reads_refused,
     })
@@ -149,16 +152,10 @@ async fn check_reach(
         ));
     }
     if !executed.contains(checkpoint) && !has_soon(source, checkpoint).await? {
-        return Err(PullError::halt(
-            Halt::SOURCE_WENT_BACK,
-            format!(
-                "the target has applied transactions that the source does not have: applied \
-                 {checkpoint}, the source has {executed}. The source was restored from a backup, or \
-                 is another server. Nothing more is read from it, since new transactions would \
-                 reuse the numbers of lost ones: find out which copy is right, empty the tables of \
-                 the other ({UNLOGGED}) and let the link copy them anew"
-            ),
-        ));
+        return Err(went_back(&format!(
+            "the target has applied transactions that the source does not have: applied {checkpoint}, \
+             the source has {executed}"
+        )));
     }
     let purged = source.purged().await?;
     if !checkpoint.contains(&purged) {
@@ -173,6 +170,19 @@ async fn check_reach(
         ));
     }
     Ok(())
+}
+
+/// The source lacks what the target has applied from it.
+pub fn went_back(what: &str) -> PullError {
+    PullError::halt(
+        Halt::SOURCE_WENT_BACK,
+        format!(
+            "{what}. The source was restored from a backup, has lost the end of its binlog in a \
+             crash, or is another server. Nothing more is read from it, since new transactions reuse \
+             the numbers of lost ones: find out which copy is right, empty the tables of the other \
+             ({UNLOGGED}) and let the link copy them anew"
+        ),
+    )
 }
 
 /// Whether the source has a position after all: servers send a transaction on a moment before they

@@ -227,6 +227,7 @@ mod tests {
         let progress = Progress {
             position: "0-1-9".parse().unwrap(),
             epoch: 1,
+            gtid: String::new(),
             source_micros: 0,
             filtered: 0,
         };

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use change::{Flavor, Position, SnapshotBegin, SnapshotState, Transaction};
+use change::{Flavor, Position, Progress, SnapshotBegin, SnapshotState, Transaction};
 use model::{DdlPolicy, IdcName, Ledger, LinkKey, SnapshotProgress};
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +32,16 @@ pub(crate) struct Checkpoint {
     pub record: Record,
 }
 
+impl Checkpoint {
+    /// The source is applied through here, its last transaction `last`.
+    pub(crate) fn arrive(&mut self, position: &Position, epoch: u64, last: Option<Last>) {
+        self.position = Some(position.clone());
+        self.record.engine = Some(position.flavor().into());
+        self.record.epoch = epoch;
+        self.record.last = last;
+    }
+}
+
 /// The column `ledger`: the counts, and who wrote them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -53,6 +63,10 @@ pub(crate) struct Record {
     /// show any more that it went back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub went_back: Option<String>,
+    /// The last transaction of the position, whatever it held; absent where the link has just begun,
+    /// or an earlier release wrote the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Last>,
     /// The newest data of the source that is at the target; absent where there is none, or an
     /// earlier release did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,6 +87,33 @@ pub(crate) struct Record {
     /// earlier release wrote the row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<IdcName>,
+}
+
+/// A transaction by more than its number: a source that went back gives numbers out again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Last {
+    pub gtid: String,
+    /// When it was committed, microseconds since 1970.
+    pub micros: u64,
+}
+
+impl From<&Transaction> for Last {
+    fn from(transaction: &Transaction) -> Self {
+        Self {
+            gtid: transaction.gtid.clone(),
+            micros: transaction.committed_micros,
+        }
+    }
+}
+
+impl Last {
+    /// The last transaction of a position that is told with it.
+    pub(crate) fn told(progress: &Progress) -> Option<Self> {
+        (!progress.gtid.is_empty()).then(|| Self {
+            gtid: progress.gtid.clone(),
+            micros: progress.source_micros,
+        })
+    }
 }
 
 /// A bound of the data that a link has brought: see [`crate::epoch::way::NewestData`].
@@ -541,6 +582,10 @@ mod tests {
             writer: "me".into(),
             serial: 9,
             went_back: None,
+            last: Some(Last {
+                gtid: "0-1-5".into(),
+                micros: 7,
+            }),
             newest: None,
             selection: None,
             ddl: None,

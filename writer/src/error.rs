@@ -101,7 +101,7 @@ pub enum WriterError {
         "{message}. The link stays halted, also when the source has given out those numbers again, \
          until its row is removed from multiactive.applied for a new copy; or, if both sides are \
          known to be equal, until one runs at the target: UPDATE multiactive.applied SET \
-         ledger=JSON_REMOVE(ledger,'$.wentBack') WHERE link='{link}'"
+         ledger=JSON_REMOVE(ledger,'$.wentBack','$.last') WHERE link='{link}'"
     )]
     SourceWentBack {
         /// What the syncer said.

@@ -15,7 +15,7 @@ use crate::alone::Against;
 use crate::apply::Applier;
 use crate::batch::{Batch, is_whole_rows};
 use crate::bookkeeping::epoch_row;
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, Last};
 use crate::error::WriterError;
 use crate::lag;
 use crate::rebuild::Step;
@@ -355,9 +355,7 @@ impl<'a> Follower<'a> {
 
     fn progress(&mut self, progress: &Progress) {
         let settled = &mut self.applier.settled;
-        settled.position = Some(progress.position.clone());
-        settled.record.engine = Some(progress.position.flavor().into());
-        settled.record.epoch = progress.epoch;
+        settled.arrive(&progress.position, progress.epoch, Last::told(progress));
         settled.record.ledger.filtered += progress.filtered;
         settled.record.ledger.read += progress.filtered;
         let (since, left_out) = self.unstored.unwrap_or((Instant::now(), false));

@@ -45,9 +45,7 @@ impl Applier {
         self.mappings.clear();
         failpoint::pass(Point::AfterCreate);
         if !begin.resumed {
-            self.settled.position = Some(begin.position.clone());
-            self.settled.record.engine = Some(begin.position.flavor().into());
-            self.settled.record.epoch = begin.epoch;
+            self.settled.arrive(&begin.position, begin.epoch, None);
         }
         self.settled.snapshot.begin(begin);
         self.put_source_epoch(begin.epoch).await?;

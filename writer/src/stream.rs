@@ -257,8 +257,13 @@ pub(crate) fn request(
 ) -> PullRequest {
     let position = checkpoint.position.as_ref();
     let epoch = checkpoint.record.epoch;
+    let last = checkpoint.record.last.as_ref();
     PullRequest {
         relay: config.relay,
+        last: last.map(|last| change::sync::Last {
+            gtid: last.gtid.clone(),
+            committed_micros: last.micros,
+        }),
         ..PullRequest::of(config.link.to_string(), position, epoch, tables)
     }
 }

@@ -171,6 +171,23 @@ impl Position {
         }
     }
 
+    /// What it was before its last transaction. `None` where `last` cannot be that: it is not there,
+    /// or on MariaDB not the last of its domain.
+    #[must_use]
+    pub fn before(&self, last: &Gtid) -> Option<Self> {
+        match (self, last) {
+            (Self::MySql(set), Gtid::MySql(of)) => {
+                set.contains(of).then(|| Self::MySql(set.without(of)))
+            }
+            (Self::MariaDb(domains), Gtid::MariaDb(of)) => {
+                let is_last = domains.iter().any(|it| it == *of);
+                is_last
+                    .then(|| Self::MariaDb(domains.without_last(1, |domain| domain == of.domain)))
+            }
+            _ => None,
+        }
+    }
+
     /// What it was before the last `count` transactions of each group whose mark `of` accepts.
     #[must_use]
     pub fn without_last(&self, count: u64, mut of: impl FnMut(OriginMark<'_>) -> bool) -> Self {

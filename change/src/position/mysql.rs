@@ -70,6 +70,21 @@ impl GtidSet {
         }
     }
 
+    /// The set without one transaction.
+    #[must_use]
+    pub fn without(&self, gtid: &MySqlGtid) -> Self {
+        let (before, after) = (gtid.number.saturating_sub(1), gtid.number.saturating_add(1));
+        let mut kept = self.clone();
+        if let Some(held) = kept.groups.get_mut(&(gtid.uuid, gtid.tag.clone())) {
+            let pieces = held
+                .iter()
+                .flat_map(|&(first, last)| [(first, last.min(before)), (first.max(after), last)]);
+            *held = pieces.filter(|(first, last)| first <= last).collect();
+        }
+        kept.groups.retain(|_, held| !held.is_empty());
+        kept
+    }
+
     /// Adds every transaction of another set.
     pub fn union(&mut self, other: &Self) {
         for (uuid, tag, intervals) in other.iter() {

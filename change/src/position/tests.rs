@@ -167,3 +167,39 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn before_its_last_transaction() {
+    let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+    let before = |position: &str, last: &str| {
+        let position: Position = position.parse().unwrap();
+        let before = position.before(&last.parse().unwrap())?;
+        let mut again = before.clone();
+        again.add(&last.parse().unwrap()).unwrap();
+        assert_eq!(again, position);
+        Some(before.to_string())
+    };
+    let set = format!("{uuid}:1-7:x:3");
+    assert_eq!(
+        before(&set, &format!("{uuid}:7")),
+        Some(format!("{uuid}:1-6:x:3"))
+    );
+    assert_eq!(
+        before(&set, &format!("{uuid}:4")),
+        Some(format!("{uuid}:1-3:5-7:x:3"))
+    );
+    assert_eq!(
+        before(&set, &format!("{uuid}:x:3")),
+        Some(format!("{uuid}:1-7"))
+    );
+    assert_eq!(before(&set, &format!("{uuid}:8")), None);
+    assert_eq!(
+        before("0-1-7,1-1-3", "0-1-7").as_deref(),
+        Some("0-1-6,1-1-3")
+    );
+    assert_eq!(before("0-1-7,1-1-1", "1-1-1").as_deref(), Some("0-1-7"));
+    // Of another server, or not the last of its domain.
+    for other in ["0-2-7", "0-1-6", "2-1-1"] {
+        assert_eq!(before("0-1-7,1-1-3", other), None);
+    }
+}

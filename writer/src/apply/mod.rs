@@ -305,8 +305,9 @@ impl Applier {
     /// The checkpoint after these transactions.
     fn after(&self, batch: &[Transaction], fates: &[Fate], position: &Position) -> Checkpoint {
         let mut next = self.settled.clone();
-        next.position = Some(position.clone());
-        next.record.engine = Some(position.flavor().into());
+        if let Some(last) = batch.last() {
+            next.arrive(position, last.epoch, Some(last.into()));
+        }
         next.record.serial = self.stored.record.serial + 1;
         for (transaction, fate) in batch.iter().zip(fates) {
             let changes = transaction.change_count();
@@ -317,7 +318,6 @@ impl Applier {
             }
             next.record.ledger.filtered += transaction.filtered;
             next.record.ledger.read += changes + transaction.filtered;
-            next.record.epoch = transaction.epoch;
             // The last part of a large one need not change data itself.
             let data = bookkeeping::is_data(transaction) || transaction.part > 0;
             if data && *fate == Fate::Applied {

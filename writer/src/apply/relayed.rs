@@ -200,6 +200,7 @@ impl Applier {
         link.record.engine = theirs.engine;
         link.record.epoch = theirs.epoch;
         link.record.newest = theirs.newest;
+        link.record.last = theirs.last;
         link.record.ledger.read += changes;
         link.record.ledger.applied += changes;
         let doing = "moving a link on behind what was handed on";

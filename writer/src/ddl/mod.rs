@@ -313,16 +313,14 @@ impl Applier {
     ) -> Result<Checkpoint, WriterError> {
         let position = transaction
             .position
-            .clone()
+            .as_ref()
             .ok_or_else(|| WriterError::Unexpected {
                 what: format!("the statement {} without a position", transaction.gtid),
                 fix: "run the same release of syncer and writer".to_owned(),
             })?;
         let mut next = self.settled.clone();
-        next.record.engine = Some(position.flavor().into());
-        next.position = Some(position);
+        next.arrive(position, transaction.epoch, Some(transaction.into()));
         next.record.serial = self.stored.record.serial + 1;
-        next.record.epoch = transaction.epoch;
         if applied {
             next.record.newest = Some(Newest::of(transaction));
         }

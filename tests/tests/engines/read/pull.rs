@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use change::sync::sync_client::SyncClient;
-use change::sync::{Packet, PullRequest};
+use change::sync::{Last, Packet, PullRequest};
 use change::{
     Body, Ddl, Frame, Halt, MAX_PACKET_BYTES, PacketDecoder, Position, Refused, Row, RowChange,
     SnapshotBegin, SnapshotState, TableChange, TableSchema, TargetTable, Transaction, Value,
@@ -30,6 +30,8 @@ pub struct Pull {
     pub copied: Rows,
     /// The last position told.
     pub position: Option<Position>,
+    /// The last transaction there.
+    pub last: Option<Last>,
     /// Changes that a strict target would have had to refuse.
     pub conflicts: Vec<String>,
     /// Transactions as they came, rows left out.
@@ -59,6 +61,14 @@ fn key_of(table: &TableSchema, row: &Row) -> (String, Vec<u8>) {
         .map(|&place| row[place].clone())
         .collect();
     (table.to_string(), encode_key(&key).to_vec())
+}
+
+fn last(gtid: &str, committed_micros: u64) -> Last {
+    let gtid = gtid.to_owned();
+    Last {
+        gtid,
+        committed_micros,
+    }
 }
 
 async fn channel(source: &Source<'_>) -> Result<Channel> {
@@ -101,6 +111,7 @@ impl Pull {
             target: Rows::new(),
             copied: Rows::new(),
             position: None,
+            last: None,
             conflicts: Vec::new(),
             transactions: Vec::new(),
             counts: (0, 0),
@@ -130,7 +141,10 @@ impl Pull {
             })
             .collect();
         let link = "suite/read".to_owned();
-        let request = PullRequest::of(link, self.position.as_ref(), self.epoch, &tables);
+        let request = PullRequest {
+            last: self.last.clone(),
+            ..PullRequest::of(link, self.position.as_ref(), self.epoch, &tables)
+        };
         self.stream = stream(source, request).await?;
         self.decoder = PacketDecoder::new()?;
         // What came and was not applied is lost with the connection.
@@ -194,6 +208,7 @@ impl Pull {
         match frame {
             Frame::SnapshotBegin(begin) => {
                 self.position = Some(begin.position.clone());
+                self.last = self.last.take().filter(|_| begin.resumed);
                 self.epoch = begin.epoch;
                 self.snapshots.push(begin.clone());
                 for table in begin.tables.iter().filter(|_| !begin.resumed) {
@@ -209,6 +224,7 @@ impl Pull {
             }
             Frame::Progress(progress) => {
                 self.position = Some(progress.position.clone());
+                self.last = Some(last(&progress.gtid, progress.source_micros));
                 self.epoch = progress.epoch;
                 self.counts.1 += progress.filtered;
             }
@@ -231,6 +247,7 @@ impl Pull {
                 ensure!(transaction.is_last() == transaction.position.is_some());
                 if let Some(position) = &transaction.position {
                     self.position = Some(position.clone());
+                    self.last = Some(last(&transaction.gtid, transaction.committed_micros));
                     self.epoch = transaction.epoch;
                 }
                 self.in_transaction = !transaction.is_last();
