@@ -45,6 +45,9 @@ const fn must(
 /// The check of a setting without which a server would not come up fenced.
 const BOOTS: &str = "PersistedSettings";
 
+/// The checks of the settings by which a server keeps what it has acknowledged.
+const KEEPS: [&str; 2] = ["SyncBinlog", "InnodbFlush"];
+
 /// The check of how names of tables are kept.
 const NAMES: &str = "LowerCaseTableNames";
 
@@ -185,25 +188,19 @@ const RULES: &[Rule] = &[
             "transactions can be logged out of order within a domain",
         )
     },
-    Rule {
-        severity: Severity::Warning,
-        ..must(
-            "SyncBinlog",
-            "sync_binlog",
-            "1",
-            "a crash of the machine can lose transactions that other members already have, and \
-             links from here then halt",
-        )
-    },
-    Rule {
-        severity: Severity::Warning,
-        ..must(
-            "InnodbFlush",
-            "innodb_flush_log_at_trx_commit",
-            "1",
-            "a crash can lose transactions that were acknowledged",
-        )
-    },
+    must(
+        KEEPS[0],
+        "sync_binlog",
+        "1",
+        "a crash of the machine can lose transactions that were acknowledged and that others already \
+         have, the server then gives out their numbers again, and links from here halt",
+    ),
+    must(
+        KEEPS[1],
+        "innodb_flush_log_at_trx_commit",
+        "1",
+        "a crash of the machine can lose transactions that were acknowledged",
+    ),
 ];
 
 const OTHERS: [&str; 6] = [
@@ -279,10 +276,13 @@ fn judge(engine: Engine, variables: &Variables, subject: &Subject) -> Vec<Findin
         if rule.engine.is_some_and(|of| of != engine) || is(value, rule.value) {
             continue;
         }
-        // Nobody fences an end of a link.
-        if rule.check == BOOTS && subject.role == Role::LinkEnd {
-            continue;
-        }
+        let severity = match (subject.role == Role::LinkEnd, rule.check) {
+            // Nobody fences an end of a link.
+            (true, BOOTS) => continue,
+            // Its links notice what is lost; a primary would open again without it.
+            (true, check) if KEEPS.contains(&check) => Severity::Warning,
+            _ => rule.severity,
+        };
         let Rule {
             variable,
             otherwise,
@@ -290,7 +290,7 @@ fn judge(engine: Engine, variables: &Variables, subject: &Subject) -> Vec<Findin
         } = rule;
         let shown = if value.is_empty() { "''" } else { value };
         let message = format!("{variable} is {shown}: {otherwise}");
-        find(rule.severity, rule.check, message, fix(engine, rule, value));
+        find(severity, rule.check, message, fix(engine, rule, value));
     }
     let number = |name: &str| {
         variables
@@ -438,6 +438,23 @@ mod tests {
                 assert_eq!(found.len(), 1, "{}: {found:?}", rule.variable);
                 assert!(found[0].message.contains("STRANGE"), "{found:?}");
                 assert!(found[0].fix.contains(rule.variable), "{found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_of_a_unit_must_keep_what_it_acknowledged() {
+        let end = Subject {
+            role: Role::LinkEnd,
+            ..subject()
+        };
+        for variable in ["sync_binlog", "innodb_flush_log_at_trx_commit"] {
+            for engine in [Engine::MySql, Engine::MariaDb] {
+                let mut variables = good(engine);
+                variables.insert(variable.to_owned(), "0".to_owned());
+                let severity = |subject| judge(engine, &variables, subject)[0].severity;
+                assert_eq!(severity(&subject()), Severity::Blocking, "{variable}");
+                assert_eq!(severity(&end), Severity::Warning, "{variable}");
             }
         }
     }

@@ -17,7 +17,7 @@ use anyhow::Result;
 use bytes::Bytes;
 use change::sync::sync_server::{Sync, SyncServer};
 use change::sync::{
-    DescribeReply, DescribeRequest, FiledPiece, FiledReply, FiledRequest, RelayRequest,
+    DescribeReply, DescribeRequest, FiledPiece, FiledReply, FiledRequest, Last, RelayRequest,
 };
 use change::{
     Body, Column, ColumnKind, Ddl, DdlObject, DdlSession, Flavor, Frame, Halt, MAX_PACKET_BYTES,
@@ -30,6 +30,9 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
+
+/// When its transactions were committed.
+const COMMITTED_MICROS: u64 = 1_700_000_000_000_000;
 
 /// The source that the script plays.
 #[derive(Clone)]
@@ -162,7 +165,7 @@ impl Source {
                 gtid: gtid.clone(),
                 origin: self.idc.clone(),
                 epoch: self.epoch,
-                committed_micros: 1_700_000_000_000_000,
+                committed_micros: COMMITTED_MICROS,
                 part: u32::try_from(part).expect("few parts"),
                 position: (part == last).then(|| self.position(number)),
                 filtered: 0,
@@ -288,6 +291,21 @@ impl Source {
         frames
     }
 
+    /// A writer knows the last transaction of its checkpoint, unless it has just begun.
+    fn check_last(&self, checkpoint: Option<&Position>, last: Option<&Last>) -> Result<(), Status> {
+        let committed = self.state().transactions.len();
+        let number = (0..=committed).rfind(|number| Some(&self.position(*number)) == checkpoint);
+        let expected = number.filter(|number| *number > 0).map(|number| Last {
+            gtid: self.gtid(number),
+            committed_micros: COMMITTED_MICROS,
+        });
+        if last == expected.as_ref() {
+            return Ok(());
+        }
+        let text = format!("the writer is at {checkpoint:?} and tells {last:?} for {expected:?}");
+        Err(Status::internal(text))
+    }
+
     /// Serves until the token is cancelled; must be called within a runtime.
     pub fn serve(self, tls: &Path, stop: CancellationToken) -> Result<SocketAddr> {
         let read = |name: &str| std::fs::read(tls.join(name));
@@ -358,6 +376,7 @@ impl Sync for Source {
             ),
             None => None,
         };
+        self.check_last(checkpoint.as_ref(), request.last.as_ref())?;
         let (sender, receiver) = mpsc::channel(1);
         let source = self.clone();
         let mut grown = self.grown.subscribe();

@@ -222,7 +222,7 @@ fn settings_are_named_with_value_and_statement() -> Result<()> {
             Blocking,
             &["MINIMAL", &fix("binlog_row_metadata")],
         )?;
-        found(&report, "SyncBinlog", Warning, &["sync_binlog is 0"])?;
+        found(&report, "SyncBinlog", Blocking, &["sync_binlog is 0"])?;
         found(&report, "AutoIncrement", Warning, &["2 servers"])?;
         if server.engine == Engine::MySql {
             let on = "SET GLOBAL super_read_only = 1, GLOBAL binlog_row_value_options = \
