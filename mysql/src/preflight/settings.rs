@@ -452,7 +452,7 @@ mod tests {
             for engine in [Engine::MySql, Engine::MariaDb] {
                 let mut variables = good(engine);
                 variables.insert(variable.to_owned(), "0".to_owned());
-                let severity = |subject| judge(engine, &variables, subject)[0].severity;
+                let severity = |subject: &Subject| judge(engine, &variables, subject)[0].severity;
                 assert_eq!(severity(&subject()), Severity::Blocking, "{variable}");
                 assert_eq!(severity(&end), Severity::Warning, "{variable}");
             }
