@@ -5,6 +5,7 @@ mod error;
 mod filed;
 mod filter;
 mod keeper;
+mod keys;
 mod last;
 mod metrics;
 mod progress;

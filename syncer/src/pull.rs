@@ -286,8 +286,15 @@ impl Connection<'_> {
         if is_ddl {
             // What came of it must still be something that a link can carry; the binlog alone does
             // not tell each type.
-            let lifeline = self.source.lifeline().clone();
-            lifeline.wait(self.source.tables(&self.selection)).await??;
+            let Self {
+                source, selection, ..
+            } = self;
+            let lifeline = source.lifeline().clone();
+            let look = async {
+                source.tables(selection).await?;
+                source.check_outer_keys(selection).await
+            };
+            lifeline.wait(look).await??;
         }
         self.end_snapshot()
     }

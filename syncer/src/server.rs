@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use change::sync::sync_server::{Sync, SyncServer};
 use change::sync::{
-    Brings, DescribeReply, DescribeRequest, FiledReply, FiledRequest, Packet, PullRequest,
-    RelayRequest,
+    Brings, DescribeReply, DescribeRequest, FiledReply, FiledRequest, KeysReply, KeysRequest,
+    Packet, PullRequest, RelayRequest,
 };
 use change::{Compression, Frame, Halt, MAX_PACKET_BYTES, PacketEncoder};
 use futures::Stream;
@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status};
 
 use crate::error::PullError;
 use crate::filed;
+use crate::keys;
 use crate::metrics::Reason;
 use crate::pull::{self, Sender, Shared};
 use crate::relay;
@@ -154,6 +155,17 @@ impl Sync for Service {
             brings: brings.map(told).collect(),
             relays: self.shared.config.relay,
         }))
+    }
+
+    async fn keys(&self, request: Request<KeysRequest>) -> Result<Response<KeysReply>, Status> {
+        transport::check_peer(&request)?;
+        self.check_link(&request.into_inner().link)?;
+        let reply = tokio::time::timeout(FILED_WITHIN, keys::read(&self.shared))
+            .await
+            .map_err(|_| Status::unavailable("the source did not answer in time"))?;
+        reply
+            .map(Response::new)
+            .map_err(|error| Status::unavailable(error.to_string()))
     }
 
     async fn filed(&self, request: Request<FiledRequest>) -> Result<Response<FiledReply>, Status> {

@@ -285,9 +285,7 @@ impl Source {
         selection: &Selection,
         is_copied: &(dyn Fn(&str, &str) -> bool + Sync),
     ) -> Result<(), PullError> {
-        let engine = self.session.engine();
-        let logged = foreign_keys::are_logged(&mut self.session.conn, engine).await;
-        if logged.map_err(PullError::query("asking for innodb_native_foreign_keys"))? {
+        if self.logs_cascades().await? {
             return Ok(());
         }
         let keys = self.acting_keys().await?;
@@ -310,8 +308,16 @@ impl Source {
         }
     }
 
+    /// Whether what they do is in the binlog.
+    pub async fn logs_cascades(&mut self) -> Result<bool, PullError> {
+        let engine = self.session.engine();
+        foreign_keys::are_logged(&mut self.session.conn, engine)
+            .await
+            .map_err(PullError::query("asking for innodb_native_foreign_keys"))
+    }
+
     /// The foreign keys that change rows by themselves.
-    async fn acting_keys(&mut self) -> Result<Vec<ActingKey>, PullError> {
+    pub async fn acting_keys(&mut self) -> Result<Vec<ActingKey>, PullError> {
         foreign_keys::acting(&mut self.session.conn)
             .await
             .map_err(PullError::query(
@@ -320,8 +326,28 @@ impl Source {
     }
 
     /// What a cascade does to other rows is not in the binlog of every server, and then the same
-    /// foreign key at the target has to do it there. Between tables of which a route gives one another
-    /// name there is no such key.
+    /// foreign key at the target has to do it there ([`crate::keys`]), once the row that it refers to
+    /// is changed there. Between tables of which the link carries one only it does nothing.
+    pub async fn check_outer_keys(&mut self, selection: &Selection) -> Result<(), PullError> {
+        if self.logs_cascades().await? {
+            return Ok(());
+        }
+        let has = |(database, table): &(String, String)| selection.has_table(database, table);
+        let keys = self.acting_keys().await?;
+        match keys.iter().find(|key| has(&key.from) && !has(&key.to)) {
+            None => Ok(()),
+            Some(key) => Err(PullError::halt(
+                "CascadesFromOutside",
+                format!(
+                    "the foreign key of {key} changes rows of a table that the link carries when rows \
+                     of one change that it does not carry, and this server leaves that out of its \
+                     binlog. Make the key RESTRICT at the source, or carry both tables, or neither"
+                ),
+            )),
+        }
+    }
+
+    /// Between tables of which a route gives one another name there is no key that would do the same.
     pub async fn check_routed_keys(
         &mut self,
         selection: &Selection,

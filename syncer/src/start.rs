@@ -117,6 +117,7 @@ pub async fn resolve(
     source
         .check_routed_keys(selection, &Routes::of(config))
         .await?;
+    source.check_outer_keys(selection).await?;
     match wish.checkpoint {
         Some((position, epoch)) => {
             let executed = source.executed().await?;

@@ -109,6 +109,16 @@ pub enum WriterError {
         /// The link.
         link: String,
     },
+    /// The binlog does not tell what foreign keys do, and the target's do something else.
+    #[error(
+        "{what}. What such a key does to other rows is not in the source's binlog, so the target's own \
+         has to do it, and rows are left over or lost where it does not. Give both ends the same keys \
+         (at the target with SET SESSION sql_log_bin = 0), and compare the tables with mactl repair"
+    )]
+    CascadesDiffer {
+        /// In what they differ.
+        what: String,
+    },
     /// The link was made to carry tables that it has not copied.
     #[error(
         "the link's tables were widened, or its routes changed, after it had begun (before: {before}; \
@@ -434,6 +444,7 @@ impl WriterError {
             Self::SyncerHalted { .. } => "syncer_halted",
             Self::SelectionWidened { .. } => "selection_widened",
             Self::SourceWentBack { .. } => "source_went_back",
+            Self::CascadesDiffer { .. } => "cascades_differ",
             Self::Wire(_) | Self::Position(_) | Self::Unexpected { .. } => "stream",
             Self::Unfit(_) => "table",
             Self::Conflict(conflict) => conflict.kind.name(),

@@ -15,6 +15,7 @@ use crate::alone::Against;
 use crate::apply::Applier;
 use crate::batch::{Batch, is_whole_rows};
 use crate::bookkeeping::epoch_row;
+use crate::cascades::Cascades;
 use crate::checkpoint::{Checkpoint, Last};
 use crate::error::WriterError;
 use crate::lag;
@@ -60,6 +61,7 @@ pub(crate) struct Follower<'a> {
     /// When to look next for tables that are to be copied anew, or to go on emptying one.
     anew_at: Instant,
     progressed: &'a mut bool,
+    cascades: Cascades<'a>,
     /// Of a link without a Unit.
     pub(crate) against: Option<Against>,
 }
@@ -70,6 +72,7 @@ impl<'a> Follower<'a> {
         applier: Applier,
         stream: Stream,
         shutdown: CancellationToken,
+        cascades: Cascades<'a>,
         progressed: &'a mut bool,
     ) -> Self {
         Self {
@@ -85,6 +88,7 @@ impl<'a> Follower<'a> {
             look_at: Instant::now(),
             anew_at: Instant::now(),
             progressed,
+            cascades,
             against: None,
         }
     }
@@ -140,6 +144,10 @@ impl<'a> Follower<'a> {
             if self.look_at <= Instant::now() && between {
                 self.look().await?;
             }
+            let keys_at = self.cascades.look_at();
+            if keys_at.is_some_and(|at| at <= Instant::now()) && between {
+                self.compare_keys().await?;
+            }
             if let Some(frame) = self.queue.pop_front() {
                 return Ok(Some(frame));
             }
@@ -184,6 +192,19 @@ impl<'a> Follower<'a> {
         mappings.check_triggers(target).await?;
         self.look_at = Instant::now() + LOOK_FOR_FILED;
         Ok(())
+    }
+
+    async fn compare_keys(&mut self) -> Result<(), WriterError> {
+        let Applier {
+            target,
+            config,
+            settled,
+            ..
+        } = &mut self.applier;
+        let position = settled.position.as_ref();
+        self.cascades
+            .look(config, &self.stream, target, position)
+            .await
     }
 
     /// Begins what a person wants copied anew, and empties such tables, a little each time: what
@@ -234,8 +255,10 @@ impl<'a> Follower<'a> {
         // While a transaction is open the checkpoint is written with its end.
         let store = self.store_at().filter(|_| !self.applier.is_open());
         let look = self.look_at.min(self.anew_at);
-        let look = (!self.applier.is_open()).then_some(look);
-        [store, self.quiet_at(), look]
+        let between = !self.applier.is_open();
+        let look = between.then_some(look);
+        let keys = self.cascades.look_at().filter(|_| between);
+        [store, self.quiet_at(), look, keys]
             .into_iter()
             .flatten()
             .fold(beat, Instant::min)
@@ -341,6 +364,7 @@ impl<'a> Follower<'a> {
                     self.applier.halted_at = skip::halted_at(&transaction, error);
                 }
                 ran?;
+                self.cascades.statement();
                 self.done();
             }
             Body::Rows(_) => {

@@ -24,6 +24,7 @@ mod apply;
 mod backoff;
 mod batch;
 mod bookkeeping;
+mod cascades;
 mod checkpoint;
 mod claim;
 mod conflict;

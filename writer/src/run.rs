@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::alone::{Against, Alone};
 use crate::apply::Applier;
 use crate::backoff::Backoff;
+use crate::cascades::Cascades;
 use crate::claim;
 use crate::ddl::intent::forget_intents_before;
 use crate::error::{Class, WriterError};
@@ -29,6 +30,8 @@ struct Left {
     progressed: bool,
     /// The transaction that it halted at, if it is one.
     halted_at: Option<HaltedAt>,
+    /// It, or one before, ended because foreign keys of the two ends differ, and they still do.
+    keys_differ: bool,
 }
 
 /// A writer and what it needs.
@@ -57,15 +60,19 @@ impl Writer {
         let mut backoff = Backoff::default();
         let mut careful = false;
         let mut halted_at = None;
+        let mut keys_differ = false;
         while !self.shutdown.is_cancelled() {
-            let mut left = Left::default();
+            let mut left = Left {
+                keys_differ,
+                ..Left::default()
+            };
             let session = self.session(&config, &name, careful, halted_at.as_ref(), &mut left);
             let outcome = Box::pin(session).await;
             if left.progressed {
                 backoff.reset();
             }
             let Err(error) = outcome else { break };
-            halted_at = left.halted_at;
+            (halted_at, keys_differ) = (left.halted_at, left.keys_differ);
             if matches!(error, WriterError::CopiesAnew { .. }) {
                 tracing::info!("{error}");
                 careful = false;
@@ -154,8 +161,10 @@ impl Writer {
             careful,
         )?;
         applier.wish = wish;
+        let cascades = Cascades::new(&mut left.keys_differ);
         let progressed = &mut left.progressed;
-        let mut follower = Follower::new(applier, stream, self.shutdown.clone(), progressed);
+        let shutdown = self.shutdown.clone();
+        let mut follower = Follower::new(applier, stream, shutdown, cascades, progressed);
         follower.against = against;
         let outcome = follower.follow().await;
         left.halted_at = follower.halted_at();

@@ -6,7 +6,9 @@ use std::time::Duration;
 use change::sync::sync_client::SyncClient;
 use std::collections::VecDeque;
 
-use change::sync::{DescribeRequest, FiledReply, FiledRequest, PullRequest, RelayRequest};
+use change::sync::{
+    DescribeRequest, FiledReply, FiledRequest, KeysReply, KeysRequest, PullRequest, RelayRequest,
+};
 use change::{Frame, MAX_PACKET_BYTES, PacketDecoder, TargetTable, Transaction};
 use model::LinkConfig;
 use mysql::link_end::Brings;
@@ -147,6 +149,22 @@ impl Stream {
                 address: self.address.clone(),
                 reason: refusal(&status),
             })
+    }
+
+    /// Asks for what the source's foreign keys do; `None` where the syncer is of a release that does
+    /// not tell.
+    pub(crate) async fn keys(
+        &self,
+        request: KeysRequest,
+    ) -> Result<Option<KeysReply>, WriterError> {
+        match self.client.clone().keys(request).await {
+            Ok(reply) => Ok(Some(reply.into_inner())),
+            Err(status) if status.code() == tonic::Code::Unimplemented => Ok(None),
+            Err(status) => Err(WriterError::Syncer {
+                address: self.address.clone(),
+                reason: refusal(&status),
+            }),
+        }
     }
 
     /// Asks for what the source has applied of a third member's.

@@ -1,6 +1,7 @@
 //! The one session that changes the target, and how statements run in it.
 
 use model::{IdcName, LinkKey};
+use mysql::foreign_keys::{self, ActingKey};
 use mysql::session::{Engine, ServerVersion, Session, SessionError, SessionOptions};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
@@ -244,6 +245,16 @@ impl Target {
         answer
             .unwrap_or_else(|gone| Err(vanished(&gone)))
             .map_err(|source| failed(doing, source))
+    }
+
+    /// The foreign keys that change rows by themselves.
+    pub(crate) async fn acting_keys(&mut self) -> Result<Vec<ActingKey>, WriterError> {
+        let lifeline = self.session.lifeline().clone();
+        let keys = foreign_keys::acting(&mut self.session.conn);
+        let answer = lifeline.wait(keys).await;
+        answer
+            .unwrap_or_else(|gone| Err(vanished(&gone)))
+            .map_err(|source| failed("reading the foreign keys", source))
     }
 
     /// Runs a request in one round trip and holds each statement to what it must report. The

@@ -278,7 +278,8 @@ fn what_was_handed_on_meanwhile_is_not_lacking() -> Result<()> {
              INSERT INTO multiactive.epoch (epoch, idc, ended, at) \
              VALUES (2, 'gz', '{through}', NOW(6)); \
              UPDATE multiactive.applied SET position = '{through}', \
-             ledger = JSON_SET(ledger, '$.serial', 999); COMMIT"
+             ledger = JSON_SET(ledger, '$.serial', 999, '$.last.gtid', '{}'); COMMIT",
+            rig.source.gtid(2)
         ))?;
         for id in [2, 3] {
             rig.source

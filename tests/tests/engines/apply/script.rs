@@ -17,7 +17,8 @@ use anyhow::Result;
 use bytes::Bytes;
 use change::sync::sync_server::{Sync, SyncServer};
 use change::sync::{
-    DescribeReply, DescribeRequest, FiledPiece, FiledReply, FiledRequest, Last, RelayRequest,
+    ActingKey, DescribeReply, DescribeRequest, FiledPiece, FiledReply, FiledRequest, KeysReply,
+    KeysRequest, Last, RelayRequest,
 };
 use change::{
     Body, Column, ColumnKind, Ddl, DdlObject, DdlSession, Flavor, Frame, Halt, MAX_PACKET_BYTES,
@@ -53,6 +54,8 @@ struct State {
     transactions: Vec<Vec<Frame>>,
     /// What a writer is told in place of everything else.
     halt: Option<Halt>,
+    /// It has said that it went back; what was last before is forgotten with that.
+    went_back: bool,
     /// What is copied for a writer without a checkpoint.
     copy: Option<SnapshotChunk>,
     /// What the source has set aside, and whose it is, in order.
@@ -67,6 +70,8 @@ struct State {
     begins_in: Option<u64>,
     /// What it has applied of a third member's and hands on.
     handed_on: Vec<Transaction>,
+    /// What its foreign keys do without a word in its binlog; an earlier release does not tell.
+    keys: Option<Vec<ActingKey>>,
 }
 
 impl Source {
@@ -101,6 +106,11 @@ impl Source {
     /// What it has applied of a third member's, as its binlog has it.
     pub fn hand_on(&self, transactions: Vec<Transaction>) {
         self.state().handed_on = transactions;
+    }
+
+    /// What its foreign keys do.
+    pub fn act(&self, keys: Vec<ActingKey>) {
+        self.state().keys = Some(keys);
     }
 
     pub fn gtid(&self, number: usize) -> String {
@@ -189,6 +199,7 @@ impl Source {
 
     /// Halts each connection from now on, or lets them be served again.
     pub fn halt(&self, reason: Option<&str>) {
+        self.state().went_back |= reason == Some(Halt::SOURCE_WENT_BACK);
         self.state().halt = reason.map(|reason| Halt {
             reason: reason.to_owned(),
             message: format!("the script says {reason}"),
@@ -299,7 +310,7 @@ impl Source {
             gtid: self.gtid(number),
             committed_micros: COMMITTED_MICROS,
         });
-        if last == expected.as_ref() {
+        if last == expected.as_ref() || (last.is_none() && self.state().went_back) {
             return Ok(());
         }
         let text = format!("the writer is at {checkpoint:?} and tells {last:?} for {expected:?}");
@@ -407,6 +418,15 @@ impl Sync for Source {
             }
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn keys(&self, _: Request<KeysRequest>) -> Result<Response<KeysReply>, Status> {
+        let keys = self.state().keys.clone();
+        Ok(Response::new(KeysReply {
+            logged: false,
+            at: Some((&self.position(self.length())).into()),
+            keys: keys.ok_or_else(|| Status::unimplemented("of an earlier release"))?,
+        }))
     }
 
     type RelayStream = Self::PullStream;

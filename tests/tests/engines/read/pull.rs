@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use change::sync::sync_client::SyncClient;
-use change::sync::{Last, Packet, PullRequest};
+use change::sync::{KeysReply, KeysRequest, Last, Packet, PullRequest};
 use change::{
     Body, Ddl, Frame, Halt, MAX_PACKET_BYTES, PacketDecoder, Position, Refused, Row, RowChange,
     SnapshotBegin, SnapshotState, TableChange, TableSchema, TargetTable, Transaction, Value,
@@ -87,6 +87,13 @@ async fn channel(source: &Source<'_>) -> Result<Channel> {
             Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
         }
     }
+}
+
+/// Asks what the source's foreign keys do without a word in its binlog.
+pub async fn keys(source: &Source<'_>) -> Result<KeysReply> {
+    let link = "suite/read".to_owned();
+    let mut client = SyncClient::new(channel(source).await?);
+    Ok(client.keys(KeysRequest { link }).await?.into_inner())
 }
 
 async fn stream(source: &Source<'_>, request: PullRequest) -> Result<Streaming<Packet>> {

@@ -1,8 +1,9 @@
 //! What a link cannot carry stops it, with the object and the way out named.
 
-use anyhow::{Result, ensure};
-use change::Flavor;
+use anyhow::{Context as _, Result, ensure};
+use change::{Flavor, Position};
 
+use super::pull::keys;
 use super::{Source, on_each};
 
 /// One thing that an application or a person does, and the word that the link halts with.
@@ -241,6 +242,57 @@ fn numbers_that_go_back_halt_the_link() -> Result<()> {
             halt.reason == "GtidOrder" && halt.message.contains("0-2-1 "),
             "{halt:?}"
         );
+        Ok(())
+    })
+}
+
+/// What a foreign key does to other rows is not in every binlog: the target's has to do it, which it
+/// cannot where the row that it refers to is not carried.
+#[test]
+fn keys_that_act_are_told_and_refused_where_nothing_at_the_target_can_act() -> Result<()> {
+    on_each(async |source| {
+        let before = source.make(
+            "CREATE TABLE t (a INT, B INT, PRIMARY KEY (a, B)); CREATE TABLE child (id INT PRIMARY KEY, \
+             x INT, y INT, FOREIGN KEY (x, y) REFERENCES t (a, B) ON UPDATE CASCADE); \
+             CREATE TABLE still (id INT PRIMARY KEY, x INT, y INT, FOREIGN KEY (x, y) REFERENCES t (a, B)); \
+             CREATE TABLE unwanted (id INT PRIMARY KEY)",
+        )?;
+        let told = keys(source).await?;
+        let logged = source.flavor() == Flavor::MySql;
+        ensure!(told.logged == logged, "{told:?}");
+        if !logged {
+            let at = told.at.as_ref().context("no position")?;
+            ensure!(
+                Position::try_from(at)?.contains(&source.position()?),
+                "{told:?}"
+            );
+            let [key] = told.keys.as_slice() else {
+                anyhow::bail!("{told:?}");
+            };
+            let columns = [key.columns.join(" "), key.to_columns.join(" ")];
+            ensure!(key.table == "child" && key.to_table == "t", "{key:?}");
+            ensure!(columns == ["x y", "a b"], "{key:?}");
+            let rules = (key.on_delete.as_str(), key.on_update.as_str());
+            ensure!(rules == ("NO ACTION", "CASCADE"), "{key:?}");
+        }
+        let mut pull = source.pull(Some(&before)).await?;
+        pull.reach(&source.position()?).await?;
+        source.database.root(
+            "ALTER TABLE orders.child ADD FOREIGN KEY (x) REFERENCES orders.unwanted (id) ON DELETE SET NULL",
+        )?;
+        let end = source.end()?;
+        if logged {
+            pull.reach(&end).await?;
+            return Ok(());
+        }
+        for _ in 0..2 {
+            let halt = pull.halt().await?;
+            ensure!(
+                halt.reason == "CascadesFromOutside" && halt.message.contains("orders.unwanted"),
+                "{halt:?}"
+            );
+            pull.again(source).await?;
+        }
         Ok(())
     })
 }
