@@ -41,6 +41,10 @@ impl Core {
             .in_sync_since
             .filter(|_| in_sync)
             .or(in_sync.then_some(now.at));
+        let held = self.held().map(|held| held.value.epoch);
+        if let Some(epoch) = held.filter(|_| self.has_tried(now) && self.gives_up_opening(now)) {
+            self.gave_up = Some((epoch, now.at));
+        }
         let shut = self.held().is_some()
             && self.member.exposure != Exposure::Open
             && !self.intent_wants_fence(now);
@@ -140,6 +144,9 @@ impl Core {
         let (Some(since), Some(rank)) = (self.takeable_since, self.rank(state)) else {
             return false;
         };
+        if self.sits_out(now, state) {
+            return false;
+        }
         let waited = now.at.since(since);
         let settings = &self.settings;
         // A fenced holder left the position to reach; lag would say less exactly.
@@ -172,11 +179,8 @@ impl Core {
         let Some(state) = &self.state else {
             return false;
         };
-        let tried = self
-            .unopened_since
-            .is_some_and(|since| now.at.since(since) >= self.settings.open_timeout);
         let hopeless = self.unopened_since.is_some() && !self.member.reachable;
-        (tried || hopeless)
+        (self.has_tried(now) || hopeless)
             && self.is_automatic()
             && self.may_fail_over(now, state)
             && state.members.iter().any(|(idc, record)| {
@@ -185,6 +189,21 @@ impl Core {
                     && record.value.fenced
                     && record.value.ineligible.is_empty()
             })
+    }
+
+    /// Whether it has had the time that opening may take.
+    fn has_tried(&self, now: Now) -> bool {
+        self.unopened_since
+            .is_some_and(|since| now.at.since(since) >= self.settings.open_timeout)
+    }
+
+    /// Whether this member leaves the Unit to others for as long as it tried itself: it could not be
+    /// opened in the last epoch, and would be the first to take the next one.
+    pub(crate) fn sits_out(&self, now: Now, state: &UnitState) -> bool {
+        let last = state.epoch.as_ref().map(|epoch| epoch.value.epoch);
+        self.gave_up.is_some_and(|(epoch, since)| {
+            Some(epoch) == last && now.at.since(since) < self.settings.open_timeout
+        })
     }
 
     fn is_in_sync(&self, now: Now) -> bool {
@@ -299,7 +318,10 @@ impl Core {
         let given_up = self
             .unopened_since
             .map(|since| since.plus(settings.open_timeout));
-        turns.chain(vacant).chain(given_up)
+        let back = self
+            .gave_up
+            .map(|(_, since)| since.plus(settings.open_timeout));
+        turns.chain(vacant).chain(given_up).chain(back)
     }
 }
 

@@ -166,6 +166,8 @@ pub struct Core {
     pub(crate) in_sync_since: Option<Moment>,
     /// Since when this holder has not been open.
     pub(crate) unopened_since: Option<Moment>,
+    /// The epoch that it could not open within the time for that, and when it was about to give it up.
+    pub(crate) gave_up: Option<(Epoch, Moment)>,
     pub(crate) hindrances: BTreeSet<Hindrance>,
     /// What of this member was stranded when that epoch began.
     pub(crate) stranded: Option<(Epoch, u64)>,
@@ -229,6 +231,7 @@ impl Core {
             cooling_since: None,
             in_sync_since: None,
             unopened_since: None,
+            gave_up: None,
             hindrances: BTreeSet::new(),
             stranded: None,
             highest_own: None,

@@ -87,6 +87,9 @@ impl Core {
         if self.is_automatic() && self.rules.retake_without_votes && objected {
             return None;
         }
+        if self.is_automatic() && self.sits_out(now, state) {
+            return None;
+        }
         let plan = self
             .takeover(now, state, Purpose::Retake, TransitionKind::Retake)?
             .compare(Slot::Intent, intent_revision(state));
