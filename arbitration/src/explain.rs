@@ -237,7 +237,12 @@ impl Core {
         }
         let votes = down_votes(state).len();
         let all = state.idcs.len();
-        format!("nobody holds the primary; {votes} of {all} IDCs vote for an election")
+        let votes = format!("nobody holds the primary; {votes} of {all} IDCs vote for an election");
+        if self.sits_out(now, state) {
+            let what = self.with_failure("it could not be opened here, so the others go first");
+            return format!("{votes}; {what}");
+        }
+        votes
     }
 
     fn message_of_follower(&self, now: Now) -> String {
