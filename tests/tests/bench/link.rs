@@ -109,6 +109,7 @@ pub fn processor_seconds(process: &Path) -> Result<f64> {
 /// A link's files.
 pub struct Link {
     directory: PathBuf,
+    settings: serde_json::Value,
     binaries: Option<PathBuf>,
     /// Where its syncer serves.
     pub address: String,
@@ -147,13 +148,26 @@ impl Link {
             "apply": {"consistency": "Transactional", "maxRows": 1000, "lingerMillis": 5},
             "ddl": "Apply", "relay": false,
         });
-        fs::write(directory.join("link.json"), settings.to_string())?;
-        Ok(Self {
+        let link = Self {
             directory,
+            settings,
             binaries: binaries.map(Path::to_path_buf),
             address: format!("127.0.0.1:{}", free_port()?),
             peaks: BTreeMap::new(),
-        })
+        };
+        link.write_settings()?;
+        Ok(link)
+    }
+
+    /// How conflicts are found, by processes that are started after this.
+    pub fn detect(&mut self, how: &str) -> Result<()> {
+        self.settings["conflicts"] = serde_json::json!({"detect": how, "resolve": "Halt"});
+        self.write_settings()
+    }
+
+    fn write_settings(&self) -> Result<()> {
+        fs::write(self.directory.join("link.json"), self.settings.to_string())?;
+        Ok(())
     }
 
     /// The directory with the certificates.

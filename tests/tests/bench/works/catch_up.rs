@@ -52,22 +52,27 @@ pub async fn oltp(rig: &mut Rig, options: &Options) -> Result<Vec<Figure>> {
         events: transactions,
     };
     prepare(rig, spec).await?;
-    let mut pairs = Vec::new();
-    for round in 0..options.rounds {
-        rig.both_follow().await?;
-        stop_both(rig, "oltp")?;
-        report::step(
-            &format!("sysbench commits {transactions} at the source"),
-            || rig.world().run_load("sh", spec),
-        )?;
-        rig.mark()?;
-        pairs.push(both(rig, "oltp", round).await?);
+    let mut all = Vec::new();
+    for detect in ["BeforeImage", "Key"] {
+        rig.link.detect(detect)?;
+        let mut pairs = Vec::new();
+        for round in 0..options.rounds {
+            rig.both_follow().await?;
+            stop_both(rig, "oltp")?;
+            report::step(
+                &format!("sysbench commits {transactions} at the source"),
+                || rig.world().run_load("sh", spec),
+            )?;
+            rig.mark()?;
+            pairs.push(both(rig, "oltp", round).await?);
+        }
+        let name = format!(
+            "catch up, {transactions} oltp_write_only, Transactional, detect: {detect}, {}",
+            rig.engine.name()
+        );
+        all.extend(figures(&name, Goal::TimesAsFast(1.5), &pairs));
     }
-    let name = format!(
-        "catch up, {transactions} oltp_write_only, Transactional, detect: Key, {}",
-        rig.engine.name()
-    );
-    Ok(figures(&name, Goal::TimesAsFast(1.5), &pairs))
+    Ok(all)
 }
 
 /// sysbench's tables, on all three servers.
