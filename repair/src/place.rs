@@ -1,5 +1,6 @@
 //! Where a run is in a table: by which columns it compares, which row comes next, and what was put off.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use mysql::tables::TableInfo;
@@ -9,7 +10,7 @@ use crate::error::RepairError;
 use crate::judge::{Suspect, finding};
 use crate::pair::{Key, Pair, shape};
 use crate::record::Fate;
-use crate::run::Run;
+use crate::run::{Halt, Run};
 use crate::verdict::Images;
 
 impl Run<'_> {
@@ -124,26 +125,38 @@ impl Run<'_> {
 
     /// Judges once more what was put off, as long as that gets on: where a value was taken by
     /// another row, that may have been mended meanwhile. Rows that hold values of each other are
-    /// mended together then.
+    /// mended together then. If the run shall halt meanwhile, nothing is said of what is left: the
+    /// chunk is compared again when the run goes on.
     pub(crate) async fn settle_deferred(
         &mut self,
         pair: &Pair,
         mut deferred: Vec<Suspect>,
-    ) -> Result<(), RepairError> {
+    ) -> Result<Option<Halt>, RepairError> {
+        let mut gets_on = true;
         loop {
-            let before = deferred.len();
-            if before == 0 {
-                return Ok(());
+            if deferred.is_empty() {
+                return Ok(None);
             }
+            // Also behind the last look, which a shutdown cuts short.
+            if let Some(halt) = self.may_go_on().await? {
+                return Ok(Some(halt));
+            }
+            if !gets_on {
+                break;
+            }
+            let before = deferred.len();
             let keys = deferred.into_iter().map(|it| it.key).collect();
             deferred = self.judge(pair, keys).await?;
             if deferred.len() >= before {
-                deferred = self.mend_swapped(pair, deferred).await?;
+                deferred = match self.mend_swapped(pair, deferred).await? {
+                    ControlFlow::Continue(left) => left,
+                    ControlFlow::Break(halt) => return Ok(Some(halt)),
+                };
             }
-            if deferred.len() >= before || self.shutdown.is_cancelled() {
-                break;
-            }
+            gets_on = deferred.len() < before;
         }
+        // A pause may have been long.
+        self.check_shape(pair).await?;
         let mut unjudged = 0;
         for suspect in deferred {
             if suspect.reason.is_empty() {
@@ -163,7 +176,7 @@ impl Run<'_> {
                 pair.name
             );
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Records a row that could not be mended, with what it looks like now.

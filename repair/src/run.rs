@@ -240,8 +240,10 @@ impl Run<'_> {
             self.check_shape(pair).await?;
             let last = compared.next.is_none();
             if last {
-                self.settle_deferred(pair, std::mem::take(&mut deferred))
-                    .await?;
+                let put_off = std::mem::take(&mut deferred);
+                if let Some(halt) = self.settle_deferred(pair, put_off).await? {
+                    return Ok(Some(halt));
+                }
             }
             let put_off: Vec<Bytes> = deferred.iter().map(|it| pair.cursor(&it.key)).collect();
             self.state.set_deferred(&pair.name, &put_off);

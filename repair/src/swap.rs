@@ -7,6 +7,7 @@
 //! close, nothing is written: a row that is as it must be is never touched.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::error::RepairError;
 use crate::judge::{Suspect, together};
 use crate::mend::{Member, Mended};
 use crate::pair::{End, Key, Pair};
-use crate::run::Run;
+use crate::run::{Halt, Run};
 use crate::still::ROWS;
 
 /// A group is tried so often.
@@ -44,25 +45,26 @@ enum Step {
 
 impl Run<'_> {
     /// Mends those of these rows that others keep from being mended, together with the others;
-    /// returns what is left.
+    /// returns what is left, or why the run halts before all were tried.
     pub(crate) async fn mend_swapped(
         &mut self,
         pair: &Pair,
         suspects: Vec<Suspect>,
-    ) -> Result<Vec<Suspect>, RepairError> {
+    ) -> Result<ControlFlow<Halt, Vec<Suspect>>, RepairError> {
         let mut mended = HashSet::new();
         // Rows of groups that could not be mended, and why.
         let mut tried: HashMap<Bytes, String> = HashMap::new();
         let mut left = Vec::new();
         let mut fruitless = 0;
-        let mut goes_on = true;
         for mut suspect in suspects {
             let cursor = pair.cursor(&suspect.key);
             if mended.contains(&cursor) {
                 continue;
             }
-            goes_on = goes_on && self.may_go_on().await?.is_none();
-            let why = if !suspect.clashes || !goes_on {
+            if let Some(halt) = self.may_go_on().await? {
+                return Ok(ControlFlow::Break(halt));
+            }
+            let why = if !suspect.clashes {
                 String::new()
             } else if let Some(why) = tried.get(&cursor) {
                 why.clone()
@@ -90,7 +92,7 @@ impl Run<'_> {
         }
         // A row may have been tried before the group that it belongs to was found through another one.
         left.retain(|suspect| !mended.contains(&pair.cursor(&suspect.key)));
-        Ok(left)
+        Ok(ControlFlow::Continue(left))
     }
 
     /// Mends one row and whoever holds what it needs. The group's keys, and why it is as it was, if it
