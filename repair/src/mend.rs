@@ -218,7 +218,7 @@ fn own_change(before: Option<Row>, after: Option<Row>) -> Option<RowChange> {
 }
 
 /// What was done to rows of the target, for [`crate::undo`]; all of it is taken back together.
-fn body(
+pub(crate) fn body(
     table: &Arc<TableSchema>,
     rows: Vec<RowChange>,
     origin: &model::IdcName,

@@ -241,12 +241,22 @@ fn has_columns_of(info: &TableInfo, table: &TableSchema) -> bool {
 
 fn read(body: Vec<u8>) -> Result<TableChange, String> {
     let transaction = decode_stored(Bytes::from(body)).map_err(|error| error.to_string())?;
-    match transaction.body {
-        Body::Rows(mut changes) if changes.len() == 1 && !changes[0].rows.is_empty() => {
-            Ok(changes.remove(0))
+    let Body::Rows(changes) = transaction.body else {
+        return Err("it does not hold changes of rows".to_owned());
+    };
+    // What is stored has a change for each kind that follows another one.
+    let mut changes = changes.into_iter();
+    let mut all = changes.next().ok_or("it holds no changes")?;
+    for next in changes {
+        if next.table != all.table {
+            return Err("it does not hold changes of one table".to_owned());
         }
-        _ => Err("it does not hold changes of one table".to_owned()),
+        all.rows.extend(next.rows);
     }
+    if all.rows.is_empty() {
+        return Err("it holds no rows".to_owned());
+    }
+    Ok(all)
 }
 
 fn inverse(change: &RowChange) -> RowChange {
@@ -262,9 +272,47 @@ fn inverse(change: &RowChange) -> RowChange {
 
 #[cfg(test)]
 mod tests {
-    use change::Value;
+    use std::sync::Arc;
+
+    use change::{Column, ColumnKind, Value};
 
     use super::*;
+    use crate::mend::body;
+
+    /// Rows that were mended together may have been missing, extra and differing.
+    #[test]
+    fn changes_of_every_kind_are_read_as_one() {
+        let row = |number| vec![Value::Int(number)];
+        let table = Arc::new(TableSchema {
+            database: "shop".into(),
+            table: "t".into(),
+            columns: vec![Column {
+                name: "id".into(),
+                kind: ColumnKind::Int,
+                unsigned: false,
+                nullable: false,
+                collation: 0,
+                length: 0,
+                decimals: 0,
+                members: vec![],
+            }],
+            primary_key: vec![0],
+        });
+        let rows = vec![
+            RowChange::Update {
+                before: row(1),
+                after: row(2),
+            },
+            RowChange::Delete { before: row(3) },
+            RowChange::Insert { after: row(4) },
+            RowChange::Update {
+                before: row(5),
+                after: row(6),
+            },
+        ];
+        let stored = body(&table, rows.clone(), &"sh".parse().unwrap()).unwrap();
+        assert_eq!(read(stored.unwrap()).unwrap().rows, rows);
+    }
 
     #[test]
     fn the_inverse_of_the_inverse_is_the_change() {
