@@ -112,10 +112,8 @@ async fn epochs(rig: &Rig<'_>) -> Result<()> {
     .await?;
     let process = rig.start("suite/middle", "Repair", &json!({}))?;
     // It has found the row once its rows were read and nothing was mended.
-    // MariaDB renews innodb_trx only for those who ask less often than every 0.1 s; this is counted.
-    let waits = "SHOW GLOBAL STATUS LIKE 'Innodb_row_lock_current_waits'";
     until("the repair waits for the promotion", async || {
-        Ok(rig.target.root(waits)?[0][1] != "0")
+        rig.somebody_waits()
     })
     .await?;
     say("COMMIT;")?;

@@ -13,4 +13,6 @@ mod rebuilds;
 mod rebuilds_hindered;
 mod rebuilds_refused;
 mod rig;
+mod settling;
 mod swaps;
+mod thousand;

@@ -65,18 +65,6 @@ fn ensure_found(found: &TableReport, planted: Planted) -> Result<()> {
     Ok(())
 }
 
-/// What is recorded of a run, and a description for messages.
-fn recorded(rig: &Rig<'_>, run: &str, state: &str) -> Result<u64> {
-    let sql = format!(
-        "SELECT COUNT(*), COUNT(DISTINCT `table`, `row`) FROM multiactive.repairs \
-         WHERE run = '{run}' AND state = '{state}'"
-    );
-    let rows = rig.target.root(&sql)?;
-    let row = rows.first().context("no count")?;
-    ensure!(row[0] == row[1], "a row twice: {rows:?}");
-    Ok(row[0].parse()?)
-}
-
 async fn prepare(rig: &Rig<'_>) -> Result<Link> {
     let (settings, tables, rows) = values();
     let without = match rig.target.engine {
@@ -108,12 +96,12 @@ async fn every_kind_and_type(rig: &Rig<'_>) -> Result<()> {
 
     let found = rig.verify("suite/find").await?;
     ensure_found(&total(&found)?, planted).with_context(|| format!("{found:#?}"))?;
-    ensure!(recorded(rig, "suite/find", "Found")? == planted.all());
+    ensure!(rig.recorded("suite/find", "Found")? == planted.all());
     let dry = rig
         .run("suite/dry", "Repair", &json!({"dryRun": true}))
         .await?;
     ensure_found(&total(&dry)?, planted)?;
-    ensure!(recorded(rig, "suite/dry", "Planned")? == planted.all());
+    ensure!(rig.recorded("suite/dry", "Planned")? == planted.all());
     let told = &dry.report.statements;
     ensure!(
         told.len() == model::MOST_STATEMENTS && told.iter().all(|sql| sql.contains("`orders`.")),
@@ -124,7 +112,7 @@ async fn every_kind_and_type(rig: &Rig<'_>) -> Result<()> {
         .run("suite/hold", "Repair", &json!({"winner": "Hold"}))
         .await?;
     ensure_found(&total(&held)?, planted)?;
-    ensure!(recorded(rig, "suite/hold", "Held")? == planted.all());
+    ensure!(rig.recorded("suite/hold", "Held")? == planted.all());
     ensure!(
         Rig::checksums(rig.target)? == spoilt,
         "something was written"
@@ -134,7 +122,7 @@ async fn every_kind_and_type(rig: &Rig<'_>) -> Result<()> {
     let report = total(&mended)?;
     ensure_found(&report, planted)?;
     ensure!(report.repaired == planted.all(), "{mended:#?}");
-    ensure!(recorded(rig, "suite/mend", "Repaired")? == planted.all());
+    ensure!(rig.recorded("suite/mend", "Repaired")? == planted.all());
     ensure!(Rig::checksums(rig.target)? == base, "not as it was");
     // What was written is marked as the source's, so no link carries it on.
     ensure!(rig.born_at_target()? == born, "it was born at the target");
@@ -147,7 +135,7 @@ async fn every_kind_and_type(rig: &Rig<'_>) -> Result<()> {
     let undone = rig.run("suite/mend", "Undo", &json!({})).await?;
     ensure!(undone.phase == RepairPhase::Done, "{undone:#?}");
     ensure!(undone.report.total().undone == planted.all(), "{undone:#?}");
-    ensure!(recorded(rig, "suite/mend", "Undone")? == planted.all());
+    ensure!(rig.recorded("suite/mend", "Undone")? == planted.all());
     ensure!(Rig::checksums(rig.target)? == spoilt, "not as it had been");
     rig.run("suite/again", "Repair", &json!({})).await?;
     ensure!(Rig::checksums(rig.target)? == base, "not as it was");
