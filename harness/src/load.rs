@@ -6,12 +6,16 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::database::{Database, Engine};
+use crate::database::{Database, Engine, SCHEMA};
 use crate::sandbox::{PartSpec, Sandbox, Signal};
 
-/// What is run: sysbench's `oltp_write_only` over its own tables `sbtest1` and following.
+/// What is run: one of sysbench's scripts over its own tables `sbtest1` and following.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadSpec {
+    /// The script.
+    pub script: &'static str,
+    /// The schema with the tables; the application may use it.
+    pub schema: &'static str,
     /// Tables.
     pub tables: u32,
     /// Rows in each.
@@ -26,16 +30,23 @@ pub struct LoadSpec {
     pub events: u32,
 }
 
+impl LoadSpec {
+    /// A small one.
+    pub const USUAL: Self = Self {
+        script: "oltp_write_only",
+        schema: SCHEMA,
+        tables: 2,
+        rows: 1000,
+        threads: 4,
+        rate: 0,
+        seconds: 3600,
+        events: 0,
+    };
+}
+
 impl Default for LoadSpec {
     fn default() -> Self {
-        Self {
-            tables: 2,
-            rows: 1000,
-            threads: 4,
-            rate: 0,
-            seconds: 3600,
-            events: 0,
-        }
+        Self::USUAL
     }
 }
 
@@ -140,13 +151,13 @@ fn keys(run: &Path, at: &Database) -> Result<std::path::PathBuf> {
 fn part(at: &Database, spec: LoadSpec, from: &str, command: &str) -> PartSpec {
     let mut words = vec![
         "sysbench".to_owned(),
-        "oltp_write_only".to_owned(),
+        spec.script.to_owned(),
         "--db-driver=mysql".to_owned(),
         format!("--mysql-host={}", at.host),
         format!("--mysql-port={}", at.port),
         format!("--mysql-user={}", at.app_user),
         format!("--mysql-password={}", at.app_password),
-        format!("--mysql-db={}", at.schema),
+        format!("--mysql-db={}", spec.schema),
         // What a fence does to an application is no reason to end: it tries again.
         "--mysql-ignore-errors=all".to_owned(),
         // Servers of several members generate keys with gaps.

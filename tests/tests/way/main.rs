@@ -26,6 +26,7 @@ const LOAD: LoadSpec = LoadSpec {
     rate: 100,
     seconds: 600,
     events: 0,
+    ..LoadSpec::USUAL
 };
 
 #[test]

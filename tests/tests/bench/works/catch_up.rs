@@ -50,6 +50,7 @@ pub async fn oltp(rig: &mut Rig, options: &Options) -> Result<Vec<Figure>> {
         rate: 0,
         seconds: 900,
         events: transactions,
+        ..LoadSpec::USUAL
     };
     prepare(rig, spec).await?;
     let mut all = Vec::new();

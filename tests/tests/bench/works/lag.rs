@@ -31,6 +31,7 @@ pub async fn measure(rig: &mut Rig, options: &Options) -> Result<Vec<Figure>> {
         rate: RATE,
         seconds: seconds + 120,
         events: 0,
+        ..LoadSpec::USUAL
     };
     prepare(rig, spec).await?;
     rig.source()?.root(

@@ -29,35 +29,46 @@ fn spec() -> WorldSpec {
     }
 }
 
-struct Three<'a> {
-    world: &'a World,
+pub struct Three<'a> {
+    pub world: &'a World,
     syncer: &'a Path,
-    servers: [&'a Database; 3],
+    pub servers: [&'a Database; 3],
 }
 
-const SH: usize = 0;
-const BJ: usize = 1;
-const WITNESS: usize = 2;
+pub const SH: usize = 0;
+pub const BJ: usize = 1;
+pub const WITNESS: usize = 2;
 
 impl Three<'_> {
     fn link(&self, from: usize, to: usize, relay: bool) -> Result<Link> {
+        self.link_of(&["orders"], from, to, relay)
+    }
+
+    /// A link that carries these databases.
+    pub fn link_of(&self, databases: &[&str], from: usize, to: usize, relay: bool) -> Result<Link> {
         let (source, target) = (self.servers[from], self.servers[to]);
         start(self.world, self.syncer, [source, target], |settings| {
             settings["origins"] = json!([source.idc, target.idc]);
             settings["relay"] = json!(relay);
             settings["snapshot"]["mode"] = json!("Never");
+            settings["databases"] = json!(databases);
         })
     }
 
-    async fn begins(&self, link: &Link, from: usize, to: usize) -> Result<()> {
+    pub async fn begins(&self, link: &Link, from: usize, to: usize) -> Result<()> {
         begins(link, self.servers[to], &self.servers[from].idc).await
     }
 
     async fn equal(&self, table: &str, links: &[Link]) -> Result<()> {
+        self.equal_in("orders", table, links).await
+    }
+
+    /// Waits until a table is the same on all three.
+    pub async fn equal_in(&self, database: &str, table: &str, links: &[Link]) -> Result<()> {
         let writers: Vec<&Writer> = links.iter().flat_map(|link| &link.writer).collect();
         let mut sums = Vec::new();
         let same = until_applied("all three are equal", &writers, async || {
-            let sum = |server: &Database| server.checksum("orders", table).ok();
+            let sum = |server: &Database| server.checksum(database, table).ok();
             sums = self.servers.map(sum).to_vec();
             Ok(sums[0].is_some() && sums.iter().all(|sum| *sum == sums[0]))
         });
@@ -68,7 +79,7 @@ impl Three<'_> {
 }
 
 /// Servers that nobody has prepared; applications write to all of them.
-fn in_three(test: &impl AsyncFn(&Three<'_>) -> Result<()>) -> Result<()> {
+pub fn in_three(test: &impl AsyncFn(&Three<'_>) -> Result<()>) -> Result<()> {
     let world = worlds::lock(&WORLD, &spec())?;
     programs::writer_with_failpoints()?;
     let syncer = beside_test("syncer")?;

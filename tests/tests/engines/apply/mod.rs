@@ -4,6 +4,7 @@
 
 mod alone;
 mod both_write;
+mod busy;
 mod conflicts;
 mod counters;
 mod crashes;
