@@ -41,10 +41,6 @@ impl Core {
             .in_sync_since
             .filter(|_| in_sync)
             .or(in_sync.then_some(now.at));
-        let held = self.held().map(|held| held.value.epoch);
-        if let Some(epoch) = held.filter(|_| self.has_tried(now) && self.gives_up_opening(now)) {
-            self.gave_up = Some((epoch, now.at));
-        }
         let shut = self.held().is_some()
             && self.member.exposure != Exposure::Open
             && !self.intent_wants_fence(now);
@@ -52,6 +48,10 @@ impl Core {
             .unopened_since
             .filter(|_| shut)
             .or(shut.then_some(now.at));
+        let held = self.held().map(|held| held.value.epoch);
+        if let Some(epoch) = held.filter(|_| self.has_tried(now) && self.gives_up_opening(now)) {
+            self.gave_up = Some((epoch, now.at));
+        }
     }
 
     /// Whether the cool-down after an automatic failover runs. Counted from when this process

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use mysql_async::prelude::Queryable as _;
-use mysql_async::{Conn, Error as DriverError};
+use mysql_async::{Conn, Error as DriverError, params};
 
 use crate::session::Engine;
 
@@ -69,54 +69,50 @@ struct Part {
     referred: String,
 }
 
-/// All such keys of a server. MariaDB opens every table for it.
+/// All such keys of the tables of some databases. MariaDB opens each of these tables for it.
 ///
 /// # Errors
 /// The server's.
-pub async fn acting(conn: &mut Conn) -> Result<Vec<ActingKey>, DriverError> {
-    let parts = conn
-        .query_map(
-            "SELECT CAST(r.constraint_schema AS CHAR), CAST(r.table_name AS CHAR), \
-             CAST(r.constraint_name AS CHAR), CAST(r.unique_constraint_schema AS CHAR), \
-             CAST(r.referenced_table_name AS CHAR), CAST(r.delete_rule AS CHAR), \
-             CAST(r.update_rule AS CHAR), CAST(k.column_name AS CHAR), \
-             CAST(k.referenced_column_name AS CHAR) \
-             FROM information_schema.referential_constraints r \
-             JOIN information_schema.key_column_usage k \
-             ON k.constraint_schema = r.constraint_schema AND k.table_name = r.table_name \
-             AND k.constraint_name = r.constraint_name \
-             WHERE r.delete_rule NOT IN ('RESTRICT', 'NO ACTION') \
-             OR r.update_rule NOT IN ('RESTRICT', 'NO ACTION') \
-             ORDER BY 1, 2, 3, k.ordinal_position",
-            |(
-                database,
-                table,
-                name,
-                to_database,
-                to_table,
-                on_delete,
-                on_update,
-                own,
-                referred,
-            )| {
-                Part {
-                    name,
-                    database,
-                    table,
-                    to_database,
-                    to_table,
-                    on_delete,
-                    on_update,
-                    own,
-                    referred,
-                }
-            },
-        )
-        .await?;
-    let keys = parts.chunk_by(|one, other| {
-        (&one.database, &one.table, &one.name) == (&other.database, &other.table, &other.name)
-    });
-    Ok(keys.filter_map(key_of).collect())
+pub async fn acting(conn: &mut Conn, databases: &[String]) -> Result<Vec<ActingKey>, DriverError> {
+    let mut keys = Vec::new();
+    for database in databases {
+        let parts = parts(conn, database).await?;
+        let same =
+            |one: &Part, other: &Part| (&one.table, &one.name) == (&other.table, &other.name);
+        keys.extend(parts.chunk_by(same).filter_map(key_of));
+    }
+    Ok(keys)
+}
+
+/// A unique key may have the name of a foreign one, and refers to nothing.
+async fn parts(conn: &mut Conn, database: &str) -> Result<Vec<Part>, DriverError> {
+    conn.exec_map(
+        "SELECT CAST(r.table_name AS CHAR), CAST(r.constraint_name AS CHAR), \
+         CAST(r.unique_constraint_schema AS CHAR), CAST(r.referenced_table_name AS CHAR), \
+         CAST(r.delete_rule AS CHAR), CAST(r.update_rule AS CHAR), \
+         CAST(k.column_name AS CHAR), CAST(k.referenced_column_name AS CHAR) \
+         FROM information_schema.referential_constraints r \
+         JOIN information_schema.key_column_usage k ON k.table_name = r.table_name \
+         AND k.constraint_name = r.constraint_name \
+         WHERE r.constraint_schema = :database AND k.table_schema = :database \
+         AND k.referenced_column_name IS NOT NULL \
+         AND (r.delete_rule NOT IN ('RESTRICT', 'NO ACTION') \
+         OR r.update_rule NOT IN ('RESTRICT', 'NO ACTION')) \
+         ORDER BY 1, 2, k.ordinal_position",
+        params! { "database" => database },
+        |(table, name, to_database, to_table, on_delete, on_update, own, referred)| Part {
+            name,
+            database: database.to_owned(),
+            table,
+            to_database,
+            to_table,
+            on_delete,
+            on_update,
+            own,
+            referred,
+        },
+    )
+    .await
 }
 
 fn key_of(parts: &[Part]) -> Option<ActingKey> {

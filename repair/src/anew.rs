@@ -161,7 +161,7 @@ impl Run<'_> {
         if logged.map_err(failed)? {
             return Ok(false);
         }
-        let keys = foreign_keys::acting(&mut session.conn).await;
+        let keys = foreign_keys::acting(&mut session.conn, &self.link.databases).await;
         let is = |(database, name): &(String, String)| {
             *database == table.database && *name == table.table
         };

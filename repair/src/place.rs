@@ -125,8 +125,8 @@ impl Run<'_> {
 
     /// Judges once more what was put off, as long as that gets on: where a value was taken by
     /// another row, that may have been mended meanwhile. Rows that hold values of each other are
-    /// mended together then. If the run shall halt meanwhile, nothing is said of what is left: the
-    /// chunk is compared again when the run goes on.
+    /// mended together then. If the run shall halt meanwhile, nothing is said of what is left: where
+    /// it goes on, the chunk is compared again.
     pub(crate) async fn settle_deferred(
         &mut self,
         pair: &Pair,

@@ -242,6 +242,10 @@ impl Run<'_> {
             if last {
                 let put_off = std::mem::take(&mut deferred);
                 if let Some(halt) = self.settle_deferred(pair, put_off).await? {
+                    if halt == Halt::Stopped {
+                        // Nobody compares this chunk again.
+                        self.keep_found(pair).await?;
+                    }
                     return Ok(Some(halt));
                 }
             }
@@ -366,16 +370,20 @@ impl Run<'_> {
         self.state.report.rows += rows;
         let cursor: Option<Bytes> = next.map(|key| pair.cursor(key));
         self.state.set_cursor(&pair.name, cursor.as_ref());
-        let found = std::mem::take(&mut self.found);
-        if found.is_empty() {
-            self.status.publish(&self.state);
-            if next.is_none() || self.kept.elapsed() >= KEEP {
-                self.keep().await?;
-            }
-            return Ok(());
+        if !self.found.is_empty() {
+            return self.keep_found(pair).await;
         }
+        self.status.publish(&self.state);
+        if next.is_none() || self.kept.elapsed() >= KEEP {
+            self.keep().await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the rows of a chunk that differ and were not mended, and how far it is.
+    async fn keep_found(&mut self, pair: &Pair) -> Result<(), RepairError> {
         self.begin().await?;
-        for finding in found {
+        for finding in std::mem::take(&mut self.found) {
             self.state.count(&pair.name, finding.kind, finding.fate);
             if self.state.recorded < self.config.row_quota {
                 self.state.recorded += 1;

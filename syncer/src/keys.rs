@@ -1,6 +1,7 @@
-//! What the source's foreign keys do to other rows, where its binlog does not tell.
+//! What the source's foreign keys do to other rows, where its binlog does not tell: then the same keys
+//! have to do it at the target.
 
-use change::sync::{ActingKey, KeysReply};
+use change::sync::{ActingKey, KeysReply, TableName};
 use mysql::foreign_keys;
 
 use crate::error::PullError;
@@ -19,9 +20,10 @@ pub async fn read(shared: &Shared) -> Result<KeysReply, PullError> {
             ..KeysReply::default()
         });
     }
-    let keys = source.acting_keys().await?;
-    let at = source.executed().await?;
     let selection = &shared.filter.selection;
+    let keys = source.acting_keys(selection).await?;
+    let tables = source.table_names(selection).await?;
+    let at = source.executed().await?;
     let carried = keys
         .into_iter()
         .filter(|key| selection.has_table(&key.from.0, &key.from.1));
@@ -29,7 +31,12 @@ pub async fn read(shared: &Shared) -> Result<KeysReply, PullError> {
         logged: false,
         at: Some((&at).into()),
         keys: carried.map(told).collect(),
+        tables: tables.into_iter().map(named).collect(),
     })
+}
+
+fn named((database, table): (String, String)) -> TableName {
+    TableName { database, table }
 }
 
 fn told(key: foreign_keys::ActingKey) -> ActingKey {

@@ -6,7 +6,8 @@
 //! read. What is lost is always the end of a binlog; so the last transaction of the checkpoint is
 //! lost if anything before it is, and it alone is compared: by the time of its commit, which a copy
 //! of the server and a restore from its binlogs keep. MariaDB's is in whole seconds. A server that
-//! loses what it has already sent has been down in between, and was for a second.
+//! loses what it has already sent has been down in between, and was for a second. MariaDB's replicas
+//! do not keep it in every case, so there only what the server committed itself is compared.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use change::sync::Last;
 use change::{DateTime, Gtid, Position};
 
 use crate::error::PullError;
+use crate::source::Source;
 use crate::start::went_back;
 
 /// How long the source may look for the transaction in a long binlog.
@@ -28,32 +30,33 @@ const SEARCH: Duration = Duration::from_secs(60);
 /// # Errors
 /// The source went back, or cannot be read.
 pub async fn check(
+    source: &mut Source,
     options: &ReadOptions,
     checkpoint: &Position,
     last: &Last,
 ) -> Result<(), PullError> {
-    let gtid: Option<Gtid> = last.gtid.parse().ok();
-    let Some(start) = gtid.as_ref().and_then(|gtid| checkpoint.before(gtid)) else {
-        tracing::warn!(gtid = last.gtid, %checkpoint, "the last transaction is not of the checkpoint");
-        return Ok(());
+    let unknown = |why: &str| {
+        tracing::warn!(gtid = last.gtid, %checkpoint, "not compared with the source's: {why}");
+        Ok(())
     };
-    let found = match tokio::time::timeout(SEARCH, first(options, start)).await {
+    let gtid: Option<Gtid> = last.gtid.parse().ok();
+    let before = gtid.and_then(|gtid| Some((checkpoint.before(&gtid)?, gtid)));
+    let Some((start, gtid)) = before else {
+        return unknown("it is not the last of the checkpoint");
+    };
+    if let Gtid::MariaDb(of) = &gtid
+        && source.server_id().await? != of.server
+    {
+        return unknown("another server committed it first");
+    }
+    let found = match tokio::time::timeout(SEARCH, find(options, start, &gtid)).await {
         Ok(Ok(found)) => found,
-        Ok(Err(BinlogError::Purged { .. } | BinlogError::NotSent { .. })) => {
-            tracing::info!(
-                gtid = last.gtid,
-                "the source has purged the last transaction"
-            );
-            return Ok(());
+        Ok(Err(BinlogError::Purged { .. })) => return unknown("the source has purged it"),
+        Ok(Err(error @ BinlogError::NotSent { .. })) => return unknown(&error.to_string()),
+        Ok(Err(BinlogError::Silent { .. })) | Err(_) => {
+            return unknown("the source did not find it in time");
         }
         Ok(Err(error)) => return Err(error.into()),
-        Err(_) => {
-            tracing::warn!(
-                gtid = last.gtid,
-                "the source does not find the last transaction"
-            );
-            return Ok(());
-        }
     };
     if found == *last {
         return Ok(());
@@ -68,16 +71,28 @@ pub async fn check(
     )))
 }
 
-/// The first transaction behind a position.
-async fn first(options: &ReadOptions, start: Position) -> Result<Last, BinlogError> {
+/// The transaction behind a position that has the number of another one. It is the first, but where a
+/// copy commits in another order.
+async fn find(options: &ReadOptions, start: Position, gtid: &Gtid) -> Result<Last, BinlogError> {
     let mut reader = Reader::open(options, start, 0, Box::new(Nothing)).await?;
     loop {
-        if let Output::Passed(passed) = reader.next().await? {
+        if let Output::Passed(passed) = reader.next().await?
+            && has_number(&passed.gtid, gtid)
+        {
             return Ok(Last {
                 gtid: passed.gtid.to_string(),
                 committed_micros: passed.committed_micros,
             });
         }
+    }
+}
+
+fn has_number(one: &Gtid, other: &Gtid) -> bool {
+    match (one, other) {
+        (Gtid::MariaDb(one), Gtid::MariaDb(other)) => {
+            (one.domain, one.sequence) == (other.domain, other.sequence)
+        }
+        _ => one == other,
     }
 }
 

@@ -104,7 +104,8 @@ async fn run(
     } = start;
     let options = read_options(shared, "");
     if let Some(last) = last {
-        last::check(&options, &position, &last).await?;
+        let compare = last::check(&mut source, &options, &position, &last);
+        lifeline.wait(compare).await??;
     }
     let reader = Reader::open(&options, position, epoch, Box::new(filter.clone())).await?;
     let snapshot = Snapshot::new(

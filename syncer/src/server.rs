@@ -29,6 +29,9 @@ use crate::start::{self, Wish};
 /// So many packets may wait for the network.
 const PACKETS_AHEAD: usize = 4;
 
+/// The foreign keys are read within this time; the writer applies nothing meanwhile.
+const KEYS_WITHIN: Duration = Duration::from_secs(10);
+
 /// A page of what is filed is read within this time.
 const FILED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -160,7 +163,7 @@ impl Sync for Service {
     async fn keys(&self, request: Request<KeysRequest>) -> Result<Response<KeysReply>, Status> {
         transport::check_peer(&request)?;
         self.check_link(&request.into_inner().link)?;
-        let reply = tokio::time::timeout(FILED_WITHIN, keys::read(&self.shared))
+        let reply = tokio::time::timeout(KEYS_WITHIN, keys::read(&self.shared))
             .await
             .map_err(|_| Status::unavailable("the source did not answer in time"))?;
         reply

@@ -128,6 +128,18 @@ impl Source {
         }
     }
 
+    /// MariaDB's name of itself in GTIDs.
+    pub async fn server_id(&mut self) -> Result<u32, PullError> {
+        let what = "asking for the server's number";
+        let id: Option<u32> = self
+            .session
+            .conn
+            .query_first("SELECT @@GLOBAL.server_id")
+            .await
+            .map_err(PullError::query(what))?;
+        Ok(id.unwrap_or_default())
+    }
+
     /// MySQL's name of itself in GTIDs.
     pub async fn server_uuid(&mut self) -> Result<Option<ServerUuid>, PullError> {
         if self.flavor() == Flavor::MariaDb {
@@ -288,7 +300,7 @@ impl Source {
         if self.logs_cascades().await? {
             return Ok(());
         }
-        let keys = self.acting_keys().await?;
+        let keys = self.acting_keys(selection).await?;
         let meets = |key: &&ActingKey| {
             let ((db, table), (to_db, to_table)) = (&key.from, &key.to);
             selection.has_table(db, table) && (is_copied(db, table) || is_copied(to_db, to_table))
@@ -308,6 +320,30 @@ impl Source {
         }
     }
 
+    /// The names of the link's tables.
+    pub async fn table_names(
+        &mut self,
+        selection: &Selection,
+    ) -> Result<Vec<(String, String)>, PullError> {
+        let mut names = Vec::new();
+        for database in selection.databases() {
+            let tables: Vec<String> = self
+                .session
+                .conn
+                .exec(
+                    "SELECT CAST(table_name AS CHAR) FROM information_schema.tables \
+                     WHERE table_schema = ?",
+                    (database,),
+                )
+                .await
+                .map_err(PullError::query("reading the names of the tables"))?;
+            let carried = |table: &String| selection.has_table(database, table);
+            let tables = tables.into_iter().filter(carried);
+            names.extend(tables.map(|table| (database.clone(), table)));
+        }
+        Ok(names)
+    }
+
     /// Whether what they do is in the binlog.
     pub async fn logs_cascades(&mut self) -> Result<bool, PullError> {
         let engine = self.session.engine();
@@ -316,24 +352,26 @@ impl Source {
             .map_err(PullError::query("asking for innodb_native_foreign_keys"))
     }
 
-    /// The foreign keys that change rows by themselves.
-    pub async fn acting_keys(&mut self) -> Result<Vec<ActingKey>, PullError> {
-        foreign_keys::acting(&mut self.session.conn)
+    /// The foreign keys of the link's databases that change rows by themselves.
+    pub async fn acting_keys(
+        &mut self,
+        selection: &Selection,
+    ) -> Result<Vec<ActingKey>, PullError> {
+        foreign_keys::acting(&mut self.session.conn, selection.databases())
             .await
             .map_err(PullError::query(
                 "reading the foreign keys from information_schema",
             ))
     }
 
-    /// What a cascade does to other rows is not in the binlog of every server, and then the same
-    /// foreign key at the target has to do it there ([`crate::keys`]), once the row that it refers to
-    /// is changed there. Between tables of which the link carries one only it does nothing.
+    /// A key that acts at the target in the source's place does so when the row that it refers to is
+    /// changed there, so the link has to carry both tables.
     pub async fn check_outer_keys(&mut self, selection: &Selection) -> Result<(), PullError> {
         if self.logs_cascades().await? {
             return Ok(());
         }
         let has = |(database, table): &(String, String)| selection.has_table(database, table);
-        let keys = self.acting_keys().await?;
+        let keys = self.acting_keys(selection).await?;
         match keys.iter().find(|key| has(&key.from) && !has(&key.to)) {
             None => Ok(()),
             Some(key) => Err(PullError::halt(
@@ -356,7 +394,7 @@ impl Source {
         if routes.all().is_empty() {
             return Ok(());
         }
-        let keys = self.acting_keys().await?;
+        let keys = self.acting_keys(selection).await?;
         let copied = keys
             .into_iter()
             .filter(|key| selection.has_table(&key.from.0, &key.from.1));

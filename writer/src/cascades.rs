@@ -6,15 +6,16 @@
 //! begins, after each statement that came by the link, and now and then. The source tells its keys with
 //! a position behind which they are as told; once the target is there, every statement before has been
 //! applied, and a difference is one of the two ends, or a statement between the two questions to the
-//! source. So a second look decides. A session that follows one which ended so is stricter: it applies
-//! nothing while the keys differ, wherever it is.
+//! source. So a second look decides. A session that follows one which ended so applies nothing before
+//! the keys for which that one ended are the same, wherever it is; others may come by the link.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use change::Position;
 use change::sync::{self, KeysReply, KeysRequest};
-use model::LinkConfig;
+use model::{LinkConfig, Routes};
 use mysql::foreign_keys::ActingKey;
 use mysql::select::Selection;
 
@@ -27,7 +28,7 @@ const AGAIN: Duration = Duration::from_secs(300);
 /// So soon it is looked again while a comparison is under way.
 const SOON: Duration = Duration::from_secs(1);
 /// So soon a syncer is asked again that did not answer.
-const UNANSWERED: Duration = Duration::from_secs(10);
+const UNANSWERED: Duration = Duration::from_secs(60);
 
 /// What is known of the two ends' keys.
 #[derive(Debug)]
@@ -36,16 +37,33 @@ pub(crate) struct Cascades<'a> {
     /// release that does not tell of them.
     look_at: Option<Instant>,
     /// What the source told, to be compared once the target is there.
-    told: Option<(Position, BTreeSet<ActingKey>)>,
+    told: Option<Told>,
     /// They differed at the last look.
     doubted: bool,
-    /// A session ended because they differ, and they have not been the same since.
-    differ: &'a mut bool,
+    /// For which keys a session ended, until they are the same.
+    differ: &'a mut BTreeSet<ActingKey>,
+}
+
+/// What the source told.
+#[derive(Debug)]
+struct Told {
+    /// A place behind which it is so.
+    at: Position,
+    keys: BTreeSet<ActingKey>,
+    /// The link's tables; others at the target are the target's own.
+    tables: BTreeSet<(String, String)>,
+}
+
+/// The keys that only one end has.
+#[derive(Debug)]
+struct Difference {
+    source: BTreeSet<ActingKey>,
+    target: BTreeSet<ActingKey>,
 }
 
 impl<'a> Cascades<'a> {
-    /// `differ`: a session before ended because they differ; it becomes what this one finds.
-    pub(crate) fn new(differ: &'a mut bool) -> Self {
+    /// `differ`: for which keys a session before ended; it becomes what this one finds.
+    pub(crate) fn new(differ: &'a mut BTreeSet<ActingKey>) -> Self {
         Self {
             look_at: Some(Instant::now()),
             told: None,
@@ -59,10 +77,10 @@ impl<'a> Cascades<'a> {
         self.look_at
     }
 
-    /// A statement came: what was told before may be wrong now.
+    /// A statement came: what was told before may be wrong now. More of them may follow.
     pub(crate) fn statement(&mut self) {
         self.told = None;
-        self.look_at = self.look_at.map(|_| Instant::now());
+        self.look_at = self.look_at.map(|_| Instant::now() + SOON);
     }
 
     /// Compares the two ends. `position`: through where the source is applied.
@@ -80,32 +98,34 @@ impl<'a> Cascades<'a> {
         if self.told.is_none() {
             self.ask(config, stream).await?;
         }
-        let Some((at, source)) = &self.told else {
+        let Some(told) = &self.told else {
             return Ok(());
         };
-        let is_there = position.is_some_and(|position| position.contains(at));
-        if !is_there && !*self.differ {
+        let is_there = position.is_some_and(|position| position.contains(&told.at));
+        if !is_there && self.differ.is_empty() {
             return Ok(());
         }
-        let keys = target.acting_keys().await?.into_iter().collect();
-        let found = difference(&Selection::of(config), source, &keys);
-        self.told = None;
-        match found {
-            None => {
-                (self.doubted, *self.differ) = (false, false);
-                self.look_at = Some(Instant::now() + AGAIN);
-                Ok(())
-            }
-            Some(what) if self.doubted || *self.differ => {
-                *self.differ = true;
-                Err(WriterError::CascadesDiffer { what })
-            }
-            Some(what) => {
-                tracing::warn!(what, "the two ends' foreign keys are compared once more");
-                self.doubted = true;
-                Ok(())
-            }
+        let keys = target.acting_keys(&config.databases).await?;
+        let found = difference(config, told, &keys.into_iter().collect());
+        let lasts = found.all().any(|key| self.differ.contains(key));
+        if lasts || (is_there && self.doubted && found.all().next().is_some()) {
+            *self.differ = found.all().cloned().collect();
+            return Err(WriterError::CascadesDiffer {
+                what: found.to_string(),
+            });
         }
+        self.differ.clear();
+        if !is_there {
+            return Ok(());
+        }
+        self.told = None;
+        self.doubted = found.all().next().is_some();
+        if self.doubted {
+            tracing::warn!(%found, "the two ends' foreign keys are compared once more");
+        } else {
+            self.look_at = Some(Instant::now() + AGAIN);
+        }
+        Ok(())
     }
 
     async fn ask(&mut self, config: &LinkConfig, stream: &Stream) -> Result<(), WriterError> {
@@ -116,7 +136,7 @@ impl<'a> Cascades<'a> {
             Ok(Some(reply)) if !reply.logged => self.told = Some(read(reply)?),
             // An earlier release does not know the question.
             Ok(_) => self.look_at = None,
-            Err(error) if *self.differ => return Err(error),
+            Err(error) if !self.differ.is_empty() => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, "the source's foreign keys are asked for later");
                 self.look_at = Some(Instant::now() + UNANSWERED);
@@ -126,7 +146,7 @@ impl<'a> Cascades<'a> {
     }
 }
 
-fn read(reply: KeysReply) -> Result<(Position, BTreeSet<ActingKey>), WriterError> {
+fn read(reply: KeysReply) -> Result<Told, WriterError> {
     let at = reply.at.as_ref().ok_or_else(|| WriterError::Unexpected {
         what: "foreign keys without a position".to_owned(),
         fix: "run the same release of syncer and writer".to_owned(),
@@ -138,29 +158,57 @@ fn read(reply: KeysReply) -> Result<(Position, BTreeSet<ActingKey>), WriterError
         on_delete: key.on_delete,
         on_update: key.on_update,
     };
-    Ok((at.try_into()?, reply.keys.into_iter().map(key).collect()))
+    let table = |name: sync::TableName| (name.database, name.table);
+    Ok(Told {
+        at: at.try_into()?,
+        keys: reply.keys.into_iter().map(key).collect(),
+        tables: reply.tables.into_iter().map(table).collect(),
+    })
 }
 
-/// In what the keys between tables of the link differ. Where a route gives a table another name, the
-/// source has no such key: its syncer refuses it.
-fn difference(
-    selection: &Selection,
-    source: &BTreeSet<ActingKey>,
-    target: &BTreeSet<ActingKey>,
-) -> Option<String> {
-    let has = |(database, table): &(String, String)| selection.has_table(database, table);
-    let carried = |key: &&ActingKey| has(&key.from) && has(&key.to);
-    let only = |these: &BTreeSet<ActingKey>, those: &BTreeSet<ActingKey>| {
-        let mut only = these.difference(those).filter(carried);
-        only.next().map(ToString::to_string)
+/// In what the keys between tables of the link differ. Between tables to which a route gives another
+/// name, or the name of one of these, the source has no such key: its syncer refuses it.
+fn difference(config: &LinkConfig, told: &Told, target: &BTreeSet<ActingKey>) -> Difference {
+    let (selection, routes) = (Selection::of(config), Routes::of(config));
+    let has = |(database, table): &(String, String)| {
+        selection.has_table(database, table) && routes.met_by(database, Some(table)).is_none()
     };
-    match (only(source, target), only(target, source)) {
-        (None, None) => None,
-        (Some(key), None) => Some(format!("the target lacks the source's key of {key}")),
-        (None, Some(key)) => Some(format!("the source lacks the target's key of {key}")),
-        (Some(one), Some(other)) => Some(format!(
-            "the source has a key of {one}, and the target one of {other}"
-        )),
+    let carried = |key: &&ActingKey| has(&key.from) && has(&key.to);
+    let shared = |key: &&ActingKey| carried(key) && told.tables.contains(&key.from);
+    Difference {
+        source: told
+            .keys
+            .difference(target)
+            .filter(carried)
+            .cloned()
+            .collect(),
+        target: target
+            .difference(&told.keys)
+            .filter(shared)
+            .cloned()
+            .collect(),
+    }
+}
+
+impl Difference {
+    fn all(&self) -> impl Iterator<Item = &ActingKey> {
+        self.source.iter().chain(&self.target)
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.source.first(), self.target.first()) {
+            (None, None) => Ok(()),
+            (Some(key), None) => write!(f, "the target lacks the source's key of {key}"),
+            (None, Some(key)) => write!(f, "the source lacks the target's key of {key}"),
+            (Some(one), Some(other)) => {
+                write!(
+                    f,
+                    "the source has a key of {one}, and the target one of {other}"
+                )
+            }
+        }
     }
 }
 
@@ -169,7 +217,6 @@ mod tests {
     use super::*;
 
     fn key(table: &str, to: &str, on_delete: &str) -> ActingKey {
-        let named = |table: &str| ("shop".to_owned(), table.to_owned());
         ActingKey {
             from: named(table),
             to: named(to),
@@ -179,48 +226,61 @@ mod tests {
         }
     }
 
+    fn named(table: &str) -> (String, String) {
+        ("shop".to_owned(), table.to_owned())
+    }
+
+    fn compare(source: &[ActingKey], target: &[ActingKey]) -> String {
+        let config = serde_json::json!({
+            "link": "suite/keys",
+            "source": {"idc": "sh", "endpoint": {"host": "sh", "port": 3306}},
+            "target": {"idc": "bj", "endpoint": {"host": "bj", "port": 3306}},
+            "origins": ["sh", "bj"], "databases": ["shop"],
+            "tables": {"include": [], "exclude": ["shop.private"],
+                       "routes": [{"from": "shop.former", "to": "shop.renamed"}]},
+            "snapshot": {"mode": "Never", "chunkBytes": 65_536}, "compression": "Zstd",
+            "apply": {"consistency": "Transactional", "maxRows": 1000, "lingerMillis": 5},
+            "ddl": "Apply", "relay": false,
+        });
+        let config: LinkConfig = serde_json::from_value(config).unwrap();
+        let tables = ["child", "parent", "former"].map(named);
+        let told = Told {
+            at: "0-1-5".parse().unwrap(),
+            keys: source.iter().cloned().collect(),
+            tables: tables.into(),
+        };
+        difference(&config, &told, &target.iter().cloned().collect()).to_string()
+    }
+
     #[test]
     fn keys_of_the_link_s_tables_must_be_the_same() {
-        let tables = model::TableSelection {
-            exclude: vec!["shop.private".to_owned()],
-            ..model::TableSelection::default()
-        };
-        let selection = Selection::new(vec!["shop".to_owned()], tables);
-        let of = |keys: &[ActingKey]| keys.iter().cloned().collect::<BTreeSet<_>>();
-        let compare = |source: &[ActingKey], target: &[ActingKey]| {
-            difference(&selection, &of(source), &of(target))
-        };
-        let cascade = key("child", "parent", "CASCADE");
-        let set_null = key("child", "parent", "SET NULL");
+        let cascade = [key("child", "parent", "CASCADE")];
+        let set_null = [key("child", "parent", "SET NULL")];
+        assert_eq!(compare(&cascade, &cascade), "");
         assert_eq!(
-            compare(
-                std::slice::from_ref(&cascade),
-                std::slice::from_ref(&cascade)
-            ),
-            None
-        );
-        let lacks = compare(std::slice::from_ref(&cascade), &[]).unwrap_or_default();
-        assert_eq!(
-            lacks,
+            compare(&cascade, &[]),
             "the target lacks the source's key of shop.child (parent) to shop.parent (id) ON DELETE \
              CASCADE ON UPDATE NO ACTION"
         );
-        let more = compare(&[], std::slice::from_ref(&cascade)).unwrap_or_default();
+        let more = compare(&[], &cascade);
         assert!(
             more.starts_with("the source lacks the target's key of shop.child"),
             "{more}"
         );
-        let other = compare(&[cascade], &[set_null]).unwrap_or_default();
+        let other = compare(&cascade, &set_null);
         assert!(
             other.contains("CASCADE") && other.contains("SET NULL"),
             "{other}"
         );
-        // What is beside the link does nothing to its rows, and its rows do nothing there that a link tells.
-        for outer in [
-            key("private", "parent", "CASCADE"),
-            key("private", "private", "CASCADE"),
-        ] {
-            assert_eq!(compare(&[], &[outer]), None);
+    }
+
+    /// A table that is beside the link, or that only the target has, and one that has the name of another
+    /// that goes elsewhere.
+    #[test]
+    fn keys_of_the_target_s_own_tables_are_its_own() {
+        for own in ["private", "report", "former", "renamed"] {
+            assert_eq!(compare(&[], &[key(own, "parent", "CASCADE")]), "", "{own}");
         }
+        assert_eq!(compare(&[], &[key("child", "former", "CASCADE")]), "");
     }
 }

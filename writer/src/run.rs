@@ -1,10 +1,12 @@
 //! The loop: connect, claim, follow; after an error wait and begin again, for ever.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use change::Frame;
 use model::{HaltedAt, LinkConfig};
+use mysql::foreign_keys::ActingKey;
 use mysql::session::{Program, SessionOptions};
 use process::Health;
 use tokio_util::sync::CancellationToken;
@@ -30,8 +32,8 @@ struct Left {
     progressed: bool,
     /// The transaction that it halted at, if it is one.
     halted_at: Option<HaltedAt>,
-    /// It, or one before, ended because foreign keys of the two ends differ, and they still do.
-    keys_differ: bool,
+    /// For which foreign keys, that differ between the two ends, it or one before ended.
+    differ: BTreeSet<ActingKey>,
 }
 
 /// A writer and what it needs.
@@ -60,10 +62,10 @@ impl Writer {
         let mut backoff = Backoff::default();
         let mut careful = false;
         let mut halted_at = None;
-        let mut keys_differ = false;
+        let mut differ = BTreeSet::new();
         while !self.shutdown.is_cancelled() {
             let mut left = Left {
-                keys_differ,
+                differ,
                 ..Left::default()
             };
             let session = self.session(&config, &name, careful, halted_at.as_ref(), &mut left);
@@ -71,8 +73,8 @@ impl Writer {
             if left.progressed {
                 backoff.reset();
             }
+            (halted_at, differ) = (left.halted_at, left.differ);
             let Err(error) = outcome else { break };
-            (halted_at, keys_differ) = (left.halted_at, left.keys_differ);
             if matches!(error, WriterError::CopiesAnew { .. }) {
                 tracing::info!("{error}");
                 careful = false;
@@ -161,7 +163,7 @@ impl Writer {
             careful,
         )?;
         applier.wish = wish;
-        let cascades = Cascades::new(&mut left.keys_differ);
+        let cascades = Cascades::new(&mut left.differ);
         let progressed = &mut left.progressed;
         let shutdown = self.shutdown.clone();
         let mut follower = Follower::new(applier, stream, shutdown, cascades, progressed);

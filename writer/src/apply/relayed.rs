@@ -199,8 +199,8 @@ impl Applier {
         link.position = Some(stretch.after.clone());
         link.record.engine = theirs.engine;
         link.record.epoch = theirs.epoch;
-        link.record.newest = theirs.newest;
         link.record.last = theirs.last;
+        link.record.newest = theirs.newest;
         link.record.ledger.read += changes;
         link.record.ledger.applied += changes;
         let doing = "moving a link on behind what was handed on";

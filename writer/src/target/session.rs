@@ -247,10 +247,13 @@ impl Target {
             .map_err(|source| failed(doing, source))
     }
 
-    /// The foreign keys that change rows by themselves.
-    pub(crate) async fn acting_keys(&mut self) -> Result<Vec<ActingKey>, WriterError> {
+    /// The foreign keys of some databases that change rows by themselves.
+    pub(crate) async fn acting_keys(
+        &mut self,
+        databases: &[String],
+    ) -> Result<Vec<ActingKey>, WriterError> {
         let lifeline = self.session.lifeline().clone();
-        let keys = foreign_keys::acting(&mut self.session.conn);
+        let keys = foreign_keys::acting(&mut self.session.conn, databases);
         let answer = lifeline.wait(keys).await;
         answer
             .unwrap_or_else(|gone| Err(vanished(&gone)))

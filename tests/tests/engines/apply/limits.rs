@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use change::sync::ActingKey;
 use change::{ColumnKind, RowChange, TableSchema, Value};
 use model::LinkPhase;
 
@@ -95,85 +94,6 @@ fn a_trigger_that_is_made_meanwhile_halts_the_link() -> Result<()> {
                 .commit(vec![changes(&table, vec![insert(id, id, None)])]);
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-    })
-}
-
-fn acting(on_delete: &str) -> ActingKey {
-    ActingKey {
-        database: "orders".into(),
-        table: "child".into(),
-        to_database: "orders".into(),
-        to_table: "t".into(),
-        columns: vec!["t".into()],
-        to_columns: vec!["id".into()],
-        on_delete: on_delete.into(),
-        on_update: "NO ACTION".into(),
-    }
-}
-
-/// The source deletes children of which its binlog tells nothing, and the target would keep them.
-#[test]
-fn foreign_keys_that_act_must_be_the_same_at_both_ends() -> Result<()> {
-    on_each(async |rig: &Rig<'_>| {
-        let key = |name: &str, on_delete: &str| {
-            format!(
-                "USE orders; SET sql_log_bin = 0; ALTER TABLE child ADD CONSTRAINT {name} \
-                 FOREIGN KEY (t) REFERENCES t (id) ON DELETE {on_delete}"
-            )
-        };
-        rig.target.root(
-            "USE orders; CREATE TABLE child (id INT PRIMARY KEY, t INT); \
-             CREATE TABLE beside (id INT PRIMARY KEY, t INT, \
-             FOREIGN KEY (t) REFERENCES child (id) ON DELETE CASCADE)",
-        )?;
-        rig.settings(|link| link["tables"]["exclude"] = serde_json::json!(["orders.beside"]))?;
-        rig.target.root(&key("one", "CASCADE"))?;
-        rig.source.act(vec![acting("CASCADE")]);
-        rig.source
-            .commit(vec![changes(&table(), vec![insert(1, 1, None)])]);
-        let writer = rig.start()?;
-        rig.wait_through(&writer).await?;
-        // The same is done by other names, and what is beside the link is nobody's.
-        tokio::time::sleep(Duration::from_secs(4)).await;
-        ensure!(
-            writer.status().await?.error.is_empty(),
-            "{}",
-            writer.describe()
-        );
-        drop(writer);
-        rig.target
-            .root("ALTER TABLE orders.child DROP FOREIGN KEY one")?;
-        for (id, add, told) in [
-            (
-                2,
-                None,
-                "the target lacks the source's key of orders.child (t)",
-            ),
-            (
-                3,
-                Some("SET NULL"),
-                "and the target one of orders.child (t)",
-            ),
-        ] {
-            if let Some(add) = add {
-                rig.target.root(&key("two", add))?;
-            }
-            let writer = rig.start()?;
-            let error = rig.wait_halted(&writer).await?;
-            ensure!(error.contains(told), "{told:?} is not in {error:?}");
-            // It stays halted: nothing is applied beside it.
-            rig.source
-                .commit(vec![changes(&table(), vec![insert(id, 1, None)])]);
-            tokio::time::sleep(Duration::from_secs(8)).await;
-            ensure!(!rig.is_through()?, "{}", writer.describe());
-            if add.is_some() {
-                rig.target
-                    .root("SET sql_log_bin = 0; ALTER TABLE orders.child DROP FOREIGN KEY two")?;
-                rig.target.root(&key("three", "CASCADE"))?;
-                rig.wait_through(&writer).await?;
-            }
-        }
-        Ok(())
     })
 }
 

@@ -5,6 +5,7 @@
 mod alone;
 mod both_write;
 mod busy;
+mod cascades;
 mod conflicts;
 mod counters;
 mod crashes;

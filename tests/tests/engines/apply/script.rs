@@ -18,7 +18,7 @@ use bytes::Bytes;
 use change::sync::sync_server::{Sync, SyncServer};
 use change::sync::{
     ActingKey, DescribeReply, DescribeRequest, FiledPiece, FiledReply, FiledRequest, KeysReply,
-    KeysRequest, Last, RelayRequest,
+    KeysRequest, Last, RelayRequest, TableName,
 };
 use change::{
     Body, Column, ColumnKind, Ddl, DdlObject, DdlSession, Flavor, Frame, Halt, MAX_PACKET_BYTES,
@@ -422,10 +422,16 @@ impl Sync for Source {
 
     async fn keys(&self, _: Request<KeysRequest>) -> Result<Response<KeysReply>, Status> {
         let keys = self.state().keys.clone();
+        let keys = keys.ok_or_else(|| Status::unimplemented("of an earlier release"))?;
+        let named = |key: &ActingKey| TableName {
+            database: key.database.clone(),
+            table: key.table.clone(),
+        };
         Ok(Response::new(KeysReply {
             logged: false,
             at: Some((&self.position(self.length())).into()),
-            keys: keys.ok_or_else(|| Status::unimplemented("of an earlier release"))?,
+            tables: keys.iter().map(named).collect(),
+            keys,
         }))
     }
 

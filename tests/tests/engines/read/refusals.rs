@@ -253,7 +253,8 @@ fn keys_that_act_are_told_and_refused_where_nothing_at_the_target_can_act() -> R
     on_each(async |source| {
         let before = source.make(
             "CREATE TABLE t (a INT, B INT, PRIMARY KEY (a, B)); CREATE TABLE child (id INT PRIMARY KEY, \
-             x INT, y INT, FOREIGN KEY (x, y) REFERENCES t (a, B) ON UPDATE CASCADE); \
+             x INT, y INT, UNIQUE KEY one (y), \
+             CONSTRAINT one FOREIGN KEY (x, y) REFERENCES t (a, B) ON UPDATE CASCADE); \
              CREATE TABLE still (id INT PRIMARY KEY, x INT, y INT, FOREIGN KEY (x, y) REFERENCES t (a, B)); \
              CREATE TABLE unwanted (id INT PRIMARY KEY)",
         )?;
@@ -274,6 +275,11 @@ fn keys_that_act_are_told_and_refused_where_nothing_at_the_target_can_act() -> R
             ensure!(columns == ["x y", "a b"], "{key:?}");
             let rules = (key.on_delete.as_str(), key.on_update.as_str());
             ensure!(rules == ("NO ACTION", "CASCADE"), "{key:?}");
+            let tables: Vec<&str> = told.tables.iter().map(|it| it.table.as_str()).collect();
+            ensure!(
+                tables.len() == 3 && !tables.contains(&"unwanted"),
+                "{tables:?}"
+            );
         }
         let mut pull = source.pull(Some(&before)).await?;
         pull.reach(&source.position()?).await?;
