@@ -5,9 +5,9 @@
 //! passed the checkpoint, the numbers alone show nothing, and what it gave them to would never be
 //! read. What is lost is always the end of a binlog; so the last transaction of the checkpoint is
 //! lost if anything before it is, and it alone is compared: by the time of its commit, which a copy
-//! of the server and a restore from its binlogs keep. MariaDB's is in whole seconds. A server that
-//! loses what it has already sent has been down in between, and was for a second. MariaDB's replicas
-//! do not keep it in every case, so there only what the server committed itself is compared.
+//! of the server and a restore from its binlogs keep. MariaDB's is in whole seconds; what was sent is
+//! lost with the machine, or by somebody's hand, and neither is back within one. MariaDB's replicas do
+//! not keep it in every case, so there only what the server committed itself is compared.
 
 use std::time::Duration;
 
