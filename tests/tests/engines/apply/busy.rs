@@ -34,8 +34,8 @@ async fn written_at_both_ends(three: &Three<'_>) -> Result<()> {
         server.root(&format!(
             "SET sql_log_bin = 0; DROP DATABASE IF EXISTS billing; \
              CREATE DATABASE billing CHARACTER SET utf8mb4 COLLATE utf8mb4_bin; \
-             GRANT ALL ON billing.* TO '{}'@'%'",
-            server.app_user
+             GRANT ALL ON billing.* TO '{}'@'%', '{}'@'%'",
+            server.app_user, server.user
         ))?;
     }
     let ways = [(SH, BJ, false), (BJ, SH, false), (BJ, WITNESS, true)];

@@ -117,11 +117,13 @@ async fn refused(rig: &Rig<'_>) -> Result<()> {
          ALTER TABLE wider ADD COLUMN note VARCHAR(9) DEFAULT 'none'",
     )?;
     let link = rig.link().await?;
-    // Links refuse to copy what MariaDB does not log of such a key, so it comes after that.
-    rig.target.root(
-        "SET sql_log_bin = 0; USE orders; ALTER TABLE children ADD CONSTRAINT family \
-         FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE",
-    )?;
+    // Links refuse to copy what MariaDB does not log of such a key, so it comes after that, and to both.
+    for end in [rig.source, rig.target] {
+        end.root(
+            "SET sql_log_bin = 0; USE orders; ALTER TABLE children ADD CONSTRAINT family \
+             FOREIGN KEY (parent) REFERENCES parents (id) ON DELETE CASCADE",
+        )?;
+    }
     rig.plant("USE orders;", "UPDATE wider SET note = 'mine'")?;
     for table in ["parents", "wider"] {
         let swap = format!(
