@@ -69,13 +69,16 @@ impl Planner {
 }
 
 impl Ahead {
-    /// The requests of a target transaction that begins with these.
+    /// The requests of a target transaction that begins with these; of one whose head has been run
+    /// already, with none.
     pub(super) fn after(&self, mut head: Vec<Request>) -> Vec<Request> {
-        let mut rows = self.requests.iter().cloned();
-        if let (Some(last), Some(first)) = (head.last_mut(), rows.next()) {
-            last.append(first);
+        match (head.last_mut(), self.requests.split_first()) {
+            (Some(last), Some((first, rest))) => {
+                last.append(first.clone());
+                head.extend_from_slice(rest);
+            }
+            _ => head.extend_from_slice(&self.requests),
         }
-        head.extend(rows);
         head
     }
 }
@@ -114,5 +117,34 @@ impl Applier {
         !self.settled.snapshot.is_under_way()
             && self.mappings.are_still(&ahead.known)
             && fates.iter().all(|fate| *fate == Fate::Applied)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::plan::{Expect, Subject};
+
+    fn request(sql: &str) -> Request {
+        let mut request = Request::default();
+        request.push(Subject::Housekeeping, Expect::Success, sql.as_bytes());
+        request
+    }
+
+    /// Where rows are compared before they are changed, the head has been run by then.
+    #[test]
+    fn every_row_is_written_whether_or_not_the_head_was_run() {
+        let ahead = Ahead {
+            known: Known::default(),
+            requests: vec![request("one"), request("two")],
+        };
+        let sqls = |head: Vec<Request>| -> Vec<String> {
+            let requests = ahead.after(head).into_iter();
+            requests
+                .map(|it| String::from_utf8(it.sql).unwrap())
+                .collect()
+        };
+        assert_eq!(sqls(Vec::new()), ["one", "two"]);
+        assert_eq!(sqls(vec![request("head")]), ["head;one", "two"]);
     }
 }
