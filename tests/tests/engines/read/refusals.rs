@@ -253,7 +253,7 @@ fn keys_that_act_are_told_and_refused_where_nothing_at_the_target_can_act() -> R
     on_each(async |source| {
         let before = source.make(
             "CREATE TABLE t (a INT, B INT, PRIMARY KEY (a, B)); CREATE TABLE child (id INT PRIMARY KEY, \
-             x INT, y INT, UNIQUE KEY one (y), \
+             x INT, y INT, UNIQUE KEY one (x, y), \
              CONSTRAINT one FOREIGN KEY (x, y) REFERENCES t (a, B) ON UPDATE CASCADE); \
              CREATE TABLE still (id INT PRIMARY KEY, x INT, y INT, FOREIGN KEY (x, y) REFERENCES t (a, B)); \
              CREATE TABLE unwanted (id INT PRIMARY KEY)",
